@@ -1,0 +1,76 @@
+"""Train on many ranks from a notebook, and see where each step's time goes.
+
+Kernel side: `%load_ext eai_notebook` gives the `%eai` and `%%distributed` magics.
+Rank side: `DistributedOptimizer`, `fit`, `callbacks`, `step`, `allreduce_gradients`,
+and the rooms `io`, `models`.
+
+Names are loaded when first used, so that importing the package in the kernel is quick
+and never imports TensorFlow there.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DistributedOptimizer": "eai_notebook.train",
+    "allreduce_gradients": "eai_notebook.train",
+    "callbacks": "eai_notebook.train",
+    "fit": "eai_notebook.train",
+    "step": "eai_notebook.train",
+    "local_rank": "eai_notebook.collective",
+    "rank": "eai_notebook.collective",
+    "size": "eai_notebook.collective",
+    "Session": "eai_notebook.session",
+    "show": "eai_notebook.display",
+    "io": None,
+    "models": None,
+}
+
+__all__ = [
+    "DistributedOptimizer",
+    "Session",
+    "__version__",
+    "allreduce_gradients",
+    "callbacks",
+    "fit",
+    "io",
+    "local_rank",
+    "models",
+    "rank",
+    "show",
+    "size",
+    "step",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    home = _HOMES[name]
+    if home is None:
+        return importlib.import_module(f"{__name__}.{name}")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Give `shell` the magics; IPython calls this on ``%load_ext eai_notebook``."""
+    from eai_notebook.magics import register
+
+    register(shell)
+
+
+def _jupyter_labextension_paths() -> list[dict[str, str]]:
+    """Tell JupyterLab's tools where the built front end lies."""
+    return [{"src": "labextension", "dest": "eai-notebook"}]

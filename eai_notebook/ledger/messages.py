@@ -1,0 +1,76 @@
+"""What a rank says about its runs: a run begins, steps happened, the run ended.
+
+The step clock (rank side) calls `emit`; whoever owns the process decides where the
+messages go by calling `set_sink`: an engine sends them to the kernel, a plain script
+under ``mpirun`` writes the record itself. So `train` and `engine` meet here without
+knowing each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class RunBegan:
+    """A rank entered a run.
+
+    ``clock_offset`` is what to add to this rank's clock to get rank 0's, in seconds,
+    and ``clock_uncertainty`` its half-width; both are 0 on one host.
+    """
+
+    run: str
+    rank: int
+    size: int
+    name: str
+    host: str
+    pid: int
+    clock_offset: float = 0.0
+    clock_uncertainty: float = 0.0
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StepsDone:
+    """Rows of `STEP_DTYPE` from one rank, in step order, not sent before."""
+
+    run: str
+    rank: int
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """A rank left a run: ``outcome`` is ``"done"``, ``"failed"`` or ``"interrupted"``.
+
+    ``measuring`` is the time this rank spent measuring, in seconds, over the whole run,
+    so that the cost of the clock is in the same record as what it measured.
+    """
+
+    run: str
+    rank: int
+    outcome: str
+    measuring: float
+
+
+Message = RunBegan | StepsDone | RunEnded
+Sink = Callable[[Message], None]
+
+_sink: Sink | None = None
+
+
+def set_sink(sink: Sink | None) -> Sink | None:
+    """Send this process's messages to `sink` from now on; return the sink before it."""
+    global _sink
+    before, _sink = _sink, sink
+    return before
+
+
+def emit(message: Message) -> None:
+    """Hand `message` to the process's sink; without one it is dropped."""
+    if _sink is not None:
+        _sink(message)
