@@ -74,3 +74,21 @@ def emit(message: Message) -> None:
     """Hand `message` to the process's sink; without one it is dropped."""
     if _sink is not None:
         _sink(message)
+
+
+_cell_end_hooks: list[Callable[[str], None]] = []
+
+
+def on_cell_end(hook: Callable[[str], None]) -> None:
+    """Have `hook(outcome)` called whenever a cell ends on this rank.
+
+    A step clock uses it to end the runs that a failing cell left open; ``outcome`` is
+    one of `RunEnded`'s.
+    """
+    _cell_end_hooks.append(hook)
+
+
+def cell_ended(outcome: str) -> None:
+    """Tell the hooks that the current cell has ended."""
+    for hook in _cell_end_hooks:
+        hook(outcome)

@@ -1,0 +1,158 @@
+"""One running group of engines: started, reached, signalled, stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ipyparallel
+from ipyparallel import error as ipp_error
+from traitlets.config import Config
+
+from eai_notebook.cluster.lease import Lease
+from eai_notebook.cluster.local import find_mpirun
+from eai_notebook.errors import EaiError
+
+START_TIMEOUT_S = 120.0
+_DEATH = re.compile(
+    r"process rank (?P<rank>\d+) with PID \d+ on node (?P<host>\S+)\s+exited on\s+"
+    r"signal (?P<signal>\d+)|"
+    r"Process name: \[\S+,(?P<rank2>\d+)\]\s+Exit code:\s+(?P<code>\d+)",
+)
+
+Progress = Callable[[str], None]
+
+
+class Group:
+    """The engines of one session: an MPI group reached through an ipyparallel client.
+
+    Engine ids are MPI ranks. `Group.start` is the only way to make one; `stop` ends
+    every process it started, and so does the lease when the kernel is gone.
+    """
+
+    def __init__(self, size: int, cluster: Any, client: Any, lease: Lease) -> None:
+        self.size = size
+        self.client = client
+        self._cluster = cluster
+        self._lease = lease
+
+    @classmethod
+    def start(cls, size: int, launcher: str, progress: Progress) -> Group:
+        """Start `size` engines; on any failure or interrupt nothing is left running."""
+        find_mpirun()
+        lease = Lease()
+        # No parent and no profile: the user's ipyparallel settings are for their own clusters.
+        cluster = ipyparallel.Cluster(
+            engines=launcher,
+            n=size,
+            delay=0,
+            config=Config(),
+            load_profile=False,
+            log=_quiet_log(),
+        )
+        client = None
+        try:
+            progress("starting the controller")
+            cluster.start_cluster_sync()
+            lease.cover([cluster.controller.process.pid, cluster.engine_set.process.pid])
+            client = cluster.connect_client_sync()
+            _wait_for_engines(cluster, client, size, progress)
+            group = cls(size, cluster, client, lease)
+        except BaseException:
+            if client is not None:
+                client.close()
+            cluster.stop_cluster_sync()
+            lease.release()
+            raise
+        return group
+
+    def view(self, ranks: Sequence[int]) -> Any:
+        """Return an ipyparallel view on `ranks`."""
+        return self.client.direct_view(list(ranks))
+
+    def cover(self, pids: Sequence[int]) -> None:
+        """Put the engines themselves under the lease, in case ``mpirun`` dies first."""
+        self._lease.cover(pids)
+
+    def interrupt(self, ranks: Sequence[int]) -> None:
+        """Send SIGINT to `ranks` through their nannies; ``mpirun`` is not signalled."""
+        self.client.send_signal(signal.SIGINT, targets=list(ranks), block=False)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether ``mpirun`` still runs; it ends when any rank dies."""
+        engine_set = self._cluster.engine_set
+        return engine_set is not None and engine_set.state == "running"
+
+    def death(self, patience: float = 2.0) -> str:
+        """Say which rank died and of what, as ``mpirun`` reported it."""
+        deadline = time.monotonic() + patience
+        while True:
+            found = _DEATH.search(self.log())
+            if found or time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        if not found:
+            return "the ranks are gone and mpirun did not say why"
+        rank = found["rank"] or found["rank2"]
+        if found["signal"]:
+            name = signal.Signals(int(found["signal"])).name
+            return f"rank {rank} on {found['host']} died of {name}"
+        return f"rank {rank} ended with exit code {found['code']}"
+
+    def log(self) -> str:
+        """Return what the engines and ``mpirun`` wrote outside of cells."""
+        engine_set = self._cluster.engine_set
+        if engine_set is None:
+            return ""
+        path = Path(engine_set.output_file)
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def stop(self) -> None:
+        """End engines and controller; a second call does nothing."""
+        if self.client is None:
+            return
+        client, self.client = self.client, None
+        # the hub may already be gone with the group; closing must go on regardless
+        with contextlib.suppress(OSError, ipp_error.EngineError):
+            client.close()
+        self._cluster.stop_cluster_sync()
+        self._lease.release()
+
+
+def _wait_for_engines(cluster: Any, client: Any, size: int, progress: Progress) -> None:
+    """Return when all engines have registered; raise if they cannot."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    seen = -1
+    while (count := len(client.ids)) < size:
+        if count != seen:
+            seen = count
+            progress(f"{count} of {size} ranks are up")
+        if cluster.engine_set.state == "after":
+            raise _start_failure(cluster, "mpirun ended before all ranks were up")
+        if time.monotonic() > deadline:
+            raise _start_failure(cluster, f"only {count} of {size} ranks were up in time")
+        time.sleep(0.02)
+    progress(f"{size} of {size} ranks are up")
+
+
+def _start_failure(cluster: Any, what: str) -> EaiError:
+    """Name the last words of ``mpirun``, which usually say what is wrong."""
+    output = Path(cluster.engine_set.output_file)
+    text = output.read_text(errors="replace") if output.exists() else ""
+    words = [line.strip() for line in text.splitlines() if re.search(r"[A-Za-z]{3}", line)]
+    tail = f" ({words[-1]})" if words else ""
+    return EaiError(what + tail, "run `eai-notebook check`")
+
+
+def _quiet_log() -> logging.Logger:
+    """ipyparallel would print its every step into the notebook."""
+    log = logging.getLogger("eai_notebook.cluster")
+    log.setLevel(logging.ERROR)
+    return log

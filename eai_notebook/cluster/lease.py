@@ -1,0 +1,95 @@
+"""The lease on a group's processes: when its notebook is gone, they leave.
+
+A kernel that is killed cannot clean up after itself. So a keeper process, in a session
+of its own where the notebook's signals do not reach it, holds the other end of a pipe
+to the kernel. When the pipe closes, whatever the reason, it ends the processes it was
+told of - by pid and start time, never by name.
+
+Run as ``python -m eai_notebook.cluster.lease``; it reads one JSON object a line.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+GRACE_S = 5.0
+
+
+class Lease:
+    """The kernel's end: name the processes with `cover`, let them go with `release`."""
+
+    def __init__(self) -> None:
+        self._keeper = subprocess.Popen(
+            [sys.executable, "-m", "eai_notebook.cluster.lease"],
+            stdin=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def cover(self, pids: Iterable[int]) -> None:
+        """Have the processes `pids` ended when this process is gone."""
+        known = []
+        for pid in pids:
+            try:
+                known.append({"pid": pid, "started": psutil.Process(pid).create_time()})
+            except psutil.NoSuchProcess:
+                continue
+        self._tell({"cover": known})
+
+    def release(self) -> None:
+        """Send the keeper home; what it covered is left as it is."""
+        self._tell({"release": True})
+        if self._keeper.stdin:
+            self._keeper.stdin.close()
+        self._keeper.wait(GRACE_S)
+
+    def _tell(self, message: dict[str, object]) -> None:
+        if self._keeper.stdin and not self._keeper.stdin.closed:
+            try:
+                self._keeper.stdin.write(json.dumps(message) + "\n")
+                self._keeper.stdin.flush()
+            except BrokenPipeError:  # the keeper is gone; there is nobody left to tell
+                pass
+
+
+def end_processes(covered: Iterable[tuple[int, float]], grace: float = GRACE_S) -> list[int]:
+    """Terminate, then kill, the processes that still are the ones covered; return their pids."""
+    alive = []
+    for pid, started in covered:
+        try:
+            process = psutil.Process(pid)
+            if process.create_time() == started:
+                process.terminate()
+                alive.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    _, stubborn = psutil.wait_procs(alive, grace)
+    for process in stubborn:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    return [process.pid for process in alive]
+
+
+def main() -> None:
+    """Keep the lease: wait for the pipe to close, then end what is still covered."""
+    covered: list[tuple[int, float]] = []
+    for line in sys.stdin:
+        message = json.loads(line)
+        if "release" in message:
+            return
+        covered += [(known["pid"], known["started"]) for known in message["cover"]]
+    end_processes(covered)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""A rank's start-up: the guard and the telemetry are set, TensorFlow is loaded, the ring formed."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from IPython.core.getipython import get_ipython
+
+from eai_notebook import collective
+from eai_notebook.engine import guard, telemetry
+
+
+def warm_up() -> dict[str, Any]:
+    """Make this engine a rank: load TensorFlow, form the ring, watch the cells.
+
+    It is sent once, right after the engines have registered, so that the seconds
+    TensorFlow takes to load pass while the user reads on; the first cell queues behind
+    it instead of waiting for the import a second time.
+    """
+    shell = get_ipython()
+    telemetry.install(shell)
+    collective.form()
+    guard.install(shell)
+    if collective.rank() != 0:
+        _leave_progress_bars_to_rank_0()
+    return {"rank": collective.rank(), "host": socket.gethostname(), "pid": os.getpid()}
+
+
+def join_ring(ranks: list[int]) -> None:
+    """Form the ring anew on `ranks`, after it was released or for a part of the group."""
+    collective.release()
+    collective.form(ranks)
+
+
+def _leave_progress_bars_to_rank_0() -> None:
+    """Every rank would draw the same Keras bar; a plain `model.fit` cannot know that."""
+    import keras
+
+    keras.config.disable_interactive_logging()
