@@ -1,0 +1,281 @@
+"""Put the rows of all ranks side by side and split each step into its six parts.
+
+A rank alone cannot tell waiting for a slower rank from moving bytes: both happen between
+its own gradients being ready and the reduced ones being there. With every rank's rows on
+one clock the moment the last rank arrived is known, and the split is a subtraction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from eai_notebook.ledger.step import PARTS, STEP_DTYPE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+INPUT, COMPUTE, WAIT_PEER, TRANSFER, UPDATE, OTHER = range(len(PARTS))
+
+SLOWEST_LEFT_OUT: Final = 0.02
+"""Share of the steps, the slowest, that say nothing about a typical step.
+
+Checkpoints, evaluation and the collector's long pauses make a few steps many times longer
+than the rest. Medians would hide them too, but medians of parts do not add up to the
+median step and do not see an input that stalls every fifth step.
+"""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The account of `R` ranks over `S` steps, in seconds; NaN is "not measured".
+
+    ``parts`` is ``[R, S, 6]`` in the order of `PARTS`; over the parts that were measured
+    it adds up to ``wall`` ``[R, S]``. ``last_rank[S]`` is the rank whose gradients came
+    last, -1 where that is not known. ``end[R, S]`` is on rank 0's clock. ``clamped[R, S]``
+    marks steps whose stamps contradicted each other and were cut to fit.
+    """
+
+    ranks: tuple[int, ...]
+    steps: Ints
+    parts: Floats
+    wall: Floats
+    hidden: Floats
+    samples: Floats
+    bytes: Floats
+    last_rank: Ints
+    end: Floats
+    clamped: Bools
+
+    def select(self, steps: Bools | npt.NDArray[np.intp] | slice) -> Ledger:
+        """Return the account of some of the steps, chosen as NumPy indexes an axis."""
+        return Ledger(
+            ranks=self.ranks,
+            steps=self.steps[steps],
+            parts=self.parts[:, steps],
+            wall=self.wall[:, steps],
+            hidden=self.hidden[:, steps],
+            samples=self.samples[:, steps],
+            bytes=self.bytes[:, steps],
+            last_rank=self.last_rank[steps],
+            end=self.end[:, steps],
+            clamped=self.clamped[:, steps],
+        )
+
+    def measured(self) -> Ledger:
+        """Return the steps that every rank measured.
+
+        The first step of a run traces and compiles, so its parts are not measured, and
+        the last steps of a rank that died are not there at all. If the ranks share no
+        measured step, the steps that any rank measured are returned.
+        """
+        known = np.isfinite(self.wall) & np.isfinite(self.parts[:, :, :OTHER]).any(axis=2)
+        everywhere: Bools = np.asarray(known.all(axis=0))
+        anywhere: Bools = np.asarray(known.any(axis=0))
+        return self.select(everywhere if everywhere.any() else anywhere)
+
+    def typical(self) -> Ledger:
+        """Return the measured steps without the slowest few, see `SLOWEST_LEFT_OUT`."""
+        measured = self.measured()
+        drop = int(len(measured.steps) * SLOWEST_LEFT_OUT)
+        if drop == 0:
+            return measured
+        by_length = np.argsort(mean(measured.wall, axis=0), kind="stable")
+        return measured.select(np.sort(by_length[:-drop]))
+
+
+def merge(rows: Mapping[int, np.ndarray], clock_offset: Mapping[int, float]) -> Ledger:
+    """Return the account of the ranks in `rows`, each an array of `STEP_DTYPE`.
+
+    ``clock_offset`` is what to add to a rank's clock to get rank 0's, in seconds; a rank
+    that is not named is on rank 0's clock. Waiting is split from moving bytes only in
+    steps where every rank of `rows` says when it was ready: otherwise the one that is
+    missing may have been the last, and both parts are missing.
+
+    Example:
+        >>> from eai_notebook.ledger.step import empty_steps
+        >>> early, late = empty_steps(1), empty_steps(1)
+        >>> for row, compute in (early, 1.0), (late, 3.0):
+        ...     row["begin"], row["end"], row["input"] = 10.0, 15.0, 0.5
+        ...     row["compute"], row["ready"], row["reduced"] = compute, 10.5 + compute, 14.5
+        ...     row["update"] = 0.25
+        >>> ledger = merge({0: early, 1: late}, {})
+        >>> dict(zip(PARTS, ledger.parts[0, 0].tolist()))["wait_peer"], ledger.last_rank.tolist()
+        (2.0, [1])
+    """
+    ranks = tuple(sorted(rows))
+    steps = _all_steps([rows[rank]["step"] for rank in ranks])
+    table = _Table(len(ranks), len(steps))
+    for place, rank in enumerate(ranks):
+        table.fill(
+            place,
+            rows[rank],
+            np.searchsorted(steps, rows[rank]["step"]),
+            clock_offset.get(rank, 0.0),
+        )
+    parts, clamped, last = table.split()
+    return Ledger(
+        ranks=ranks,
+        steps=steps,
+        parts=parts,
+        wall=table.wall,
+        hidden=table.column["hidden"],
+        samples=table.column["samples"],
+        bytes=table.column["bytes"],
+        last_rank=np.where(last < 0, -1, np.asarray((*ranks, -1), dtype=np.int64)[last]),
+        end=table.end,
+        clamped=clamped,
+    )
+
+
+class GrowingLedger:
+    """The account of a run that is still going, merged as its rows come in.
+
+    A step is merged once, when every rank has sent it; so a view of a long run on many
+    ranks costs what is new, not the whole run. ``ledger()`` therefore ends at the last
+    step that all ranks have sent: for a finished run use `merge` on its record.
+
+    Example:
+        >>> from eai_notebook.ledger.step import empty_steps
+        >>> growing = GrowingLedger(size=2)
+        >>> for rank in 0, 1:
+        ...     growing.begin(rank, clock_offset=0.0)
+        ...     growing.add(rank, empty_steps(3 + rank))
+        >>> growing.ledger().steps.tolist()
+        [0, 1, 2]
+    """
+
+    def __init__(self, size: int) -> None:
+        """Expect `size` ranks to begin."""
+        self._size = size
+        self._offset: dict[int, float] = {}
+        self._waiting: dict[int, np.ndarray] = {}
+        self._merged = merge({}, {})
+
+    def begin(self, rank: int, clock_offset: float) -> None:
+        """Expect rows of `rank`; `clock_offset` takes its clock to rank 0's, in seconds."""
+        self._offset[rank] = clock_offset
+        self._waiting.setdefault(rank, np.empty(0, STEP_DTYPE))
+
+    def add(self, rank: int, rows: np.ndarray) -> None:
+        """Take rows of a rank that began: in step order, not given before."""
+        self._waiting[rank] = np.concatenate([self._waiting[rank], rows])
+
+    def ledger(self) -> Ledger:
+        """Return the account up to the last step that all ranks have sent."""
+        if len(self._waiting) == self._size and all(len(rows) for rows in self._waiting.values()):
+            complete = min(int(rows["step"].max()) for rows in self._waiting.values())
+            ready = {r: rows[rows["step"] <= complete] for r, rows in self._waiting.items()}
+            self._waiting = {r: rows[rows["step"] > complete] for r, rows in self._waiting.items()}
+            merged = merge(ready, self._offset)
+            self._merged = _append(self._merged, merged) if len(self._merged.steps) else merged
+        return self._merged
+
+
+def mean(values: Floats, axis: int | tuple[int, ...] | None = None) -> Floats:
+    """Return the mean over what was measured; NaN, quietly, where nothing was."""
+    known = np.isfinite(values)
+    total = np.where(known, values, 0.0).sum(axis=axis)
+    count = np.asarray(known.sum(axis=axis))
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
+
+
+class _Table:
+    """The columns of all ranks, ``[R, S]`` each, and how a step is split into parts."""
+
+    def __init__(self, ranks: int, steps: int) -> None:
+        self._shape = (ranks, steps)
+        names = ("wall", "end", "input", "compute", "update", "hidden", "samples", "bytes")
+        self.column = {name: self._missing() for name in names}
+        self._ready = self._missing()
+        self._reduced = self._missing()
+
+    @property
+    def wall(self) -> Floats:
+        return self.column["wall"]
+
+    @property
+    def end(self) -> Floats:
+        return self.column["end"]
+
+    def fill(self, place: int, rows: np.ndarray, at: npt.NDArray[np.intp], offset: float) -> None:
+        """Put one rank's rows at the steps `at`, its stamps moved to rank 0's clock."""
+        wall = rows["end"] - rows["begin"]
+        # A step that ends before it began was not measured: nothing in it can be believed.
+        believed = wall > 0
+        rows, at, wall = rows[believed], at[believed], wall[believed]
+        self.column["wall"][place, at] = wall
+        self.column["end"][place, at] = rows["end"] + offset
+        for name in ("input", "compute", "update", "hidden", "samples", "bytes"):
+            self.column[name][place, at] = rows[name]
+        self._ready[place, at] = rows["ready"] + offset
+        self._reduced[place, at] = rows["reduced"] + offset
+
+    def split(self) -> tuple[Floats, Bools, Ints]:
+        """Return parts, which steps had to be cut, and the place of the rank that came last."""
+        ready, exchange = self._ready, self._reduced - self._ready
+        complete = np.isfinite(ready).all(axis=0) & (len(ready) > 0)
+        comparable = np.where(complete, ready, -np.inf)
+        last = np.where(complete, comparable.argmax(axis=0) if len(ready) else 0, -1)
+        lateness = (comparable.max(axis=0) if len(ready) else np.zeros(0)) - ready
+        wait = np.where(complete, np.clip(lateness, 0.0, np.maximum(exchange, 0.0)), np.nan)
+
+        parts = np.full((*self._shape, len(PARTS)), np.nan)
+        parts[:, :, INPUT] = self.column["input"]
+        parts[:, :, COMPUTE] = self.column["compute"]
+        parts[:, :, WAIT_PEER] = np.where(np.isfinite(exchange), wait, np.nan)
+        parts[:, :, TRANSFER] = exchange - wait
+        parts[:, :, UPDATE] = self.column["update"]
+        clamped = self._balance(parts)
+        return parts, clamped, last.astype(np.int64)
+
+    def _balance(self, parts: Floats) -> Bools:
+        """Make the parts of each step add up to its wall time; say which had to be cut.
+
+        What the measured parts leave over is `other`. A negative part becomes zero, so its
+        time shows in `other`; parts that together are longer than the step are cut in the
+        order of the step, the later ones first to lose. Nothing is ever spread.
+        """
+        clamped = np.zeros(self._shape, dtype=np.bool_)
+        left = self.wall.copy()
+        for part in range(OTHER):
+            asked = parts[:, :, part]
+            # Comparisons with NaN are false: a missing part takes nothing and stays missing.
+            with np.errstate(invalid="ignore"):
+                clamped |= (asked < 0) | (asked > left + _CLOCK_GRAIN)
+                parts[:, :, part] = np.minimum(np.maximum(asked, 0.0), left)
+            left -= np.nan_to_num(parts[:, :, part])
+        parts[:, :, OTHER] = left
+        return clamped
+
+    def _missing(self) -> Floats:
+        return np.full(self._shape, np.nan)
+
+
+_CLOCK_GRAIN: Final = 5e-6
+"""Stamps are doubles in seconds since the epoch, whose last digits are worth 0.24 us each."""
+
+
+def _all_steps(columns: list[Ints]) -> Ints:
+    if not columns:
+        return np.empty(0, dtype=np.int64)
+    first = columns[0]
+    if all(np.array_equal(first, other) for other in columns[1:]) and (np.diff(first) > 0).all():
+        return np.array(first, dtype=np.int64)
+    return np.unique(np.concatenate(columns)).astype(np.int64)
+
+
+def _append(before: Ledger, after: Ledger) -> Ledger:
+    joined = {}
+    for field in fields(Ledger):
+        if field.name != "ranks":
+            old, new = getattr(before, field.name), getattr(after, field.name)
+            joined[field.name] = np.concatenate([old, new], axis=0 if old.ndim == 1 else 1)
+    return Ledger(ranks=after.ranks, **joined)

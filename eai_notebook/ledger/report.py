@@ -1,0 +1,174 @@
+"""The numbers of a run: how long each part takes, who is worst, and the rates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eai_notebook.ledger.merge import TRANSFER, Floats, Ledger, mean, merge
+from eai_notebook.ledger.step import PARTS
+from eai_notebook.ledger.units import amount, ms, percent
+from eai_notebook.ledger.verdict import Verdict, verdict
+
+if TYPE_CHECKING:
+    from eai_notebook.ledger.record import RunInfo, RunRecord
+
+
+@dataclass(frozen=True)
+class PartNumbers:
+    """One part over all ranks and typical steps: seconds, and its share of the wall time.
+
+    ``worst_rank`` is the rank with the longest mean, None where nothing was measured.
+    """
+
+    part: str
+    median: float
+    p95: float
+    share: float
+    worst_rank: int | None
+    worst_mean: float
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a step amounts to, over the typical steps; NaN is "not measured".
+
+    ``step`` is its mean length in seconds; ``samples_per_s`` counts all ranks;
+    ``bytes_per_step`` is what one rank hands to the exchange; ``bus_bandwidth`` is
+    NCCL's: algorithm bandwidth x 2(N-1)/N, bytes/s, over the exposed and the hidden
+    time of the exchange.
+    """
+
+    step: float
+    steps_per_s: float
+    samples_per_s: float
+    bytes_per_step: float
+    bus_bandwidth: float
+    hidden: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """All numbers of a run; `to_text` is what a person reads."""
+
+    title: str
+    ranks: tuple[int, ...]
+    steps: int
+    counted: int
+    clamped: int
+    parts: tuple[PartNumbers, ...]
+    rates: Rates
+    verdict: Verdict
+    measuring_pct: float
+
+    def to_text(self) -> str:
+        """Return the verdict, the table and the rates as plain text."""
+        many = len(self.ranks) > 1
+        head = f"{'part':<10}{'median':>10}{'p95':>10}{'share':>8}" + "  worst rank" * many
+        lines = [self.verdict.sentence, "", head]
+        lines += [_row(numbers, many=many) for numbers in self.parts]
+        lines += ["", *self._notes()]
+        return "\n".join(lines)
+
+    def _notes(self) -> list[str]:
+        rates = self.rates
+        size = len(self.ranks)
+        told = [f"step {ms(rates.step)}" if np.isfinite(rates.step) else "no step was measured"]
+        if np.isfinite(rates.samples_per_s):
+            told.append(f"{rates.samples_per_s:,.0f} samples/s")
+        if np.isfinite(rates.bytes_per_step):
+            told.append(f"{amount(rates.bytes_per_step)}/step")
+        if np.isfinite(rates.bus_bandwidth):
+            told.append(f"bus bandwidth {amount(rates.bus_bandwidth)}/s")
+        if rates.hidden > 0:
+            told.append(f"{ms(rates.hidden)} of communication hidden behind compute")
+        if np.isfinite(self.measuring_pct):
+            told.append(f"measuring cost {self.measuring_pct:.2f} %")
+        counted = (
+            f"{self.title}: {self.steps} steps on {size} rank{'s' * (size != 1)}, "
+            f"{self.counted} of them typical"
+        )
+        notes = [" · ".join(told), counted]
+        if self.clamped:
+            notes.append(f"{self.clamped} steps had contradicting stamps; they were cut to fit")
+        return notes
+
+
+def report(ledger: Ledger, info: RunInfo | None = None) -> Report:
+    """Return the numbers of a ledger; `info` adds the run's name and the cost of measuring."""
+    typical = ledger.typical()
+    return Report(
+        title=info.name if info else "run",
+        ranks=ledger.ranks,
+        steps=len(ledger.steps),
+        counted=len(typical.steps),
+        clamped=int(ledger.clamped.sum()),
+        parts=tuple(_numbers(typical, part) for part in range(len(PARTS))),
+        rates=rates(typical),
+        verdict=verdict(ledger),
+        measuring_pct=measuring_pct(ledger, info),
+    )
+
+
+def report_record(record: RunRecord) -> Report:
+    """Return the numbers of a run on disk."""
+    return report(merge_record(record), record.info)
+
+
+def merge_record(record: RunRecord) -> Ledger:
+    """Return the ledger of a run on disk."""
+    return merge({rank: record.rows(rank) for rank in record.ranks}, record.info.clock_offset)
+
+
+def rates(typical: Ledger) -> Rates:
+    """Return the rates of a ledger over all of its steps."""
+    step = float(mean(typical.wall))
+    size = len(typical.ranks)
+    samples = float(mean(typical.samples)) * size
+    moved = float(mean(typical.bytes))
+    hidden = float(mean(typical.hidden))
+    exchange = float(mean(typical.parts[:, :, TRANSFER])) + hidden
+    bus = moved / exchange * 2 * (size - 1) / size if exchange > 0 and size > 1 else np.nan
+    return Rates(
+        step=step,
+        steps_per_s=1 / step if step > 0 else np.nan,
+        samples_per_s=samples / step if step > 0 else np.nan,
+        bytes_per_step=moved,
+        bus_bandwidth=bus,
+        hidden=hidden,
+    )
+
+
+def measuring_pct(ledger: Ledger, info: RunInfo | None) -> float:
+    """Return what the ranks spent measuring, in percent of their wall time; NaN if unknown."""
+    wall = float(np.nansum(ledger.wall))
+    if info is None or not info.measuring or wall <= 0:
+        return float("nan")
+    return 100 * sum(info.measuring.values()) / wall
+
+
+def _numbers(typical: Ledger, part: int) -> PartNumbers:
+    here: Floats = typical.parts[:, :, part]
+    known = here[np.isfinite(here)]
+    by_rank = mean(here, axis=1)
+    if not len(known):
+        return PartNumbers(PARTS[part], np.nan, np.nan, np.nan, None, np.nan)
+    worst = int(np.nanargmax(by_rank))
+    return PartNumbers(
+        part=PARTS[part],
+        median=float(np.median(known)),
+        p95=float(np.percentile(known, 95)),
+        share=float(known.sum() / np.nansum(typical.wall)),
+        worst_rank=typical.ranks[worst],
+        worst_mean=float(by_rank[worst]),
+    )
+
+
+def _row(numbers: PartNumbers, *, many: bool) -> str:
+    if not np.isfinite(numbers.median):
+        return f"{numbers.part:<10}{'not measured':>28}"
+    line = f"{numbers.part:<10}{ms(numbers.median):>10}{ms(numbers.p95):>10}"
+    line += f"{percent(numbers.share):>8}"
+    return line + f"  {numbers.worst_rank} ({ms(numbers.worst_mean)})" * many

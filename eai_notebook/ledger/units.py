@@ -1,0 +1,56 @@
+"""How numbers are told to a person: the same words in the verdict, the report and the twin."""
+
+from __future__ import annotations
+
+from math import floor, log10
+
+
+def percent(share: float) -> str:
+    """Return a share as whole percent.
+
+    Example:
+        >>> percent(0.613)
+        '61 %'
+    """
+    return f"{100 * share:.0f} %"
+
+
+def ms(seconds: float) -> str:
+    """Return a length of time in milliseconds, three digits.
+
+    Example:
+        >>> ms(0.0102), ms(0.0099999), ms(0.1234), ms(2.5), ms(0)
+        ('10.2 ms', '10.0 ms', '123 ms', '2500 ms', '0.00 ms')
+    """
+    value = float(f"{1e3 * seconds:.3g}")
+    before_the_point = 1 + floor(log10(abs(value))) if value else 1
+    return f"{value:.{min(2, max(0, 3 - before_the_point))}f} ms"
+
+
+def amount(number: float) -> str:
+    """Return a number of bytes, three digits.
+
+    Example:
+        >>> amount(12_345_678), amount(900), amount(2e12)
+        ('12.3 MB', '900 B', '2e+03 GB')
+    """
+    units = ("B", "kB", "MB", "GB")
+    thousands = min(len(units) - 1, max(0, floor(log10(number) / 3))) if number > 0 else 0
+    return f"{number / 1000**thousands:.3g} {units[thousands]}"
+
+
+def span(ranks: list[int]) -> str:
+    """Return rank numbers with their runs joined.
+
+    Example:
+        >>> span([0, 2, 3, 4, 7]), span([3])
+        ('ranks 0, 2-4, 7', 'rank 3')
+    """
+    runs: list[list[int]] = []
+    for rank in sorted(ranks):
+        if runs and rank == runs[-1][-1] + 1:
+            runs[-1].append(rank)
+        else:
+            runs.append([rank])
+    told = ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
+    return f"rank{'s' * (len(ranks) != 1)} {told}"

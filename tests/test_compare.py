@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from synthetic import run_rows
+
+from eai_notebook.ledger.compare import compare
+from eai_notebook.ledger.merge import Ledger, merge
+
+
+def ledger(seed: int, ranks: int = 2, steps: int = 150, **run: Any) -> Ledger:
+    return merge(run_rows(ranks, steps, seed=seed, **run), {})
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_same_run_twice_is_no_change(seed: int) -> None:
+    assert compare(ledger(2 * seed), ledger(2 * seed + 1)).slower is None
+
+
+@pytest.mark.parametrize("part", ["input", "compute", "transfer", "update", "other"])
+@pytest.mark.parametrize("longer", [0.002, 0.010])
+def test_a_part_that_became_longer_everywhere_is_named(part: str, longer: float) -> None:
+    base: dict[str, Any] = {
+        "input": 0.0005,
+        "compute": 0.010,
+        "transfer": 0.001,
+        "update": 0.0008,
+        "other": 0.0003,
+    }
+    found = compare(ledger(1), ledger(2, **{part: base[part] + longer})).slower
+    assert found is not None
+    assert (found.part, found.rank) == (part, None)
+    assert found.change.delta_ms == pytest.approx(1e3 * longer, abs=0.5)
+    assert found.change.low_ms <= found.change.delta_ms <= found.change.high_ms
+
+
+@pytest.mark.parametrize("part", ["input", "compute", "other"])
+def test_a_part_that_became_longer_on_one_rank_is_named_with_it(part: str) -> None:
+    found = compare(ledger(1, 4), ledger(2, 4, late={2: {part: 0.010}})).slower
+    assert found is not None
+    assert (found.part, found.rank) == (part, 2)
+    assert str(found).endswith("longer on rank 2")
+
+
+def test_a_faster_run_has_no_cause_of_slowness_and_a_negative_change() -> None:
+    found = compare(ledger(1, input=0.010), ledger(2))
+    assert found.slower is None
+    assert found.parts["input"].high_ms < 0
+    assert found.step.is_sure
+
+
+def test_few_steps_are_not_enough_to_be_sure() -> None:
+    assert compare(ledger(1, steps=6), ledger(2, steps=6, input=0.010)).slower is None

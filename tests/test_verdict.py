@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic import run_rows
+
+from eai_notebook.ledger.merge import Ledger, merge
+from eai_notebook.ledger.verdict import findings, verdict
+
+
+def ledger(ranks: int = 4, steps: int = 200, **run: Any) -> Ledger:
+    return merge(run_rows(ranks, steps, **run), {})
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4, 64])
+def test_healthy_steps_compute(ranks: int) -> None:
+    found = verdict(ledger(ranks, 60))
+    assert found.kind == "compute"
+    assert found.sentence.startswith("compute-bound: ")
+
+
+def test_input_on_all_ranks_is_input_bound() -> None:
+    found = verdict(ledger(input=0.020))
+    assert (found.kind, found.rank) == ("input", None)
+    assert found.sentence == "input-bound: 61 % of each step waits for the next batch"
+
+
+def test_a_part_that_costs_less_than_half_is_said_to_cost_most() -> None:
+    found = verdict(ledger(update=0.005))
+    assert found.kind == "update"
+    assert found.sentence.startswith("update costs most: ")
+
+
+def test_the_rank_with_the_longest_input_is_named() -> None:
+    found = verdict(ledger(input=0.020, late={1: {"input": 0.003}}))
+    assert (found.kind, found.rank) == ("input", 1)
+    assert "(rank 1 worst, " in found.sentence
+
+
+@pytest.mark.parametrize("part", ["input", "compute", "update", "other"])
+@pytest.mark.parametrize(("ranks", "late"), [(2, 0), (4, 1), (8, 7)])
+def test_a_late_rank_is_named_with_what_is_longer_in_its_step(
+    part: str, ranks: int, late: int
+) -> None:
+    found = verdict(ledger(ranks, late={late: {part: 0.010}}))
+    assert (found.kind, found.rank, found.cause) == ("wait_peer", late, part)
+    assert found.sentence.startswith(f"waiting for rank {late}: ")
+
+
+def test_the_sentence_about_a_late_rank() -> None:
+    found = verdict(ledger(jitter=0.0, late={1: {"other": 0.010}}))
+    assert found.sentence == (
+        "waiting for rank 1: ranks 0, 2-3 wait 10.0 ms a step "
+        "because its `other` part is 10.0 ms longer"
+    )
+
+
+def test_ranks_that_take_turns_in_being_late_are_not_blamed() -> None:
+    found = verdict(ledger(jitter=0.005))
+    assert (found.kind, found.rank) == ("wait_peer", None)
+
+
+def test_exposed_communication_is_communication_bound() -> None:
+    found = verdict(ledger(transfer=0.030))
+    assert found.kind == "transfer"
+    assert found.sentence.startswith("communication-bound: ")
+    assert "4 MB of gradients a step on each rank" in found.evidence
+
+
+def test_an_input_that_stalls_every_fourth_step_is_seen() -> None:
+    rows = run_rows(1, 200, compile_step=False)
+    own = rows[0]
+    late = np.where(own["step"] % 4 == 0, 0.040, 0.0)
+    shift = np.cumsum(late)
+    own["input"] += late
+    own["begin"] += shift - late
+    for stamp in ("end", "ready", "reduced"):
+        own[stamp] += shift
+    assert verdict(merge(rows, {})).kind == "input"
+
+
+def test_too_few_steps_give_no_verdict() -> None:
+    found = verdict(ledger(steps=4))
+    assert (found.kind, found.sentence) == (
+        "unknown",
+        "no verdict: 3 measured steps, 5 are needed",
+    )
+    assert findings(ledger(steps=4)) == []
+
+
+def test_a_rule_abstains_where_its_part_was_not_measured() -> None:
+    rows = run_rows(2, 50, input=0.020)
+    for own in rows.values():
+        own["input"] = np.nan
+    # Its time is nowhere else to be found, so it shows as `other`.
+    assert [finding.kind for finding in findings(merge(rows, {}))] == ["other"]
+
+
+def test_without_compute_there_is_no_good_verdict() -> None:
+    rows = run_rows(1, 50, input=0.001, compute=0.0001, other=0.00001)
+    rows[0]["compute"] = np.nan
+    rows[0]["update"] = np.nan
+    rows[0]["input"] = (rows[0]["end"] - rows[0]["begin"]) * 0.1
+    rows[0]["reduced"] = rows[0]["ready"] = np.nan
+    assert verdict(merge(rows, {})).kind == "other"
+
+
+def test_findings_come_costliest_first() -> None:
+    found = findings(ledger(input=0.010, transfer=0.020))
+    assert [finding.kind for finding in found] == ["transfer", "input"]
+
+
+def test_one_step_in_a_hundred_does_not_change_the_verdict() -> None:
+    rows = run_rows(2, 200)
+    for own in rows.values():
+        own["end"][100] += 30.0
+        for stamp in ("begin", "end", "ready", "reduced"):
+            own[stamp][101:] += 30.0
+    assert verdict(merge(rows, {})).kind == "compute"

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from synthetic import run_record, run_rows
+
+from eai_notebook.ledger.step import PARTS
+from eai_notebook.ledger.view import MOST_BUCKETS, record_view
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_view_is_strict_json_with_null_for_what_is_missing(tmp_path: Path) -> None:
+    rows = run_rows(2, 30)
+    for own in rows.values():
+        own["input"] = np.nan
+    view = record_view(run_record(tmp_path, rows))
+    text = json.dumps(view, allow_nan=False)
+    assert json.loads(text) == view
+    assert view["ranks"][0]["ms"][PARTS.index("input")] is None
+    assert view["buckets"]["ms"][5][PARTS.index("input")] is None
+    assert view["buckets"]["ms"][5][PARTS.index("compute")] == pytest.approx(10, rel=0.1)
+
+
+@pytest.mark.parametrize(("steps", "width"), [(1, 1), (240, 1), (241, 2), (1000, 5)])
+def test_steps_are_put_into_buckets(tmp_path: Path, steps: int, width: int) -> None:
+    view = record_view(run_record(tmp_path, run_rows(1, steps)))
+    assert view["buckets"]["width"] == width
+    assert view["buckets"]["step"] == list(range(0, steps, width))
+    assert len(view["buckets"]["ms"]) == len(view["buckets"]["step"]) <= MOST_BUCKETS
+    assert view["run"]["steps"] == steps
+
+
+def test_a_long_run_on_many_ranks_stays_small_to_send(tmp_path: Path) -> None:
+    view = record_view(run_record(tmp_path, run_rows(64, 1000)))
+    assert len(json.dumps(view)) < 32_000
+    assert [rank["rank"] for rank in view["ranks"]] == list(range(64))
+    assert view["ranks"][9]["host"] == "gpu2"
+
+
+def test_a_run_without_rows_has_a_view(tmp_path: Path) -> None:
+    rows = {rank: own[:0] for rank, own in run_rows(2, 1).items()}
+    view = record_view(run_record(tmp_path, rows))
+    assert view["buckets"]["ms"] == []
+    assert view["verdict"]["kind"] == "unknown"
+    json.dumps(view, allow_nan=False)
