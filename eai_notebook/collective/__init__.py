@@ -1,0 +1,51 @@
+"""The one seam to Horovod and MPI; nothing else in the package imports them.
+
+Importing this module loads neither TensorFlow nor Horovod: `rank` and `size` are cheap
+to ask for, also where there is no ring.
+"""
+
+from __future__ import annotations
+
+from eai_notebook.collective.clocks import clock_offset
+from eai_notebook.collective.exchange import (
+    allgather,
+    allreduce,
+    allreduce_numpy,
+    barrier,
+    broadcast_object,
+    broadcast_variables,
+    gather_numpy,
+)
+from eai_notebook.collective.ring import (
+    ensure_formed,
+    exchanges,
+    form,
+    is_formed,
+    launched_size,
+    local_rank,
+    local_size,
+    rank,
+    release,
+    size,
+)
+
+__all__ = [
+    "allgather",
+    "allreduce",
+    "allreduce_numpy",
+    "barrier",
+    "broadcast_object",
+    "broadcast_variables",
+    "clock_offset",
+    "ensure_formed",
+    "exchanges",
+    "form",
+    "gather_numpy",
+    "is_formed",
+    "launched_size",
+    "local_rank",
+    "local_size",
+    "rank",
+    "release",
+    "size",
+]

@@ -1,0 +1,86 @@
+"""Fixtures shared by all tests: scripts that run on several MPI ranks."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+_PRELUDE = """
+import json, os, pathlib, sys
+
+def report(value):
+    place = pathlib.Path(os.environ["EAI_TEST_RESULTS"])
+    rank = os.environ.get("OMPI_COMM_WORLD_RANK", "0")
+    (place / f"{rank}.json").write_text(json.dumps(value))
+"""
+
+RunRanks = Callable[..., list[Any]]
+
+
+def rank_environment(ranks: int) -> dict[str, str]:
+    """Return the environment of a rank that shares this machine's cores with its peers."""
+    threads = str(max(1, (os.cpu_count() or 1) // ranks))
+    return {
+        **os.environ,
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "PRTE_ALLOW_RUN_AS_ROOT": "1",
+        "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "OMP_NUM_THREADS": threads,
+        "TF_NUM_INTRAOP_THREADS": threads,
+        "TF_NUM_INTEROP_THREADS": "2",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]),
+    }
+
+
+@pytest.fixture
+def run_ranks(tmp_path: Path) -> RunRanks:
+    """Return ``run_ranks(source, n, timeout=120)``: run a script on `n` ranks of MPI.
+
+    The script calls ``report(value)`` once a rank with something JSON can hold; the
+    values come back in rank order. A rank that fails fails the test with its output.
+    ``n=1`` runs it without MPI.
+    """
+
+    def run(source: str, n: int = 2, timeout: float = 180) -> list[Any]:
+        script = tmp_path / "ranks.py"
+        script.write_text(_PRELUDE + textwrap.dedent(source))
+        results = tmp_path / "results"
+        shutil.rmtree(results, ignore_errors=True)
+        results.mkdir()
+        command = [sys.executable, str(script)]
+        if n > 1:
+            mpirun = shutil.which("mpirun", path=str(Path(sys.executable).parent))
+            mpirun = mpirun or shutil.which("mpirun")
+            if mpirun is None:
+                pytest.skip("no mpirun: install openmpi to run the tests that need ranks")
+            command = [mpirun, "-n", str(n), "--oversubscribe", "--bind-to", "none", *command]
+        done = subprocess.run(
+            command,
+            env={**rank_environment(n), "EAI_TEST_RESULTS": str(results)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        output = f"{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+        assert done.returncode == 0, output
+        files = [results / f"{rank}.json" for rank in range(n)]
+        missing = [file.stem for file in files if not file.exists()]
+        assert not missing, f"no report from ranks {missing}\n{output}"
+        return [json.loads(file.read_text()) for file in files]
+
+    return run
