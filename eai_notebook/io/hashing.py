@@ -1,0 +1,56 @@
+"""From a 32-bit categorical value to its bucket: the same rule in every format.
+
+A model trained from one format can be served from another only if both hash alike, so the
+rule stands here once, twice written: a scalar for compiled readers and an array version for
+everything else. The tests hold them equal.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+_FIELD_STEP = np.uint32(0x9E3779B1)  # 2**32 / golden ratio: spreads neighbouring field numbers
+_MIX_1 = np.uint32(0x85EBCA6B)  # the finalizer of MurmurHash3 (Appleby, public domain):
+_MIX_2 = np.uint32(0xC2B2AE35)  # every input bit flips about half of the output bits
+_MASK = np.uint64(0xFFFFFFFF)
+
+
+@njit(inline="always")
+def bucket_of(value: np.uint32, field: int, buckets: int) -> np.int32:
+    """Return the bucket of one value, for compiled readers; see `hash_ids`."""
+    mixed = np.uint32(value + np.uint32(field + 1) * _FIELD_STEP)
+    mixed ^= mixed >> np.uint32(16)
+    mixed = np.uint32(mixed * _MIX_1)
+    mixed ^= mixed >> np.uint32(13)
+    mixed = np.uint32(mixed * _MIX_2)
+    mixed ^= mixed >> np.uint32(16)
+    # Multiply and shift instead of modulo: as even, and several times cheaper.
+    return np.int32(1 + ((np.uint64(mixed) * np.uint64(buckets - 1)) >> np.uint64(32)))
+
+
+def hash_ids(values: NDArray[np.uint32], field: int, buckets: int) -> NDArray[np.int32]:
+    """Hash the values of categorical column number `field` (from 0) into its buckets.
+
+    Equal values in two columns fall into unrelated buckets. Bucket 0 never comes out: it
+    stands for a missing value.
+
+    Args:
+        values: The 32-bit values, any shape.
+        field: The column's place among the categoricals, from 0.
+        buckets: The column's number of buckets, the one for missing values included.
+
+    Returns:
+        Buckets from 1 to ``buckets - 1``, int32, in the shape of `values`.
+
+    Example:
+        >>> hash_ids(np.array([0x68FD1E64, 0x68FD1E64], np.uint32), 0, 1000).tolist()
+        [757, 757]
+    """
+    mixed = np.asarray(values, np.uint32) + np.asarray(field + 1, np.uint32) * _FIELD_STEP
+    mixed = (mixed ^ (mixed >> np.uint32(16))) * _MIX_1
+    mixed = (mixed ^ (mixed >> np.uint32(13))) * _MIX_2
+    mixed ^= mixed >> np.uint32(16)
+    scaled = (mixed.astype(np.uint64) & _MASK) * np.uint64(buckets - 1)
+    return (1 + (scaled >> np.uint64(32))).astype(np.int32)

@@ -1,0 +1,42 @@
+"""How well scores rank clicks before non-clicks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from eai_notebook.errors import EaiError
+
+
+def auc(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Return the area under the ROC curve, exactly.
+
+    It is the chance that a clicked row scores above one that was not clicked (ties count
+    half), computed from ranks; Keras's metric approximates it with 200 thresholds.
+
+    Args:
+        labels: 0 or 1, any shape.
+        scores: Any real number, in the same order and number as `labels`.
+
+    Raises:
+        EaiError: The numbers differ, or all labels are equal.
+
+    Example:
+        >>> auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
+        0.75
+    """
+    truth = np.asarray(labels).ravel() > 0
+    ranked = np.asarray(scores).ravel()
+    if len(truth) != len(ranked):
+        raise EaiError(
+            f"{len(truth)} labels and {len(ranked)} scores", "give one score for each label"
+        )
+    clicked = int(truth.sum())
+    other = len(truth) - clicked
+    if clicked == 0 or other == 0:
+        raise EaiError("all labels are equal", "give rows of both kinds")
+    _, place, count = np.unique(ranked, return_inverse=True, return_counts=True)
+    last = np.cumsum(count)
+    middle_rank = last - (count - 1) / 2
+    above = middle_rank[place][truth].sum() - clicked * (clicked + 1) / 2
+    return float(above / (clicked * other))
