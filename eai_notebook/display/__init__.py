@@ -1,0 +1,38 @@
+"""What a person sees: the live chart, its static twin, plain text, the panel's messages.
+
+Displays draw the view of a run (`ledger.view`) and never ask a rank for anything.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eai_notebook.display.live import LiveRun, bundle, display, in_ipython
+from eai_notebook.display.plain import text
+
+if TYPE_CHECKING:
+    from eai_notebook.ledger.record import RunRecord
+
+__all__ = ["LiveRun", "bundle", "show", "text"]
+
+
+def show(run: RunRecord | Path | str | None = None) -> None:
+    """Show the chart of a recorded run: a record, its folder, or by default the latest.
+
+    Raises `EaiError` if there is no such record.
+    """
+    from eai_notebook.errors import EaiError
+    from eai_notebook.ledger.record import RunRecord, list_runs, runs_folder
+    from eai_notebook.ledger.view import record_view
+
+    if run is None:
+        recorded = list_runs()
+        if not recorded:
+            raise EaiError(f"no run is recorded in {runs_folder()}", "train something first")
+        run = recorded[0]
+    view = record_view(run if isinstance(run, RunRecord) else RunRecord(Path(run)))
+    if in_ipython():
+        display(bundle(view), raw=True)
+    else:
+        print(text(view))  # noqa: T201 - a terminal is printed to

@@ -219,7 +219,12 @@ class Lateness:
     def tally(self, ranks: tuple[int, ...]) -> str:
         """Return who came last how often, the most frequent three."""
         order = sorted(range(len(ranks)), key=lambda place: -self.last_in[place])[:3]
-        told = (f"rank {ranks[p]} in {percent(self.last_in[p])}" for p in order if self.last_in[p])
+        seldom = 0.005
+        told = (
+            f"rank {ranks[place]} in {percent(self.last_in[place])}"
+            for place in order
+            if self.last_in[place] >= seldom
+        )
         return f"last of all: {', '.join(told)} of the steps"
 
 

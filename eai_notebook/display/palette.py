@@ -1,0 +1,27 @@
+"""The colours of the parts, the same in every display (`labextension/src/palette.ts`).
+
+Okabe and Ito's set, which people with any colour vision can tell apart; the parts are
+also always drawn and listed in one order, so that colour is never the only sign.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+COLOURS: Final = {
+    "input": "#E69F00",
+    "compute": "#009E73",
+    "wait_peer": "#D55E00",
+    "transfer": "#0072B2",
+    "update": "#CC79A7",
+    "other": "#999999",
+}
+
+MEANINGS: Final = {
+    "input": "blocked waiting for the next batch",
+    "compute": "forward and backward, until the local gradients are ready",
+    "wait_peer": "gradients ready here, a slower rank not there yet",
+    "transfer": "communication after the last rank was ready",
+    "update": "applying the reduced gradients",
+    "other": "the rest: callbacks, Python, garbage collection, what was not measured",
+}
