@@ -18,3 +18,7 @@ class EaiError(RuntimeError):
         super().__init__(f"{what}: {remedy}")
         self.what = what
         self.remedy = remedy
+
+    def _render_traceback_(self) -> list[str]:
+        """Have IPython show the line and not the stack: the user's code is not at fault."""
+        return [f"{type(self).__name__}: {self}"]

@@ -27,6 +27,8 @@ _DEATH = re.compile(
 )
 
 Progress = Callable[[str], None]
+OnOutput = Callable[[str, dict[str, Any]], None]
+OnReply = Callable[[Any], None]
 
 
 class Group:
@@ -75,6 +77,33 @@ class Group:
     def view(self, ranks: Sequence[int]) -> Any:
         """Return an ipyparallel view on `ranks`."""
         return self.client.direct_view(list(ranks))
+
+    def execute(self, rank: int, code: str, on_output: OnOutput, on_reply: OnReply) -> None:
+        """Run `code` as a cell on `rank`; both callbacks come from the client's own thread.
+
+        ``on_output(kind, content)`` hears what the cell says, ``"idle"`` last;
+        ``on_reply(error)`` hears of its end, with None when all went well. They are set
+        before the request leaves, so that nothing is missed.
+        """
+        client = self.client
+        idents, _ = client._build_targets(rank)  # noqa: SLF001  # the public way sets callbacks late
+        metadata: dict[str, Any] = {}
+
+        def watch(future: Any) -> None:
+            said = client.metadata[future.msg_id]
+            future.iopub_callbacks.append(lambda message: _relay(message, said, on_output))
+            future.add_done_callback(lambda done: on_reply(_error_of(done.result())))
+            # the client forgets a request that is complete before it tells of its last message
+            future.output.add_done_callback(lambda _: on_output("idle", {}))
+
+        client.send_execute_request(
+            client._mux_socket,  # noqa: SLF001
+            code,
+            silent=False,
+            ident=idents[0],
+            metadata=metadata,
+            message_future_hook=watch,
+        )
 
     def cover(self, pids: Sequence[int]) -> None:
         """Put the engines themselves under the lease, in case ``mpirun`` dies first."""
@@ -126,6 +155,24 @@ class Group:
         self._lease.release()
 
 
+def _relay(message: Any, said: Any, on_output: OnOutput) -> None:
+    """Pass a message on, and let go of what the client would keep of it for ever."""
+    kind, content = message["header"]["msg_type"], message["content"]
+    if kind == "data_message":
+        kind, content = "data", dict(said["data"])
+        said["data"].clear()
+    elif kind == "stream":
+        said[content["name"]] = ""
+    elif kind == "display_data":
+        said["outputs"].clear()
+    on_output(kind, content)
+
+
+def _error_of(result: Any) -> Any:
+    """Return the remote error that `result` is, or None if the cell went well."""
+    return result if isinstance(result, BaseException) else None
+
+
 def _wait_for_engines(cluster: Any, client: Any, size: int, progress: Progress) -> None:
     """Return when all engines have registered; raise if they cannot."""
     deadline = time.monotonic() + START_TIMEOUT_S
@@ -152,7 +199,7 @@ def _start_failure(cluster: Any, what: str) -> EaiError:
 
 
 def _quiet_log() -> logging.Logger:
-    """ipyparallel would print its every step into the notebook."""
+    """Ipyparallel would print its every step into the notebook."""
     log = logging.getLogger("eai_notebook.cluster")
     log.setLevel(logging.ERROR)
     return log

@@ -10,6 +10,7 @@ Run as ``python -m eai_notebook.cluster.lease``; it reads one JSON object a line
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -36,13 +37,8 @@ class Lease:
 
     def cover(self, pids: Iterable[int]) -> None:
         """Have the processes `pids` ended when this process is gone."""
-        known = []
-        for pid in pids:
-            try:
-                known.append({"pid": pid, "started": psutil.Process(pid).create_time()})
-            except psutil.NoSuchProcess:
-                continue
-        self._tell({"cover": known})
+        found = [(pid, _start_time(pid)) for pid in pids]
+        self._tell({"cover": [(pid, started) for pid, started in found if started is not None]})
 
     def release(self) -> None:
         """Send the keeper home; what it covered is left as it is."""
@@ -62,22 +58,23 @@ class Lease:
 
 def end_processes(covered: Iterable[tuple[int, float]], grace: float = GRACE_S) -> list[int]:
     """Terminate, then kill, the processes that still are the ones covered; return their pids."""
-    alive = []
-    for pid, started in covered:
-        try:
-            process = psutil.Process(pid)
-            if process.create_time() == started:
-                process.terminate()
-                alive.append(process)
-        except psutil.NoSuchProcess:
-            continue
+    alive = [psutil.Process(pid) for pid, started in covered if _start_time(pid) == started]
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
     _, stubborn = psutil.wait_procs(alive, grace)
     for process in stubborn:
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-        except psutil.NoSuchProcess:
-            continue
     return [process.pid for process in alive]
+
+
+def _start_time(pid: int) -> float | None:
+    """Return when process `pid` was started, which tells it from a later one of that number."""
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return None
 
 
 def main() -> None:
@@ -87,7 +84,7 @@ def main() -> None:
         message = json.loads(line)
         if "release" in message:
             return
-        covered += [(known["pid"], known["started"]) for known in message["cover"]]
+        covered += [(pid, started) for pid, started in message["cover"]]
     end_processes(covered)
 
 

@@ -60,12 +60,12 @@ def rank_environment(local_ranks: int) -> dict[str, str]:
     return {name: os.environ.get(name, value) for name, value in shared.items()}
 
 
-class LocalEngineSetLauncher(MPIEngineSetLauncher):  # type: ignore[misc]  # ipyparallel is untyped
+class LocalEngineSetLauncher(MPIEngineSetLauncher):
     """Starts `n` engines on this machine as one MPI group."""
 
     def start(self, n: int) -> object:
         """Start `n` engines; they share the cores and are bound to none."""
         self.mpi_cmd = [find_mpirun()]
         self.mpi_args = ["--oversubscribe", "--bind-to", "none"]
-        self.environment = {**self.environment, **rank_environment(n)}
+        self.environment.update(rank_environment(n))
         return super().start(n)

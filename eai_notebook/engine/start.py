@@ -34,6 +34,11 @@ def join_ring(ranks: list[int]) -> None:
     collective.form(ranks)
 
 
+def leave_ring() -> None:
+    """Stay out of the ring while other ranks form one of their own."""
+    collective.release()
+
+
 def _leave_progress_bars_to_rank_0() -> None:
     """Every rank would draw the same Keras bar; a plain `model.fit` cannot know that."""
     import keras

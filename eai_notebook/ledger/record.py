@@ -106,7 +106,9 @@ class RunRecord:
     def create(cls, root: Path, began: RunBegan) -> RunRecord:
         """Make the folder for a run that a rank just announced."""
         now = time.time()
-        stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f".{int(now * 1e3) % 1000:03d}"
+        stamp = (
+            time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f".{int(now * 1e3) % 1000:03d}"
+        )
         word = re.sub(r"[^A-Za-z0-9_]+", "-", began.name).strip("-") or "run"
         path = root / f"{stamp}-{word}-{began.run[-8:]}"
         path.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,12 @@
+"""One group of engines, its cells and its runs: all a magic does, plain Python can do.
+
+Kernel side, in the order things happen: `session` starts a group and sends a `cell`;
+what the ranks say comes back as events: `output` folds and prints text, `runs` records
+telemetry, `failure` finds the root cause. A `watcher` is told, and decides what is shown.
+"""
+
+from eai_notebook.session.failure import RankError
+from eai_notebook.session.session import Session
+from eai_notebook.session.watcher import Watcher
+
+__all__ = ["RankError", "Session", "Watcher"]

@@ -1,0 +1,57 @@
+"""Errands: what a session has the ranks do for it, outside of the user's cells.
+
+Each is a function that the ranks import for themselves, so that the kernel never loads
+the rank side.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ipyparallel import error as ipp_error
+
+
+def warm_up() -> dict[str, Any]:
+    """Make an engine a rank; returns its ``rank``, ``host`` and ``pid``."""
+    from eai_notebook.engine import start
+
+    return start.warm_up()
+
+
+def join_ring(ranks: list[int]) -> None:
+    """Form the ring on `ranks`, this one among them."""
+    from eai_notebook.engine import start
+
+    start.join_ring(ranks)
+
+
+def leave_ring() -> None:
+    """Stay out of the ring that others form."""
+    from eai_notebook.engine import start
+
+    start.leave_ring()
+
+
+def fetch(name: str) -> Any:
+    """Return the rank's variable `name` as plain data."""
+    from eai_notebook.engine import transfer
+
+    return transfer.fetch(name)
+
+
+REMOTE_ERRORS = (ipp_error.RemoteError, ipp_error.CompositeError)
+
+
+class RemoteFailure(NamedTuple):
+    """What an errand failed with on a rank."""
+
+    ename: str
+    evalue: str
+
+
+def first_error(error: Any) -> RemoteFailure:
+    """Return what an errand failed with on the first rank where it did."""
+    if isinstance(error, ipp_error.CompositeError):
+        ename, evalue, *_ = error.elist[0]
+        return RemoteFailure(ename, evalue)
+    return RemoteFailure(error.ename, error.evalue)

@@ -1,0 +1,62 @@
+"""The runs of a session: recorded as telemetry comes, and turned into views to look at."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from eai_notebook.ledger.messages import Message, RunBegan
+from eai_notebook.ledger.record import RunRecord
+from eai_notebook.ledger.view import record_view
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REFRESH_S = 0.25
+LOOKING_SHARE = 0.1
+"""Drawing may take this share of the kernel's time: a long run is looked at less often."""
+
+
+class RunKeeper:
+    """Writes the messages of a session's ranks to run records below `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.records: list[RunRecord] = []
+        self._open: dict[str, RunRecord] = {}
+        self._next_look: dict[str, float] = {}
+
+    def take(self, message: Message) -> None:
+        """Write `message` to its run's record; a rank's first word makes the record."""
+        record = self._open.get(message.run)
+        if record is None:
+            if not isinstance(message, RunBegan):
+                return  # a run that was given up; its rank does not know yet
+            record = RunRecord.create(self.root, message)
+            self._open[message.run] = record
+            self.records.append(record)
+        record.add(message)
+
+    def views_due(self, *, ended: bool = False) -> list[tuple[dict[str, Any], bool]]:
+        """Return the views that are due to be shown, each with whether it is the last.
+
+        With `ended` the cell is over: runs that nobody closed are lost, and every run
+        is shown once more.
+        """
+        due = []
+        for run, record in list(self._open.items()):
+            if ended:
+                record.close("lost")
+            final = record.info.state != "running"
+            if final or time.monotonic() >= self._next_look.get(run, 0.0):
+                due.append((self._look(run, record), final))
+            if final:
+                del self._open[run]
+        return due
+
+    def _look(self, run: str, record: RunRecord) -> dict[str, Any]:
+        began = time.monotonic()
+        view = record_view(record)
+        ended = time.monotonic()
+        self._next_look[run] = ended + max(REFRESH_S, (ended - began) / LOOKING_SHARE)
+        return view

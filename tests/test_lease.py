@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import psutil
+
+from eai_notebook.cluster.lease import Lease, end_processes
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+DEAF = [
+    sys.executable,
+    "-c",
+    ("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True);"
+    "time.sleep(60)"),
+]
+
+
+def test_what_is_covered_ends_when_its_owner_is_killed() -> None:
+    with subprocess.Popen(SLEEP) as covered:
+        owner = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                ("import time; from eai_notebook.cluster.lease import Lease\n"
+                f"lease = Lease(); lease.cover([{covered.pid}]); print(flush=True); time.sleep(60)"),
+            ],
+            stdout=subprocess.PIPE,
+        )
+        assert owner.stdout is not None
+        owner.stdout.readline()
+        owner.kill()
+        owner.communicate()
+        assert covered.wait(10) != 0
+
+
+def test_what_is_released_is_left_alone() -> None:
+    with subprocess.Popen(SLEEP) as process:
+        lease = Lease()
+        lease.cover([process.pid])
+        lease.release()
+        time.sleep(0.2)
+        assert process.poll() is None
+        process.kill()
+
+
+def test_a_process_that_does_not_listen_is_killed() -> None:
+    with subprocess.Popen(DEAF, stdout=subprocess.PIPE) as deaf:
+        assert deaf.stdout is not None
+        deaf.stdout.readline()
+        started = psutil.Process(deaf.pid).create_time()
+        assert end_processes([(deaf.pid, started)], grace=0.2) == [deaf.pid]
+        assert deaf.wait(5) != 0
+
+
+def test_a_pid_that_belongs_to_another_process_by_now_is_left_alone() -> None:
+    with subprocess.Popen(SLEEP) as process:
+        assert end_processes([(process.pid, 1.0)]) == []
+        assert process.poll() is None
+        process.kill()
