@@ -45,7 +45,8 @@ class PanelChannel:
     def group(self, state: dict[str, Any]) -> None:
         """Tell the panel how the group is; any thread may call this."""
         self._group = state
-        self._tell({"type": "group", **state})
+        # Nested, since nbclient takes a message with a "state" of its own for a widget's.
+        self._tell({"type": "group", "group": state})
 
     def run(self, view: dict[str, Any]) -> None:
         """Tell the panel how a run is; any thread may call this."""
@@ -81,6 +82,6 @@ class PanelChannel:
 
     def _refresh(self) -> None:
         if self._group is not None:
-            self._tell({"type": "group", **self._group})
+            self._tell({"type": "group", "group": self._group})
         if self._run is not None:
             self._tell({"type": "run", "view": self._run, "group": self._group})
