@@ -1,0 +1,107 @@
+# One command from a fresh clone to a result; `make help` lists them.
+#
+# What has been done is remembered by stamps inside the environment: delete .venv and
+# everything is made again; change constraints.txt and the packages follow.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+ROWS ?= 400000
+RANKS ?= 2
+OUT ?= build/demo
+
+BIN := $(abspath $(VENV))/bin
+STAMP := $(abspath $(VENV))/.stamp
+FRONT := $(shell find labextension -path '*/node_modules' -prune -o -path '*/lib' -prune \
+	-o -type f -print 2>/dev/null)
+
+# The environment's programs come first: its mpirun, its jupyter, and node where it has one.
+export PATH := $(BIN):$(PATH)
+
+say = @printf '\033[1m==> %s\033[0m\n' $(1)
+
+.PHONY: help
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+
+# ------------------------------------------------------------------------------- use it
+
+.PHONY: demo
+demo: setup ## train Wide & Deep on 2 ranks, headless; results in build/demo
+	$(call say,"the demo: $(ROWS) rows on $(RANKS) ranks")
+	eai-notebook demo --out $(OUT) --rows $(ROWS) -n $(RANKS)
+
+.PHONY: lab
+lab: setup ## open JupyterLab on the tutorials
+	jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --notebook-dir=notebooks $(LAB)
+
+.PHONY: setup
+setup: $(STAMP)/packages $(STAMP)/front $(STAMP)/horovod ## everything the two above need
+
+# ------------------------------------------------------------------------------ work on it
+
+.PHONY: test
+test: setup chromium lint ## everything that must hold, slow drills and browser included
+	$(call say,"tests")
+	pytest $(PYTEST)
+
+.PHONY: quick
+quick: setup ## the tests that take seconds
+	pytest -m 'not slow and not browser' $(PYTEST)
+
+.PHONY: lint
+lint: $(STAMP)/packages $(STAMP)/front ## ruff, mypy, and the front end's own checks
+	$(call say,"lint")
+	ruff check .
+	ruff format --check .
+	mypy
+	cd labextension && npm run --silent lint:check
+
+.PHONY: wheel
+wheel: $(STAMP)/packages $(STAMP)/front ## build the sdist and, from it, the wheel into dist/
+	rm -rf dist
+	python -m build --no-isolation --outdir dist
+
+.PHONY: front
+front: $(STAMP)/packages $(STAMP)/front ## build the JupyterLab panel and the live chart
+
+.PHONY: chromium
+chromium:
+	@tools/chromium
+
+.PHONY: constraints
+constraints: ## pin the newest packages that fit together (needs uv)
+	tools/pin > constraints.new
+	mv constraints.new constraints.txt
+
+.PHONY: clean
+clean: ## remove what was built, keep the environment
+	rm -rf build dist eai_notebook/labextension eai_notebook/static labextension/lib
+	rm -f $(STAMP)/front
+
+.PHONY: distclean
+distclean: clean ## remove the environment too
+	rm -rf $(VENV) labextension/node_modules
+
+# --------------------------------------------------------------------------------- steps
+
+$(STAMP)/packages: constraints.txt pyproject.toml tools/make-venv
+	$(call say,"Python packages")
+	tools/make-venv $(VENV) $(PYTHON)
+	mkdir -p $(STAMP)
+	touch $@
+
+$(STAMP)/horovod: $(STAMP)/packages
+	$(call say,"Horovod")
+	eai-notebook install-horovod
+	touch $@
+
+# An install of the package replaces the link to the panel, so the link is made after it.
+$(STAMP)/front: $(STAMP)/packages $(FRONT) tools/build-front
+	$(call say,"JupyterLab panel and live chart")
+	tools/build-front $(VENV)
+	touch $@

@@ -1,0 +1,65 @@
+"""The `eai-notebook` command line: its commands, and how an error leaves it.
+
+Each command lives in its own module; this one only names them and turns an `EaiError`
+into one line on stderr and exit code 1.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import eai_notebook
+from eai_notebook.cli import console
+from eai_notebook.cli.check import check
+from eai_notebook.cli.demo import demo
+from eai_notebook.cli.install_horovod import install_horovod
+from eai_notebook.cli.make_data import make_data
+from eai_notebook.errors import EaiError
+
+INTERRUPTED = 130
+"""The exit code shells give a command that was stopped with Ctrl-C."""
+
+app = typer.Typer(
+    name="eai-notebook",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_show_locals=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        console.out.print(f"eai-notebook {eai_notebook.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Train on many ranks from a notebook, and see where each step's time goes."""
+
+
+app.command("install-horovod")(install_horovod)
+app.command("check")(check)
+app.add_typer(make_data, name="make-data")
+app.command("demo")(demo)
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code; an `EaiError` is one line."""
+    try:
+        app()
+    except EaiError as error:
+        console.fail(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.fail("interrupted")
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,145 @@
+"""`eai-notebook demo`: the quickstart from data to verdict, in front of your eyes."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import eai_notebook
+from eai_notebook.cli import console
+from eai_notebook.cli.make_data import write_criteo
+from eai_notebook.errors import EaiError
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+    from eai_notebook.io.generate import Truth
+
+NOTEBOOK = "01_quickstart.ipynb"
+FILES = 16
+SEED = 0
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Where data, run record and results go.")] = Path(
+        "build/demo"
+    ),
+    rows: Annotated[int, typer.Option(help="Rows of click logs to train on.")] = 400_000,
+    ranks: Annotated[int, typer.Option("-n", "--ranks", help="Ranks to train on.")] = 2,
+) -> None:
+    """Make data, run the quickstart notebook on it without a browser, and tell the outcome.
+
+    The executed notebook and its HTML twin are left in the output folder, next to the data
+    (kept for the next time) and the run record. The exit code is 1 if a cell fails.
+    """
+    if ranks < 1:
+        raise EaiError(f"a group of {ranks} ranks cannot be", "ask for 1 or more: -n 2")
+    begin = time.monotonic()
+    place = out.resolve()
+    truth = _data(place / "data", rows)
+    notebook = _run(find_notebook(), place, ranks=ranks)
+    _tell(notebook, truth, place, time.monotonic() - begin)
+
+
+def find_notebook(name: str = NOTEBOOK) -> Path:
+    """Return a notebook of this package: in a clone from notebooks/, else from the wheel.
+
+    Raises:
+        EaiError: it is in neither.
+    """
+    package = Path(eai_notebook.__file__).parent
+    for folder in (package.parent / "notebooks", package / "notebooks"):
+        if (folder / name).is_file():
+            return folder / name
+    raise EaiError(f"{name} is not part of this installation", "install eai_notebook's wheel again")
+
+
+def _data(folder: Path, rows: int) -> Truth:
+    """Make the data set, or keep the one that an earlier demo made with the same numbers."""
+    from eai_notebook.io.generate import TRUTH, Truth
+
+    kept = Truth.load(folder) if (folder / TRUTH).is_file() else None
+    same = kept is not None and (kept.rows, kept.files, kept.seed) == (rows, FILES, SEED)
+    if same:
+        console.note(f"using the {rows:,} rows in {folder}")
+    return write_criteo(folder, rows=rows, files=FILES, seed=SEED, force=not same)
+
+
+def _run(source: Path, place: Path, *, ranks: int) -> NotebookNode:
+    """Execute the notebook in `place` and leave it and its HTML twin there, failed or not."""
+    from eai_notebook.cli import execute
+
+    notebook = execute.read_notebook(source)
+    set_ranks(notebook, ranks)
+    # The kernel inherits both: where the run record goes, and a plain progress bar.
+    os.environ["EAI_RUNS"] = str(place / "runs")
+    try:
+        execute.execute(notebook, place, execute.Listener(cell=_cell, text=_text, done=_done))
+    finally:
+        execute.write_notebook(notebook, place / source.name)
+        execute.write_html(notebook, place / f"{source.stem}.html")
+    return notebook
+
+
+def set_ranks(notebook: NotebookNode, ranks: int) -> None:
+    """Make the notebook's ``%eai up -n N`` start `ranks` ranks."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.source = re.sub(
+                r"^(%eai up .*?-n) \d+", rf"\1 {ranks}", cell.source, flags=re.MULTILINE
+            )
+
+
+def find_auc(notebook: NotebookNode) -> float | None:
+    """Return the last AUC that the notebook's cells printed, None where none did."""
+    said = [
+        str(text)
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        for text in (output.get("text", ""), output.get("data", {}).get("text/plain", ""))
+    ]
+    found = re.findall(r"\bAUC\b[^\d\n]*([01]\.\d+)", "\n".join(said))
+    return float(found[0]) if found else None
+
+
+def _tell(notebook: NotebookNode, truth: Truth, place: Path, seconds: float) -> None:
+    from eai_notebook.ledger.record import RunRecord, list_runs
+    from eai_notebook.ledger.report import report_record
+
+    runs = list_runs(place / "runs")
+    if not runs:
+        raise EaiError("the notebook left no run record", f"look at {place / NOTEBOOK}")
+    console.out.print()
+    console.out.print(report_record(RunRecord(runs[0])).to_text(), highlight=False)
+    auc = find_auc(notebook)
+    if auc is None:
+        raise EaiError("the notebook printed no AUC", f"look at {place / NOTEBOOK}")
+    best = (
+        "" if truth.bayes_auc_test is None else f"; the best possible is {truth.bayes_auc_test:.4f}"
+    )
+    console.out.print(f"\nAUC on held-out rows {auc:.4f}{best}", highlight=False)
+    console.out.print(
+        f"notebook: {place / NOTEBOOK}\nHTML twin: {(place / NOTEBOOK).with_suffix('.html')}\n"
+        f"finished in {seconds:.0f} s",
+        highlight=False,
+    )
+
+
+def _cell(number: int, count: int, title: str) -> None:
+    console.err.rule(f"[bold]{number}/{count}[/] {title}", align="left")
+
+
+def _text(stream: str) -> None:
+    console.err.file.write(stream)
+    console.err.file.flush()
+
+
+def _done(seconds: float) -> None:
+    if seconds >= 1:
+        console.note(f"  {seconds:.1f} s")

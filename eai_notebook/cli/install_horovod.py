@@ -1,0 +1,98 @@
+"""`eai-notebook install-horovod`: a working Horovod for this very Python, or a clear no."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eai_notebook.cli import console, mpi
+from eai_notebook.cli.horovod_build import build_wheel, require_toolchain
+from eai_notebook.cli.horovod_key import HOROVOD, HorovodKey, installed, key_for
+from eai_notebook.cli.horovod_verify import Proof, prove, remember, remembered
+from eai_notebook.cli.progress import progress
+from eai_notebook.errors import EaiError
+
+
+def install_horovod(
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="Build with CUDA and NCCL operations as well.")
+    ] = False,
+    prefix: Annotated[
+        Path | None,
+        typer.Option("--mpi", metavar="PREFIX", help="Use the MPI in this folder (a cluster's)."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Build and install again, whatever is there.")
+    ] = False,
+) -> None:
+    """Build, install and prove Horovod for this Python, its TensorFlow and an MPI.
+
+    The wheel is kept in your cache for the next environment with the same versions. When
+    what is installed was already proved, this returns at once.
+    """
+    found = mpi.find(prefix)
+    key = key_for(found, gpu=gpu)
+    if not force:
+        proof = remembered(key) or _adopt(key, found, gpu=gpu)
+        if proof is not None:
+            console.out.print(f"already there: {proof.sentence()}", highlight=False)
+            return
+    wheel = _wheel(key, found, gpu=gpu, force=force)
+    _install(wheel)
+    proof = _prove(key, found)
+    if gpu and "NCCL" not in proof.operations:
+        raise EaiError(
+            "the build went through, but without NCCL operations",
+            f"look for NCCL in {key.folder / 'build.log'} and name its folder in HOROVOD_NCCL_HOME",
+        )
+    console.out.print(proof.sentence(), highlight=False)
+
+
+def _adopt(key: HorovodKey, found: mpi.Mpi, *, gpu: bool) -> Proof | None:
+    """Return the proof of a Horovod that came from elsewhere, if it does what is asked."""
+    if installed("horovod") != HOROVOD or key.cached_wheel() is not None:
+        return None
+    console.note(f"Horovod {HOROVOD} is installed; trying it")
+    try:
+        proof = _prove(key, found)
+    except EaiError as error:
+        console.note(f"it does not work ({error.what}), so it is built again")
+        return None
+    return proof if not gpu or "NCCL" in proof.operations else None
+
+
+def _wheel(key: HorovodKey, found: mpi.Mpi, *, gpu: bool, force: bool) -> Path:
+    cached = None if force else key.cached_wheel()
+    if cached is not None:
+        console.note(f"using the wheel built earlier: {cached}")
+        return cached
+    require_toolchain(found, gpu=gpu)
+    console.note(
+        f"building Horovod {key.horovod} for {key.tensorflow} on {found.name} {found.version}; "
+        f"log: {key.folder / 'build.log'}"
+    )
+    with progress("building Horovod") as report:
+        return build_wheel(key, found, gpu=gpu, report=report)
+
+
+def _install(wheel: Path) -> None:
+    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
+    command += ["--no-index", "--no-deps", "--force-reinstall", str(wheel)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise EaiError(
+            f"the wheel {wheel} could not be installed ({said[-1] if said else 'no reason given'})",
+            "use a virtual environment that you may write to",
+        )
+
+
+def _prove(key: HorovodKey, found: mpi.Mpi) -> Proof:
+    with console.err.status("two ranks sum to prove it"):
+        proof = prove(found)
+    remember(key, proof)
+    return proof

@@ -1,0 +1,79 @@
+"""`eai-notebook make-data`: data sets with a planted truth, to learn and to measure on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eai_notebook.cli import console
+from eai_notebook.cli.progress import progress
+from eai_notebook.errors import EaiError
+
+if TYPE_CHECKING:
+    from eai_notebook.io.generate import Truth
+
+make_data = typer.Typer(
+    no_args_is_help=True, help="Make data with a planted truth, to learn and to measure on."
+)
+
+
+@make_data.callback()
+def _root() -> None:
+    """Keep `criteo` a sub-command: other data sets come beside it."""
+
+
+@make_data.command()
+def criteo(
+    folder: Annotated[Path, typer.Argument(help="Where the files go; made if missing.")],
+    rows: Annotated[int, typer.Option(help="Rows in all files together.")] = 400_000,
+    files: Annotated[int, typer.Option(help="Files the rows are spread over.")] = 16,
+    seed: Annotated[int, typer.Option(help="The same seed writes the same bytes.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace the data in FOLDER.")] = False,
+) -> None:
+    """Write click logs in Criteo's format from a model whose best possible AUC is known.
+
+    A row is a label, 13 integers and 26 hexadecimal categories, separated by tabs, some of
+    them missing. One file in eight is named test-*.tsv, the others train-*.tsv. If the
+    folder already holds exactly this data, nothing is written.
+    """
+    truth = write_criteo(folder, rows=rows, files=files, seed=seed, force=force)
+    best = "" if truth.bayes_auc is None else f"; no model can beat an AUC of {truth.bayes_auc:.4f}"
+    console.out.print(
+        f"{truth.rows:,} rows in {truth.files} files in {folder}{best}", highlight=False
+    )
+
+
+def write_criteo(folder: Path, *, rows: int, files: int, seed: int, force: bool = False) -> Truth:
+    """Write the files with progress, unless they are there, and return the planted truth.
+
+    Raises:
+        EaiError: a number makes no sense, or `folder` holds something else.
+    """
+    from eai_notebook.io import generate  # NumPy is not needed for --help
+
+    if force:
+        _remove(folder, generate.TRUTH)
+    written = 0
+    with progress(f"writing {rows:,} rows") as report:
+
+        def count(more: int) -> None:
+            nonlocal written
+            written += more
+            report(written / rows, f"{written:,} rows")
+
+        return generate.criteo(folder, rows, files, seed, progress=count)
+
+
+def _remove(folder: Path, truth: str) -> None:
+    """Remove the data set in `folder`; anything but a data set of ours stays."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not (folder / truth).is_file():
+        raise EaiError(
+            f"{folder} holds no data made here (it has no {truth}), so --force leaves it alone",
+            "name another folder, or delete this one yourself",
+        )
+    shutil.rmtree(folder)
