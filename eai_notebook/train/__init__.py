@@ -1,0 +1,32 @@
+"""Training on all ranks with Keras, each step measured.
+
+Names are loaded when first used, so that the room can be imported without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eai_notebook.train.around import callbacks
+    from eai_notebook.train.custom import allreduce_gradients, step
+    from eai_notebook.train.fitting import fit
+    from eai_notebook.train.optimizer import DistributedOptimizer
+
+__all__ = ["DistributedOptimizer", "allreduce_gradients", "callbacks", "fit", "step"]
+
+_HOMES = {
+    "DistributedOptimizer": "optimizer",
+    "allreduce_gradients": "custom",
+    "callbacks": "around",
+    "fit": "fitting",
+    "step": "custom",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,171 @@
+"""The callbacks that make `model.fit` a run of all ranks, and who of the user's own stays.
+
+Two of ours enclose the user's. The first sees the epoch's metrics before anyone else and
+replaces them by those of all ranks. The last sees what the user's callbacks have done (a
+restored backup, a decision to stop) and makes it common.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, Final
+
+import keras
+
+from eai_notebook import collective
+from eai_notebook.train import agreement, clock
+from eai_notebook.train.function import MeasuredStep
+from eai_notebook.train.metrics import reduce_metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_WRITERS: Final = (
+    keras.callbacks.BackupAndRestore,
+    keras.callbacks.CSVLogger,
+    keras.callbacks.ModelCheckpoint,
+    keras.callbacks.ProgbarLogger,
+    keras.callbacks.RemoteMonitor,
+    keras.callbacks.TensorBoard,
+)
+"""Callbacks that write somewhere: on more than one rank they would overwrite each other."""
+
+
+def callbacks(
+    *own: keras.callbacks.Callback | Iterable[keras.callbacks.Callback], name: str = "fit"
+) -> list[keras.callbacks.Callback]:
+    """Return the callbacks to give to plain ``model.fit``: ours around the user's `own`.
+
+    They share rank 0's initial state, measure each step, and replace metrics by those of
+    all ranks. Progress bars and the callbacks that write files are kept on rank 0 only.
+    Make a new list for every fit.
+
+    Args:
+        own: Callbacks, or lists of them.
+        name: What the run is called in the record.
+
+    Returns:
+        A list for ``model.fit(callbacks=...)``.
+
+    Example:
+        >>> [type(callback).__name__ for callback in callbacks(keras.callbacks.EarlyStopping())]
+        ['FirstCallback', 'EarlyStopping', 'LastCallback']
+
+    """
+    collective.ensure_formed()
+    users: list[keras.callbacks.Callback] = keras.tree.flatten(list(own))
+    if collective.rank() != 0:
+        users = [callback for callback in users if not isinstance(callback, _WRITERS)]
+    return [FirstCallback(), *users, LastCallback(name)]
+
+
+class FirstCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
+    """Checks the optimizer, and makes every metric one of all ranks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._training = False
+        self._averaged = False
+        self._train: dict[str, Any] | None = None
+        self._validation: dict[str, Any] = {}
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Silence the progress bar of all ranks but 0; it is asked after this callback."""
+        if collective.rank() != 0:
+            params["verbose"] = 0
+        super().set_params(params)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Refuse what would hang or drift apart."""
+        agreement.distribute(self.model, wrap=False)
+        agreement.check_same(self.model, self.params.get("steps"))
+        self._training = True
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Forget the last epoch's metrics."""
+        self._averaged = False
+        self._train, self._validation = None, {}
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Take the training metrics' states before Keras resets them for validation."""
+        if self._training:
+            self._average_statistics()
+            self._train = reduce_metrics(self.model, self.model.get_metrics_result())
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Take the validation metrics while their states are there."""
+        if self._training:
+            values = reduce_metrics(self.model, dict(logs or {}))
+            self._validation = {f"val_{name}": value for name, value in values.items()}
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Replace the epoch's metrics; all later callbacks get the same dictionary."""
+        self._average_statistics()
+        if logs is None:
+            return
+        if self._train is None:
+            self._train = reduce_metrics(self.model, dict(logs))
+        for values in (self._train, self._validation):
+            logs.update({name: value for name, value in values.items() if name in logs})
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Leave later evaluations alone."""
+        self._training = False
+
+    def _average_statistics(self) -> None:
+        if not self._averaged:
+            agreement.average_statistics(self.model)
+        self._averaged = True
+
+
+class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
+    """Shares the state that training begins with, and runs the step clock."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Share rank 0's state and get ready to measure."""
+        agreement.share_state(self.model)
+        if self.model.steps_per_execution != 1:
+            warnings.warn(
+                "steps are not measured with steps_per_execution > 1: compile with 1",
+                stacklevel=2,
+            )
+            return
+        step = self.model.train_function
+        if not (isinstance(step, MeasuredStep) and step.fits(self.model)):
+            plain = step.plain if isinstance(step, MeasuredStep) else step
+            step = self.model.train_function = MeasuredStep(self.model, plain)
+        step.on_first(lambda: self._begin_run(step))
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Book what happened between two epochs to no step."""
+        running = clock.current()
+        if running is not None:
+            running.resume()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Stop everywhere when one rank wants to."""
+        if collective.size() > 1:
+            self.model.stop_training = agreement.any_rank(bool(self.model.stop_training))
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """End the run."""
+        clock.end_run("done")
+
+    def _begin_run(self, step: MeasuredStep) -> None:
+        """Announce the run, when compiling is over."""
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        clock.begin_run(
+            self._name,
+            {
+                "model": self.model.name,
+                "parameters": int(self.model.count_params()),
+                "optimizer": type(optimizer).__name__,
+                "epochs": self.params.get("epochs"),
+                "steps_per_epoch": self.params.get("steps"),
+                "tracing_s": round(step.tracing_s, 3),
+            },
+        )

@@ -1,0 +1,143 @@
+"""`fit`: the shortest way from a compiled model and its data to a training on all ranks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+import tensorflow as tf
+
+from eai_notebook import collective
+from eai_notebook.errors import EaiError
+from eai_notebook.train import agreement, clock
+from eai_notebook.train.around import callbacks as around
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def fit(
+    model: keras.Model,
+    data: Any,
+    epochs: int = 1,
+    *,
+    validation_data: Any = None,
+    callbacks: Iterable[keras.callbacks.Callback] = (),
+    **fit_kwargs: Any,
+) -> keras.callbacks.History:
+    """Train `model` on this rank's `data`, together with all other ranks.
+
+    A plain optimizer is wrapped in `DistributedOptimizer`; weights come from rank 0;
+    every rank takes as many steps an epoch as the rank with the fewest batches has;
+    metrics are those of all ranks; progress and files come from rank 0; each step is
+    measured and the record shown.
+
+    Args:
+        model: A compiled Keras model, the same on all ranks.
+        data: This rank's share, batched: `eai.io` data, a `tf.data.Dataset`, a
+            `keras.utils.PyDataset`, or arrays ``(x, y)`` with ``batch_size=``.
+        epochs: How often to go through the data.
+        validation_data: This rank's share of it, as ``model.fit`` takes it.
+        callbacks: The user's own.
+        fit_kwargs: Anything else that ``model.fit`` takes.
+
+    Returns:
+        Keras's history; its values are the same on all ranks.
+
+    Raises:
+        EaiError: The ranks' models or their steps differ, or bad input.
+
+    Example:
+        >>> import numpy as np
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> history = fit(model, (np.ones((8, 2)), np.ones((8, 1))), batch_size=4, verbose=0)
+        >>> sorted(history.history)
+        ['loss']
+
+    """
+    collective.ensure_formed()
+    agreement.distribute(model, wrap=True)
+    arguments = _common_steps(data, dict(fit_kwargs))
+    if arguments.get("verbose", "auto") == "auto":
+        # A bar that redraws itself is noise in a stream of several ranks' output.
+        arguments["verbose"] = 2
+    if collective.rank() != 0:
+        arguments["verbose"] = 0
+    if isinstance(data, tf.data.Dataset):
+        arguments.setdefault("shuffle", False)  # Keras warns that it would not, by default
+    try:
+        return model.fit(
+            **arguments,
+            epochs=epochs,
+            validation_data=validation_data,
+            callbacks=around(*callbacks),
+        )
+    except KeyboardInterrupt:
+        clock.end_run("interrupted")
+        raise
+    except BaseException as error:
+        clock.end_run("failed")
+        # Data that knows what was wrong says it better than TensorFlow's report of it.
+        cause = getattr(data, "error", None)
+        if isinstance(cause, EaiError):
+            raise cause from error
+        raise
+
+
+def _common_steps(data: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return ``model.fit``'s arguments for as many steps as all ranks have.
+
+    Raises:
+        EaiError: The number of steps is unknown.
+
+    """
+    if collective.size() == 1:
+        return arguments | _as_arguments(data)
+    if arguments.get("steps_per_epoch") is not None:
+        arguments["steps_per_epoch"] = agreement.fewest(arguments["steps_per_epoch"], "steps")
+        return arguments | _as_arguments(data)
+    if isinstance(data, tuple):
+        return arguments | _as_arguments(_same_rows(data, arguments))
+    steps = agreement.fewest(_batches(data), "batches")
+    if steps is None:
+        raise EaiError(
+            "the ranks cannot tell how many batches their data has, and a rank that ends "
+            "first would leave the others waiting",
+            "pass steps_per_epoch= and repeat the data, or "
+            "data.apply(tf.data.experimental.assert_cardinality(n))",
+        )
+    if isinstance(data, tf.data.Dataset):
+        return arguments | {"x": data if steps == _batches(data) else data.take(steps)}
+    return arguments | {"x": data, "steps_per_epoch": steps}
+
+
+def _as_arguments(data: Any) -> dict[str, Any]:
+    """Spread ``(x, y)`` or ``(x, y, sample_weight)`` over the arguments that take them."""
+    if isinstance(data, tuple):
+        return dict(zip(("x", "y", "sample_weight"), data, strict=False))
+    return {"x": data}
+
+
+def _same_rows(arrays: tuple[Any, ...], arguments: dict[str, Any]) -> tuple[Any, ...]:
+    """Cut arrays to as many rows as every rank has in whole batches, or in all."""
+    length = len(keras.tree.flatten(arrays[0])[0])
+    rows = agreement.fewest(length, "rows") or 0
+    batch = arguments.get("batch_size") or 32
+    if rows > batch:
+        rows -= rows % batch
+    return tuple(keras.tree.map_structure(lambda array: array[:rows], part) for part in arrays)
+
+
+def _batches(data: Any) -> int | None:
+    """Return how many batches `data` has, None if it cannot tell."""
+    known = getattr(data, "steps_per_epoch", None) or getattr(data, "num_batches", None)
+    if known is not None:
+        return int(known)
+    if isinstance(data, tf.data.Dataset):
+        count = int(data.cardinality())
+        return count if count >= 0 else None
+    try:
+        return len(data)
+    except TypeError:
+        return None

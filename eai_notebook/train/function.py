@@ -1,0 +1,121 @@
+"""The function that runs one training step, with marks at its input.
+
+Keras asks the iterator for a batch inside its compiled step, where Python cannot see how
+long that takes. So for a measured run the step is compiled by us, from the same parts
+and with the same outcome: ``model.train_step`` on the iterator's next batch.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from eai_notebook import collective
+from eai_notebook.train import clock, marks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import tensorflow as tf
+
+
+class MeasuredStep:
+    """A Keras model's train function that marks its input and reports to the step clock.
+
+    Keras calls it with the iterator and takes the logs it returns. Without an open run
+    it only trains.
+    """
+
+    def __init__(self, model: keras.Model, plain: Callable[[Any], Any]) -> None:
+        """Measure `model`'s training steps; `plain` is the function Keras made for it."""
+        self.plain = plain
+        self.optimizer = model.optimizer
+        self.ring = _ring()
+        self.tracing_s = 0.0
+        """How long compiling the step took, in seconds; 0 until it has been done."""
+        self._ready = False
+        self._eager = model.run_eagerly
+        self._on_first: Callable[[], None] | None = None
+        self._step = _compiled(model, eager=self._eager)
+
+    def fits(self, model: keras.Model) -> bool:
+        """Return whether this function may still be used for `model` as it is now."""
+        return self.optimizer is model.optimizer and self.ring == _ring()
+
+    def on_first(self, hook: Callable[[], None]) -> None:
+        """Have `hook` called once, before the next step, when compiling is over."""
+        self._on_first = hook
+
+    def __call__(self, iterator: Any) -> Any:
+        """Train on the iterator's next batch and return the logs."""
+        import tensorflow as tf
+
+        if not isinstance(iterator, tf.data.Iterator):
+            return self.plain(iterator)  # train_on_batch
+        if self._on_first is not None:
+            self._begin(iterator)
+        logs, taken = self._step(iterator)
+        running = clock.current()
+        if running is not None:
+            running.take(taken)
+        return logs
+
+    def _begin(self, iterator: tf.data.Iterator) -> None:
+        """Compile first, so that the run's first step is not all compiling."""
+        if not self._ready and not self._eager:
+            began = time.perf_counter()
+            self._step.get_concrete_function(iterator)
+            self.tracing_s = time.perf_counter() - began
+        self._ready = True
+        hook, self._on_first = self._on_first, None
+        if hook is not None:
+            hook()
+
+
+def _ring() -> tuple[bool, int]:
+    """Return what a traced step depends on: whether it exchanges, and between how many."""
+    return collective.exchanges(), collective.size()
+
+
+def _compiled(model: keras.Model, *, eager: bool) -> Any:
+    """Return the step from iterator to (logs, marks), compiled unless `eager`."""
+    import tensorflow as tf
+
+    def step(iterator: tf.data.Iterator) -> tuple[Any, tf.Tensor]:
+        asked = marks.stamp()
+        with tf.control_dependencies([asked]):
+            batch = iterator.get_next()
+        tensors = [
+            part for part in tf.nest.flatten(batch, expand_composites=True) if tf.is_tensor(part)
+        ]
+        got = marks.stamp(tensors)
+        batch = keras.tree.map_structure(_none_for_optional, batch)
+        logs = model.train_step(
+            keras.tree.map_structure(lambda part: marks.held([part], got)[0], batch)
+        )
+        with tf.device("CPU:0"):
+            head = tf.stack([asked, got, _samples(tensors)])
+            return logs, tf.concat([head, marks.row().read_value()], axis=0)
+
+    if eager:
+        return step
+    return tf.function(step, reduce_retracing=True, autograph=False)
+
+
+def _none_for_optional(part: Any) -> Any:
+    """Keras's data adapters wrap an absent part of a batch as an empty Optional."""
+    import tensorflow as tf
+
+    return None if isinstance(part, tf.experimental.Optional) else part
+
+
+def _samples(tensors: list[tf.Tensor]) -> tf.Tensor:
+    """Return the length of the batch's first axis, NaN if it has none."""
+    import tensorflow as tf
+
+    for tensor in tensors:
+        if tensor.shape.rank is None or tensor.shape.rank > 0:
+            return tf.cast(tf.shape(tensor)[0], tf.float64)
+    return tf.constant(float("nan"), tf.float64)

@@ -1,0 +1,153 @@
+"""Time stamps taken inside the training graph, and the way they leave it.
+
+Python cannot see when a gradient is ready: the whole step is one call. So the graph
+itself reads the clock, each reading held back until the tensors it is about exist, and
+what uses these tensors is held back until the clock was read: TensorFlow's threads may
+run a reading that nobody waits for much later. The readings of a step are written to one
+small variable, which the step clock reads with the step's result; that costs one tensor
+a step, whatever is stamped.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import tensorflow as tf
+
+GROUPS: Final = 8
+"""Gradients are stamped, and exchanged, in at most this many groups of neighbours.
+
+A group starts when its last gradient is ready, so few groups overlap less with the
+backward pass; but every group costs two readings a step.
+"""
+
+BYTES: Final = 0
+APPLIED: Final = 1
+READY: Final = slice(2, 2 + GROUPS)
+REDUCED: Final = slice(2 + GROUPS, 2 + 2 * GROUPS)
+WIDTH: Final = 2 + 2 * GROUPS
+"""The row of marks: gradient bytes exchanged, when the update was applied, and for each
+group when its gradients were ready and reduced. Times are seconds since the epoch; what
+did not happen is NaN, or older than the step."""
+
+_row: tf.Variable | None = None
+
+
+def row() -> tf.Variable:
+    """Return the process's row of marks: float64, shape [WIDTH]."""
+    global _row
+    if _row is None:
+        import tensorflow as tf
+
+        # A training step that is being traced may be the first to ask.
+        with tf.init_scope(), tf.device("CPU:0"):
+            _row = tf.Variable(np.full(WIDTH, np.nan), trainable=False, name="eai_marks")
+    return _row
+
+
+def stamp(after: Iterable[Any] = ()) -> tf.Tensor:
+    """Return the time at which all of `after` existed: float64 seconds since the epoch.
+
+    On a GPU an operation counts as done once it has been queued, so there one element
+    of each tensor is fetched first, which waits for its value.
+    """
+    import tensorflow as tf
+
+    waits = list(_waits(after))
+    with tf.device("CPU:0"):
+        if _has_gpu():
+            waits = [_fetched(wait) for wait in waits]
+        with tf.control_dependencies(waits):
+            return tf.timestamp()
+
+
+def held(values: Iterable[Any], until: tf.Tensor) -> list[Any]:
+    """Return `values` unchanged, but not before `until` was read; None stays None."""
+    import tensorflow as tf
+
+    with tf.control_dependencies([until]):
+        return [
+            None if v is None else tf.nest.map_structure(tf.identity, v, expand_composites=True)
+            for v in values
+        ]
+
+
+def groups(count: int) -> list[range]:
+    """Split `count` gradients into at most `GROUPS` runs of neighbours.
+
+    Example:
+        >>> groups(3)
+        [range(0, 1), range(1, 2), range(2, 3)]
+        >>> len(groups(1000)), groups(1000)[-1]
+        (8, range(875, 1000))
+    """
+    pieces = min(count, GROUPS)
+    edges = [count * piece // pieces for piece in range(pieces + 1)] if pieces else [0]
+    return [range(first, last) for first, last in itertools.pairwise(edges)]
+
+
+def write(
+    size: tf.Tensor, applied: tf.Tensor, ready: Sequence[Any], reduced: Sequence[Any]
+) -> None:
+    """Write a step's marks to `row`, absent groups as NaN."""
+    import tensorflow as tf
+
+    with tf.device("CPU:0"):
+        missing = tf.constant(np.nan, tf.float64)
+        padded = [
+            *ready,
+            *[missing] * (GROUPS - len(ready)),
+            *reduced,
+            *[missing] * (GROUPS - len(reduced)),
+        ]
+        row().assign(tf.stack([tf.cast(size, tf.float64), applied, *padded]))
+
+
+def update_operations(first: int) -> list[tf.Operation]:
+    """Return the operations with effects that the current graph got after its `first`."""
+    import tensorflow as tf
+
+    made = tf.compat.v1.get_default_graph().get_operations()[first:]
+    return [op for op in made if op.op_def.is_stateful and op.type != "ReadVariableOp"]
+
+
+def operation_count() -> int:
+    """Return how many operations the graph being traced has; 0 when executing eagerly."""
+    import tensorflow as tf
+
+    if tf.executing_eagerly():
+        return 0
+    return len(tf.compat.v1.get_default_graph().get_operations())
+
+
+def _waits(after: Iterable[Any]) -> Iterable[Any]:
+    """Yield the tensors and operations in `after`, a sparse gradient as its parts."""
+    import tensorflow as tf
+
+    for item in after:
+        if isinstance(item, tf.IndexedSlices):
+            yield item.values
+            yield item.indices
+        elif item is not None:
+            yield item
+
+
+def _has_gpu() -> bool:
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def _fetched(item: Any) -> Any:
+    """Return one element of tensor `item` on the host; operations as they are."""
+    import tensorflow as tf
+
+    if not tf.is_tensor(item) or item.shape.num_elements() == 0:
+        return item
+    return tf.identity(tf.reshape(item, [-1])[:1])

@@ -1,0 +1,264 @@
+"""`DistributedOptimizer`: any Keras optimizer, fed with the average gradient of all ranks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from eai_notebook import collective
+from eai_notebook.errors import EaiError
+from eai_notebook.train import gradients as exchange
+from eai_notebook.train import marks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="eai_notebook")
+class DistributedOptimizer(keras.optimizers.Optimizer):
+    """Average the gradients over all ranks, then let `inner_optimizer` apply them.
+
+    Every rank then makes the same step, as one process with the global batch would.
+    Use it wherever a Keras optimizer goes: ``model.compile(optimizer=...)``, a saved
+    model, a custom loop. Without a group of ranks it is the inner optimizer.
+
+    - Each gradient travels as soon as it is ready, while others are still computed.
+    - The weights and the optimizer's state are taken over from rank 0 before the first
+      step that is traced. In an eager loop the first gradients are older than that; give
+      all ranks the same initial weights there, or use ``tf.function``.
+    - Clipping, weight decay, moving averages and loss scaling act on the average.
+    - With ``gradient_accumulation_steps=k`` the ranks exchange every k-th step only.
+    - Its ``variables`` are the inner optimizer's, so weights saved with and without the
+      wrapper can be exchanged.
+
+    Args:
+        inner_optimizer: A Keras optimizer, or a name or config of one.
+        wire: The format gradients travel in; ``"fp32"`` is as computed.
+        sparse: ``"rows"`` or ``"merged"``, how embedding gradients travel: as they are,
+            exactly what one process would have seen, or with repeated rows added up,
+            which is much less to send. They differ for optimizers that square gradients.
+        name: The optimizer's name.
+
+    Raises:
+        EaiError: An unknown `wire` or `sparse`, or an optimizer that is wrapped already.
+
+    Example:
+        >>> optimizer = DistributedOptimizer(keras.optimizers.Adam(1e-3, clipnorm=1.0))
+        >>> float(optimizer.learning_rate), optimizer.beta_1
+        (0.0010000000474974513, 0.9)
+    """
+
+    def __init__(
+        self,
+        inner_optimizer: keras.optimizers.Optimizer | str | dict[str, Any],
+        *,
+        wire: str = "fp32",
+        sparse: exchange.Sparse = "rows",
+        name: str | None = None,
+    ) -> None:
+        inner = keras.optimizers.get(inner_optimizer)
+        if isinstance(inner, DistributedOptimizer):
+            raise EaiError("the optimizer is distributed already", "wrap it once")
+        if wire != "fp32":
+            raise EaiError(f"gradients cannot travel as {wire!r}", 'use wire="fp32"')
+        if sparse not in exchange.SPARSE:
+            raise EaiError(f"sparse={sparse!r} is unknown", f"use one of {exchange.SPARSE}")
+        # The base class wants a rate to make a variable of; the inner optimizer's counts.
+        super().__init__(learning_rate=0.0, name=name or f"distributed_{inner.name}")
+        self.inner_optimizer = inner
+        self.wire = wire
+        self.sparse = sparse
+        self.shared = False
+        """Whether all ranks have taken over rank 0's weights and state."""
+
+    # ------------------------------------------------------------------ the step
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Make the inner optimizer's variables for `variables`."""
+        variables = list(variables)
+        if not self.inner_optimizer.built:
+            self.inner_optimizer.build(variables)
+        super().build(variables)
+
+    def apply(
+        self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None
+    ) -> None:
+        """Average `grads` over the ranks and update the variables with the result."""
+        grads = list(grads)
+        if not grads:
+            return
+        if trainable_variables is None:
+            trainable_variables = self._trainable_variables
+        variables = list(trainable_variables)
+        if not self.built:
+            self.build(variables)
+        collective.ensure_formed()
+        self._share(variables)
+        if not collective.exchanges():
+            self._update(exchange.local(grads), variables)
+        elif self._accumulation_steps() is None:
+            self._update(exchange.exchange(grads, _names(variables), self.sparse), variables)
+        else:
+            self._accumulate(grads, variables)
+
+    def apply_gradients(self, grads_and_vars: Any) -> keras.Variable:
+        """Average and apply pairs of gradient and variable."""
+        grads, variables = zip(*grads_and_vars, strict=True)
+        self.apply(grads, variables)
+        return self.iterations
+
+    def _update(self, exchanged: exchange.Exchanged, variables: list[keras.Variable]) -> None:
+        """Apply reduced gradients, and mark when that was done."""
+        first = marks.operation_count()
+        self.inner_optimizer.apply(exchanged.gradients, variables)
+        exchanged.write_marks(_applied(first))
+
+    def _share(self, variables: list[keras.Variable]) -> None:
+        """Take over rank 0's weights and state, once, before anything of a step has run.
+
+        Not in `build`: a rank that loads a model from disk builds, and does so alone.
+        """
+        if self.shared or not collective.exchanges():
+            return
+        self.shared = True
+        collective.broadcast_variables([*variables, *self.variables])
+
+    # ------------------------------------------------------- gradient accumulation
+
+    def _accumulation_steps(self) -> int | None:
+        """Return k if gradients are to be accumulated locally for k steps.
+
+        Under a loss scale they are not: which micro-steps are skipped would be decided
+        by each rank alone. Then every micro-step is exchanged, which is as correct.
+        """
+        steps: int | None = self.inner_optimizer.gradient_accumulation_steps
+        return steps or None
+
+    def _accumulate(self, grads: list[Any], variables: list[keras.Variable]) -> None:
+        """Leave accumulating to the inner optimizer, and exchange before it updates.
+
+        The update averages what it accumulated and the current gradient. So on that step
+        it is given their exchanged sum, and nothing as accumulated.
+        """
+        import tensorflow as tf
+
+        inner = self.inner_optimizer
+        steps = self._accumulation_steps()
+        # Accumulators are dense, so sparse gradients would become so one line later.
+        dense = [None if g is None else tf.convert_to_tensor(g) for g in grads]
+        totals = [inner._accumulated_gradients[inner._get_variable_index(v)] for v in variables]
+        last = (inner._iterations + 1) % steps == 0
+
+        def update() -> None:
+            # Tensors of the outer graph hold the whole branch back unless taken in first.
+            here = [None if g is None else tf.identity(g) for g in dense]
+            sums = [
+                None if g is None else g + total.value
+                for g, total in zip(here, totals, strict=True)
+            ]
+            exchanged = exchange.exchange(sums, _names(variables), self.sparse)
+            with tf.control_dependencies([g for g in sums if g is not None]):
+                for total in totals:
+                    total.assign(tf.zeros_like(total.value))
+            self._update(exchanged, variables)
+
+        def wait() -> None:
+            here = [None if g is None else tf.identity(g) for g in dense]
+            self._update(exchange.local(here), variables)
+
+        tf.cond(last, _returning_nothing(update), _returning_nothing(wait))
+
+    # ---------------------------------------------- what the inner optimizer answers
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The inner optimizer's variables."""
+        inner: list[keras.Variable] = self.inner_optimizer.variables
+        return inner
+
+    @property
+    def iterations(self) -> Any:
+        """How many updates were made."""
+        return self.inner_optimizer.iterations
+
+    @property
+    def learning_rate(self) -> Any:
+        """The inner optimizer's learning rate."""
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: Any) -> None:
+        self.inner_optimizer.learning_rate = learning_rate
+
+    def scale_loss(self, loss: Any) -> Any:
+        """Scale the loss as the inner optimizer wants it."""
+        return self.inner_optimizer.scale_loss(loss)
+
+    def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
+        """Let the inner optimizer write its final values, such as moving averages."""
+        self.inner_optimizer.finalize_variable_values(var_list)
+
+    def exclude_from_weight_decay(
+        self, var_list: Sequence[Any] | None = None, var_names: Sequence[str] | None = None
+    ) -> None:
+        """Exclude variables from the inner optimizer's weight decay."""
+        self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Set the inner optimizer's variables."""
+        self.inner_optimizer.set_weights(weights)
+
+    def __getattr__(self, name: str) -> Any:
+        """Answer for the inner optimizer's own settings, such as ``beta_1``."""
+        if name.startswith("_") or "inner_optimizer" not in self.__dict__:
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
+            raise AttributeError(message)
+        return getattr(self.inner_optimizer, name)
+
+    # ------------------------------------------------------------------ on disk
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` needs to make this optimizer again."""
+        return {
+            "name": self.name,
+            "inner_optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
+            "wire": self.wire,
+            "sparse": self.sparse,
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> DistributedOptimizer:
+        """Make an optimizer from `get_config`'s answer."""
+        settings = dict(config)
+        inner = keras.saving.deserialize_keras_object(
+            settings.pop("inner_optimizer"), custom_objects=custom_objects
+        )
+        return cls(inner, **settings)
+
+
+def _names(variables: Sequence[Any]) -> list[str]:
+    """Return the variables' paths; a plain TensorFlow variable has a name only."""
+    return [getattr(variable, "path", variable.name) for variable in variables]
+
+
+def _applied(first: int) -> tf.Tensor:
+    """Stamp when the update that began with the graph's operation `first` was done."""
+    import tensorflow as tf
+
+    return marks.stamp([] if tf.executing_eagerly() else marks.update_operations(first))
+
+
+def _returning_nothing(branch: Any) -> Any:
+    """Return `branch` for `tf.cond`, which needs a value from both sides."""
+    import tensorflow as tf
+
+    def run() -> tf.Tensor:
+        branch()
+        return tf.constant(0)
+
+    return run
