@@ -1,0 +1,35 @@
+/** What the panel knows about one kernel. */
+import { type ISignal, Signal } from '@lumino/signaling';
+import type { Group, View } from './model';
+
+export class KernelState {
+  get group(): Group | null {
+    return this._group;
+  }
+
+  /** The latest run; it stays when the group is gone, for it can still be read. */
+  get view(): View | null {
+    return this._view;
+  }
+
+  /** One line about what the panel itself is doing, or what went wrong when it tried. */
+  get notice(): string {
+    return this._notice;
+  }
+
+  get changed(): ISignal<this, void> {
+    return this._changed;
+  }
+
+  set(news: { group?: Group | null; view?: View | null; notice?: string }): void {
+    this._group = news.group === undefined ? this._group : news.group;
+    this._view = news.view === undefined ? this._view : news.view;
+    this._notice = news.notice ?? this._notice;
+    this._changed.emit();
+  }
+
+  private _group: Group | null = null;
+  private _view: View | null = null;
+  private _notice = '';
+  private readonly _changed = new Signal<this, void>(this);
+}
