@@ -14,9 +14,8 @@ from IPython.core.magic_arguments import (
     magic_arguments,
     parse_argstring,
 )
-from IPython.display import publish_display_data
+from IPython.display import DisplayHandle, display, publish_display_data
 
-from eai_notebook.cluster.local import core_count
 from eai_notebook.display import LiveRun
 from eai_notebook.display.panel import PanelChannel
 from eai_notebook.errors import EaiError
@@ -46,15 +45,19 @@ class NotebookWatcher(Watcher):
     def __init__(self, panel: PanelChannel) -> None:
         self._panel = panel
         self._live: dict[str, LiveRun] = {}
-        self._progress = ""
+        self._progress: DisplayHandle | None = None
+        self._progress_words = ""
 
-    def progress(self, words: str) -> None:
-        """Rewrite one line in place, and take it away at the end."""
-        blank = " " * max(0, len(self._progress) - len(words))
-        end = "\r" if not words else ""
-        if words or self._progress:
-            self.text("stdout", f"\r{words}{blank}{end}")
-        self._progress = words
+    def progress(self, words: str, *, final: bool = False) -> None:
+        """Rewrite one line in place; a saved notebook keeps the last words only."""
+        line = {"text/plain": words}
+        if self._progress is None:
+            self._progress = display(line, raw=True, display_id=True)
+        elif words != self._progress_words:
+            self._progress.update(line, raw=True)
+        self._progress_words = words
+        if final:
+            self._progress = None
 
     def rich(self, label: str, content: dict[str, Any]) -> None:
         """Show a figure or a table below the ranks it comes from."""
@@ -83,11 +86,12 @@ class NotebookWatcher(Watcher):
 
 
 @magics_class
-class EaiMagics(Magics):  # type: ignore[misc]  # traitlets leaves Magics untyped
+class EaiMagics(Magics):
     """Holds the notebook's one session."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell=shell)
+        self._shell = shell
         self.session: Session | None = None
         self._panel = PanelChannel(self._on_panel_command)
         self._watcher = NotebookWatcher(self._panel)
@@ -100,6 +104,7 @@ class EaiMagics(Magics):  # type: ignore[misc]  # traitlets leaves Magics untype
         except SystemExit:  # --help has been printed
             return
         if arguments.command is None:
+            print(_PARSER.format_help())
             return
         getattr(self, f"_{arguments.command}")(arguments)
 
@@ -117,7 +122,7 @@ class EaiMagics(Magics):  # type: ignore[misc]  # traitlets leaves Magics untype
         running, a local one is started first.
         """
         arguments = parse_argstring(self.distributed, line)
-        _check_syntax(self.shell, cell)
+        _check_syntax(self._shell, cell)
         session = self.session
         if session is None or session.state == "down":
             session = self._start(None)
@@ -131,20 +136,22 @@ class EaiMagics(Magics):  # type: ignore[misc]  # traitlets leaves Magics untype
 
     def _status(self, _: Namespace) -> None:
         if self.session is None:
+            print("no group is running; start one with `%eai up`")
             return
         model = self.session.group_model()
-        for _rank in model["ranks"]:
-            pass
+        print(model["message"])
+        for rank in model["ranks"]:
+            print(f"  rank {rank['rank']}  {rank['host']}  pid {rank['pid']}")
 
     def _down(self, _: Namespace) -> None:
         if self.session is None or not self.session.is_up:
+            print("no group is running")
             return
         self.session.down()
+        print("the group is down")
 
     def _restart(self, _: Namespace) -> None:
-        session = self._started_session()
-        session.restart()
-        self._say_up(session)
+        self._started_session().restart()
 
     def _pull(self, arguments: Namespace) -> None:
         session = self._started_session()
@@ -158,7 +165,8 @@ class EaiMagics(Magics):  # type: ignore[misc]  # traitlets leaves Magics untype
         session.push(**{name: known[name] for name in arguments.names})
 
     def _report(self, arguments: Namespace) -> None:
-        RunRecord(arguments.run) if arguments.run else None
+        run = RunRecord(arguments.run) if arguments.run else None
+        print((self.session or Session()).report(run).to_text())
 
     # -- the session --------------------------------------------------------------------
 
@@ -172,7 +180,6 @@ class EaiMagics(Magics):  # type: ignore[misc]  # traitlets leaves Magics untype
         session = Session(size, watcher=self._watcher)
         session.up()
         self.session = session
-        self._say_up(session)
         return session
 
     def _started_session(self) -> Session:
@@ -180,15 +187,8 @@ class EaiMagics(Magics):  # type: ignore[misc]  # traitlets leaves Magics untype
             raise EaiError("no group is running", "start one with `%eai up`")
         return self.session
 
-    def _say_up(self, session: Session) -> None:
-        words = f"{session.size} rank{'s are' if session.size > 1 else ' is'} up"
-        cores = core_count()
-        if session.size > cores:
-            plural = "s" if cores > 1 else ""
-            words += f"; warning: they share {cores} core{plural}, so each runs slower"
-
     def _user_ns(self) -> dict[str, Any]:
-        variables: dict[str, Any] = self.shell.user_ns
+        variables: dict[str, Any] = self._shell.user_ns
         return variables
 
     # -- the panel ----------------------------------------------------------------------
@@ -214,8 +214,13 @@ def register(shell: InteractiveShell) -> None:
 
 
 def _check_syntax(shell: InteractiveShell, cell: str) -> None:
-    """Raise `SyntaxError` here, once, before any rank is bothered with the cell."""
-    compile(shell.transform_cell(cell), "<%%distributed cell>", "exec", PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    """Refuse a cell that is no Python, once, before any rank is bothered with it."""
+    try:
+        compile(shell.transform_cell(cell), "<cell>", "exec", PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    except SyntaxError as error:
+        line = (error.text or "").strip()
+        what = f"{error.msg} in line {error.lineno} of the cell, `{line}`"
+        raise EaiError(what, "correct it; no rank has run anything") from None
 
 
 def _complete_eai(_: Any, event: Any) -> list[str]:
@@ -231,12 +236,12 @@ def _complete_distributed(_: Any, __: Any) -> list[str]:
 
 
 def _parser() -> MagicArgumentParser:
-    parser = MagicArgumentParser(prog="%eai", add_help=True)
+    parser = MagicArgumentParser(prog="eai", add_help=True)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     def command(name: str) -> MagicArgumentParser:
         words = COMMANDS[name]
-        return commands.add_parser(name, help=words, description=words)
+        return commands.add_parser(name, help=words, description=words, add_help=True)
 
     command("up").add_argument(
         "-n",

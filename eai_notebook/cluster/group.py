@@ -70,7 +70,7 @@ class Group:
             if client is not None:
                 client.close()
             cluster.stop_cluster_sync()
-            lease.release()
+            lease.end()
             raise
         return group
 
@@ -152,7 +152,7 @@ class Group:
         with contextlib.suppress(OSError, ipp_error.EngineError):
             client.close()
         self._cluster.stop_cluster_sync()
-        self._lease.release()
+        self._lease.end()
 
 
 def _relay(message: Any, said: Any, on_output: OnOutput) -> None:

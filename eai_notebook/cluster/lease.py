@@ -25,9 +25,10 @@ GRACE_S = 5.0
 
 
 class Lease:
-    """The kernel's end: name the processes with `cover`, let them go with `release`."""
+    """The kernel's end: name the processes with `cover`, then `end` them or `release` them."""
 
     def __init__(self) -> None:
+        self._covered: list[tuple[int, float]] = []
         self._keeper = subprocess.Popen(
             [sys.executable, "-m", "eai_notebook.cluster.lease"],
             stdin=subprocess.PIPE,
@@ -36,9 +37,16 @@ class Lease:
         )
 
     def cover(self, pids: Iterable[int]) -> None:
-        """Have the processes `pids` ended when this process is gone."""
+        """Have the processes `pids` ended with the lease."""
         found = [(pid, _start_time(pid)) for pid in pids]
-        self._tell({"cover": [(pid, started) for pid, started in found if started is not None]})
+        known = [(pid, started) for pid, started in found if started is not None]
+        self._covered += known
+        self._tell({"cover": known})
+
+    def end(self) -> None:
+        """End what is covered and still runs, and the lease with it."""
+        end_processes(self._covered)
+        self.release()
 
     def release(self) -> None:
         """Send the keeper home; what it covered is left as it is."""

@@ -51,7 +51,9 @@ def rank_environment(local_ranks: int) -> dict[str, str]:
         "TF_NUM_INTEROP_THREADS": threads,
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
-    if local_ranks > cores:  # a spinning MPI call would keep its peer from running
+    # A rank has two busy threads, its training and Horovod's: where they have not a core
+    # each, a spinning MPI call would keep its own peer from running.
+    if 2 * local_ranks > cores:
         shared["OMPI_MCA_mpi_yield_when_idle"] = "1"
     if os.geteuid() == 0:  # containers run as root; mpirun asks for it in so many words
         for prefix in ("OMPI", "PRTE"):

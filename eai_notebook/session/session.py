@@ -90,12 +90,11 @@ class Session:
         except BaseException:
             self._set_state("down")
             raise
-        finally:
-            self.watcher.progress("")
         atexit.register(self.down)
         everyone = self._group.view(range(self.size))
         self._warm_up = everyone.apply_async(errands.warm_up)
         self._set_state("up")
+        self.watcher.progress(f"{self._words()}{_crowded(self.size)}", final=True)
 
     def down(self) -> None:
         """End the group and everything that was started for it; harmless when it is down."""
@@ -246,20 +245,20 @@ class Session:
 
     def _finish_warm_up(self, group: Group) -> None:
         waiting, started = self._warm_up, time.monotonic()
+        waited = not waiting.ready()
         try:
             while not waiting.ready():
+                seconds = time.monotonic() - started
+                self.watcher.progress(f"TensorFlow is loading on the ranks, {seconds:.0f} s")
                 waiting.wait(0.5)
-                if not waiting.ready():
-                    seconds = time.monotonic() - started
-                    self.watcher.progress(f"TensorFlow is loading on the ranks, {seconds:.0f} s")
             found = waiting.get()
         except errands.REMOTE_ERRORS as error:
             cause = errands.first_error(error)
             self.down()
             what = f"the ranks cannot start: {cause.ename}: {cause.evalue}"
             raise EaiError(what, "run `eai-notebook check`") from None
-        finally:
-            self.watcher.progress("")
+        if waited:
+            self.watcher.progress(f"TensorFlow is loaded on {self.size} ranks", final=True)
         self._warm_up = None
         self.hosts = {info["rank"]: info["host"] for info in found}
         self.pids = {info["rank"]: info["pid"] for info in found}
@@ -293,8 +292,8 @@ class Session:
             return self._message
         return {
             "down": "no group is running",
-            "starting": f"starting {self.size} ranks",
-            "up": f"{self.size} ranks are up",
+            "starting": f"{_ranks(self.size)} starting",
+            "up": f"{_ranks(self.size)} up",
             "busy": f"a cell is running on {self.size} ranks",
             "stopping": "the group is stopping",
         }.get(self.state, self.state)
@@ -306,3 +305,13 @@ class Session:
 def default_size() -> int:
     """Return how many ranks a machine gets when nobody says: a rank a core, 2 to 4."""
     return max(2, min(4, core_count()))
+
+
+def _ranks(size: int) -> str:
+    return "1 rank is" if size == 1 else f"{size} ranks are"
+
+
+def _crowded(size: int) -> str:
+    """Warn of more ranks than cores: it works, and each of them runs slower."""
+    cores = core_count()
+    return f"; warning: they share {cores} core{'s' * (cores > 1)}" if size > cores else ""

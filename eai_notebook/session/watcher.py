@@ -13,8 +13,8 @@ class Watcher:
     that runs the session.
     """
 
-    def progress(self, words: str) -> None:
-        """Take note of a step of a long start or stop; empty `words` end it."""
+    def progress(self, words: str, *, final: bool = False) -> None:
+        """Take note of how a long start goes; the `final` words say what came of it."""
 
     def text(self, stream: str, text: str) -> None:
         """Take `text` for ``"stdout"`` or ``"stderr"``, ready to be written as it is."""

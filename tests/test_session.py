@@ -1,0 +1,226 @@
+"""Sessions on a real local group; `group_size` can be overridden to run them elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from eai_notebook.errors import EaiError
+from eai_notebook.session import RankError, Session, Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.ranks
+
+
+class Listener(Watcher):
+    """Keeps what a session tells."""
+
+    def __init__(self) -> None:
+        self.said = {"stdout": "", "stderr": ""}
+        self.shown: list[dict[str, Any]] = []
+        self.states: list[str] = []
+        self.words: list[str] = []
+        self.last_text_at = 0.0
+
+    def progress(self, words: str, *, final: bool = False) -> None:
+        self.words.append(words + "." * final)
+
+    def text(self, stream: str, text: str) -> None:
+        self.said[stream] += text
+        self.last_text_at = time.monotonic()
+
+    def rich(self, label: str, content: dict[str, Any]) -> None:
+        self.shown.append({"label": label, **content["data"]})
+
+    def group(self, model: dict[str, Any]) -> None:
+        self.states.append(model["state"])
+
+    def heard(self) -> str:
+        said, self.said["stdout"] = self.said["stdout"], ""
+        return said
+
+
+@pytest.fixture(scope="module")
+def listener() -> Listener:
+    return Listener()
+
+
+@pytest.fixture(scope="module")
+def session(listener: Listener, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    os.environ["EAI_RUNS"] = str(tmp_path_factory.mktemp("eai") / "runs")
+    session = Session(2, watcher=listener)
+    session.up()
+    session.run(
+        "import numpy as np\nimport eai_notebook as eai\nfrom eai_notebook import collective"
+    )
+    yield session
+    session.down()
+    del os.environ["EAI_RUNS"]
+
+
+@pytest.fixture
+def said(session: Session, listener: Listener) -> Listener:
+    """Hear only what is said from now on, with the canary set that every fault must spare."""
+    session.run("canary = collective.rank() + 40")
+    listener.said = {"stdout": "", "stderr": ""}
+    listener.shown.clear()
+    return listener
+
+
+def assert_usable(session: Session, listener: Listener) -> None:
+    """The next cell finds a working ring and the variables of every rank."""
+    listener.heard()
+    session.run(
+        "print(collective.allreduce_numpy(np.ones(2)).tolist(), canary - collective.rank())"
+    )
+    assert listener.heard() == "[0-1] [2.0, 2.0] 40\n"
+
+
+def test_a_cell_runs_on_every_rank(session: Session, said: Listener) -> None:
+    session.run("print(collective.rank(), 'of', collective.size())")
+    assert sorted(said.heard().splitlines()) == ["[0] 0 of 2", "[1] 1 of 2"]
+
+
+def test_the_value_of_the_last_line_is_shown(session: Session, said: Listener) -> None:
+    session.run("6 * 7")
+    assert said.heard() == "[0-1] 42\n"
+
+
+def test_rich_output_keeps_its_rank(session: Session, said: Listener) -> None:
+    session.run("from IPython.display import HTML, display\ndisplay(HTML('<b>bold</b>'))", [1])
+    assert [(data["label"], data["text/html"]) for data in said.shown] == [("[1] ", "<b>bold</b>")]
+
+
+def test_stderr_is_told_apart(session: Session, said: Listener) -> None:
+    session.run("import sys\nprint('careful', file=sys.stderr)")
+    assert said.said == {"stdout": "", "stderr": "[0-1] careful\n"}
+
+
+def test_output_comes_while_the_cell_runs(session: Session, said: Listener) -> None:
+    session.run("import time\nprint('now', flush=True)\ntime.sleep(1.5)")
+    assert time.monotonic() - said.last_text_at > 0.7
+
+
+def test_a_cell_on_some_ranks_has_a_ring_of_its_own(session: Session, said: Listener) -> None:
+    session.run("print(collective.size())", [1])
+    assert said.heard() == "[1] 1\n"
+    assert_usable(session, said)
+
+
+def test_an_error_on_one_rank_releases_the_other(session: Session, said: Listener) -> None:
+    with pytest.raises(RankError) as caught:
+        session.run("if collective.rank() == 1: raise ValueError('row 7')\ncollective.barrier()")
+    assert (type(caught.value).__name__, str(caught.value)) == ("ValueError", "row 7")
+    shown = "\n".join(caught.value._render_traceback_())
+    assert "rank 0 was waiting in a collective, and released." in shown
+    assert_usable(session, said)
+
+
+def test_an_error_in_tensorflow_code_releases_the_other(session: Session, said: Listener) -> None:
+    with pytest.raises(RankError) as caught:
+        session.run(
+            "import tensorflow as tf\n"
+            "if collective.rank() == 0: tf.zeros([2]) + tf.zeros([3])\n"
+            "collective.allreduce(tf.ones([2]), 'x')"
+        )
+    assert caught.value.rank == 0
+    assert_usable(session, said)
+
+
+def test_the_same_error_everywhere_is_one_error(session: Session, said: Listener) -> None:
+    with pytest.raises(RankError) as caught:
+        session.run("no_such_name")
+    assert caught.value._render_traceback_()[0].startswith("ranks 0-1 ")
+    assert_usable(session, said)
+
+
+def test_a_rank_that_goes_on_after_an_error_is_interrupted(
+    session: Session, said: Listener
+) -> None:
+    with pytest.raises(RankError) as caught:
+        session.run("import time\nif collective.rank() == 0: 1 / 0\ntime.sleep(60)")
+    assert caught.value.ename == "ZeroDivisionError"
+    assert "interrupted" in caught.value._render_traceback_()[-1]
+    assert_usable(session, said)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import time; time.sleep(60)",
+        "import time\nif collective.rank() == 0: time.sleep(60)\ncollective.barrier()",
+        (
+            "import time\n"
+            "if collective.rank() == 0: collective.allreduce_numpy(np.ones(1))\n"
+            "time.sleep(60)"
+        ),
+    ],
+    ids=["asleep", "one waits for a sleeper", "one waits for ever"],
+)
+def test_an_interrupt_ends_the_cell(session: Session, said: Listener, code: str) -> None:
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        session.run(code)
+    assert_usable(session, said)
+
+
+def test_variables_go_both_ways(session: Session) -> None:
+    session.push(table={"a": [1, 2]})
+    session.run("import tensorflow as tf\nmine = {'t': tf.ones(2) * collective.rank(), **table}")
+    pulled = session.pull("mine", rank=1)
+    assert pulled["t"].tolist() == [1.0, 1.0]
+    assert pulled["a"] == [1, 2]
+
+
+def test_what_cannot_be_pulled_is_named(session: Session) -> None:
+    with pytest.raises(EaiError, match="rank 0 has no variable nowhere"):
+        session.pull("nowhere")
+    session.run("import threading; lock = threading.Lock()")
+    with pytest.raises(EaiError, match="lock cannot be sent from rank 0"):
+        session.pull("lock")
+
+
+def test_a_second_up_is_refused(session: Session) -> None:
+    with pytest.raises(EaiError, match="already up"):
+        session.up()
+
+
+def test_no_ranks_are_refused() -> None:
+    with pytest.raises(EaiError, match="0 ranks"):
+        Session(0)
+
+
+def test_a_session_that_is_down_says_so() -> None:
+    session = Session(2)
+    session.down()
+    with pytest.raises(EaiError, match="no group is running"):
+        session.run("pass")
+
+
+@pytest.mark.slow
+def test_a_rank_that_dies_is_named_and_the_group_can_be_rebuilt(tmp_path: Path) -> None:
+    listener = Listener()
+    session = Session(2, watcher=listener)
+    session.up()
+    session.run("from eai_notebook import collective\nset_up = True", setup=True)
+    pids = list(session.pids.values())
+    code = "import os, signal\nif collective.rank() == 1: os.kill(os.getpid(), signal.SIGKILL)\n"
+    with pytest.raises(EaiError, match=r"rank 1 on \S+ died of SIGKILL.*%eai restart"):
+        session.run(code + "collective.barrier()")
+    assert listener.states[-1] == "lost"
+    assert not any(map(psutil.pid_exists, pids))
+    session.restart()
+    session.run("print(set_up, collective.size())")
+    assert listener.heard() == "[0-1] True 2\n"
+    pids = list(session.pids.values())
+    session.down()
+    assert not any(map(psutil.pid_exists, pids))
