@@ -178,7 +178,7 @@ def _write_wrapper(path: Path, compiler: str, mpi: Mpi) -> Path:
 class _Compiling:
     """Turns CMake's ``[ 71%] Building CXX object ...`` lines into progress."""
 
-    _LINE = re.compile(r"^\s*\[\s*(\d+)%\] (?:Building|Linking) \S+ .*?([\w.]+)$")
+    _LINE = re.compile(r"^\s*\[\s*(\d+)%\] (Building|Linking) .*?([^/\s]+)$")
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -187,8 +187,9 @@ class _Compiling:
         match = self._LINE.match(line)
         if match:
             share = int(match.group(1)) / 100
-            what = match.group(2).removesuffix(".o")
-            self._report(_CONFIGURED + share * (_COMPILED - _CONFIGURED), f"compiling {what}")
+            doing = "compiling" if match.group(2) == "Building" else "linking"
+            what = f"{doing} {match.group(3).removesuffix('.o')}"
+            self._report(_CONFIGURED + share * (_COMPILED - _CONFIGURED), what)
         elif "Building wheel" in line and "started" in line:
             self._report(_CONFIGURED, "configuring")
 
