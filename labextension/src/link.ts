@@ -102,7 +102,7 @@ export class KernelLink {
 
   private _onPush(push: Push): void {
     if (push.type === 'group') {
-      this.state.set({ group: push });
+      this.state.set({ group: push.group });
     } else if (push.group === null) {
       this.state.set({ view: push.view });
     } else {

@@ -53,7 +53,8 @@ export interface Group {
 }
 
 /** What arrives on the comm that only the kernel sends on. */
-export type Push = ({ type: 'group' } & Group) | { type: 'run'; view: View; group: Group | null };
+export type Push =
+  { type: 'group'; group: Group } | { type: 'run'; view: View; group: Group | null };
 
 /** What the kernel answers to a command. */
 export interface Answer {
