@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,10 +21,13 @@ from eai_notebook.io.load import OnError, load_all
 from eai_notebook.io.ranges import Chunk, cut, find_files, share
 from eai_notebook.io.schema import CRITEO, ClickSchema
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 Pattern = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
-def criteo(  # noqa: PLR0913 - all but two are options
+def criteo(
     pattern: Pattern,
     batch_size: int,
     *,
@@ -52,14 +56,14 @@ def criteo(  # noqa: PLR0913 - all but two are options
         schema: The columns and their hash buckets.
 
     Returns:
-        Batches of ``({"dense": float32 [batch, 13], "categorical": int32 [batch, 26]},
+        Batches of ``({"numbers": float32 [batch, 13], "ids": int32 [batch, 26]},
         float32 [batch, 1])``, a `tf.data.Dataset` that plain Python can iterate.
 
     Raises:
         EaiError: No such file, not enough rows for one step, or a bad row; the latter
             while reading, where `ClickData.error` keeps it.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+    if batch_size < 1:
         raise EaiError(f"batch_size is {batch_size!r}", "give a whole number of at least 1")
     if on_error not in {"raise", "skip"}:
         raise EaiError(f"on_error is {on_error!r}", 'give "raise" or "skip"')
@@ -84,15 +88,13 @@ class _Counts:
     """Rows on each rank."""
 
     rows: tuple[int, ...]
-    files: Sequence[object]
+    files: Sequence[Path]
 
     @classmethod
-    def of_all_ranks(
-        cls, rows: int, files: Sequence[os.PathLike[str]], *, together: bool
-    ) -> _Counts:
+    def of_all_ranks(cls, rows: int, files: Sequence[Path], *, together: bool) -> _Counts:
         if not together or collective.size() == 1:
             return cls((rows,), files)
-        seen = sum(os.stat(path).st_size for path in files)  # noqa: PTH116
+        seen = sum(path.stat().st_size for path in files)
         table = collective.gather_numpy(np.array([rows, seen], np.int64))
         for other, size in enumerate(table[:, 1].tolist()):
             if size != table[0, 1]:

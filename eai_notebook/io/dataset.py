@@ -1,76 +1,62 @@
 """A rank's batches, as everything that trains accepts them.
 
-`ClickData` is a `tf.data.Dataset`, so `model.fit`, `evaluate`, `predict` and every dataset
-method take it. Iterated in Python, which is also what Keras does, it hands batches over
-directly: no generator inside TensorFlow, which would add a fifth to a step, and an error
-reaches the user as it was raised, not inside TensorFlow's.
+`ClickData` is a `tf.data.Dataset`, so `model.fit`, `evaluate`, `predict`, every dataset
+method and a plain Python loop take it. A batch costs one call into Python, whatever its
+size; a generator would cost a fifth of a step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from eai_notebook.errors import EaiError
-from eai_notebook.io.epoch import Epoch, Plan
-from eai_notebook.io.parse import Rows
+from eai_notebook.io.epoch import ClosedError, Epoch, Plan
 
-Features = dict[str, Any]
-"""``dense``: float32 ``[batch, 13]``; ``categorical``: int32 ``[batch, 26]``."""
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 
-class Batches:
-    """The batches of one epoch, as tensors."""
+Batch = tuple[dict[str, Any], Any]
+"""``{"numbers": float32 [batch, 13], "ids": int32 [batch, 26]}`` and float32 ``[batch, 1]``."""
+
+_UNDER_WAY = 2  # batches after which an epoch counts: Keras looks at one before it begins
+
+# TensorFlow's own iterator, which has no public name to derive from.
+_OwnIterator: Any = type(iter(tf.data.Dataset.range(0)))
+
+
+class Batches(_OwnIterator):
+    """TensorFlow's iterator over one epoch, that raises what the reader raised."""
 
     def __init__(self, data: ClickData) -> None:
-        self._data = data
-        self._epoch = Epoch(data.plan, data.epoch)
-        self._taken = 0
+        self._click_data = data
+        self._born = data.epochs_begun
+        super().__init__(data)
 
-    def __iter__(self) -> Batches:
-        return self
-
-    def __next__(self) -> tuple[Features, Any]:
-        rows = self.next_rows()
-        features = {
-            "dense": tf.convert_to_tensor(rows.dense),
-            "categorical": tf.convert_to_tensor(rows.ids),
-        }
-        return features, tf.convert_to_tensor(rows.labels)
-
-    def get_next(self) -> tuple[Features, Any]:
-        """Return the next batch, under the name TensorFlow's iterators have for it."""
-        return next(self)
-
-    def next_rows(self) -> Rows:
-        """Return the next batch as arrays."""
+    def __next__(self) -> Batch:
         try:
-            rows = self._epoch.next()
-        except EaiError as error:
-            self._data.error = error
+            batch: Batch = super().__next__()
+        except tf.errors.OpError:
+            # TensorFlow buries the one line that matters under its own.
+            if self._click_data.error is not None and tf.executing_eagerly():
+                raise self._click_data.error from None
             raise
-        self._taken += 1
-        if self._taken == 2:  # noqa: PLR2004 - Keras looks at one batch before it begins
-            self._data.epoch += 1
-        return rows
-
-    def close(self) -> None:
-        """End the reading; whatever was not taken is lost."""
-        self._epoch.close()
-        self._data.add_cpu(self._epoch)
+        return batch
 
     def __del__(self) -> None:
-        # A loop left early must not leave readers behind.
-        epoch = getattr(self, "_epoch", None)
-        if epoch is not None:
-            self.close()
+        # A loop left early must not leave readers behind; but a newer loop's are not ours.
+        data = getattr(self, "_click_data", None)
+        if data is not None and data.epochs_begun == self._born + 1:
+            data.close()
 
 
-class ClickData(tf.data.Dataset):  # type: ignore[misc]
+class ClickData(tf.data.Dataset):
     """Batches ``(features, labels)`` of this rank's rows; made by `eai_notebook.io.criteo`.
+
+    One loop at a time: a new one ends the one before it.
 
     Attributes:
         rows: Rows this rank reads, bad ones that are skipped not counted.
@@ -79,8 +65,9 @@ class ClickData(tf.data.Dataset):  # type: ignore[misc]
         dropped_rows: Rows of this rank that are left out of each epoch because not every
             rank can fill a batch with them. With shuffling, they are others each time.
         skipped: Bad rows left out, by file; empty unless ``on_error="skip"``.
-        epoch: The number of the epoch that begins next; set it to repeat or resume one.
+        epoch: The number of the epoch that begins next; set it to repeat one.
         error: What ended the last epoch early, if something did.
+        epochs_begun: Loops begun so far, also those left after one batch.
     """
 
     def __init__(self, plan: Plan, rows: int, skipped: Mapping[str, int]) -> None:
@@ -92,18 +79,19 @@ class ClickData(tf.data.Dataset):  # type: ignore[misc]
         self.skipped = dict(skipped)
         self.epoch = 0
         self.error: EaiError | None = None
-        self._cpu: dict[int, float] = {}
-        self._in_graph: Batches | None = None
-        # Every batch but perhaps the last is full, and most plans have no smaller last one.
+        self.epochs_begun = 0
+        self._cpu_seconds = 0.0
+        self._now: Epoch | None = None
+        # Every batch is full, but perhaps the last one where nothing is left out.
         full = plan.steps * plan.batch_size <= rows
         self._spec = _spec(plan, plan.batch_size if full else None)
-        self._batches_in_graph = tf.data.Dataset.range(plan.steps).map(self._fetch)
-        super().__init__(self._batches_in_graph._variant_tensor)  # noqa: SLF001
+        self._source = self._in_graph()
+        super().__init__(self._source._variant_tensor)  # noqa: SLF001 - no other way in
 
-    def __iter__(self) -> Iterator[tuple[Features, Any]]:
+    def __iter__(self) -> Iterator[Batch]:
         if tf.executing_eagerly():
             return Batches(self)
-        iterator: Iterator[tuple[Features, Any]] = super().__iter__()
+        iterator: Iterator[Batch] = super().__iter__()
         return iterator
 
     def __repr__(self) -> str:
@@ -122,38 +110,75 @@ class ClickData(tf.data.Dataset):  # type: ignore[misc]
 
     @property
     def cpu_seconds(self) -> float:
-        """Processor time the readers have used in finished epochs: wait hides this cost."""
-        return sum(self._cpu.values())
+        """Processor time the readers have used: a cost that waiting times do not show."""
+        return self._cpu_seconds + (0.0 if self._now is None else self._now.cpu_seconds)
 
-    def add_cpu(self, epoch: Epoch) -> None:
-        """Book the reading cost of an epoch that is over."""
-        self._cpu[id(epoch)] = epoch.cpu_seconds
+    def close(self) -> None:
+        """End the loop under way and its readers, if there is one."""
+        if self._now is not None:
+            self._now.close()
+            self._cpu_seconds += self._now.cpu_seconds
+            self._now = None
 
     def _inputs(self) -> list[Any]:
-        return [self._batches_in_graph]
+        return [self._source]
 
-    def _fetch(self, step: Any) -> tuple[Features, Any]:
-        """Get a batch from within a TensorFlow graph (after `map`, `prefetch`, `repeat`)."""
-        (features, labels) = self._spec
-        specs = (features["dense"], features["categorical"], labels)
+    def _in_graph(self) -> tf.data.Dataset:
+        """Make the dataset whose every iterator begins a loop, numbered, and fetches for it."""
+        steps = self.steps_per_epoch
+        loops = tf.data.Dataset.range(1).map(
+            lambda _: tf.numpy_function(self._begin, [], tf.int64, stateful=True)
+        )
+        batches = loops.flat_map(
+            lambda loop: tf.data.Dataset.range(steps).map(lambda _: self._fetch(loop))
+        )
+        # The readers are ahead already. A second queue would only hide what waiting costs.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        options.experimental_optimization.inject_prefetch = False
+        counted = batches.apply(tf.data.experimental.assert_cardinality(steps))
+        return counted.with_options(options)
+
+    def _fetch(self, loop: Any) -> Batch:
+        features, labels = self._spec
+        specs = (features["numbers"], features["ids"], labels)
         tensors = tf.numpy_function(
-            self._rows_of_step, [step], [spec.dtype for spec in specs], stateful=True
+            self._next_rows, [loop], [spec.dtype for spec in specs], stateful=True
         )
         for tensor, spec in zip(tensors, specs, strict=True):
             tensor.set_shape(spec.shape)
-        return {"dense": tensors[0], "categorical": tensors[1]}, tensors[2]
+        return {"numbers": tensors[0], "ids": tensors[1]}, tensors[2]
 
-    def _rows_of_step(self, step: np.int64) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if step == 0 or self._in_graph is None:
-            self._in_graph = Batches(self)
-        rows = self._in_graph.next_rows()
-        return rows.dense, rows.ids, rows.labels
+    def _begin(self) -> Any:
+        """Begin a loop, ending the one before, and return its number."""
+        self.close()
+        self.error = None
+        self.epochs_begun += 1
+        self._now = Epoch(self.plan, self.epoch)
+        return np.int64(self.epochs_begun)
+
+    def _next_rows(self, loop: np.int64) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the arrays of a loop's next batch."""
+        now = self._now
+        if now is None or loop != self.epochs_begun:
+            raise ClosedError
+        if now.taken + 1 == min(_UNDER_WAY, self.steps_per_epoch):
+            self.epoch += 1
+        try:
+            rows = now.next()
+        except ClosedError:
+            raise  # the loop was left, or another one began: not the data's fault
+        except EaiError as error:
+            self.error = error
+            # TensorFlow prints the way an error took; the reader's threads are no help.
+            raise error.with_traceback(None) from None
+        return rows.numbers, rows.ids, rows.labels
 
 
 def _spec(plan: Plan, batch: int | None) -> tuple[dict[str, tf.TensorSpec], tf.TensorSpec]:
     schema = plan.schema
     features = {
-        "dense": tf.TensorSpec((batch, len(schema.dense)), tf.float32),
-        "categorical": tf.TensorSpec((batch, len(schema.categorical)), tf.int32),
+        "numbers": tf.TensorSpec((batch, len(schema.integers)), tf.float32),
+        "ids": tf.TensorSpec((batch, len(schema.categorical)), tf.int32),
     }
     return features, tf.TensorSpec((batch, 1), tf.float32)

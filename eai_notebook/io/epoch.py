@@ -12,20 +12,24 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from eai_notebook.errors import EaiError
 from eai_notebook.io.load import OnError, load
 from eai_notebook.io.parse import Rows
-from eai_notebook.io.ranges import Chunk
-from eai_notebook.io.schema import ClickSchema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from eai_notebook.io.ranges import Chunk
+    from eai_notebook.io.schema import ClickSchema
 
 WINDOW: Final = 16
 """Chunks whose rows are mixed: about 80,000 Criteo rows."""
@@ -38,6 +42,16 @@ QUEUE: Final = 4
 
 _ALIGNMENT: Final = 64  # TensorFlow takes memory over without a copy only from here on
 _POLL: Final = 0.1  # seconds between looks at whether anyone still wants batches
+
+
+class ClosedError(EaiError):
+    """A batch was asked of an epoch that is over."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this loop over the data is over, another one may have begun",
+            "open the files a second time to read them in two loops at once",
+        )
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,7 @@ class Epoch:
 
     Attributes:
         cpu_seconds: Processor time the threads have used so far.
+        taken: Batches delivered so far.
     """
 
     def __init__(self, plan: Plan, number: int) -> None:
@@ -66,7 +81,7 @@ class Epoch:
         self._rng = np.random.default_rng([plan.seed, plan.rank, number])
         self._ready: queue.Queue[Rows | BaseException] = queue.Queue(QUEUE)
         self._stop = threading.Event()
-        self._left = plan.steps
+        self.taken = 0
         self.cpu_seconds = 0.0
         self._thread = threading.Thread(target=self._run, name="eai-input", daemon=True)
         self._thread.start()
@@ -75,11 +90,11 @@ class Epoch:
         """Return the next batch, waiting for it if need be.
 
         Raises:
-            StopIteration: All steps of the epoch were delivered.
-            EaiError: A row, a file, or a reader failed.
+            ClosedError: The epoch was closed, or all its batches were taken.
+            EaiError: A row or a file is bad.
         """
-        if self._left == 0:
-            raise StopIteration
+        if self.taken == self._plan.steps:
+            raise ClosedError
         while True:
             try:
                 item = self._ready.get(timeout=_POLL)
@@ -87,13 +102,11 @@ class Epoch:
             except queue.Empty:
                 if self._thread.is_alive() or not self._ready.empty():
                     continue
-                raise EaiError(
-                    "the input was closed while a batch was awaited", "begin a new epoch"
-                ) from None
+                raise ClosedError from None
         if isinstance(item, BaseException):
             self.close()
             raise item
-        self._left -= 1
+        self.taken += 1
         return item
 
     def close(self) -> None:
@@ -106,7 +119,7 @@ class Epoch:
             for batch in self._batches():
                 if not self._put(batch):
                     return
-        except BaseException as error:  # noqa: BLE001 - delivered to whoever waits
+        except BaseException as error:  # noqa: BLE001 - given to whoever waits
             self._put(error)
         finally:
             self.cpu_seconds += time.thread_time() - began
@@ -184,7 +197,7 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
     if len(parts) == 1:
         return parts[0]
     return Rows(
-        np.concatenate([part.dense for part in parts]),
+        np.concatenate([part.numbers for part in parts]),
         np.concatenate([part.ids for part in parts]),
         np.concatenate([part.labels for part in parts]),
     )
@@ -193,11 +206,11 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
 def take(rows: Rows, order: NDArray[np.int64]) -> Rows:
     """Return the rows at `order`, in fresh memory that TensorFlow may keep."""
     chosen = Rows(
-        _aligned(len(order), rows.dense.shape[1], np.float32),
+        _aligned(len(order), rows.numbers.shape[1], np.float32),
         _aligned(len(order), rows.ids.shape[1], np.int32),
         _aligned(len(order), 1, np.float32),
     )
-    _gather(rows.dense, rows.ids, rows.labels, order, chosen.dense, chosen.ids, chosen.labels)
+    _gather(rows.numbers, rows.ids, rows.labels, order, chosen.numbers, chosen.ids, chosen.labels)
     return chosen
 
 
@@ -207,7 +220,7 @@ def warm_up() -> None:
     take(rows, np.zeros(1, np.int64))
 
 
-def _aligned(rows: int, columns: int, dtype: type[np.generic]) -> NDArray[np.generic]:
+def _aligned(rows: int, columns: int, dtype: type[np.generic]) -> NDArray[Any]:
     size = rows * columns * np.dtype(dtype).itemsize
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     begin = -memory.ctypes.data % _ALIGNMENT
@@ -215,17 +228,17 @@ def _aligned(rows: int, columns: int, dtype: type[np.generic]) -> NDArray[np.gen
 
 
 @njit(nogil=True, cache=True, boundscheck=False)
-def _gather(  # noqa: PLR0917
-    dense: NDArray[np.float32],
+def _gather(
+    numbers: NDArray[np.float32],
     ids: NDArray[np.int32],
     labels: NDArray[np.float32],
     order: NDArray[np.int64],
-    out_dense: NDArray[np.float32],
+    out_numbers: NDArray[np.float32],
     out_ids: NDArray[np.int32],
     out_labels: NDArray[np.float32],
 ) -> None:
     for row in range(len(order)):
         source = order[row]
-        out_dense[row] = dense[source]
+        out_numbers[row] = numbers[source]
         out_ids[row] = ids[source]
         out_labels[row] = labels[source]

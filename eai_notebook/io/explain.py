@@ -7,10 +7,14 @@ because this happens once.
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eai_notebook.errors import EaiError
-from eai_notebook.io.schema import ClickSchema
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from eai_notebook.io.schema import ClickSchema
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _HEX = re.compile(r"[0-9a-fA-F]{8}", re.ASCII)
@@ -33,11 +37,11 @@ def row_fault(row: str, schema: ClickSchema, *, ends: bool = True) -> str:
         return f"has {len(fields)} fields, {schema.name} rows have {schema.fields}"
     if fields[0] not in {"0", "1"}:
         return f"has label {_short(fields[0])}, which is neither 0 nor 1"
-    names = (*schema.dense, *schema.categorical)
+    names = (*schema.integers, *schema.categorical)
     for number, (name, value) in enumerate(zip(names, fields[1:], strict=True), start=1):
         if not value:
             continue
-        if number <= len(schema.dense):
+        if number <= len(schema.integers):
             if not _INTEGER.fullmatch(value):
                 return f"has {_short(value)} in {name}, which is not an integer"
         elif not _HEX.fullmatch(value):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from eai_notebook.errors import EaiError
 from eai_notebook.models.quality import auc
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
 
 VERSION: Final = 1
 """Of the planted model; data of another version is other data."""

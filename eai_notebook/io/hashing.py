@@ -7,9 +7,13 @@ everything else. The tests hold them equal.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _FIELD_STEP = np.uint32(0x9E3779B1)  # 2**32 / golden ratio: spreads neighbouring field numbers
 _MIX_1 = np.uint32(0x85EBCA6B)  # the finalizer of MurmurHash3 (Appleby, public domain):
@@ -27,7 +31,8 @@ def bucket_of(value: np.uint32, field: int, buckets: int) -> np.int32:
     mixed = np.uint32(mixed * _MIX_2)
     mixed ^= mixed >> np.uint32(16)
     # Multiply and shift instead of modulo: as even, and several times cheaper.
-    return np.int32(1 + ((np.uint64(mixed) * np.uint64(buckets - 1)) >> np.uint64(32)))
+    bucket: np.int32 = np.int32(1 + ((np.uint64(mixed) * np.uint64(buckets - 1)) >> np.uint64(32)))
+    return bucket
 
 
 def hash_ids(values: NDArray[np.uint32], field: int, buckets: int) -> NDArray[np.int32]:
@@ -53,4 +58,5 @@ def hash_ids(values: NDArray[np.uint32], field: int, buckets: int) -> NDArray[np
     mixed = (mixed ^ (mixed >> np.uint32(13))) * _MIX_2
     mixed ^= mixed >> np.uint32(16)
     scaled = (mixed.astype(np.uint64) & _MASK) * np.uint64(buckets - 1)
-    return (1 + (scaled >> np.uint64(32))).astype(np.int32)
+    chosen: NDArray[np.int32] = (1 + (scaled >> np.uint64(32))).astype(np.int32)
+    return chosen

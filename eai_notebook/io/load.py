@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -10,7 +10,9 @@ from eai_notebook.errors import EaiError
 from eai_notebook.io.explain import bad_row
 from eai_notebook.io.parse import Parsed, Rows, parse
 from eai_notebook.io.ranges import Chunk, read
-from eai_notebook.io.schema import ClickSchema
+
+if TYPE_CHECKING:
+    from eai_notebook.io.schema import ClickSchema
 
 OnError = Literal["raise", "skip"]
 
@@ -58,5 +60,5 @@ def load_all(chunk: Chunk, schema: ClickSchema) -> Parsed:
     if begin in parsed.bad:
         return parsed
     rows = parsed.rows
-    kept = Rows(rows.dense[:-1], rows.ids[:-1], rows.labels[:-1])
+    kept = Rows(rows.numbers[:-1], rows.ids[:-1], rows.labels[:-1])
     return Parsed(kept, (*parsed.bad, begin))

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from eai_notebook.io.hashing import bucket_of
-from eai_notebook.io.schema import ClickSchema
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from eai_notebook.io.schema import ClickSchema
 
 PADDING: Final = 16
 """Bytes a text buffer must have after its last row: the parser looks ahead that far."""
 
 _TAB, _NEWLINE, _RETURN, _MINUS, _ZERO, _NINE = 9, 10, 13, 45, 48, 57
 _MOST_DIGITS = 18  # so that an int64 never overflows
+_LARGEST_DIGIT = 15
 _SMALL = 4096  # integers below this have their logarithm looked up
 
 
@@ -38,18 +42,18 @@ _LOG1P = np.log1p(np.arange(_SMALL)).astype(np.float32)
 
 
 @njit(nogil=True, cache=True, boundscheck=False)
-def _parse(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one pass over the bytes, on purpose
+def _parse(  # noqa: C901, PLR0912, PLR0915 - one pass over the bytes, on purpose
     text: NDArray[np.uint8],
     begin: int,
     end: int,
-    missing_dense: float,
+    missing_integer: float,
     buckets: NDArray[np.int32],
-    dense: NDArray[np.float32],
+    numbers: NDArray[np.float32],
     ids: NDArray[np.int32],
     labels: NDArray[np.float32],
 ) -> tuple[int, int]:
     """Parse whole rows; return how many, and where it stopped: `end`, or a bad row's begin."""
-    integers = dense.shape[1]
+    integers = numbers.shape[1]
     categoricals = ids.shape[1]
     row = 0
     pos = begin
@@ -64,7 +68,7 @@ def _parse(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one pass over the bytes, 
         for column in range(integers):
             byte = text[pos]
             if byte == _TAB:
-                dense[row, column] = missing_dense
+                numbers[row, column] = missing_integer
                 pos += 1
                 continue
             negative = byte == _MINUS
@@ -81,7 +85,7 @@ def _parse(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one pass over the bytes, 
                 return row, row_begin
             pos += 1
             size = _LOG1P[value] if value < _SMALL else np.float32(math.log1p(value))
-            dense[row, column] = -size if negative else size
+            numbers[row, column] = -size if negative else size
 
         for column in range(categoricals):
             last = column == categoricals - 1
@@ -100,7 +104,7 @@ def _parse(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one pass over the bytes, 
                 nibble = _HEX[text[pos + digit]]
                 wrong |= nibble
                 word = np.uint32((word << np.uint32(4)) | np.uint32(nibble))
-            if wrong > 15:  # noqa: PLR2004 - the largest hexadecimal digit
+            if wrong > _LARGEST_DIGIT:
                 return row, row_begin
             pos += 8
             byte = text[pos]
@@ -120,13 +124,13 @@ class Rows:
     """Parsed rows: what a model sees.
 
     Attributes:
-        dense: float32 ``[rows, integers]``, transformed.
+        numbers: float32 ``[rows, integers]``, transformed.
         ids: int32 ``[rows, categoricals]``, buckets.
         labels: float32 ``[rows, 1]``: a column, so that it meets a model's ``[rows, 1]``
             output without broadcasting to ``[rows, rows]``.
     """
 
-    dense: NDArray[np.float32]
+    numbers: NDArray[np.float32]
     ids: NDArray[np.int32]
     labels: NDArray[np.float32]
 
@@ -155,7 +159,7 @@ def parse(text: NDArray[np.uint8], end: int, schema: ClickSchema, count: int) ->
         The good rows, in order, and where each bad one began.
     """
     buckets = np.asarray(schema.buckets, np.int32)
-    dense = np.empty((count, len(schema.dense)), np.float32)
+    numbers = np.empty((count, len(schema.integers)), np.float32)
     ids = np.empty((count, len(schema.categorical)), np.int32)
     labels = np.empty((count, 1), np.float32)
     bad: list[int] = []
@@ -165,19 +169,19 @@ def parse(text: NDArray[np.uint8], end: int, schema: ClickSchema, count: int) ->
             text,
             pos,
             end,
-            schema.missing_dense,
+            schema.missing_integer,
             buckets,
-            dense[done:],
+            numbers[done:],
             ids[done:],
             labels[done:],
         )
         done += rows
         if pos >= end:
-            return Parsed(Rows(dense[:done], ids[:done], labels[:done]), tuple(bad))
+            return Parsed(Rows(numbers[:done], ids[:done], labels[:done]), tuple(bad))
         bad.append(pos)
         pos = next_row(text, pos, end)
         if pos >= end:
-            return Parsed(Rows(dense[:done], ids[:done], labels[:done]), tuple(bad))
+            return Parsed(Rows(numbers[:done], ids[:done], labels[:done]), tuple(bad))
 
 
 def next_row(text: NDArray[np.uint8], pos: int, end: int) -> int:

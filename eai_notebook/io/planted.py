@@ -14,10 +14,12 @@ is known, so the best AUC any model can reach (the Bayes AUC) is known too. What
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 INTEGERS: Final = 13
 CATEGORICALS: Final = 26
@@ -30,7 +32,7 @@ _DISTINCT: Final = (
     1400, 550, 60000, 40000, 300, 24, 12000, 600, 3, 50000, 5000, 60000, 3000,
     27, 14000, 60000, 10, 5000, 2000, 4, 60000, 18, 15, 40000, 100, 30000,
 )  # fmt: skip
-_ZIPF: Final = 1.15  # popularity of the k-th value falls as k to this power
+_ZIPF: Final = 1.35  # popularity of the k-th value falls as k to this power
 _MISSING_CATEGORICAL: Final = (
     0, 0, 0.03, 0.03, 0, 0.12, 0, 0, 0, 0, 0, 0.03, 0,
     0, 0, 0.03, 0, 0, 0.44, 0.44, 0.03, 0.76, 0, 0.03, 0.44, 0.44,
@@ -43,15 +45,15 @@ _MISSING_INTEGER: Final = (
 )  # fmt: skip
 _MAY_BE_NEGATIVE: Final = 1  # I2 goes down to -3, as in the published logs
 
-_SINGLE: Final = {0: 0.35, 1: 0.3, 4: 0.3, 6: 0.45, 10: 0.35, 12: 0.3, 14: 0.45, 17: 0.3, 25: 0.35}
-_COMBINED: Final = ((4, 13), (5, 22), (7, 16), (8, 21), (19, 24))
-_COMBINED_SIZE: Final = 0.45
-_TASTE: Final = ((0, 1), (7, 18), (1, 4))
-_TASTE_SIZE: Final = 0.55
+_SINGLE: Final = {0: 0.3, 1: 0.3, 4: 0.3, 6: 0.25, 10: 0.25, 12: 0.25, 14: 0.25, 16: 0.3, 24: 0.3}
+_COMBINED: Final = ((24, 13), (5, 22), (7, 16), (8, 21), (19, 24))
+_COMBINED_SIZE: Final = 0.5
+_TASTE: Final = ((4, 24), (5, 7), (13, 16))
+_TASTE_SIZE: Final = 0.5
 _TASTE_LENGTH: Final = 2
 _LINE: Final = {0: 0.25, 3: -0.2, 6: 0.15}
 _BEND: Final = {5: 0.45, 10: 0.35}
-_BIAS: Final = -1.45
+_BIAS: Final = -1.9
 
 
 @dataclass(frozen=True)
@@ -159,4 +161,5 @@ def _names(choices: NDArray[np.int64], columns: NDArray[np.uint64]) -> NDArray[n
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed ^= mixed >> np.uint64(31)
-    return (mixed >> np.uint64(32)).astype(np.uint32)
+    names: NDArray[np.uint32] = (mixed >> np.uint64(32)).astype(np.uint32)
+    return names

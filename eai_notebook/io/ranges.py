@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eai_notebook.errors import EaiError
 from eai_notebook.io.parse import PADDING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from io import BufferedReader
+
+    from numpy.typing import NDArray
 
 CHUNK: Final = 1 << 20
 """Bytes read and parsed at a time: large enough for a cluster file system, small enough
@@ -83,7 +86,7 @@ def _of_one(name: str) -> list[Path]:
             )
         return files
     if glob.has_magic(name):
-        files = sorted(Path(found) for found in glob.glob(str(expanded), recursive=True))  # noqa: PTH207
+        files = sorted(Path(found) for found in glob.glob(str(expanded), recursive=True))  # noqa: PTH207 - takes absolute patterns too
         if not files:
             raise EaiError(
                 f"no file matches {name} (seen from {Path.cwd()})",
@@ -138,7 +141,7 @@ def read(file: BufferedReader, begin: int, end: int) -> NDArray[np.uint8]:
     """Return the bytes from `begin` to `end`, a newline, and the parser's padding."""
     text = np.empty(end - begin + 1 + PADDING, np.uint8)
     file.seek(begin)
-    got = file.readinto(memoryview(text)[: end - begin])
+    got = file.readinto(text[: end - begin].data)
     if got != end - begin:
         raise EaiError(
             f"{file.name} became shorter while it was read",

@@ -11,38 +11,40 @@ from typing import Final
 
 from eai_notebook.errors import EaiError
 
+_FEWEST = 2  # buckets of a column: missing, and one more
+
 
 @dataclass(frozen=True)
 class ClickSchema:
     """The columns of a delimited click log: a label, integers, hashed categoricals.
 
     Integers become ``sign(x) * log1p(abs(x))`` because counts in click logs are heavy
-    tailed; a missing one becomes `missing_dense`. A categorical, a 32-bit value written as
+    tailed; a missing one becomes `missing_integer`. A categorical, a 32-bit value written as
     eight hexadecimal digits, is hashed into its number of `buckets`; bucket 0 is kept for
     the missing ones, so that a model can learn what missing means.
 
     Attributes:
         name: What the schema is called in messages.
-        dense: Names of the integer columns, in file order.
+        integers: Names of the integer columns, in file order.
         categorical: Names of the categorical columns, in file order.
         buckets: Hash buckets of each categorical column, bucket 0 included.
         crosses: Pairs of categorical columns whose combination is worth a weight of its own
             in the wide part of a model.
-        missing_dense: What a missing integer becomes.
+        missing_integer: What a missing integer becomes.
 
     Example:
-        >>> CRITEO.fields, len(CRITEO.dense), len(CRITEO.categorical)
+        >>> CRITEO.fields, len(CRITEO.integers), len(CRITEO.categorical)
         (40, 13, 26)
         >>> CRITEO.with_buckets(1000).buckets[0]
         1000
     """
 
     name: str
-    dense: tuple[str, ...]
+    integers: tuple[str, ...]
     categorical: tuple[str, ...]
     buckets: tuple[int, ...]
     crosses: tuple[tuple[str, str], ...] = ()
-    missing_dense: float = -1.0
+    missing_integer: float = -1.0
 
     def __post_init__(self) -> None:
         if len(self.buckets) != len(self.categorical):
@@ -51,7 +53,7 @@ class ClickSchema:
                 f"{len(self.buckets)} bucket counts",
                 "give one bucket count a column",
             )
-        if min(self.buckets, default=2) < 2:  # noqa: PLR2004 - missing, and one more
+        if min(self.buckets, default=_FEWEST) < _FEWEST:
             raise EaiError(
                 f"{self.name}: a column has {min(self.buckets)} bucket",
                 "give at least 2, one of them for missing values",
@@ -67,20 +69,24 @@ class ClickSchema:
     @property
     def fields(self) -> int:
         """Fields in a row: the label, the integers, the categoricals."""
-        return 1 + len(self.dense) + len(self.categorical)
+        return 1 + len(self.integers) + len(self.categorical)
 
     def with_buckets(self, buckets: int) -> ClickSchema:
         """Return the same schema with `buckets` hash buckets for every categorical."""
         return replace(self, buckets=(buckets,) * len(self.categorical))
 
 
+_FEW = ("C5", "C6", "C8", "C9", "C14", "C17", "C20", "C22", "C23", "C25")
+
 CRITEO: Final = ClickSchema(
     name="Criteo",
-    dense=tuple(f"I{i}" for i in range(1, 14)),
+    integers=tuple(f"I{i}" for i in range(1, 14)),
     categorical=tuple(f"C{i}" for i in range(1, 27)),
-    buckets=(10_000,) * 26,
-    crosses=(("C5", "C14"), ("C6", "C23"), ("C8", "C17"), ("C9", "C22"), ("C20", "C25")),
+    buckets=tuple(1000 if f"C{i}" in _FEW else 3000 for i in range(1, 27)),
+    crosses=(("C25", "C14"), ("C6", "C23"), ("C8", "C17"), ("C9", "C22"), ("C20", "C25")),
 )
 """The display-advertising logs published by Criteo Labs: tab separated, one label, 13
-integers `I1` to `I13`, 26 categoricals `C1` to `C26`. The crosses are of columns with few
-distinct values, whose combinations are seen often enough to be learned."""
+integers `I1` to `I13`, 26 categoricals `C1` to `C26`. The buckets suit some hundred
+thousand rows; for the published millions take `CRITEO.with_buckets(100_000)` or so. The
+crosses are of columns with few distinct values, whose combinations are seen often enough
+to be learned."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from eai_notebook.io.planted import CATEGORICALS, INTEGERS, MISSING, Batch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _ROW_AT_MOST = 2 + 21 * INTEGERS + 9 * CATEGORICALS
 _DIGITS = np.frombuffer(b"0123456789abcdef", np.uint8).copy()

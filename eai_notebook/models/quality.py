@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import ArrayLike
 
 from eai_notebook.errors import EaiError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 def auc(labels: ArrayLike, scores: ArrayLike) -> float:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from eai_notebook.errors import EaiError
-from eai_notebook.io.schema import ClickSchema
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eai_notebook.io.schema import ClickSchema
 
 _CROSS_BUCKETS = 10_000
 _SPREAD = 2654435761  # 2**32 / golden ratio (Knuth's multiplicative hash)
@@ -38,7 +41,7 @@ def wide_deep(
         crosses: Pairs of categorical columns; those of the schema by default.
 
     Returns:
-        An uncompiled model from ``{"dense": float32 [batch, integers], "categorical": int32
+        An uncompiled model from ``{"numbers": float32 [batch, integers], "ids": int32
         [batch, categoricals]}`` to click probabilities, float32 ``[batch, 1]``.
 
     Raises:
@@ -56,18 +59,18 @@ def wide_deep(
             "give sizes of at least 1",
         )
     pairs = _columns(schema, schema.crosses if crosses is None else crosses)
-    dense = keras.Input((len(schema.dense),), name="dense")
-    categorical = keras.Input((len(schema.categorical),), name="categorical", dtype="int32")
+    numbers = keras.Input((len(schema.integers),), name="numbers")
+    categorical = keras.Input((len(schema.categorical),), name="ids", dtype="int32")
     # All columns share one table, each in its own stretch of it: one lookup is several
     # times cheaper than 26.
     starts = np.cumsum([0, *schema.buckets])
     ids = ops.add(categorical, starts[:-1].astype("int32"))
     wide = _wide(categorical, ids, schema, pairs, int(starts[-1]))
-    deep = _deep(dense, ids, int(starts[-1]), embedding_dim, hidden)
+    deep = _deep(numbers, ids, int(starts[-1]), embedding_dim, hidden)
     click = keras.layers.Activation("sigmoid", name="click")(
         keras.layers.Add(name="logit")([wide, deep])
     )
-    return keras.Model({"dense": dense, "categorical": categorical}, click, name="wide_deep")
+    return keras.Model({"numbers": numbers, "ids": categorical}, click, name="wide_deep")
 
 
 def _columns(schema: ClickSchema, crosses: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
@@ -107,10 +110,10 @@ def _cross(categorical: Any, schema: ClickSchema, pairs: list[tuple[int, int]]) 
     return ops.cast(ops.mod(mixed, _CROSS_BUCKETS), "int32")
 
 
-def _deep(dense: Any, ids: Any, table: int, embedding_dim: int, hidden: Sequence[int]) -> Any:
+def _deep(numbers: Any, ids: Any, table: int, embedding_dim: int, hidden: Sequence[int]) -> Any:
     vectors = keras.layers.Embedding(table, embedding_dim, name="embedding")(ids)
     values = keras.layers.Concatenate(name="deep_inputs")(
-        [keras.layers.Flatten(name="flat")(vectors), dense]
+        [keras.layers.Flatten(name="flat")(vectors), numbers]
     )
     for number, units in enumerate(hidden, start=1):
         values = keras.layers.Dense(units, activation="relu", name=f"deep_{number}")(values)
