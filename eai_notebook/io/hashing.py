@@ -51,7 +51,7 @@ def hash_ids(values: NDArray[np.uint32], field: int, buckets: int) -> NDArray[np
 
     Example:
         >>> hash_ids(np.array([0x68FD1E64, 0x68FD1E64], np.uint32), 0, 1000).tolist()
-        [757, 757]
+        [145, 145]
     """
     mixed = np.asarray(values, np.uint32) + np.asarray(field + 1, np.uint32) * _FIELD_STEP
     mixed = (mixed ^ (mixed >> np.uint32(16))) * _MIX_1
