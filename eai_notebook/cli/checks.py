@@ -207,7 +207,7 @@ def _proof() -> Finding:
     try:
         proof = prove(mpi.find())
     except EaiError as error:
-        return Finding("Horovod", "fail", f"{installed('horovod')}: {error.what}", error.remedy)
+        return Finding("Horovod", "fail", error.what, error.remedy)
     operations = " and ".join(proof.operations)
     found = f"{proof.horovod} ({operations} operations), {proof.size} ranks summed correctly"
     return Finding("Horovod", known.state, found, known.remedy)

@@ -43,12 +43,14 @@ def install_horovod(
             return
     wheel = _wheel(key, found, gpu=gpu, force=force)
     _install(wheel)
-    proof = _prove(key, found)
-    if gpu and "NCCL" not in proof.operations:
+    proof = _prove(found)
+    if not _does(proof, gpu=gpu):
+        wheel.unlink()
         raise EaiError(
             "the build went through, but without NCCL operations",
             f"look for NCCL in {key.folder / 'build.log'} and name its folder in HOROVOD_NCCL_HOME",
         )
+    remember(key, proof)
     console.out.print(proof.sentence(), highlight=False)
 
 
@@ -58,11 +60,19 @@ def _adopt(key: HorovodKey, found: mpi.Mpi, *, gpu: bool) -> Proof | None:
         return None
     console.note(f"Horovod {HOROVOD} is installed; trying it")
     try:
-        proof = _prove(key, found)
+        proof = _prove(found)
     except EaiError as error:
         console.note(f"it does not work ({error.what}), so it is built again")
         return None
-    return proof if not gpu or "NCCL" in proof.operations else None
+    if not _does(proof, gpu=gpu):
+        return None
+    remember(key, proof)
+    return proof
+
+
+def _does(proof: Proof, *, gpu: bool) -> bool:
+    """Return whether what was proved is what was asked for."""
+    return not gpu or "NCCL" in proof.operations
 
 
 def _wheel(key: HorovodKey, found: mpi.Mpi, *, gpu: bool, force: bool) -> Path:
@@ -91,8 +101,6 @@ def _install(wheel: Path) -> None:
         )
 
 
-def _prove(key: HorovodKey, found: mpi.Mpi) -> Proof:
+def _prove(found: mpi.Mpi) -> Proof:
     with console.err.status("two ranks sum to prove it"):
-        proof = prove(found)
-    remember(key, proof)
-    return proof
+        return prove(found)
