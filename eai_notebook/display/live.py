@@ -47,7 +47,7 @@ class LiveRun:
         elif in_ipython():
             print(text(view))  # noqa: T201 - a terminal is printed to
         if self._widget is not None:
-            # Its state, with the whole script, would otherwise be saved in the notebook.
+            # JupyterLab would otherwise save its state, script included, in the notebook.
             self._widget.close()
             self._widget = None
 

@@ -36,6 +36,7 @@ _RANK_LABEL: Final = (
 )
 _INK: Final = "var(--jp-ui-font-color1, currentColor)"
 _FAINT: Final = "color: var(--jp-ui-font-color2, inherit); font-size: 12px; line-height: 1.5"
+_CODE: Final = "background: none; padding: 0; font-size: .95em"
 _LINE: Final = "var(--jp-border-color2, rgba(128, 128, 128, .35))"
 
 
@@ -71,7 +72,7 @@ def _verdict(view: dict[str, Any]) -> str:
 def _code(sentence: str, *, escaped: bool = False) -> str:
     """Show what stands between backticks as code."""
     safe = sentence if escaped else escape(sentence)
-    return re.sub(r"`([^`]*)`", r"<code>\1</code>", safe)
+    return re.sub(r"`([^`]*)`", rf'<code style="{_CODE}">\1</code>', safe)
 
 
 def _legend(view: dict[str, Any]) -> str:
@@ -84,12 +85,12 @@ def _legend(view: dict[str, Any]) -> str:
         else:
             told = f"{ms(length / 1e3)} · {percent(length / step)}"
         entries.append(
-            f'<span title="{escape(MEANINGS[part])}" style="white-space: nowrap">'
+            f'<span title="{escape(MEANINGS[part])}" style="white-space: nowrap; font-size: 12px">'
             f'<span style="display: inline-block; width: 10px; height: 10px; border-radius: 2px; '
             f'background: {COLOURS[part]}; margin-right: 5px"></span>{part} '
             f'<span style="{_FAINT}">{told}</span></span>'
         )
-    style = "display: flex; flex-wrap: wrap; gap: 2px 16px; margin: 8px 0 6px"
+    style = "display: flex; flex-wrap: wrap; gap: 2px 12px; margin: 8px 0 6px"
     return f'<div style="{style}">{"".join(entries)}</div>'
 
 
@@ -200,7 +201,7 @@ def _ranks(view: dict[str, Any]) -> str:
             f'<span style="{_RANK_LABEL}; width: {112 if several_hosts else 48}px">'
             f"{escape(label)}</span>"
             f"{_rank_bar(rank, view['parts'], longest, height, name)}"
-            f'<span style="width: 60px; flex: none; padding-left: 6px; box-sizing: border-box; '
+            f'<span style="width: 64px; flex: none; padding-left: 6px; box-sizing: border-box; '
             f'white-space: nowrap; line-height: 1">{told}</span></div>'
         )
     return f'<div style="{_FAINT}; font-size: 11px; margin-top: 8px">{"".join(rows)}</div>'

@@ -162,9 +162,15 @@ function RankSection({ group }: { group: Group }): JSX.Element {
                   data-state={rank.state}
                   title={`rank ${rank.rank} on ${rank.host}, pid ${rank.pid ?? 'unknown'}: ${rank.state}`}
                 >
-                  <span className="eai-Panel-dot" />
-                  <span>{many ? rank.rank : `rank ${rank.rank}`}</span>
-                  {!many && <span className="eai-Panel-faint">{rank.state}</span>}
+                  {many ? (
+                    rank.rank
+                  ) : (
+                    <>
+                      <span className="eai-Panel-dot" />
+                      <span>rank {rank.rank}</span>
+                      <span className="eai-Panel-faint">{rank.state}</span>
+                    </>
+                  )}
                 </li>
               ))}
           </ul>

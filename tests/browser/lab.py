@@ -1,0 +1,207 @@
+"""A JupyterLab server, and a notebook open in it with the panel in front."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+SCREENS = ROOT / "build" / "screens"
+BUILT = ROOT / "eai_notebook" / "labextension" / "package.json"
+
+
+def what_is_missing() -> str:
+    """Say why a browser test cannot run here; empty if it can."""
+    if chromium() is None:
+        return "no Chromium on PATH (apt-get install chromium): browser tests skipped"
+    if not BUILT.exists():
+        return "front end not built (npm run build:prod in labextension): browser tests skipped"
+    return ""
+
+
+def chromium() -> str | None:
+    """Return the path of the machine's Chromium."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+
+
+class Lab:
+    """A JupyterLab server on a free port of the loopback interface."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "notebooks"
+        self.root.mkdir()
+        settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
+        settings.mkdir(parents=True)
+        # The question about news would cover the notebook.
+        quiet = {"fetchNews": "false", "checkForUpdates": False}
+        (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        environment = os.environ | {
+            "EAI_RUNS": str(folder / "runs"),
+            "JUPYTER_CONFIG_DIR": str(folder / "config"),
+            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, HERE, HERE.parent))),
+        }
+        self._log = (folder / "lab.log").open("wb")
+        self._process = subprocess.Popen(
+            [
+                sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
+                "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
+                "--ServerApp.port_retries=0", "--IdentityProvider.token=",
+                "--ServerApp.password=", f"--ServerApp.root_dir={self.root}",
+                "--LabApp.expose_app_in_browser=True",
+                f"--LabApp.user_settings_dir={folder / 'settings'}",
+                f"--LabApp.workspaces_dir={folder / 'workspaces'}",
+            ],
+            env=environment, stdout=self._log, stderr=self._log,
+        )  # fmt: skip
+        self._wait()
+
+    @property
+    def log(self) -> str:
+        """What the server has written so far."""
+        return Path(self._log.name).read_text(errors="replace")
+
+    def stop(self) -> None:
+        """Shut down every kernel, then the server."""
+        self._process.terminate()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{self.url}/api/status", timeout=2).close()  # noqa: S310
+                return
+            assert self._process.poll() is None, self.log
+            time.sleep(0.2)
+        pytest.fail(f"JupyterLab did not start:\n{self.log}")
+
+
+class Notebook:
+    """A notebook open in JupyterLab, with the panel in front."""
+
+    def __init__(self, lab: Lab, page: Page, cells: tuple[str, ...]) -> None:
+        self.page = page
+        self.lab = lab
+        self.outside: list[str] = []
+        page.on("request", self._note_request)
+        self.path = lab.root / f"n{time.time_ns()}.ipynb"
+        written = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+        written.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+        nbformat.write(written, self.path)
+        page.goto(f"{lab.url}/lab/tree/{self.path.name}?reset")
+        self.wait_ready()
+
+    def wait_ready(self, *, idle: bool = True) -> None:
+        """Wait until the notebook, and if asked for its kernel, is ready; open the panel."""
+        page = self.page
+        page.wait_for_function("window.jupyterapp?.commands.hasCommand('eai-notebook:show')")
+        page.wait_for_selector(".jp-Notebook .jp-Cell")
+        if idle:
+            page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+        page.evaluate("window.jupyterapp.commands.execute('eai-notebook:show')")
+        page.evaluate(
+            "window.jupyterapp.commands.execute('filebrowser:hide-main').catch(() => null)"
+        )
+        page.wait_for_selector("#eai-notebook-panel .eai-Panel-section")
+
+    def run_cell(self) -> None:
+        """Start the selected cell and select the next; does not wait for its end."""
+        self.page.evaluate(
+            "void window.jupyterapp.commands.execute('notebook:run-cell-and-select-next')"
+        )
+
+    def wait_cells(self, done: int, timeout: float = 60_000) -> None:
+        """Wait until that many cells have an execution number."""
+        self.page.wait_for_function(
+            "n => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
+            ".filter(p => /\\[\\d+\\]/.test(p.innerText)).length >= n",
+            arg=done,
+            timeout=timeout,
+        )
+
+    def is_running(self) -> bool:
+        """Return whether a cell is marked as running."""
+        prompts = self.page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
+        return any("*" in prompt for prompt in prompts)
+
+    def wait_steps(self, steps: int, where: str = "#eai-notebook-panel") -> None:
+        """Wait until a chart shows at least that many steps."""
+        self.page.wait_for_function(
+            "([where, n]) => Number(document.querySelector(where + ' .eai-Chart')"
+            "?.dataset.steps) >= n",
+            arg=[where, steps],
+        )
+
+    def panel(self) -> str:
+        """Return the panel's text."""
+        return self.page.locator("#eai-notebook-panel").inner_text()
+
+    def theme(self, name: str) -> None:
+        """Switch JupyterLab's theme and wait for it."""
+        self.page.evaluate(
+            "theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", name
+        )
+        light = str("Light" in name).lower()
+        self.page.wait_for_selector(f'body[data-jp-theme-light="{light}"]', state="attached")
+
+    def panel_width(self, pixels: int) -> None:
+        """Drag the panel's edge."""
+        edge = self.page.locator("#jp-main-split-panel > .lm-SplitPanel-handle:not(.lm-mod-hidden)")
+        box = edge.last.bounding_box()
+        panel = self.page.locator("#eai-notebook-panel").bounding_box()
+        assert box
+        assert panel
+        y = box["y"] + 300
+        self.page.mouse.move(box["x"] + 1, y)
+        self.page.mouse.down()
+        self.page.mouse.move(box["x"] + 1 + panel["width"] - pixels, y, steps=4)
+        self.page.mouse.up()
+
+    def screenshot(self, name: str, selector: str | None = None) -> None:
+        """Leave a picture in ``build/screens``."""
+        SCREENS.mkdir(parents=True, exist_ok=True)
+        self.page.wait_for_timeout(150)
+        target: Any = self.page if selector is None else self.page.locator(selector).first
+        target.screenshot(path=SCREENS / f"{name}.png")
+
+    def save(self) -> dict[str, Any]:
+        """Save the notebook and return it as it lies on disk."""
+        self.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+        return dict(nbformat.read(self.path, as_version=4))
+
+    def close(self) -> None:
+        """Shut the kernel down and close the page."""
+        with contextlib.suppress(Exception):
+            self.page.evaluate(
+                "window.jupyterapp.serviceManager.sessions.shutdownAll()",
+            )
+        self.page.context.close()
+
+    def _note_request(self, request: Any) -> None:
+        if not request.url.startswith((self.lab.url, "data:", "blob:")):
+            self.outside.append(request.url)

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from nbconvert.exporters import HTMLExporter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from browser.lab import Lab, Notebook
+
+pytestmark = pytest.mark.browser
+
+PLAYER = "from player import Player\nplayer = Player({ranks})"
+
+
+def test_a_run_is_drawn_live_and_stop_reaches_the_running_cell(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    notebook = open_notebook(
+        PLAYER.format(ranks=4), "print(player.play(20, 400, late={1: {'other': 0.010}}))"
+    )
+    notebook.run_cell()
+    notebook.wait_cells(1)
+    notebook.run_cell()
+    notebook.wait_steps(40)
+    assert notebook.is_running()
+    notebook.wait_steps(40, where=".jp-OutputArea")
+    assert "4 ranks running a cell" in notebook.panel()
+    assert "waiting for rank 1" in notebook.panel()
+    notebook.screenshot("live-light")
+    pressed = time.monotonic()
+    notebook.page.get_by_role("button", name="Stop", exact=True).click()
+    notebook.wait_cells(2, timeout=5_000)
+    assert time.monotonic() - pressed < 3
+    output = notebook.page.locator(".jp-OutputArea-output").last.inner_text()
+    assert "interrupt in subshell" in output
+    assert "4 ranks ready" in notebook.panel()
+    assert notebook.outside == []
+
+
+def test_many_ranks_fit_a_narrow_dark_panel_and_the_run_ends_as_its_twin(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    notebook = open_notebook(
+        PLAYER.format(ranks=64), "_ = player.play(4, 300, late={17: {'compute': 0.006}})"
+    )
+    notebook.theme("JupyterLab Dark")
+    notebook.panel_width(250)
+    notebook.run_cell()
+    notebook.wait_cells(1)
+    notebook.run_cell()
+    notebook.wait_cells(2)
+    notebook.wait_steps(300)
+    notebook.screenshot("many-dark")
+    panel = notebook.page.locator("#eai-notebook-panel")
+    box = panel.bounding_box()
+    assert box
+    assert box["width"] < 300
+    assert panel.evaluate("p => p.scrollWidth <= p.clientWidth")
+    assert "◀ rank 17" in notebook.panel()
+    assert contrast(notebook, "#eai-notebook-panel .eai-Chart-evidence") > 4.5
+
+    notebook.screenshot("many-dark-panel", "#eai-notebook-panel")
+    panel.evaluate("p => p.scrollTo(0, p.scrollHeight)")
+    notebook.screenshot("many-dark-panel-end", "#eai-notebook-panel")
+    assert notebook.page.locator(".jp-OutputArea figure.eai-ledger svg").count() == 1 + 64
+    assert notebook.page.locator(".jp-OutputArea .eai-Chart").count() == 0
+    output = notebook.save()["cells"][1]["outputs"][0]["data"]
+    assert set(output) == {"text/html", "text/plain"}
+    html, _ = HTMLExporter().from_filename(str(notebook.path))
+    assert 'class="eai-ledger"' in html
+
+
+def test_a_page_reloaded_in_the_middle_of_a_run_shows_it_again_and_can_stop_it(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    notebook = open_notebook(PLAYER.format(ranks=2), "player.play(60, 600, live=False)")
+    notebook.run_cell()
+    notebook.wait_cells(1)
+    notebook.run_cell()
+    notebook.wait_steps(20)
+    notebook.page.reload()
+    notebook.wait_ready(idle=False)
+    notebook.wait_steps(30)
+    assert "2 ranks running a cell" in notebook.panel()
+    notebook.page.get_by_role("button", name="Stop", exact=True).click()
+    # The comm waits behind the cell here, so the panel interrupts through the server.
+    notebook.page.wait_for_function(
+        "fetch('/api/kernels').then(r => r.json()).then(k => k[0].execution_state === 'idle')",
+        timeout=8_000,
+        polling=500,
+    )
+    notebook.page.reload()
+    notebook.wait_ready()
+    notebook.wait_steps(30)
+    assert "Ledger · wide_deep" in notebook.panel()
+
+
+def test_a_notebook_that_does_not_use_it_is_left_alone(
+    open_notebook: Callable[..., Notebook], lab: Lab
+) -> None:
+    notebook = open_notebook("print('hello')")
+    notebook.run_cell()
+    notebook.wait_cells(1)
+    assert "No group is running" in notebook.panel()
+    assert notebook.page.get_by_role("button", name="Start", exact=True).is_enabled()
+    notebook.screenshot("empty-light")
+    assert "comm target" not in lab.log
+
+
+def test_the_bar_under_the_pointer_is_told_in_numbers(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    notebook = open_notebook(PLAYER.format(ranks=2), "_ = player.play(1, 100, live=False)")
+    notebook.run_cell()
+    notebook.wait_cells(1)
+    notebook.run_cell()
+    notebook.wait_steps(100)
+    panel = notebook.page.locator("#eai-notebook-panel")
+    bars = panel.locator(".eai-Chart-plot canvas")
+    wide = float(bars.evaluate("c => c.clientWidth"))
+    bars.hover(position={"x": 0.505 * wide, "y": 60})
+    assert panel.locator(".eai-Chart-pointed").inner_text() == "step 50"
+    panel.locator(".eai-Chart-ranks canvas").hover(position={"x": 30, "y": 25})
+    assert panel.locator(".eai-Chart-pointed").inner_text() == "rank 1 on gpu1"
+    panel.locator("h2").first.hover()
+    assert panel.locator(".eai-Chart-pointed").count() == 0
+
+
+def contrast(notebook: Notebook, selector: str) -> float:
+    """Return the contrast of an element's text with the panel behind it (WCAG)."""
+    return float(
+        notebook.page.evaluate(
+            """selector => {
+                const numbers = c => c.match(/[\\d.]+/g).map(Number);
+                const back = numbers(getComputedStyle(document.querySelector('.eai-Panel'))
+                    .backgroundColor);
+                const ink = numbers(getComputedStyle(document.querySelector(selector)).color);
+                const alpha = ink[3] ?? 1;
+                const mixed = [0, 1, 2].map(i => alpha * ink[i] + (1 - alpha) * back[i]);
+                const light = c => [0.2126, 0.7152, 0.0722].reduce((sum, w, i) => {
+                    const v = c[i] / 255;
+                    return sum + w * (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+                }, 0);
+                const [a, b] = [light(mixed), light(back)].sort((x, y) => y - x);
+                return (a + 0.05) / (b + 0.05);
+            }""",
+            selector,
+        )
+    )

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from synthetic import run_record, run_rows
+
+from eai_notebook.display import text
+from eai_notebook.display.plain import WIDTH
+from eai_notebook.ledger.view import record_view
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_every_rank_has_a_bar_in_proportion_and_the_rates_stand_below(tmp_path: Path) -> None:
+    rows = run_rows(3, 60, jitter=0.0, late={1: {"input": 0.010}})
+    told = text(record_view(run_record(tmp_path, rows)))
+    lines = told.splitlines()
+    assert lines[0].startswith("waiting for rank 1: ranks 0, 2 wait 10.0 ms a step")
+    bars = [line[9 : 9 + WIDTH] for line in lines if line.startswith("rank ")]
+    assert [len(bar.strip()) for bar in bars] == [WIDTH] * 3
+    assert bars[1].count("i") > 15 > bars[0].count("i")
+    assert bars[0].count("w") == bars[2].count("w") > 15
+    assert "w" not in bars[1]
+    assert lines[-1].startswith("60 steps on 3 ranks · 22.6 ms a step · 67,9")
+
+
+def test_a_run_without_measured_steps_is_told_too(tmp_path: Path) -> None:
+    told = text(record_view(run_record(tmp_path, run_rows(1, 1))))
+    assert told.startswith("no verdict: 0 measured steps")
+    assert told.endswith("1 steps on 1 rank · measuring 0.0004 %")

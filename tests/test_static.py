@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from synthetic import run_record, run_rows
+
+from eai_notebook.display.palette import COLOURS, MEANINGS
+from eai_notebook.display.static import HEIGHT, html
+from eai_notebook.ledger.step import PARTS
+from eai_notebook.ledger.view import record_view
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+
+class Balance(HTMLParser):
+    """Fails on a tag that is not closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, _attrs: Any) -> None:
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, _tag: str, _attrs: Any) -> None:
+        """A tag that closes itself leaves nothing open."""
+
+
+def twin(folder: Path, rows: dict[int, np.ndarray], name: str = "fit") -> str:
+    made = html(record_view(run_record(folder, rows, name)))
+    parser = Balance()
+    parser.feed(made)
+    assert parser.open == []
+    return made
+
+
+def test_every_part_has_a_colour_and_a_meaning() -> None:
+    assert tuple(COLOURS) == tuple(MEANINGS) == PARTS
+    assert len(set(COLOURS.values())) == len(PARTS)
+
+
+@pytest.mark.parametrize(("ranks", "steps"), [(1, 3), (2, 30), (16, 50), (17, 50), (64, 500)])
+def test_the_twin_is_whole_and_needs_no_script(tmp_path: Path, ranks: int, steps: int) -> None:
+    made = twin(tmp_path, run_rows(ranks, steps))
+    assert made.count("<svg") == 1 + ranks
+    assert made.count("<title>") >= 1 + ranks
+    assert "<script" not in made
+    assert "src=" not in made
+    assert "nan" not in made.lower()
+    assert len(made) < 120_000
+
+
+def test_bars_lie_on_top_of_each_other_and_inside_the_axis(tmp_path: Path) -> None:
+    made = twin(tmp_path, run_rows(2, 60, compile_step=False, jitter=0.0))
+    tops = {}
+    for colour, path in re.findall(r'<path fill="(#\w+)" d="([^"]+)"', made):
+        first = re.match(r"M0 (\d+)v-(\d+)h", path)
+        assert first
+        tops[colour] = (int(first[1]), int(first[1]) - int(first[2]))
+    floor = HEIGHT
+    for part in ("input", "compute", "transfer", "update", "other"):
+        low, high = tops[COLOURS[part]]
+        assert low == floor
+        assert 0 <= high < low
+        floor = high
+    assert floor == 0
+
+
+def test_a_step_longer_than_the_axis_is_cut_and_told(tmp_path: Path) -> None:
+    made = twin(tmp_path, run_rows(2, 60))
+    assert "1 bar cut at the top, the longest is 250" in made
+    assert "cut at the top" not in twin(tmp_path, run_rows(2, 60, compile_step=False))
+
+
+def test_what_a_person_named_is_escaped(tmp_path: Path) -> None:
+    made = twin(tmp_path, run_rows(1, 20), name='<img src=x onerror="alert(1)">')
+    assert "<img" not in made
+    assert "&lt;img" in made
+
+
+def test_a_run_without_rows_says_so(tmp_path: Path) -> None:
+    rows = {rank: own[:0] for rank, own in run_rows(2, 1).items()}
+    made = twin(tmp_path, rows)
+    assert "no verdict: 0 measured steps" in made
+    assert "<svg" not in made
