@@ -75,10 +75,8 @@ class _Client(NotebookClient):
     """Tells a listener about cells and about streams while they come."""
 
     def __init__(self, notebook: NotebookNode, folder: Path, listener: Listener) -> None:
-        kernel = AsyncKernelManager(kernel_spec_manager=_OurKernel())
         super().__init__(
             notebook,
-            km=kernel,
             timeout=CELL_SECONDS,
             resources={"metadata": {"path": str(folder)}},
             store_widget_state=True,
@@ -88,6 +86,11 @@ class _Client(NotebookClient):
         self._began = 0.0
         self.on_cell_start = self._cell_starts
         self.on_cell_executed = self._cell_ended
+
+    def create_kernel_manager(self) -> AsyncKernelManager:
+        """Make the manager here: one that was handed in would not be shut down."""
+        self.km = AsyncKernelManager(kernel_spec_manager=_OurKernel())
+        return self.km
 
     def _cell_starts(self, cell: NotebookNode, cell_index: int) -> None:
         if cell.cell_type != "code":
@@ -145,7 +148,13 @@ def write_html(notebook: NotebookNode, path: Path) -> None:
     order = ["text/html", "image/svg+xml", "image/png", "text/plain"]
     chosen = Config({"NbConvertBase": {"display_data_priority": order}})
     exporter = HTMLExporter(
-        config=chosen, mathjax_url="", require_js_url="", jquery_url="", widget_renderer_url=""
+        config=chosen,
+        jquery_url="",
+        mathjax_url="",
+        mermaid_js_url="",
+        mermaid_layout_elk_js_url="",
+        require_js_url="",
+        widget_renderer_url="",
     )
     body, _ = exporter.from_notebook_node(notebook)
     path.write_text(body, encoding="utf-8")
