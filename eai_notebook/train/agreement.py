@@ -88,7 +88,7 @@ def check_same(model: keras.Model, steps: int | None) -> None:
 
 
 def share_state(model: keras.Model) -> None:
-    """Take over weights, optimizer state and starting epoch from rank 0.
+    """Take over weights and optimizer state from rank 0.
 
     Seeds stay each rank's own, so that dropout differs between them. A model that is not
     built yet has no weights to share; its optimizer shares them before the first step.
@@ -100,7 +100,10 @@ def share_state(model: keras.Model) -> None:
         optimizer.build(model.trainable_variables)
     collective.broadcast_variables([*model.weights, *optimizer.variables])
     optimizer.shared = True
-    # Where rank 0 alone has restored a backup, it alone knows the epoch to go on from.
+
+
+def share_epoch(model: keras.Model) -> None:
+    """Take over from rank 0 the epoch that training begins with."""
     model._initial_epoch = collective.broadcast_object(model._initial_epoch)  # noqa: SLF001
 
 

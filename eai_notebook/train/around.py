@@ -7,6 +7,7 @@ restored backup, a decision to stop) and makes it common.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
@@ -126,19 +127,24 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
         self._name = name
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Share rank 0's state and get ready to measure."""
-        agreement.share_state(self.model)
+        """Get ready to share rank 0's state and to measure, when the first step begins.
+
+        Where rank 0 alone has restored a backup, it alone knows the epoch to go on from.
+        """
+        agreement.share_epoch(self.model)
         if self.model.steps_per_execution != 1:
             warnings.warn(
                 "steps are not measured with steps_per_execution > 1: compile with 1",
                 stacklevel=2,
             )
+            agreement.share_state(self.model)
             return
         step = self.model.train_function
         if not (isinstance(step, MeasuredStep) and step.fits(self.model)):
             plain = step.plain if isinstance(step, MeasuredStep) else step
             step = self.model.train_function = MeasuredStep(self.model, plain)
-        step.on_first(lambda: self._begin_run(step))
+        share = functools.partial(agreement.share_state, self.model)
+        step.on_first(before=share, after=functools.partial(self._begin_run, step))
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Book what happened between two epochs to no step."""

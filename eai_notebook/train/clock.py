@@ -20,12 +20,17 @@ import numpy as np
 
 from eai_notebook import collective
 from eai_notebook.ledger import messages
-from eai_notebook.train.rows import step_rows
+from eai_notebook.train.marks import WIDTH
+from eai_notebook.train.rows import HEAD, SAMPLES, step_rows
 
 FLUSH_S: Final = 0.1
 """The least time between two batches of rows, in seconds."""
 
 _NS: Final = 1e-9
+
+_BUT_SAMPLES: Final = np.arange(HEAD + WIDTH) != SAMPLES
+"""A run's first step still optimizes and plans the compiled graph: its parts are no
+measurements of a step, so they are missing. It has its wall time, and its samples count."""
 
 
 @dataclass
@@ -70,11 +75,14 @@ class StepClock:
         self._flushed = time.monotonic()
         if not self._marks:
             return
+        taken = np.stack([np.asarray(marks) for marks in self._marks])
+        if self.taken == 0:
+            taken[0, _BUT_SAMPLES] = np.nan
         rows = step_rows(
             self.taken,
             np.array(self._begins),
             np.array(self._ends),
-            np.stack([np.asarray(marks) for marks in self._marks]),
+            taken,
             in_ring=self.size > 1,
         )
         self.taken += len(rows)

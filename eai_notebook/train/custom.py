@@ -120,12 +120,12 @@ def _share(variables: Sequence[Any]) -> None:
     new = [v for v in variables if not getattr(v, "_eai_shared", False)]
     collective.broadcast_variables(new)
     for variable in new:
-        variable._eai_shared = True
+        variable._eai_shared = True  # noqa: SLF001
 
 
 def _length(batch: Any) -> float:
     """Return the length of the first array in a batch, NaN if there is none."""
     while isinstance(batch, tuple | list | dict) and batch:
         batch = next(iter(batch.values() if isinstance(batch, dict) else batch))
-    shape = getattr(batch, "shape", ())
+    shape: Sequence[int] = getattr(batch, "shape", ())
     return float(shape[0]) if len(shape) else float("nan")

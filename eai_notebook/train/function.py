@@ -37,16 +37,20 @@ class MeasuredStep:
         """How long compiling the step took, in seconds; 0 until it has been done."""
         self._ready = False
         self._eager = model.run_eagerly
-        self._on_first: Callable[[], None] | None = None
+        self._hooks: tuple[Callable[[], None], Callable[[], None]] | None = None
+        self._model = model
         self._step = _compiled(model, eager=self._eager)
 
     def fits(self, model: keras.Model) -> bool:
         """Return whether this function may still be used for `model` as it is now."""
         return self.optimizer is model.optimizer and self.ring == _ring()
 
-    def on_first(self, hook: Callable[[], None]) -> None:
-        """Have `hook` called once, before the next step, when compiling is over."""
-        self._on_first = hook
+    def on_first(self, before: Callable[[], None], after: Callable[[], None]) -> None:
+        """Have hooks called once: `before` the next step is compiled, and `after` that.
+
+        A model that had no weights yet has them when `before` is called.
+        """
+        self._hooks = before, after
 
     def __call__(self, iterator: Any) -> Any:
         """Train on the iterator's next batch and return the logs."""
@@ -54,24 +58,41 @@ class MeasuredStep:
 
         if not isinstance(iterator, tf.data.Iterator):
             return self.plain(iterator)  # train_on_batch
-        if self._on_first is not None:
-            self._begin(iterator)
+        if self._hooks is not None:
+            self._begin(iterator, *self._hooks)
         logs, taken = self._step(iterator)
         running = clock.current()
         if running is not None:
             running.take(taken)
         return logs
 
-    def _begin(self, iterator: tf.data.Iterator) -> None:
+    def _begin(
+        self, iterator: tf.data.Iterator, before: Callable[[], None], after: Callable[[], None]
+    ) -> None:
         """Compile first, so that the run's first step is not all compiling."""
+        self._hooks = None
+        _build(self._model, iterator)
+        before()
         if not self._ready and not self._eager:
             began = time.perf_counter()
             self._step.get_concrete_function(iterator)
             self.tracing_s = time.perf_counter() - began
         self._ready = True
-        hook, self._on_first = self._on_first, None
-        if hook is not None:
-            hook()
+        after()
+
+
+def _build(model: keras.Model, iterator: tf.data.Iterator) -> None:
+    """Give a model its weights now that would get them while its first step is traced."""
+    import tensorflow as tf
+
+    if model.built:
+        return
+
+    def one(spec: Any) -> tf.Tensor:
+        return tf.zeros([size or 1 for size in spec.shape], spec.dtype)
+
+    batch = keras.tree.map_structure(one, iterator.element_spec)
+    model._symbolic_build(data_batch=batch)  # noqa: SLF001 -- what Keras does itself on JAX
 
 
 def _ring() -> tuple[bool, int]:

@@ -64,7 +64,21 @@ def stamp(after: Iterable[Any] = ()) -> tf.Tensor:
         if _has_gpu():
             waits = [_fetched(wait) for wait in waits]
         with tf.control_dependencies(waits):
-            return tf.timestamp()
+            reading = tf.timestamp()
+    if not tf.executing_eagerly():
+        _let_alone(reading)
+    return reading
+
+
+def _let_alone(reading: tf.Tensor) -> None:
+    """Keep TensorFlow from ordering clock readings as they were written down.
+
+    It chains all operations with effects that use no variable. Then no gradient would be
+    ready, in our eyes, before the one above it had been exchanged.
+    """
+    manager = reading.graph.experimental_acd_manager
+    if manager is not None:
+        manager.run_independently(reading.op)
 
 
 def held(values: Iterable[Any], until: tf.Tensor) -> list[Any]:

@@ -78,10 +78,14 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Make the inner optimizer's variables for `variables`."""
+        import tensorflow as tf
+
         variables = list(variables)
-        if not self.inner_optimizer.built:
-            self.inner_optimizer.build(variables)
-        super().build(variables)
+        # Made while a step is traced, they would have no values before that step runs.
+        with tf.init_scope():
+            if not self.inner_optimizer.built:
+                self.inner_optimizer.build(variables)
+            super().build(variables)
 
     def apply(
         self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None
@@ -123,6 +127,16 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         """
         if self.shared or not collective.exchanges():
             return
+        import tensorflow as tf
+
+        with tf.init_scope():
+            plain = [v if isinstance(v, tf.Variable) else v.value for v in variables]
+            if not all(v.is_initialized() for v in plain):
+                raise EaiError(
+                    "the model gets its weights only while its first step is compiled, too "
+                    "late to take them over from rank 0",
+                    "build it before fit, with model.build(shape) or model(batch), or use eai.fit",
+                )
         self.shared = True
         collective.broadcast_variables([*variables, *self.variables])
 
@@ -149,8 +163,9 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         steps = self._accumulation_steps()
         # Accumulators are dense, so sparse gradients would become so one line later.
         dense = [None if g is None else tf.convert_to_tensor(g) for g in grads]
-        totals = [inner._accumulated_gradients[inner._get_variable_index(v)] for v in variables]
-        last = (inner._iterations + 1) % steps == 0
+        places = [inner._get_variable_index(v) for v in variables]  # noqa: SLF001
+        totals = [inner._accumulated_gradients[place] for place in places]  # noqa: SLF001
+        last = (inner._iterations + 1) % steps == 0  # noqa: SLF001
 
         def update() -> None:
             # Tensors of the outer graph hold the whole branch back unless taken in first.

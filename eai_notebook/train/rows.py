@@ -9,6 +9,7 @@ import numpy as np
 from eai_notebook.ledger.step import STEP_DTYPE
 from eai_notebook.train import marks
 
+SAMPLES: Final = 2
 HEAD: Final = 3
 """Marks of the input, in front of `marks.row`'s: asked for a batch, got it, its samples."""
 
@@ -24,7 +25,7 @@ def step_rows(first: int, begin: Array, end: Array, taken: Array, *, in_ring: bo
     ``reduced`` are missing then, as they are in a step without an exchange.
     """
     rows = np.empty(len(begin), STEP_DTYPE)
-    asked, got, samples = taken[:, 0], taken[:, 1], taken[:, 2]
+    asked, got, samples = taken[:, 0], taken[:, 1], taken[:, SAMPLES]
     row = taken[:, HEAD:]
     times = np.where(row >= begin[:, None], row, np.nan)
     group_ready, group_reduced = times[:, marks.READY], times[:, marks.REDUCED]
