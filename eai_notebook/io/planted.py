@@ -32,7 +32,7 @@ _DISTINCT: Final = (
     1400, 550, 60000, 40000, 300, 24, 12000, 600, 3, 50000, 5000, 60000, 3000,
     27, 14000, 60000, 10, 5000, 2000, 4, 60000, 18, 15, 40000, 100, 30000,
 )  # fmt: skip
-_ZIPF: Final = 1.35  # popularity of the k-th value falls as k to this power
+_ZIPF: Final = 1.5  # popularity of the k-th value falls as k to this power
 _MISSING_CATEGORICAL: Final = (
     0, 0, 0.03, 0.03, 0, 0.12, 0, 0, 0, 0, 0, 0.03, 0,
     0, 0, 0.03, 0, 0, 0.44, 0.44, 0.03, 0.76, 0, 0.03, 0.44, 0.44,
@@ -47,9 +47,9 @@ _MAY_BE_NEGATIVE: Final = 1  # I2 goes down to -3, as in the published logs
 
 _SINGLE: Final = {0: 0.3, 1: 0.3, 4: 0.3, 6: 0.25, 10: 0.25, 12: 0.25, 14: 0.25, 16: 0.3, 24: 0.3}
 _COMBINED: Final = ((24, 13), (5, 22), (7, 16), (8, 21), (19, 24))
-_COMBINED_SIZE: Final = 0.5
+_COMBINED_SIZE: Final = 0.6
 _TASTE: Final = ((4, 24), (5, 7), (13, 16))
-_TASTE_SIZE: Final = 0.5
+_TASTE_SIZE: Final = 0.35
 _TASTE_LENGTH: Final = 2
 _LINE: Final = {0: 0.25, 3: -0.2, 6: 0.15}
 _BEND: Final = {5: 0.45, 10: 0.35}
