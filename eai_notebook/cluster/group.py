@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import ipyparallel
+import zmq
 from ipyparallel import error as ipp_error
+from tornado.ioloop import PeriodicCallback
 from traitlets.config import Config
 
 from eai_notebook.cluster.lease import Lease
@@ -20,6 +22,7 @@ from eai_notebook.cluster.local import find_mpirun
 from eai_notebook.errors import EaiError
 
 START_TIMEOUT_S = 120.0
+HEARING_MS = 50.0
 _DEATH = re.compile(
     r"process rank (?P<rank>\d+) with PID \d+ on node (?P<host>\S+)\s+exited on\s+"
     r"signal (?P<signal>\d+)|"
@@ -64,6 +67,7 @@ class Group:
             cluster.start_cluster_sync()
             lease.cover([cluster.controller.process.pid, cluster.engine_set.process.pid])
             client = cluster.connect_client_sync()
+            keep_hearing(client)
             _wait_for_engines(cluster, client, size, progress)
             group = cls(size, cluster, client, lease)
         except BaseException:
@@ -104,6 +108,7 @@ class Group:
             metadata=metadata,
             message_future_hook=watch,
         )
+        client._io_loop.add_callback(lambda: _hear(client))  # noqa: SLF001  # after the send itself
 
     def cover(self, pids: Sequence[int]) -> None:
         """Put the engines themselves under the lease, in case ``mpirun`` dies first."""
@@ -153,6 +158,27 @@ class Group:
             client.close()
         self._cluster.stop_cluster_sync()
         self._lease.end()
+
+
+def keep_hearing(client: Any) -> None:
+    """Look for replies now and then, whether or not the client was told of any.
+
+    ZeroMQ tells of new messages once, by an edge. The client sends on sockets that its
+    event loop listens on, and a send can swallow the edge of a reply that arrives at
+    the same moment: the reply then lies there unread and its request never ends. With
+    two ranks this struck once in some five hundred cells.
+    """
+
+    def start() -> None:
+        PeriodicCallback(lambda: _hear(client), HEARING_MS).start()
+
+    client._io_loop.add_callback(start)  # noqa: SLF001  # the client has no public loop
+
+
+def _hear(client: Any) -> None:
+    for stream in (client._mux_stream, client._iopub_stream, client._control_stream):  # noqa: SLF001
+        if not stream.closed():
+            stream.flush(zmq.POLLIN)
 
 
 def _relay(message: Any, said: Any, on_output: OnOutput) -> None:
