@@ -83,7 +83,9 @@ function GroupSection({ link, group, notice, notebook }: GroupProps): JSX.Elemen
   const [ranks, setRanks] = useState(2);
   const state = group?.state ?? 'down';
   const isDown = state === 'down' || state === 'lost';
-  const said = notice === '' ? (group?.message ?? '') : notice;
+  // Of a group that is well the state says it all.
+  const isWell = state === 'up' || state === 'busy';
+  const said = notice === '' && !isWell ? (group?.message ?? '') : notice;
   return (
     <section className="eai-Panel-section" aria-label="Group">
       <h2 title={notebook}>Group · {notebook}</h2>

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,9 +45,9 @@ def open_notebook(lab: Lab, browser: Browser) -> Iterator[Callable[..., Notebook
     """Return what opens a notebook of the given cells in a new page."""
     opened: list[Notebook] = []
 
-    def open_it(*cells: str, width: int = 1400, height: int = 900) -> Notebook:
-        context = browser.new_context(viewport={"width": width, "height": height})
-        opened.append(Notebook(lab, context.new_page(), cells))
+    def open_it(*cells: str, name: str = "") -> Notebook:
+        context = browser.new_context(viewport={"width": 1400, "height": 900})
+        opened.append(Notebook(lab, context.new_page(), cells, name or f"n{time.time_ns()}"))
         return opened[-1]
 
     yield open_it

@@ -104,12 +104,12 @@ class Lab:
 class Notebook:
     """A notebook open in JupyterLab, with the panel in front."""
 
-    def __init__(self, lab: Lab, page: Page, cells: tuple[str, ...]) -> None:
+    def __init__(self, lab: Lab, page: Page, cells: tuple[str, ...], name: str) -> None:
         self.page = page
         self.lab = lab
         self.outside: list[str] = []
         page.on("request", self._note_request)
-        self.path = lab.root / f"n{time.time_ns()}.ipynb"
+        self.path = lab.root / f"{name}.ipynb"
         written = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
         written.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
         nbformat.write(written, self.path)

@@ -89,7 +89,7 @@ def test_a_page_reloaded_in_the_middle_of_a_run_shows_it_again_and_can_stop_it(
     notebook.page.get_by_role("button", name="Stop", exact=True).click()
     # The comm waits behind the cell here, so the panel interrupts through the server.
     notebook.page.wait_for_function(
-        "fetch('/api/kernels').then(r => r.json()).then(k => k[0].execution_state === 'idle')",
+        "fetch('/api/kernels').then(r => r.json()).then(k => k.every(one => one.execution_state === 'idle'))",
         timeout=8_000,
         polling=500,
     )
