@@ -76,7 +76,8 @@ def _run(source: Path, place: Path, *, ranks: int) -> NotebookNode:
 
     notebook = execute.read_notebook(source)
     set_ranks(notebook, ranks)
-    # The kernel inherits both: where the run record goes, and a plain progress bar.
+    # The kernel inherits both, and the ranks from the kernel.
+    os.environ["EAI_DEMO_DATA"] = str(place / "data")
     os.environ["EAI_RUNS"] = str(place / "runs")
     try:
         execute.execute(notebook, place, execute.Listener(cell=_cell, text=_text, done=_done))
@@ -105,7 +106,7 @@ def find_auc(notebook: NotebookNode) -> float | None:
         for text in (output.get("text", ""), output.get("data", {}).get("text/plain", ""))
     ]
     found = re.findall(r"\bAUC\b[^\d\n]*([01]\.\d+)", "\n".join(said))
-    return float(found[0]) if found else None
+    return float(found[-1]) if found else None
 
 
 def _tell(notebook: NotebookNode, truth: Truth, place: Path, seconds: float) -> None:
