@@ -36,13 +36,18 @@ class Batches(_OwnIterator):
         self._born = data.epochs_begun
         super().__init__(data)
 
+    @property
+    def error(self) -> EaiError | None:
+        """What ended this loop early, if something did."""
+        return self._click_data.error
+
     def __next__(self) -> Batch:
         try:
             batch: Batch = super().__next__()
         except tf.errors.OpError:
             # TensorFlow buries the one line that matters under its own.
-            if self._click_data.error is not None and tf.executing_eagerly():
-                raise self._click_data.error from None
+            if self.error is not None and tf.executing_eagerly():
+                raise self.error from None
             raise
         return batch
 

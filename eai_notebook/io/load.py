@@ -9,7 +9,7 @@ import numpy as np
 from eai_notebook.errors import EaiError
 from eai_notebook.io.explain import bad_row
 from eai_notebook.io.parse import Parsed, Rows, parse
-from eai_notebook.io.ranges import Chunk, read
+from eai_notebook.io.ranges import Chunk, fingerprint, read
 
 if TYPE_CHECKING:
     from eai_notebook.io.schema import ClickSchema
@@ -23,17 +23,11 @@ def load(chunk: Chunk, schema: ClickSchema, on_error: OnError) -> Rows:
     """Return the rows of `chunk`.
 
     Raises:
-        EaiError: A row is bad and `on_error` is ``"raise"``; or the file is not what it was
-            when its lines were counted.
+        EaiError: A row is bad and `on_error` is ``"raise"``, or the file has changed.
     """
     parsed = load_all(chunk, schema)
     if parsed.bad and on_error == "raise":
         raise bad_row(chunk.path, chunk.begin + parsed.bad[0], schema)
-    if len(parsed.rows) + len(parsed.bad) != chunk.lines:
-        raise EaiError(
-            f"{chunk.path} changed while it was read",
-            "wait until it is completely written, then start again",
-        )
     return parsed.rows
 
 
@@ -41,6 +35,11 @@ def load_all(chunk: Chunk, schema: ClickSchema) -> Parsed:
     """Return the good rows of `chunk` and where in it the bad ones begin."""
     try:
         with chunk.path.open("rb") as file:
+            if fingerprint(file) != chunk.seen:
+                raise EaiError(
+                    f"{chunk.path} has changed since it was opened",
+                    "wait until it is completely written, then open it again",
+                )
             text = read(file, chunk.begin, chunk.end)
     except OSError as error:
         raise EaiError(

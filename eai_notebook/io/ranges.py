@@ -44,9 +44,10 @@ class Span:
 
 @dataclass(frozen=True)
 class Chunk(Span):
-    """A span cut at row ends, and its number of lines."""
+    """A span cut at row ends, its number of lines, and how the file looked then."""
 
     lines: int
+    seen: tuple[int, int]
 
 
 def find_files(pattern: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -124,7 +125,8 @@ def cut(span: Span, chunk: int = CHUNK) -> list[Chunk]:
     """
     chunks = []
     with span.path.open("rb") as file:
-        length = os.fstat(file.fileno()).st_size
+        seen = fingerprint(file)
+        length = seen[0]
         begin = _row_begin(file, span.begin)
         end = _row_begin(file, span.end) if span.end < length else length
         while begin < end:
@@ -132,9 +134,15 @@ def cut(span: Span, chunk: int = CHUNK) -> list[Chunk]:
             text = read(file, begin, stop)
             body = text[: stop - begin]
             lines = int(np.count_nonzero(body == _NEWLINE)) + int(body[-1] != _NEWLINE)
-            chunks.append(Chunk(span.path, begin, stop, lines))
+            chunks.append(Chunk(span.path, begin, stop, lines, seen))
             begin = stop
     return chunks
+
+
+def fingerprint(file: BufferedReader) -> tuple[int, int]:
+    """Return a file's size and time of change: other ones mean other rows."""
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
 
 
 def read(file: BufferedReader, begin: int, end: int) -> NDArray[np.uint8]:

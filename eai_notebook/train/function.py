@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from eai_notebook import collective
+from eai_notebook.errors import EaiError
 from eai_notebook.train import clock, marks
 
 if TYPE_CHECKING:
@@ -60,7 +61,14 @@ class MeasuredStep:
             return self.plain(iterator)  # train_on_batch
         if self._hooks is not None:
             self._begin(iterator, *self._hooks)
-        logs, taken = self._step(iterator)
+        try:
+            logs, taken = self._step(iterator)
+        except tf.errors.OpError:
+            # Data that knows what was wrong says it better than TensorFlow's report of it.
+            cause = getattr(iterator, "error", None)
+            if isinstance(cause, EaiError):
+                raise cause from None
+            raise
         running = clock.current()
         if running is not None:
             running.take(taken)
