@@ -61,6 +61,7 @@ OPTIMIZERS = {
 
 def train(kind, optimizer, steps, rank, size, how, floatx="float32", order=1):
     keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(floatx)
     model = make_model(kind, seed=rank)
     plain = OPTIMIZERS[optimizer]()
     x, y = make_data(kind, steps)

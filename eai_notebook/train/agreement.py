@@ -32,7 +32,7 @@ def distribute(model: keras.Model, *, wrap: bool) -> None:
             plain optimizer that must not be wrapped.
 
     """
-    optimizer = model.optimizer
+    optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
         raise EaiError("the model has no optimizer", "call model.compile(optimizer=...) first")
     if getattr(model, "_distribute_strategy", None) is not None:

@@ -90,17 +90,24 @@ class MeasuredStep:
 
 
 def _build(model: keras.Model, iterator: tf.data.Iterator) -> None:
-    """Give a model its weights now that would get them while its first step is traced."""
+    """Make the variables now that would be made while the first step is traced.
+
+    Weights have to be there before rank 0's can be shared. And TensorFlow traces a step
+    twice if it made variables in it, so metrics and optimizer are better made before, too.
+    """
     import tensorflow as tf
 
-    if model.built:
+    specs = keras.tree.flatten(iterator.element_spec)
+    simple = all(isinstance(spec, tf.TensorSpec) and spec.shape.rank is not None for spec in specs)
+    own_step = type(model).train_step is not keras.Model.train_step
+    if model.built and (own_step or not simple):
         return
 
-    def one(spec: Any) -> tf.Tensor:
+    def one(spec: tf.TensorSpec) -> tf.Tensor:
         return tf.zeros([size or 1 for size in spec.shape], spec.dtype)
 
     batch = keras.tree.map_structure(one, iterator.element_spec)
-    model._symbolic_build(data_batch=batch)  # noqa: SLF001 -- what Keras does itself on JAX
+    model._symbolic_build(data_batch=batch)  # noqa: SLF001 -- as Keras does itself on JAX
 
 
 def _ring() -> tuple[bool, int]:
