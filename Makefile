@@ -33,7 +33,7 @@ help: ## list the commands
 .PHONY: demo
 demo: setup ## train Wide & Deep on 2 ranks, headless; results in build/demo
 	$(call say,"the demo: $(ROWS) rows on $(RANKS) ranks")
-	eai-notebook demo --out $(OUT) --rows $(ROWS) -n $(RANKS)
+	@eai-notebook demo --out $(OUT) --rows $(ROWS) -n $(RANKS)
 
 .PHONY: lab
 lab: setup ## open JupyterLab on the tutorials
@@ -91,17 +91,16 @@ distclean: clean ## remove the environment too
 
 $(STAMP)/packages: constraints.txt pyproject.toml tools/make-venv
 	$(call say,"Python packages")
-	tools/make-venv $(VENV) $(PYTHON)
-	mkdir -p $(STAMP)
-	touch $@
+	@tools/make-venv $(VENV) $(PYTHON)
+	@mkdir -p $(STAMP) && touch $@
 
 $(STAMP)/horovod: $(STAMP)/packages
 	$(call say,"Horovod")
-	eai-notebook install-horovod
-	touch $@
+	@eai-notebook install-horovod
+	@touch $@
 
 # An install of the package replaces the link to the panel, so the link is made after it.
 $(STAMP)/front: $(STAMP)/packages $(FRONT) tools/build-front
 	$(call say,"JupyterLab panel and live chart")
-	tools/build-front $(VENV)
-	touch $@
+	@tools/build-front $(VENV)
+	@touch $@

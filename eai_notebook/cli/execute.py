@@ -65,7 +65,11 @@ class _OurKernel(KernelSpecManager):
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         return KernelSpec(
-            argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+            # Its warning that loopback is not encrypted would stand above every demo.
+            argv=[
+                *(sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"),
+                "--log-level=ERROR",
+            ],
             display_name=kernel_name,
             language="python",
         )
