@@ -57,6 +57,17 @@ def test_environments_own_mpi_wins_over_path(
     assert found.prefix == Path(sys.prefix).resolve()
 
 
+def test_the_mpi_of_groups_can_be_named_by_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = fake_mpi(tmp_path / "other", "mpirun (Open MPI) 1.0")
+    monkeypatch.setenv("EAI_MPIRUN", str(other / "bin" / "mpirun"))
+    assert mpi.find().prefix == other
+    monkeypatch.setenv("EAI_MPIRUN", str(tmp_path / "gone" / "bin" / "mpirun"))
+    with pytest.raises(EaiError, match=r"no mpirun in .*gone/bin"):
+        mpi.find()
+
+
 def test_only_open_mpi_is_given_open_mpis_options(tmp_path: Path) -> None:
     ours = mpi.find(fake_mpi(tmp_path / "open", "mpirun (Open MPI) 5.0.1")).launch(2)
     theirs = mpi.find(fake_mpi(tmp_path / "mpich", "HYDRA build details: Version: 4")).launch(2)

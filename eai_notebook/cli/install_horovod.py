@@ -52,6 +52,11 @@ def install_horovod(
         )
     remember(key, proof)
     console.out.print(proof.sentence(), highlight=False)
+    if prefix is not None:
+        console.out.print(
+            f"start groups with the same MPI: export EAI_MPIRUN={found.program('mpirun')}",
+            highlight=False,
+        )
 
 
 def _adopt(key: HorovodKey, found: mpi.Mpi, *, gpu: bool) -> Proof | None:

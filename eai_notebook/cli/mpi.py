@@ -63,7 +63,9 @@ class Mpi:
 
 
 def find(prefix: Path | None = None) -> Mpi:
-    """Return the MPI under `prefix`; without one, this environment's, then PATH's.
+    """Return the MPI under `prefix`; without one, the one a group would be started with.
+
+    That is the one of ``EAI_MPIRUN`` if it is set, else this environment's, else PATH's.
 
     Raises:
         EaiError: there is no ``mpirun`` there.
@@ -80,6 +82,9 @@ def find(prefix: Path | None = None) -> Mpi:
 
 
 def _default_prefix() -> Path:
+    named = os.environ.get("EAI_MPIRUN")
+    if named:
+        return Path(shutil.which(named) or named).absolute().parent.parent
     ours = Path(sysconfig.get_path("scripts")) / "mpirun"
     if ours.exists():
         return Path(sys.prefix).resolve()
