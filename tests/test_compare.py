@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from synthetic import run_rows
 
 from eai_notebook.ledger.compare import compare
 from eai_notebook.ledger.merge import Ledger, merge
+from eai_notebook.ledger.step import empty_steps
 
 
 def ledger(seed: int, ranks: int = 2, steps: int = 150, **run: Any) -> Ledger:
@@ -52,3 +54,41 @@ def test_a_faster_run_has_no_cause_of_slowness_and_a_negative_change() -> None:
 
 def test_few_steps_are_not_enough_to_be_sure() -> None:
     assert compare(ledger(1, steps=6), ledger(2, steps=6, input=0.010)).slower is None
+
+
+def test_a_sure_but_tiny_change_is_not_worth_naming() -> None:
+    found = compare(ledger(1, jitter=1e-6), ledger(2, jitter=1e-6, compute=0.0102))
+    assert found.step.is_sure
+    assert found.slower is None
+
+
+def test_a_change_within_the_noise_of_a_restless_run_is_not_named() -> None:
+    before, after = ledger(7, steps=30, jitter=0.012), ledger(2, steps=30, jitter=0.012)
+    found = compare(before, after)
+    assert found.step.delta_ms > 1
+    assert not found.step.is_sure
+    assert found.slower is None
+
+
+def test_the_rank_that_now_is_last_is_the_cause_not_the_one_that_grew_most() -> None:
+    before = ledger(1, late={1: {"compute": 0.008}})
+    after = ledger(2, late={0: {"input": 0.007}, 1: {"compute": 0.012}})
+    found = compare(before, after).slower
+    assert found is not None
+    assert (found.part, found.rank) == ("compute", 1)
+    assert found.change.delta_ms == pytest.approx(4, abs=0.5)
+
+
+def test_a_longer_step_whose_parts_trade_places_has_no_sure_cause() -> None:
+    def run(longer: float, swing: float) -> Ledger:
+        rows = empty_steps(120)
+        # Some stretches wait for input and then compute little, others the other way round.
+        waits = swing * (rows["step"] // 10 % 2)
+        rows["begin"] = np.arange(120.0)
+        rows["input"], rows["compute"] = 0.006 + waits, 0.016 + longer - waits
+        rows["end"] = rows["begin"] + 0.022 + longer
+        return merge({0: rows}, {})
+
+    found = compare(run(0.0, 0.010), run(0.002, 0.010))
+    assert found.step.is_sure
+    assert found.slower is None

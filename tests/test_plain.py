@@ -29,3 +29,10 @@ def test_a_run_without_measured_steps_is_told_too(tmp_path: Path) -> None:
     told = text(record_view(run_record(tmp_path, run_rows(1, 1))))
     assert told.startswith("no verdict: 0 measured steps")
     assert told.endswith("1 steps on 1 rank · measuring 0.0004 %")
+
+
+def test_rounding_does_not_add_up_to_a_longer_bar(tmp_path: Path) -> None:
+    view = record_view(run_record(tmp_path, run_rows(1, 20)))
+    view["ranks"][0]["ms"] = [1.0, 1.0, 1.0, 1.0, 1.0, None]
+    bar = next(line for line in text(view).splitlines() if line.startswith("rank 0"))
+    assert len(bar[9:].split()[0]) == WIDTH

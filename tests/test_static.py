@@ -78,6 +78,8 @@ def test_bars_lie_on_top_of_each_other_and_inside_the_axis(tmp_path: Path) -> No
 def test_a_step_longer_than_the_axis_is_cut_and_told(tmp_path: Path) -> None:
     made = twin(tmp_path, run_rows(2, 60))
     assert "1 bar cut at the top, the longest is 250" in made
+    for low, tall in re.findall(r"M\d+ (\d+)v-(\d+)h", made):
+        assert 0 <= int(low) - int(tall) < int(low) <= HEIGHT
     assert "cut at the top" not in twin(tmp_path, run_rows(2, 60, compile_step=False))
 
 

@@ -157,15 +157,19 @@ def _changes(before: Floats, after: Floats) -> list[Change]:
         delta = 1e3 * (new.mean() - old.mean()) if len(old) and len(new) else np.nan
         if len(old) > 1 and len(new) > 1:
             squared = old.var(ddof=1) / len(old) + new.var(ddof=1) / len(new)
-            reach = 1e3 * _T99 * float(np.sqrt(squared))
+            reach = 1e3 * _t99(len(old) + len(new) - 2) * float(np.sqrt(squared))
         else:
             reach = np.nan
         changes.append(Change(float(delta), float(delta - reach), float(delta + reach)))
     return changes
 
 
-_T99: Final = 2.82
-"""Student's t for a 99 % interval with about 2 x (BLOCKS - 1) degrees of freedom."""
+def _t99(freedom: int) -> float:
+    """Return Student's t for a 99 % interval, by its expansion about the normal quantile."""
+    z = 2.5758
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    return z + first / freedom + second / freedom**2
 
 
 def _blocks(values: Floats) -> Floats:
