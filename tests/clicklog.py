@@ -20,8 +20,9 @@ def row(number: int) -> str:
     rng = np.random.default_rng(number)
     integers = [str(value) for value in rng.integers(-3, 100_000, 13)]
     integers[0] = str(number)
+    integers[12] = str(rng.integers(-3, 4))
     names = [f"{value:08x}" for value in rng.integers(0, 2**32, 26)]
-    for place in rng.integers(1, 13, 2):
+    for place in rng.integers(1, 12, 2):
         integers[place] = ""
     for place in rng.integers(0, 25, 4):  # a missing last value looks cut off in a last line
         names[place] = ""

@@ -25,6 +25,8 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) 
     one, two, other = (contents(tmp_path / name) for name in ("one", "two", "other"))
     assert one == two
     assert all(one[name] != other[name] for name in file_names(9))
+    drawn = [PlantedModel(seed).draw(0, 100).integers for seed in (3, 4)]
+    assert not np.array_equal(*drawn)
 
 
 def test_files_hold_criteo_rows(tmp_path: Path) -> None:
