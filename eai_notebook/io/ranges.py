@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -28,6 +29,7 @@ CHUNK: Final = 1 << 20
 that a shuffle over chunks mixes well."""
 
 _NEWLINE: Final = 10
+_mine = threading.local()
 _SEARCH: Final = 1 << 16
 _SUFFIXES: Final = {".tsv", ".txt", ".csv"}
 _COMPRESSED: Final = {".gz", ".zst", ".bz2", ".xz", ".zip"}
@@ -146,8 +148,12 @@ def fingerprint(file: BufferedReader) -> tuple[int, int]:
 
 
 def read(file: BufferedReader, begin: int, end: int) -> NDArray[np.uint8]:
-    """Return the bytes from `begin` to `end`, a newline, and the parser's padding."""
-    text = np.empty(end - begin + 1 + PADDING, np.uint8)
+    """Return the bytes from `begin` to `end`, a newline, and the parser's padding.
+
+    They hold until this thread reads again: asking the system for fresh memory each time
+    would cost as much as reading.
+    """
+    text = _memory_for(end - begin + 1 + PADDING)
     file.seek(begin)
     got = file.readinto(text[: end - begin].data)
     if got != end - begin:
@@ -157,6 +163,13 @@ def read(file: BufferedReader, begin: int, end: int) -> NDArray[np.uint8]:
         )
     text[end - begin :] = _NEWLINE
     return text
+
+
+def _memory_for(size: int) -> NDArray[np.uint8]:
+    memory: NDArray[np.uint8] | None = getattr(_mine, "memory", None)
+    if memory is None or len(memory) < size:
+        memory = _mine.memory = np.empty(size, np.uint8)
+    return memory[:size]
 
 
 def _row_begin(file: BufferedReader, pos: int) -> int:
