@@ -1,0 +1,196 @@
+"""What does measuring cost? The step clock on and off, alternated at random per step.
+
+Blocks of steps with and without the clock differ by more than the clock costs, because
+the machine drifts. So both kinds of step run in one process group on one model, and a
+coin decides before each step which it is; all ranks toss the same coin. A control tosses
+it between two measured steps that are the same, compiled twice: what it shows is noise.
+
+The plain step is the same function compiled without a reading of the clock. Keras's own
+function is slower than both, for another reason; `against_keras_pct` tells by how much. Each step is timed by a stopwatch around the call, on both ranks. The figure is the
+difference of the two kinds' means in a block of steps, its trimmed mean over all blocks,
+relative to a plain step; its interval is a bootstrap over blocks. Rows are sent as in any
+run: as only every other step is measured, each carries twice the usual share of that.
+
+    python benchmarks/clock_overhead.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+import _harness as harness
+import numpy as np
+
+from eai_notebook.session import Session
+
+RANKS = 2
+BLOCK = 100
+"""Steps in a block."""
+
+TRIM = 0.1
+"""Share of the blocks left out at each end."""
+
+STALL_S = 0.005
+"""A step that is this much longer than the median was stalled by something else."""
+
+TRAINING = '''
+import contextlib, time
+import keras, numpy as np, tensorflow as tf
+import eai_notebook as eai
+from eai_notebook.train import clock, marks
+from eai_notebook.train.function import MeasuredStep
+
+WIDTH = 64
+
+class Work(keras.layers.Layer):
+    """Takes a known time, nearly all of it asleep, so that the ranks need no core each."""
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds = seconds
+
+    def call(self, x):
+        def work(values):
+            until = time.perf_counter() + self.seconds
+            time.sleep(max(0.0, self.seconds - 0.0003))
+            while time.perf_counter() < until:
+                pass
+            return values
+        return tf.ensure_shape(tf.numpy_function(work, [x], x.dtype), x.shape)
+
+class Nothing:
+    """Stands where the row of marks would be read."""
+
+    def read_value(self):
+        return tf.zeros(marks.WIDTH, tf.float64)
+
+@contextlib.contextmanager
+def without_marks():
+    """Compile the same exchange without a reading of the clock."""
+    saved = marks.stamp, marks.held, marks.write, marks.row
+    marks.row = Nothing
+    marks.stamp = lambda *_: tf.constant(0.0, tf.float64)
+    marks.held = lambda values, _: list(values)
+    marks.write = lambda *_: None
+    yield
+    marks.stamp, marks.held, marks.write, marks.row = saved
+
+def prepare(layers, seconds):
+    """Return Keras's own step and two measured ones, all compiled, and their input."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((WIDTH,)), Work(seconds),
+        *[keras.layers.Dense(WIDTH, "relu") for _ in range(layers)], keras.layers.Dense(1)])
+    model.compile(eai.DistributedOptimizer("adam"), "mse")
+    model.optimizer.build(model.trainable_variables)
+    x, y = np.ones((32, WIDTH), "float32"), np.ones((32, 1), "float32")
+    feed = iter(tf.data.Dataset.from_tensors((x, y)).repeat())
+    model.make_train_function()
+    plain = model.train_function
+    bare = MeasuredStep(model, plain)._step
+    with without_marks():
+        plain(feed)
+        bare(feed)
+    steps = {"keras": plain, "off": lambda feed: bare(feed)[0],
+             "on": MeasuredStep(model, plain), "on again": MeasuredStep(model, plain)}
+    for step in steps.values():
+        step(feed)
+    return steps, feed
+
+def toss(steps, feed, kinds, order):
+    """Time one step of the tossed kind after another; return seconds."""
+    chosen = [steps[kinds[side]] for side in order]
+    took = np.empty(len(order))
+    for place, step in enumerate(chosen):
+        begin = time.perf_counter()
+        step(feed)
+        took[place] = time.perf_counter() - begin
+    return took
+
+def measure(kinds, order):
+    """Return the time of each step in an open run, so that the clock does all it does."""
+    clock.begin_run("overhead", {})
+    toss(steps, feed, kinds, order[:100])
+    took = toss(steps, feed, kinds, order)
+    clock.end_run("done")
+    return took
+'''
+
+
+def differences(took: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Return each block's mean of side 1 less its mean of side 0, relative to side 0."""
+    calm = np.minimum(took, np.median(took) + STALL_S)
+    base = calm[order == 0].mean()
+    blocks = []
+    for first in range(0, len(order) - BLOCK + 1, BLOCK):
+        times, sides = calm[first : first + BLOCK], order[first : first + BLOCK]
+        blocks.append((times[sides == 1].mean() - times[sides == 0].mean()) / base)
+    return np.array(blocks)
+
+
+def trimmed_mean(values: np.ndarray) -> float:
+    """Return the mean without the `TRIM` smallest and largest."""
+    cut = int(len(values) * TRIM)
+    return float(np.sort(values)[cut : len(values) - cut].mean())
+
+
+def coin(count: int, seed: int) -> np.ndarray:
+    """Return random sides, as many of each in every block."""
+    rng = np.random.default_rng(seed)
+    fair = np.arange(BLOCK) % 2
+    return np.concatenate([rng.permutation(fair) for _ in range(count // BLOCK)])
+
+
+def compare(session: Session, kinds: tuple[str, str], count: int, seed: int) -> dict[str, Any]:
+    """Toss between two kinds of step; return their difference and its interval in percent."""
+    order = coin(count, seed)
+    session.push(kinds=kinds, order=order)
+    session.run("took = measure(kinds, order)")
+    took = np.mean([session.pull("took", rank) for rank in range(RANKS)], axis=0)
+    blocks = differences(took, order)
+    low, high = harness.bootstrap_interval(blocks, trimmed_mean)
+    return {
+        "pct": 100 * trimmed_mean(blocks),
+        "ci95_pct": (100 * low, 100 * high),
+        "step_ms": 1e3 * float(np.median(took[order == 0])),
+        "steps": len(order),
+    }
+
+
+def main() -> None:
+    """Compare measured with plain steps, and measured with measured ones."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--work-ms", type=float, default=7.0)
+    arguments = parser.parse_args()
+    with Session(RANKS) as session:
+        session.run(TRAINING)
+        session.push(layers=arguments.layers, seconds=arguments.work_ms / 1e3)
+        session.run("steps, feed = prepare(layers, seconds)")
+        half = arguments.steps // 2
+        found: dict[str, list[dict[str, Any]]] = {"clock": [], "control": [], "keras": []}
+        for round_ in range(2):  # one, the other, one, the other: drift hits both alike
+            harness.say(f"round {round_ + 1}: on against off, then on against on")
+            found["clock"].append(compare(session, ("off", "on"), half, 2 * round_))
+            found["control"].append(compare(session, ("on", "on again"), half, 2 * round_ + 1))
+        found["keras"].append(compare(session, ("keras", "on"), half // 2, 9))
+    clock = [each["pct"] for each in found["clock"]]
+    high = [each["ci95_pct"][1] for each in found["clock"]]
+    summary = {
+        "overhead_pct": float(np.mean(clock)),
+        "ci95_high_pct": float(np.mean(high)),
+        "control_pct": float(np.mean([each["pct"] for each in found["control"]])),
+        "against_keras_pct": found["keras"][0]["pct"],
+        "step_ms": float(np.mean([each["step_ms"] for each in found["clock"]])),
+    }
+    harness.finish(
+        "clock_overhead", summary, {"ranks": RANKS, "gradients": 2 * arguments.layers + 2, **found}
+    )
+    good = summary["overhead_pct"] <= 0.2 and summary["ci95_high_pct"] <= 0.5
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()
