@@ -56,8 +56,8 @@ def test_marks_left_over_from_an_earlier_step_count_as_missing() -> None:
 
 def test_overlapping_and_separate_intervals_are_counted_once() -> None:
     begins = np.array([[5.0, 1.0, 2.0, np.nan]])
-    ends = np.array([[9.0, 3.0, 2.5, np.nan]])
-    assert covered(begins, ends, np.array([6.0])).tolist() == [3.0]
+    ends = np.array([[5.5, 3.0, 2.5, np.nan]])
+    assert covered(begins, ends, np.array([6.0])).tolist() == [2.5]
 
 
 def test_neighbours_are_grouped_and_none_is_lost() -> None:

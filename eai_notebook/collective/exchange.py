@@ -94,7 +94,7 @@ def allreduce_numpy(array: np.ndarray, *, largest: bool = False) -> np.ndarray:
     """
     values: np.ndarray = np.asarray(array)
     if not is_formed():
-        return values.copy()
+        return values
     hvd = horovod()
     operation = hvd.Max if largest else hvd.Sum
     import tensorflow as tf

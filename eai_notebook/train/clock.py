@@ -20,7 +20,7 @@ import numpy as np
 
 from eai_notebook import collective
 from eai_notebook.ledger import messages
-from eai_notebook.train.marks import WIDTH
+from eai_notebook.train import marks
 from eai_notebook.train.rows import HEAD, SAMPLES, step_rows
 
 FLUSH_S: Final = 0.1
@@ -28,7 +28,7 @@ FLUSH_S: Final = 0.1
 
 _NS: Final = 1e-9
 
-_BUT_SAMPLES: Final = np.arange(HEAD + WIDTH) != SAMPLES
+_BUT_SAMPLES: Final = np.arange(HEAD + marks.WIDTH) != SAMPLES
 """A run's first step still optimizes and plans the compiled graph: its parts are no
 measurements of a step, so they are missing. It has its wall time, and its samples count."""
 
@@ -43,7 +43,9 @@ class StepClock:
     taken: int = 0
     """Steps that were counted so far."""
     spent_ns: int = 0
-    """Time spent on measuring so far, in nanoseconds."""
+    """Time that counting and sending steps took so far, in nanoseconds."""
+    marks_s: float = 0.0
+    """What the marks in the graph cost a step, in seconds."""
     _begin: float = field(default_factory=time.time)
     _flushed: float = field(default_factory=time.monotonic)
     _begins: list[float] = field(default_factory=list)
@@ -58,13 +60,13 @@ class StepClock:
         """
         self._begin = time.time()
 
-    def take(self, marks: Any) -> None:
-        """End the current step: `marks` is a tensor or array of shape [HEAD + WIDTH]."""
+    def take(self, taken: Any) -> None:
+        """End the current step: `taken` is a tensor or array of shape [HEAD + WIDTH]."""
         entered = time.perf_counter_ns()
         now = time.time()
         self._begins.append(self._begin)
         self._ends.append(now)
-        self._marks.append(marks)
+        self._marks.append(taken)
         self._begin = now
         if time.monotonic() - self._flushed >= FLUSH_S:
             self.flush()
@@ -75,7 +77,7 @@ class StepClock:
         self._flushed = time.monotonic()
         if not self._marks:
             return
-        taken = np.stack([np.asarray(marks) for marks in self._marks])
+        taken = np.stack([np.asarray(each) for each in self._marks])
         if self.taken == 0:
             taken[0, _BUT_SAMPLES] = np.nan
         rows = step_rows(
@@ -120,7 +122,7 @@ def begin_run(name: str, meta: dict[str, Any]) -> StepClock:
             meta=meta,
         )
     )
-    _current = StepClock(run, collective.rank(), collective.size())
+    _current = StepClock(run, collective.rank(), collective.size(), marks_s=marks.cost_s())
     return _current
 
 
@@ -132,8 +134,9 @@ def end_run(outcome: str) -> None:
         return
     entered = time.perf_counter_ns()
     clock.flush()
-    spent = clock.spent_ns + time.perf_counter_ns() - entered
-    messages.emit(messages.RunEnded(clock.run, clock.rank, outcome, spent * _NS))
+    spent = (clock.spent_ns + time.perf_counter_ns() - entered) * _NS
+    spent += clock.taken * clock.marks_s
+    messages.emit(messages.RunEnded(clock.run, clock.rank, outcome, spent))
 
 
 # A loop of one's own has no end that a clock could see: the cell's or the process's is it.

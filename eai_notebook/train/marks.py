@@ -10,13 +10,15 @@ a step, whatever is stamped.
 
 from __future__ import annotations
 
+import functools
 import itertools
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import tensorflow as tf
 
@@ -35,6 +37,8 @@ WIDTH: Final = 2 + 2 * GROUPS
 """The row of marks: gradient bytes exchanged, when the update was applied, and for each
 group when its gradients were ready and reduced. Times are seconds since the epoch; what
 did not happen is NaN, or older than the step."""
+
+_TRIALS: Final = 200
 
 _row: tf.Variable | None = None
 
@@ -121,6 +125,42 @@ def write(
             *[missing] * (GROUPS - len(reduced)),
         ]
         row().assign(tf.stack([tf.cast(size, tf.float64), applied, *padded]))
+
+
+@functools.cache
+def cost_s() -> float:
+    """Return what the marks of a step cost at most, in seconds; measured once a process.
+
+    A graph that does nothing else but take a full row of them is timed against one that
+    does nothing at all. In a training step they partly run beside other work.
+    """
+    import tensorflow as tf
+
+    def marked() -> tf.Tensor:
+        values = [tf.constant(0.0)]
+        ready: list[tf.Tensor] = []
+        reduced: list[tf.Tensor] = []
+        for times in [ready, reduced] * GROUPS:
+            times.append(stamp(values))
+            values = held(values, times[-1])
+        write(tf.constant(0.0), stamp(values), ready, reduced)
+        return row().read_value()
+
+    with tf.init_scope():
+        return max(0.0, _seconds(marked) - _seconds(lambda: tf.constant(0.0)))
+
+
+def _seconds(body: Callable[[], tf.Tensor]) -> float:
+    """Return the median time of a call of `body` as a graph."""
+    import tensorflow as tf
+
+    run = tf.function(body, autograph=False).get_concrete_function()
+    times = []
+    for _ in range(_TRIALS):
+        begin = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begin)
+    return float(np.median(times))
 
 
 def update_operations(first: int) -> list[tf.Operation]:

@@ -9,9 +9,13 @@ import numpy as np
 from eai_notebook.ledger.step import STEP_DTYPE
 from eai_notebook.train import marks
 
+ASKED: Final = 0
+GOT: Final = 1
 SAMPLES: Final = 2
 HEAD: Final = 3
 """Marks of the input, in front of `marks.row`'s: asked for a batch, got it, its samples."""
+
+_OF_RING: Final = ("ready", "reduced", "hidden", "bytes")
 
 Array = np.ndarray
 
@@ -25,25 +29,23 @@ def step_rows(first: int, begin: Array, end: Array, taken: Array, *, in_ring: bo
     ``reduced`` are missing then, as they are in a step without an exchange.
     """
     rows = np.empty(len(begin), STEP_DTYPE)
-    asked, got, samples = taken[:, 0], taken[:, 1], taken[:, SAMPLES]
-    row = taken[:, HEAD:]
-    times = np.where(row >= begin[:, None], row, np.nan)
-    group_ready, group_reduced = times[:, marks.READY], times[:, marks.REDUCED]
+    times = np.where(taken >= begin[:, None], taken, np.nan)
+    asked, got = taken[:, ASKED], taken[:, GOT]
+    row = times[:, HEAD:]
+    group_ready, group_reduced = row[:, marks.READY], row[:, marks.REDUCED]
     ready, reduced = _latest(group_ready), _latest(group_reduced)
     exchanged = ~np.isnan(reduced)
-    in_hand = np.where(np.isnan(got), begin, got)
     rows["step"] = np.arange(first, first + len(begin))
     rows["begin"], rows["end"] = begin, end
     rows["input"] = got - asked
-    rows["compute"] = ready - in_hand
-    rows["ready"] = np.where(exchanged & in_ring, ready, np.nan)
-    rows["reduced"] = np.where(exchanged & in_ring, reduced, np.nan)
-    rows["update"] = times[:, marks.APPLIED] - np.where(exchanged, reduced, ready)
-    rows["hidden"] = np.where(
-        exchanged & in_ring, covered(group_ready, group_reduced, ready), np.nan
-    )
-    rows["samples"] = samples
-    rows["bytes"] = np.where(exchanged & in_ring, row[:, marks.BYTES], np.nan)
+    rows["compute"] = ready - np.where(np.isnan(got), begin, got)
+    rows["update"] = row[:, marks.APPLIED] - np.where(exchanged, reduced, ready)
+    rows["samples"] = taken[:, SAMPLES]
+    told = exchanged if in_ring else np.zeros(len(begin), bool)
+    hidden = covered(group_ready, group_reduced, ready)
+    size = taken[:, HEAD + marks.BYTES]
+    for name, value in zip(_OF_RING, (ready, reduced, hidden, size), strict=True):
+        rows[name] = np.where(told, value, np.nan)
     return rows
 
 
@@ -60,15 +62,13 @@ def covered(begins: Array, ends: Array, until: Array) -> Array:
     order = np.argsort(begins, axis=1)
     starts = np.take_along_axis(begins, order, axis=1)
     stops = np.minimum(np.take_along_axis(ends, order, axis=1), until[:, None])
-    total = np.zeros(len(until))
-    seen = np.full(len(until), -np.inf)
-    for start, stop in zip(starts.T, stops.T, strict=True):
-        total += np.nan_to_num(np.maximum(stop - np.maximum(start, seen), 0.0))
-        seen = np.fmax(seen, stop)
+    seen = np.full_like(stops, -np.inf)
+    np.fmax.accumulate(stops[:, :-1], axis=1, out=seen[:, 1:])
+    total: Array = np.nansum(np.maximum(stops - np.fmax(starts, seen), 0.0), axis=1)
     return total
 
 
 def _latest(times: Array) -> Array:
     """Return the largest value of each row that is not NaN; NaN where there is none."""
-    filled = np.where(np.isnan(times), -np.inf, times).max(axis=1)
-    return np.where(np.isfinite(filled), filled, np.nan)
+    latest: Array = np.fmax.reduce(times, axis=1)
+    return latest
