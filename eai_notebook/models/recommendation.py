@@ -61,8 +61,8 @@ def wide_deep(
     pairs = _columns(schema, schema.crosses if crosses is None else crosses)
     numbers = keras.Input((len(schema.integers),), name="numbers")
     categorical = keras.Input((len(schema.categorical),), name="ids", dtype="int32")
-    # All columns share one table, each in its own stretch of it: one lookup is several
-    # times cheaper than 26.
+    # All columns share one table, each in its own stretch of it: the step computes a sixth
+    # less than with 26 tables, and ranks have one gradient to exchange instead of 26.
     starts = np.cumsum([0, *schema.buckets])
     ids = ops.add(categorical, starts[:-1].astype("int32"))
     wide = _wide(categorical, ids, schema, pairs, int(starts[-1]))
