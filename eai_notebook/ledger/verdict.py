@@ -119,7 +119,8 @@ class PartIsLong(Rule):
         if not length >= WORTH_NAMING * facts.step:
             return None
         share = length / facts.step
-        worst = facts.worst(self.part)
+        # Ranks move gradients together: there is no rank to blame for how long that takes.
+        worst = None if self.part == TRANSFER else facts.worst(self.part)
         aside = ""
         if worst is not None:
             own = facts.by_rank[worst, self.part] / facts.step

@@ -28,11 +28,17 @@ export class KernelLink {
 
   /** Start a group by running the magic, as a person would: it also loads the extension. */
   async start(ranks: number): Promise<void> {
-    this.state.set({ notice: `Starting ${ranks} rank${ranks === 1 ? '' : 's'}…` });
+    const notice = `Starting ${ranks} rank${ranks === 1 ? '' : 's'}…`;
+    this.state.set({ notice, pending: true });
     const code = `%load_ext eai_notebook\n%eai up -n ${ranks}`;
-    const reply = await this._kernel.requestExecute({ code, store_history: false }).done;
-    const content = reply.content;
-    this.state.set({ notice: content.status === 'error' ? content.evalue : '' });
+    let failure = '';
+    try {
+      const reply = await this._kernel.requestExecute({ code, store_history: false }).done;
+      failure = reply.content.status === 'error' ? reply.content.evalue : '';
+    } catch {
+      failure = 'The kernel went away while the group started.';
+    }
+    this.state.set({ notice: failure, pending: false });
   }
 
   /** Stop what the ranks are running. */
@@ -47,11 +53,12 @@ export class KernelLink {
 
   /** End the group. */
   async shutDown(): Promise<void> {
-    this.state.set({ notice: 'Shutting down…' });
+    this.state.set({ notice: 'Shutting down…', pending: true });
     if (!(await this._command('down', 60_000))) {
       this.state.set({ notice: 'The kernel did not answer. Try %eai down in a cell.' });
     }
     this._clearNotice('Shutting down…');
+    this.state.set({ pending: false });
   }
 
   dispose(): void {
@@ -95,7 +102,7 @@ export class KernelLink {
   private readonly _onStatus = (_: Kernel.IKernelConnection, status: Kernel.Status): void => {
     if (status === 'restarting' || status === 'autorestarting' || status === 'dead') {
       this._ctl = null;
-      this.state.set({ group: null, notice: '' });
+      this.state.set({ group: null, notice: '', pending: false });
       this._listen();
     }
   };

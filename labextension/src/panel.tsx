@@ -49,10 +49,10 @@ function KernelView({ link, notebook }: { link: KernelLink; notebook: string }):
   return (
     <UseSignal signal={link.state.changed}>
       {() => {
-        const { group, view, notice } = link.state;
+        const { group, view } = link.state;
         return (
           <>
-            <GroupSection link={link} group={group} notice={notice} notebook={notebook} />
+            <GroupSection link={link} notebook={notebook} />
             {group !== null && group.ranks.length > 0 && <RankSection group={group} />}
             <section className="eai-Panel-section" aria-label="Ledger">
               <h2>{view === null ? 'Ledger' : `Ledger · ${view.run.name}`}</h2>
@@ -72,26 +72,23 @@ function KernelView({ link, notebook }: { link: KernelLink; notebook: string }):
   );
 }
 
-interface GroupProps {
-  link: KernelLink;
-  group: Group | null;
-  notice: string;
-  notebook: string;
-}
-
-function GroupSection({ link, group, notice, notebook }: GroupProps): JSX.Element {
+function GroupSection({ link, notebook }: { link: KernelLink; notebook: string }): JSX.Element {
   const [ranks, setRanks] = useState(2);
-  const state = group?.state ?? 'down';
-  const isDown = state === 'down' || state === 'lost';
+  const { group, notice, pending } = link.state;
+  const isDown = group === null || group.state === 'down' || group.state === 'lost';
+  // The kernel tells of a group only once it is being made.
+  const awaited = isDown && pending;
+  const state = awaited ? 'starting' : (group?.state ?? 'down');
+  const words = awaited ? notice : inWords(state, group?.size ?? 0);
   // Of a group that is well the state says it all.
   const isWell = state === 'up' || state === 'busy';
-  const said = notice === '' && !isWell ? (group?.message ?? '') : notice;
+  const said = notice === '' && !isWell ? (group?.message ?? '') : awaited ? '' : notice;
   return (
     <section className="eai-Panel-section" aria-label="Group">
       <h2 title={notebook}>Group · {notebook}</h2>
       <div className="eai-Panel-state" data-state={state} role="status">
         <span className="eai-Panel-dot" />
-        {inWords(state, group?.size ?? 0)}
+        {words}
       </div>
       {said !== '' && <p className="eai-Panel-message">{said}</p>}
       <div className="eai-Panel-buttons">
@@ -109,13 +106,14 @@ function GroupSection({ link, group, notice, notebook }: GroupProps): JSX.Elemen
                 type="number"
                 min={1}
                 max={512}
+                disabled={pending}
                 value={ranks}
                 onChange={event => {
                   setRanks(event.target.valueAsNumber || 1);
                 }}
               />
             </label>
-            <button className="jp-mod-styled jp-mod-accept" type="submit">
+            <button className="jp-mod-styled jp-mod-accept" type="submit" disabled={pending}>
               Start
             </button>
           </form>
@@ -131,7 +129,7 @@ function GroupSection({ link, group, notice, notebook }: GroupProps): JSX.Elemen
             </button>
             <button
               className="jp-mod-styled"
-              disabled={state === 'starting' || state === 'stopping'}
+              disabled={pending || state === 'starting' || state === 'stopping'}
               title="End every rank; their variables are lost"
               onClick={() => void link.shutDown()}
             >

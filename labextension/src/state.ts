@@ -17,19 +17,31 @@ export class KernelState {
     return this._notice;
   }
 
+  /** Whether the panel waits for the kernel to start or end the group. */
+  get pending(): boolean {
+    return this._pending;
+  }
+
   get changed(): ISignal<this, void> {
     return this._changed;
   }
 
-  set(news: { group?: Group | null; view?: View | null; notice?: string }): void {
+  set(news: {
+    group?: Group | null;
+    view?: View | null;
+    notice?: string;
+    pending?: boolean;
+  }): void {
     this._group = news.group === undefined ? this._group : news.group;
     this._view = news.view === undefined ? this._view : news.view;
     this._notice = news.notice ?? this._notice;
+    this._pending = news.pending ?? this._pending;
     this._changed.emit();
   }
 
   private _group: Group | null = null;
   private _view: View | null = null;
   private _notice = '';
+  private _pending = false;
   private readonly _changed = new Signal<this, void>(this);
 }
