@@ -77,6 +77,7 @@ def test_a_failing_cell_ends_it_with_its_error(tmp_path: Path) -> None:
 
 def test_html_twin_takes_html_before_the_widget_and_no_server(tmp_path: Path) -> None:
     book = notebook("1")
+    book.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
     book.cells[0].outputs = [
         v4.new_output(
             "display_data",
@@ -92,6 +93,8 @@ def test_html_twin_takes_html_before_the_widget_and_no_server(tmp_path: Path) ->
     assert "<b>static twin</b>" in page
     assert 'src="http' not in page
     assert "cdn" not in page.lower()
+    assert "unpkg" not in page
+    assert "widgets" in book.metadata
 
 
 @pytest.mark.parametrize(

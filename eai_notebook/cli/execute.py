@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import time
 from collections.abc import Callable
@@ -160,5 +161,7 @@ def write_html(notebook: NotebookNode, path: Path) -> None:
         require_js_url="",
         widget_renderer_url="",
     )
-    body, _ = exporter.from_notebook_node(notebook)
+    page = copy.deepcopy(notebook)
+    page.metadata.pop("widgets", None)
+    body, _ = exporter.from_notebook_node(page)
     path.write_text(body, encoding="utf-8")
