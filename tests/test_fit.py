@@ -128,6 +128,13 @@ def test_steps_per_execution_is_said_not_to_be_measured() -> None:
         eai.fit(model, data, verbose=0)
 
 
+def test_an_eager_model_is_measured_too(told: list[messages.Message]) -> None:
+    model, data = model_and_data()
+    model.compile("sgd", "mse", run_eagerly=True)
+    eai.fit(model, data, verbose=0)
+    assert (rows_of(told)["compute"][1:] > 0).all()
+
+
 def test_an_uncompiled_model_is_refused() -> None:
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
     with pytest.raises(EaiError, match=r"call model\.compile"):
@@ -249,7 +256,13 @@ def test_plain_fit_custom_loops_and_refusals_on_two_ranks(run_ranks: RunRanks) -
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             self.model.stop_training = rank == 1
-    found["stopped"] = len(eai.fit(fresh("sgd"), data, 5, callbacks=[Stop()], verbose=0).epoch)
+    class StopNow(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = rank == 1 and batch == 1
+    found["stopped"] = [
+        len(eai.fit(fresh("sgd"), data, 5, callbacks=[stop], verbose=0).epoch)
+        for stop in (Stop(), StopNow())
+    ]
 
     # Keras wraps a loss scale around the optimizer; it must come inside.
     mixed = fresh(eai.DistributedOptimizer("adam"), dtype="mixed_float16")
@@ -303,7 +316,7 @@ def test_plain_fit_custom_loops_and_refusals_on_two_ranks(run_ranks: RunRanks) -
     )
     for rank, found in enumerate(reports):
         assert found["resumed"] == [[2], 0, rank == 0]
-        assert found["stopped"] == 1
+        assert found["stopped"] == [1, 1]
         assert found["mixed"] == ["DistributedOptimizer", "LossScaleOptimizer", "Adam", 0]
         apart, samples, ordered, unknown = found["loop"]
         assert apart < 1e-6

@@ -57,7 +57,17 @@ def callbacks(
     users: list[keras.callbacks.Callback] = keras.tree.flatten(list(own))
     if collective.rank() != 0:
         users = [callback for callback in users if not isinstance(callback, _WRITERS)]
-    return [FirstCallback(), *users, LastCallback(name)]
+    hooked = any(_sees_batches(callback) for callback in users)
+    return [FirstCallback(), *users, BatchwiseLastCallback(name) if hooked else LastCallback(name)]
+
+
+def _sees_batches(callback: keras.callbacks.Callback) -> bool:
+    """Return whether `callback` does something after each training batch."""
+    own, base = type(callback), keras.callbacks.Callback
+    return any(getattr(own, name) is not getattr(base, name) for name in _BATCH_HOOKS)
+
+
+_BATCH_HOOKS: Final = ("on_batch_end", "on_train_batch_end")
 
 
 class FirstCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
@@ -125,6 +135,7 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
     def __init__(self, name: str) -> None:
         super().__init__()
         self._name = name
+        self._wants_stop = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Get ready to share rank 0's state and to measure, when the first step begins.
@@ -155,7 +166,9 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Stop everywhere when one rank wants to."""
         if collective.size() > 1:
-            self.model.stop_training = agreement.any_rank(bool(self.model.stop_training))
+            wanted = self._wants_stop or bool(self.model.stop_training)
+            self.model.stop_training = agreement.any_rank(wanted)
+        self._wants_stop = False
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """End the run."""
@@ -175,3 +188,18 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
                 "tracing_s": round(step.tracing_s, 3),
             },
         )
+
+
+class BatchwiseLastCallback(LastCallback):
+    """The last callback where others may stop training after a batch.
+
+    A rank that leaves the epoch alone would leave the others waiting for its gradients: it
+    stays until the epoch's end, and then all stop. A class of its own, because Keras runs
+    callbacks beside the next step only if none has a hook on batches.
+    """
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Put a wish to stop off to the end of the epoch."""
+        if self.model.stop_training and collective.size() > 1:
+            self._wants_stop = True
+            self.model.stop_training = False
