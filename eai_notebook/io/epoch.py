@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numba import njit
 
 from eai_notebook.errors import EaiError
+from eai_notebook.io.compiled import compiled
 from eai_notebook.io.load import OnError, load
 from eai_notebook.io.parse import Rows
 
@@ -227,7 +227,7 @@ def _aligned(rows: int, columns: int, dtype: type[np.generic]) -> NDArray[Any]:
     return memory[begin : begin + size].view(dtype).reshape(rows, columns)
 
 
-@njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def _gather(
     numbers: NDArray[np.float32],
     ids: NDArray[np.int32],

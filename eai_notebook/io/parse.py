@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numba import njit
 
+from eai_notebook.io.compiled import compiled
 from eai_notebook.io.hashing import bucket_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _HEX = _hex_table()
 _LOG1P = np.log1p(np.arange(_SMALL)).astype(np.float32)
 
 
-@njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def _parse(  # noqa: C901, PLR0912, PLR0915 - one pass over the bytes, on purpose
     text: NDArray[np.uint8],
     begin: int,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
+from eai_notebook.io.compiled import compiled
 from eai_notebook.io.planted import CATEGORICALS, INTEGERS, MISSING, Batch
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _MISSING = int(MISSING)
 _TAB, _NEWLINE, _MINUS, _ZERO = 9, 10, 45, 48
 
 
-@njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def _write(
     labels: NDArray[np.uint8],
     integers: NDArray[np.int64],
