@@ -118,6 +118,10 @@ class Group:
         """Send SIGINT to `ranks` through their nannies; ``mpirun`` is not signalled."""
         self.client.send_signal(signal.SIGINT, targets=list(ranks), block=False)
 
+    def ask_where(self, ranks: Sequence[int]) -> None:
+        """Have `ranks` say where they are, as telemetry of the cell they run."""
+        self.client.send_signal(signal.SIGUSR1, targets=list(ranks), block=False)
+
     @property
     def is_alive(self) -> bool:
         """Whether ``mpirun`` still runs; it ends when any rank dies."""

@@ -50,6 +50,7 @@ def rank_environment(local_ranks: int) -> dict[str, str]:
         "TF_NUM_INTRAOP_THREADS": threads,
         "TF_NUM_INTEROP_THREADS": threads,
         "TF_CPP_MIN_LOG_LEVEL": "2",
+        "HOROVOD_STALL_CHECK_DISABLE": "1",  # the session watches for stalls, and sooner
     }
     # A rank has two busy threads, its training and Horovod's: where they have not a core
     # each, a spinning MPI call would keep its own peer from running.

@@ -16,15 +16,20 @@ import time
 from typing import Any
 
 from eai_notebook import collective
+from eai_notebook.engine import whereabouts
 from eai_notebook.ledger import messages
 
 INTERRUPT_GRACE_S = 1.0
+WHERE_SIGNAL = signal.SIGUSR1
+"""What asks a rank where it is; the session sends it when a cell has gone quiet."""
 
 
 class Guard:
     """Watches the cells of one shell; `install` makes the one this process needs."""
 
-    def __init__(self) -> None:
+    def __init__(self, shell: Any, world_rank: int) -> None:
+        self._shell = shell
+        self._world_rank = world_rank
         self._cell = 0
         self._running = False
 
@@ -37,21 +42,31 @@ class Guard:
         """End the cell's runs, and free the peers if the cell failed."""
         self._running = False
         error = result.error_in_exec or result.error_before_exec
-        messages.cell_ended(_outcome(error))
-        if error is not None:
-            collective.release()
+        try:
+            messages.cell_ended(_outcome(error))
+        finally:
+            if error is not None:
+                collective.release()
 
-    def watch_interrupts(self, wakeups: int) -> None:
-        """Free the ring when an interrupted cell goes on: its main thread sits in C code.
+    def watch_signals(self, wakeups: int) -> None:
+        """Act on signals beside the main thread, which may sit in C code for ever.
 
-        Python raises `KeyboardInterrupt` only between two of its own instructions, so a
-        rank blocked in a collective never sees it. The C handler writes to `wakeups` at
-        once, and this thread reads it.
+        Python runs its handlers only between two of its own instructions, so a rank that
+        is blocked in a collective never gets there. The C handler writes to `wakeups` at
+        once, and this thread reads it: it frees the ring of an interrupted cell that goes
+        on, and says where the rank is when it is asked to.
         """
         while True:
             signals = os.read(wakeups, 1)
-            if signals and signals[0] == signal.SIGINT and self._running:
+            if signals[0] == signal.SIGINT and self._running:
                 self._release_if_stuck(self._cell)
+            elif signals[0] == WHERE_SIGNAL and self._running:
+                self._say_where()
+
+    def _say_where(self) -> None:
+        found = whereabouts.look(self._world_rank, self._shell.user_ns)
+        if found is not None:
+            messages.emit(found)
 
     def _release_if_stuck(self, cell: int) -> None:
         deadline = time.monotonic() + INTERRUPT_GRACE_S
@@ -62,16 +77,18 @@ class Guard:
         collective.release()
 
 
-def install(shell: Any) -> Guard:
-    """Put a guard on `shell`'s cells and on SIGINT."""
-    guard = Guard()
+def install(shell: Any, world_rank: int) -> Guard:
+    """Put a guard on `shell`'s cells and on this process's signals."""
+    guard = Guard(shell, world_rank)
     shell.events.register("pre_run_cell", guard.before_cell)
     shell.events.register("post_run_cell", guard.after_cell)
     wakeups, from_handler = os.pipe()
     os.set_blocking(from_handler, False)
     signal.set_wakeup_fd(from_handler, warn_on_full_buffer=False)
-    watcher = threading.Thread(target=guard.watch_interrupts, args=(wakeups,), daemon=True)
-    watcher.name = "eai-interrupt"
+    signal.signal(WHERE_SIGNAL, lambda *_: None)  # without a handler it would end the rank
+    watcher = threading.Thread(
+        target=guard.watch_signals, args=(wakeups,), name="eai-signals", daemon=True
+    )
     watcher.start()
     return guard
 

@@ -22,7 +22,7 @@ def warm_up() -> dict[str, Any]:
     shell = get_ipython()
     telemetry.install(shell)
     collective.form()
-    guard.install(shell)
+    guard.install(shell, collective.rank())
     if collective.rank() != 0:
         _leave_progress_bars_to_rank_0()
     return {"rank": collective.rank(), "host": socket.gethostname(), "pid": os.getpid()}

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,26 @@ class RunEnded:
     measuring: float
 
 
-Message = RunBegan | StepsDone | RunEnded
+@dataclass(frozen=True)
+class Whereabouts:
+    """What a rank is doing right now, as its own stack tells it.
+
+    ``line`` is the line of the cell (from 1) and ``code`` its text; ``exchange`` names
+    the exchange between ranks it is in, if it is in one that it asked for by itself. One
+    inside a compiled step cannot be seen from outside: ``compiled`` says that TensorFlow
+    is running something. ``inside`` is the innermost function.
+    """
+
+    rank: int
+    line: int
+    code: str
+    inside: str
+    exchange: str | None = None
+    compiled: bool = False
+
+
+RunMessage = RunBegan | StepsDone | RunEnded
+Message = RunMessage | Whereabouts
 Sink = Callable[[Message], None]
 
 _sink: Sink | None = None

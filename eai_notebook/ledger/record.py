@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from eai_notebook.errors import EaiError
-from eai_notebook.ledger.messages import Message, RunBegan, RunEnded, StepsDone
+from eai_notebook.ledger.messages import RunBegan, RunEnded, RunMessage, StepsDone
 from eai_notebook.ledger.step import STEP_DTYPE
 
 FORMAT = 1
@@ -121,7 +121,7 @@ class RunRecord:
         """The ranks that have announced themselves so far, in order."""
         return sorted(self.info.hosts)
 
-    def add(self, message: Message) -> None:
+    def add(self, message: RunMessage) -> None:
         """Write what a rank said; raises `OSError` if the disk refuses."""
         if isinstance(message, StepsDone):
             with self._steps(message.rank).open("ab") as steps:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from eai_notebook.ledger.messages import Message, RunBegan, RunEnded, StepsDone
+from eai_notebook.ledger.messages import Message, RunBegan, RunEnded, StepsDone, Whereabouts
 from eai_notebook.session.failure import Reply
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Cell:
             self._arrivals.put(RichCame(rank, content))
         elif kind == "data":
             for value in content.values():
-                if isinstance(value, RunBegan | StepsDone | RunEnded):
+                if isinstance(value, RunBegan | StepsDone | RunEnded | Whereabouts):
                     self._arrivals.put(TelemetryCame(value))
         elif kind == "idle":
             self._arrivals.put(rank)

@@ -9,6 +9,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Literal
 
+from eai_notebook.session.cell import TelemetryCame
+from eai_notebook.session.stall import Stall, StallWatch
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -23,18 +26,28 @@ STOP_S = 5.0
 
 TICK_S = 0.05
 
-Outcome = Literal["ended", "interrupted", "died", "stuck"]
+INTERRUPT_HINT = "Interrupt the cell to free them now."
+
+Outcome = Literal["ended", "interrupted", "stalled", "died", "stuck"]
 
 
 class Course:
     """What has been done about one cell so far; times are of the monotonic clock, in seconds."""
 
-    def __init__(self, group: Group, cell: Cell) -> None:
+    def __init__(self, group: Group, cell: Cell, say: Callable[[str], None]) -> None:
         self._group = group
         self._cell = cell
         self._failed_at: float | None = None
         self._signalled_at: float | None = None
+        self._stall = StallWatch(cell.ranks, group.ask_where)
+        self._say = say
+        self._told = False
         self.interrupted = False
+        self.stalled: str | None = None
+
+    def heard(self, event: Event) -> None:
+        """Take note of a sign of life."""
+        self._stall.heard(event.message if isinstance(event, TelemetryCame) else None)
 
     def interrupt(self) -> None:
         """Stop the ranks on the user's behalf; asking again changes nothing."""
@@ -43,22 +56,42 @@ class Course:
             self._signal()
 
     def look(self) -> Outcome | None:
-        """Do what is due, and return what the cell has come to, or None while it goes on."""
-        cell, now = self._cell, time.monotonic()
+        """Return what the cell has come to, or do what is due while it goes on."""
+        cell = self._cell
         if any(reply.ename == "EngineError" for reply in cell.replies.values()):
             return "died"
         if cell.is_over:
-            return "interrupted" if self.interrupted else "ended"
+            if self.interrupted:
+                return "interrupted"
+            return "ended" if self.stalled is None else "stalled"
         if not self._group.is_alive and cell.unfinished:
             return "died"
-        if cell.failed and self._failed_at is None:
-            self._failed_at = now
-        if self._signalled_at is not None:
-            stuck = cell.unfinished and now - self._signalled_at > STOP_S
-            return "stuck" if stuck else None
-        if self._failed_at is not None and now - self._failed_at > RELEASE_S and cell.unfinished:
-            self._signal()
+        if self._signalled_at is None:
+            self._stop_what_cannot_end()
+        elif cell.unfinished and time.monotonic() - self._signalled_at > STOP_S:
+            return "stuck"
         return None
+
+    def _stop_what_cannot_end(self) -> None:
+        """Signal the ranks that go on after a failure, or that can never go on."""
+        cell, now = self._cell, time.monotonic()
+        if cell.failed:
+            self._failed_at = self._failed_at or now
+            if cell.unfinished and now - self._failed_at > RELEASE_S:
+                self._signal()
+        elif cell.unfinished:
+            self._end_stall(self._stall.look(cell.unfinished))
+
+    def _end_stall(self, stall: Stall | None) -> None:
+        """Say what the ranks wait for, once, and end it when it is time."""
+        if stall is None:
+            return
+        if stall.is_over:
+            self.stalled = stall.why
+            self._signal()
+        elif not self._told:
+            self._told = True
+            self._say(f"{stall.why}. {INTERRUPT_HINT}")
 
     def _signal(self) -> None:
         self._signalled_at = time.monotonic()
@@ -66,18 +99,24 @@ class Course:
 
 
 def see_through(
-    group: Group, cell: Cell, on_event: Callable[[Event], None], on_tick: Callable[[], None]
-) -> Outcome:
-    """Follow `cell` until it is over, passing on its events, and return how it ended.
+    group: Group,
+    cell: Cell,
+    *,
+    on_event: Callable[[Event], None],
+    on_tick: Callable[[], None],
+    say: Callable[[str], None],
+) -> tuple[Outcome, str]:
+    """Follow `cell` until it is over, passing on its events; return how it ended, and why.
 
-    ``on_tick`` is called after each batch of events, about twenty times a second. A
+    ``say`` is given what the user should know meanwhile, a sentence a time; ``on_tick`` is called after each batch of events, about twenty times a second. A
     `KeyboardInterrupt` that arrives meanwhile stops the ranks, and is told by the outcome
     once they have stopped.
     """
-    course = Course(group, cell)
+    course = Course(group, cell, say)
     while True:
         try:
             for event in cell.events(TICK_S):
+                course.heard(event)
                 on_event(event)
             on_tick()
             outcome = course.look()
@@ -85,4 +124,4 @@ def see_through(
             course.interrupt()
             continue
         if outcome is not None:
-            return outcome
+            return outcome, course.stalled or ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from eai_notebook.ledger.messages import Message, RunBegan
+from eai_notebook.ledger.messages import RunBegan, RunMessage
 from eai_notebook.ledger.record import RunRecord
 from eai_notebook.ledger.view import record_view
 
@@ -26,7 +26,7 @@ class RunKeeper:
         self._open: dict[str, RunRecord] = {}
         self._next_look: dict[str, float] = {}
 
-    def take(self, message: Message) -> None:
+    def take(self, message: RunMessage) -> None:
         """Write `message` to its run's record; a rank's first word makes the record."""
         record = self._open.get(message.run)
         if record is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from eai_notebook.cluster.group import Group
 from eai_notebook.cluster.local import core_count
 from eai_notebook.errors import EaiError
+from eai_notebook.ledger.messages import Whereabouts
 from eai_notebook.ledger.record import RunRecord, list_runs, runs_folder
 from eai_notebook.ledger.report import Report, report_record
 from eai_notebook.session import errands
@@ -130,16 +131,17 @@ class Session:
             chosen, self.watcher.text, self._overflow_path(), prefixed=self.size > 1
         )
         try:
-            outcome = see_through(
+            outcome, why = see_through(
                 group,
                 cell,
                 on_event=lambda event: self._pass_on(event, output),
                 on_tick=lambda: self._tick(output),
+                say=lambda words: self.watcher.text("stderr", words + "\n"),
             )
         finally:
             output.close()
             self._show_runs(ended=True)
-        self._conclude(group, cell, outcome)
+        self._conclude(group, cell, outcome, why)
         if setup:
             self._setup.append((code, None if ranks is None else chosen))
 
@@ -190,7 +192,7 @@ class Session:
 
     # -- the life of a cell -------------------------------------------------------------
 
-    def _conclude(self, group: Group, cell: Cell, outcome: Outcome) -> None:
+    def _conclude(self, group: Group, cell: Cell, outcome: Outcome, why: str) -> None:
         """Raise what the cell came to, unless it ended well on every rank."""
         if outcome == "died":
             raise self._lost(f"{group.death()}; the group is gone")
@@ -199,10 +201,12 @@ class Session:
             raise self._lost(f"{stuck} did not stop; the group was ended, its variables are lost")
         self._set_state("up")
         error = root_cause(list(cell.replies.values()))
-        if error is not None or outcome == "interrupted":
-            self._ring = None  # some rank has released it
+        if error is not None:
+            self._ring = None  # that rank has released it
         if outcome == "interrupted":
             raise KeyboardInterrupt
+        if outcome == "stalled":
+            raise EaiError(f"{why}, and would wait for ever", "let every rank take part in it")
         if error is not None:
             raise error
 
@@ -215,7 +219,7 @@ class Session:
             output.feed(event.rank, event.stream, event.text)
         elif isinstance(event, RichCame):
             self._show_rich(event, output)
-        else:
+        elif not isinstance(event.message, Whereabouts):
             self._keeper.take(event.message)
 
     def _show_rich(self, event: RichCame, output: RankOutput) -> None:
