@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from synthetic import run_record, run_rows
 
+from eai_notebook.ledger.messages import RunBegan, RunEnded, StepsDone
+from eai_notebook.ledger.record import RunRecord
 from eai_notebook.ledger.step import PARTS
-from eai_notebook.ledger.view import MOST_BUCKETS, record_view
+from eai_notebook.ledger.view import MOST_BUCKETS, LiveView, record_view
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,3 +50,24 @@ def test_a_run_without_rows_has_a_view(tmp_path: Path) -> None:
     assert view["buckets"]["ms"] == []
     assert view["verdict"]["kind"] == "unknown"
     json.dumps(view, allow_nan=False)
+
+
+def test_a_live_view_follows_the_slowest_rank_and_ends_as_the_record(tmp_path: Path) -> None:
+    rows = run_rows(2, 60)
+    record = RunRecord.create(tmp_path, RunBegan("r", 0, 2, "fit", "here", 1))
+    live = LiveView(record)
+    assert live.look()["run"]["steps"] == 0
+    for rank in rows:
+        record.add(RunBegan("r", rank, 2, "fit", "here", 1))
+    for start in range(0, 60, 10):
+        record.add(StepsDone("r", 0, rows[0][start : start + 10]))
+        record.add(StepsDone("r", 1, rows[1][start : start + 7]))
+        assert live.look()["run"]["steps"] == start + 7
+        record.add(StepsDone("r", 1, rows[1][start + 7 : start + 10]))
+    running = live.look()
+    for rank in rows:
+        record.add(RunEnded("r", rank, "done", 0.0))
+    ended = live.look()
+    assert ended == record_view(record)
+    assert ended["buckets"] == running["buckets"]
+    assert ended["ranks"] == running["ranks"]

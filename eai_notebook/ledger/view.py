@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from eai_notebook.ledger.merge import Floats, Ledger, mean
+from eai_notebook.ledger.merge import Floats, GrowingLedger, Ledger, mean
 from eai_notebook.ledger.report import measuring_pct, merge_record, rates
 from eai_notebook.ledger.step import PARTS
 from eai_notebook.ledger.verdict import verdict
@@ -79,6 +79,33 @@ def run_view(info: RunInfo, ledger: Ledger) -> dict[str, Any]:
 def record_view(record: RunRecord) -> dict[str, Any]:
     """Return the model of a run on disk."""
     return run_view(record.info, merge_record(record))
+
+
+class LiveView:
+    """The view of a record that is still being written: each look reads only what is new."""
+
+    def __init__(self, record: RunRecord) -> None:
+        self._record = record
+        self._growing = GrowingLedger(record.info.size)
+        self._read: dict[int, int] = {}
+
+    def look(self) -> dict[str, Any]:
+        """Return the model as it is now: up to the last step that all ranks have written.
+
+        Once the run has ended it is the model of the whole record, with the steps that
+        only some ranks came to.
+        """
+        record = self._record
+        if record.info.state != "running":
+            return record_view(record)
+        for rank in record.ranks:
+            if rank not in self._read:
+                self._growing.begin(rank, record.info.clock_offset[rank])
+                self._read[rank] = 0
+            rows = record.rows(rank, start=self._read[rank])
+            self._growing.add(rank, rows)
+            self._read[rank] += len(rows)
+        return run_view(record.info, self._growing.ledger())
 
 
 def _thinned(ledger: Ledger) -> Ledger:

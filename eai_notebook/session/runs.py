@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from eai_notebook.ledger.messages import RunBegan, RunMessage
 from eai_notebook.ledger.record import RunRecord
-from eai_notebook.ledger.view import record_view
+from eai_notebook.ledger.view import LiveView
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +24,7 @@ class RunKeeper:
         self.root = root
         self.records: list[RunRecord] = []
         self._open: dict[str, RunRecord] = {}
+        self._live: dict[str, LiveView] = {}
         self._next_look: dict[str, float] = {}
 
     def take(self, message: RunMessage) -> None:
@@ -34,6 +35,7 @@ class RunKeeper:
                 return  # a run that was given up; its rank does not know yet
             record = RunRecord.create(self.root, message)
             self._open[message.run] = record
+            self._live[message.run] = LiveView(record)
             self.records.append(record)
         record.add(message)
 
@@ -49,14 +51,14 @@ class RunKeeper:
                 record.close("lost")
             final = record.info.state != "running"
             if final or time.monotonic() >= self._next_look.get(run, 0.0):
-                due.append((self._look(run, record), final))
+                due.append((self._look(run), final))
             if final:
-                del self._open[run]
+                del self._open[run], self._live[run]
         return due
 
-    def _look(self, run: str, record: RunRecord) -> dict[str, Any]:
+    def _look(self, run: str) -> dict[str, Any]:
         began = time.monotonic()
-        view = record_view(record)
+        view = self._live[run].look()
         ended = time.monotonic()
         self._next_look[run] = ended + max(REFRESH_S, (ended - began) / LOOKING_SHARE)
         return view
