@@ -25,7 +25,7 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) 
     one, two, other = (contents(tmp_path / name) for name in ("one", "two", "other"))
     assert one == two
     assert all(one[name] != other[name] for name in file_names(9))
-    drawn = [PlantedModel(seed).draw(0, 100).integers for seed in (3, 4)]
+    drawn, others = (PlantedModel(seed).draw(0, 100).integers for seed in (3, 4))
     assert not np.array_equal(drawn[0], drawn[1])
 
 
