@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from eai_notebook.errors import EaiError
-from eai_notebook.session import RankError, Session, Watcher
+from eai_notebook.session import RankError, Session, Watcher, stall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,6 +171,46 @@ def test_an_interrupt_ends_the_cell(session: Session, said: Listener, code: str)
     with pytest.raises(KeyboardInterrupt):
         session.run(code)
     assert_usable(session, said)
+
+
+def test_an_exchange_that_a_peer_never_joins_is_ended(session: Session, said: Listener) -> None:
+    with pytest.raises(EaiError) as caught:
+        session.run("if collective.rank() == 0:\n    collective.barrier()")
+    assert "rank 1 ended the cell; rank 0 waits in barrier, line 2: `collective.barrier()`" in str(
+        caught.value
+    )
+    assert_usable(session, said)
+
+
+UNEVEN = """
+import keras, numpy as np, tensorflow as tf
+model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+model.compile(eai.DistributedOptimizer(keras.optimizers.SGD(0.1)), "mse")
+steps = 9 if collective.rank() == 0 else 4
+def batches():
+    for _ in range(steps):
+        yield np.ones((4, 2), "float32"), np.ones((4, 1), "float32")
+spec = (tf.TensorSpec((4, 2)), tf.TensorSpec((4, 1)))
+data = tf.data.Dataset.from_generator(batches, output_signature=spec)
+model.fit(data, callbacks=eai.callbacks(), shuffle=False, verbose=0)
+"""
+
+
+@pytest.mark.slow
+def test_uneven_batches_are_named_and_ended(
+    session: Session, said: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stall, "PATIENCE_S", 6.0)
+    with pytest.raises(EaiError, match="rank 0 waits in a training step after 4 steps"):
+        session.run(UNEVEN)
+    assert "Interrupt the cell to free them now." in said.said["stderr"]
+    assert_usable(session, said)
+
+
+@pytest.mark.slow
+def test_a_long_sleep_is_no_stall(session: Session, said: Listener) -> None:
+    session.run("import time\nif collective.rank() == 0: time.sleep(12)\ncollective.barrier()")
+    assert said.said["stderr"] == ""
 
 
 def test_variables_go_both_ways(session: Session) -> None:

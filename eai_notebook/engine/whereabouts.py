@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from eai_notebook.ledger.messages import Whereabouts
+from eai_notebook.ledger.messages import Whereabouts, steps_taken
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -36,6 +36,7 @@ def look(rank: int, user_ns: dict[str, Any]) -> Whereabouts | None:
         inside=_name(innermost),
         exchange=exchanges[-1].f_code.co_name if exchanges else None,
         compiled=_module(innermost).startswith(_TENSORFLOW),
+        steps=steps_taken(),
     )
 
 

@@ -65,7 +65,8 @@ class Whereabouts:
     ``line`` is the line of the cell (from 1) and ``code`` its text; ``exchange`` names
     the exchange between ranks it is in, if it is in one that it asked for by itself. One
     inside a compiled step cannot be seen from outside: ``compiled`` says that TensorFlow
-    is running something. ``inside`` is the innermost function.
+    is running something. ``inside`` is the innermost function, and ``steps`` what
+    `steps_taken` said.
     """
 
     rank: int
@@ -74,6 +75,7 @@ class Whereabouts:
     inside: str
     exchange: str | None = None
     compiled: bool = False
+    steps: int | None = None
 
 
 RunMessage = RunBegan | StepsDone | RunEnded
@@ -112,3 +114,17 @@ def cell_ended(outcome: str) -> None:
     """Tell the hooks that the current cell has ended."""
     for hook in _cell_end_hooks:
         hook(outcome)
+
+
+_step_counter: Callable[[], int | None] | None = None
+
+
+def count_steps_with(counter: Callable[[], int | None]) -> None:
+    """Have `counter` tell how many steps the run that is open on this rank has taken."""
+    global _step_counter
+    _step_counter = counter
+
+
+def steps_taken() -> int | None:
+    """Return how many steps the open run has taken, or None without one; any thread may ask."""
+    return None if _step_counter is None else _step_counter()

@@ -55,6 +55,8 @@ class StallWatch:
         """Take note that some rank is alive: it printed, or its clock said `message`."""
         if isinstance(message, Whereabouts):
             self._where[message.rank] = message
+            if message.steps is not None:
+                self._steps[message.rank] = message.steps
             return
         self._heard_at = time.monotonic()
         self._where.clear()

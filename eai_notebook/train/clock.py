@@ -139,6 +139,14 @@ def end_run(outcome: str) -> None:
     messages.emit(messages.RunEnded(clock.run, clock.rank, outcome, spent))
 
 
+def steps_taken() -> int | None:
+    """Return how many steps the open run has taken; None if no run is open."""
+    clock = _current
+    return None if clock is None else clock.taken + len(clock._ends)  # noqa: SLF001  # same file
+
+
+messages.count_steps_with(steps_taken)
+
 # A loop of one's own has no end that a clock could see: the cell's or the process's is it.
 messages.on_cell_end(end_run)
 atexit.register(end_run, "done")
