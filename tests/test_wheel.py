@@ -49,7 +49,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(home: Path, *arguments: str) -> str:
     """Run the new environment's Python where PATH has nothing else, so no node."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")}
+    ours = ("JUPYTER", "PYTHON")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     env |= {"PATH": str(home / "bin"), "PYTHONWARNINGS": "ignore", "HOME": str(home)}
     done = subprocess.run(
         [str(home / "bin" / "python"), *arguments],
