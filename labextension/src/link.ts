@@ -15,6 +15,8 @@ const CONTROL_TARGET = 'eai_notebook_ctl';
 /** How long a command may stay unanswered before the panel goes another way. */
 const PATIENCE_MS = 1500;
 
+let links = 0;
+
 export class KernelLink {
   constructor(kernel: Kernel.IKernelConnection) {
     this._kernel = kernel;
@@ -24,6 +26,8 @@ export class KernelLink {
     void this._greet();
   }
 
+  /** Tells links apart: a restarted kernel gets a new one. */
+  readonly id = ++links;
   readonly state = new KernelState();
 
   /** Start a group by running the magic, as a person would: it also loads the extension. */

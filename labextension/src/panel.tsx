@@ -33,7 +33,8 @@ export class LedgerPanel extends ReactWidget {
           this._link === null ? (
             <p className="eai-Panel-hint">Open a notebook to start a group of ranks from here.</p>
           ) : (
-            <KernelView key={this._notebook} link={this._link} notebook={this._notebook} />
+            // A UseSignal does not follow when its signal changes: another link, another view.
+            <KernelView key={this._link.id} link={this._link} notebook={this._notebook} />
           )
         }
       </UseSignal>

@@ -130,6 +130,25 @@ def test_the_bar_under_the_pointer_is_told_in_numbers(
     assert panel.locator(".eai-Chart-pointed").count() == 0
 
 
+def test_a_restarted_kernel_has_no_group_and_can_get_one_again(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    both = PLAYER.format(ranks=3) + "\n_ = player.play(1, 50, live=False)"
+    notebook = open_notebook(both)
+    notebook.run_cell()
+    notebook.wait_cells(1)
+    assert "3 ranks ready" in notebook.panel()
+    notebook.page.evaluate("void window.jupyterapp.commands.execute('notebook:restart-kernel')")
+    notebook.page.locator(".jp-Dialog button.jp-mod-accept").click()
+    notebook.page.wait_for_selector(".eai-Panel-state[data-state=down]")
+    assert "Ranks ·" not in notebook.panel()
+    notebook.page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+    notebook.page.locator(".jp-CodeCell").first.click()
+    notebook.run_cell()
+    notebook.page.wait_for_selector(".eai-Panel-state[data-state=up]")
+    assert "3 ranks ready" in notebook.panel()
+
+
 def contrast(notebook: Notebook, selector: str) -> float:
     """Return the contrast of an element's text with the panel behind it (WCAG)."""
     return float(
