@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from eai_notebook.session.failure import Reply, root_cause
+from eai_notebook.session.failure import Reply, interruption, root_cause
 
 RELEASED = "Horovod has been shut down. This was caused by an exception on one of the ranks"
 
@@ -50,3 +50,12 @@ def test_an_error_without_text_does_not_break_the_report() -> None:
     found = root_cause([error(0, 1.0, "ValueError"), error(1, 2.0, "AssertionError")])
     assert found is not None
     assert "rank 1 was failing with AssertionError." in found._render_traceback_()
+
+
+def test_an_interruption_is_a_keyboard_interrupt_told_in_one_line() -> None:
+    found = interruption([0, 1])
+    assert isinstance(found, KeyboardInterrupt)
+    assert type(found).__name__ == "KeyboardInterrupt"
+    lines = found._render_traceback_()  # type: ignore[attr-defined]
+    assert lines == [f"KeyboardInterrupt: {found}"]
+    assert str(found).startswith("ranks 0-1 stopped")

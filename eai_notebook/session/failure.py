@@ -62,6 +62,22 @@ class RankError(Exception):
         return [heading, *self._traceback, *self._others]
 
 
+class _Interrupted(KeyboardInterrupt):
+    """The user stopped a cell; says what is left instead of where the kernel was waiting."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"KeyboardInterrupt: {self}"]
+
+
+def interruption(ranks: Sequence[int]) -> KeyboardInterrupt:
+    """Return the `KeyboardInterrupt` of a cell on `ranks` that the user stopped.
+
+    It has that very name, which is what a front end shows and other tools read.
+    """
+    kind: type[_Interrupted] = type("KeyboardInterrupt", (_Interrupted,), {})
+    return kind(f"{name_ranks(ranks)} stopped; variables are as the cell left them")
+
+
 def root_cause(replies: Sequence[Reply]) -> RankError | None:
     """Return the error to raise for `replies`, or None when no rank failed.
 

@@ -15,7 +15,7 @@ from eai_notebook.ledger.report import Report, report_record
 from eai_notebook.session import errands
 from eai_notebook.session.cell import Cell, Event, RichCame, TextCame
 from eai_notebook.session.course import Outcome, see_through
-from eai_notebook.session.failure import root_cause
+from eai_notebook.session.failure import interruption, root_cause
 from eai_notebook.session.output import RankOutput
 from eai_notebook.session.ranks import name_ranks
 from eai_notebook.session.runs import RunKeeper
@@ -204,7 +204,7 @@ class Session:
         if error is not None:
             self._ring = None  # that rank has released it
         if outcome == "interrupted":
-            raise KeyboardInterrupt
+            raise interruption(cell.ranks)
         if outcome == "stalled":
             raise EaiError(f"{why}, and would wait for ever", "let every rank take part in it")
         if error is not None:

@@ -1,0 +1,8 @@
+"""The drills import one another: their folder's parent is where they are found."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))

@@ -1,0 +1,118 @@
+"""Runs drills on a real group, and looks at what is left of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psutil
+
+from eai_notebook.errors import EaiError
+from eai_notebook.session import RankError, Session, Watcher
+
+if TYPE_CHECKING:
+    from drills.catalog import Comes, Drill
+    from typing_extensions import Self
+
+from drills.catalog import PREPARE
+
+
+class Count(Watcher):
+    """Counts what would be shown, and shows nothing."""
+
+    def __init__(self) -> None:
+        self.writes = 0
+        self.characters = 0
+
+    def text(self, stream: str, text: str) -> None:
+        """Count a write."""
+        del stream
+        self.writes += 1
+        self.characters += len(text)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one drill.
+
+    ``seconds`` is from the fault (the press of Stop, else the cell's start) to the end of
+    the cell; ``usable`` whether the next cell worked; ``kept`` whether every rank still
+    had its variable; ``left`` the ranks' processes that a lost group left behind.
+    """
+
+    came: Comes
+    said: str
+    seconds: float
+    usable: bool
+    kept: bool
+    left: int
+    writes: int
+
+
+class DrillRunner:
+    """Holds a group of `size` ranks and rebuilds it after the drills that cost it."""
+
+    def __init__(self, size: int) -> None:
+        self.watcher = Count()
+        self.session = Session(size, watcher=self.watcher)
+
+    def __enter__(self) -> Self:
+        """Start the group."""
+        self.session.up()
+        self.session.run(PREPARE, setup=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the group."""
+        self.session.down()
+
+    def run(self, drill: Drill) -> Result:
+        """Let it go wrong once."""
+        self.session.run("canary = 40 + rank")
+        pids = list(self.session.pids.values())
+        self.watcher.writes = 0
+        begin = time.monotonic()
+        came, said = self._cell(drill)
+        seconds = time.monotonic() - begin - (drill.after or 0.0)
+        writes = self.watcher.writes
+        left = 0
+        if came in ("death", "stuck"):
+            left = sum(map(psutil.pid_exists, pids))
+            self.session.restart()
+            self.session.run("canary = 40 + rank")
+        usable, kept = self._next_cell()
+        return Result(came, said, seconds, usable, kept, left, writes)
+
+    def _cell(self, drill: Drill) -> tuple[Comes, str]:
+        press = threading.Timer(drill.after or 0.0, os.kill, (os.getpid(), signal.SIGINT))
+        if drill.after is not None:
+            press.start()
+        try:
+            self.session.run(drill.code)
+        except RankError as error:
+            return "error", str(error)
+        except EaiError as error:
+            return _kind(str(error)), str(error)
+        except KeyboardInterrupt as error:
+            return "interrupt", str(error)
+        return "fine", ""
+
+    def _next_cell(self) -> tuple[bool, bool]:
+        """Return whether a cell with an exchange works, and whether the canaries live."""
+        try:
+            self.session.run("total = collective.allreduce_numpy(np.ones(1))[0]")
+            usable = self.session.pull("total") == self.session.size
+            alive = [self.session.pull("canary", rank) for rank in range(self.session.size)]
+        except (RankError, EaiError):
+            return False, False
+        return usable, alive == [40 + rank for rank in range(self.session.size)]
+
+
+def _kind(said: str) -> Comes:
+    if "would wait for ever" in said:
+        return "stall"
+    return "stuck" if "did not stop" in said else "death"

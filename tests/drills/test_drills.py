@@ -1,0 +1,55 @@
+"""Each fault once, on a group of two; `benchmarks/drills.py` repeats them and times them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from drills.catalog import DRILLS, Drill
+from drills.runner import DrillRunner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.ranks, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DrillRunner]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EAI_RUNS", str(tmp_path_factory.mktemp("drills") / "runs"))
+        with DrillRunner(2) as runner:
+            yield runner
+
+
+@pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.name)
+def test_a_fault_ends_as_promised(runner: DrillRunner, drill: Drill) -> None:
+    result = runner.run(drill)
+    assert result.came == drill.comes, result.said
+    assert drill.says in result.said
+    assert result.usable
+    assert result.kept
+    assert result.left == 0
+    assert result.writes < 2500
+
+
+def test_fifty_failing_cells_leave_nothing_behind(runner: DrillRunner) -> None:
+    count = (
+        "import psutil, threading, gc; gc.collect(); me = psutil.Process()\n"
+        "counts = [threading.active_count(), me.num_fds(), me.memory_info().rss]"
+    )
+    failing = Drill("fail", "if rank == 1: fail()\nloop()", "error")
+    for _ in range(5):
+        runner.run(failing)
+    runner.session.run(count)
+    before = [runner.session.pull("counts", rank) for rank in range(2)]
+    for _ in range(50):
+        runner.run(failing)
+    runner.session.run(count)
+    after = [runner.session.pull("counts", rank) for rank in range(2)]
+    for (threads, files, memory), (more_threads, more_files, more_memory) in zip(
+        before, after, strict=True
+    ):
+        assert more_threads <= threads
+        assert more_files <= files + 2
+        assert more_memory < memory + 30e6
