@@ -4,39 +4,43 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import IO, TYPE_CHECKING
 
 from eai_notebook.session.ranks import format_ranks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 FOLD_WINDOW_S = 0.08
 """How long a line waits for other ranks to say the same. It also bounds the messages a
 front end gets: lines are written together, about a dozen times a second at most."""
 
+FOLD_LOOK_AHEAD = 50
+"""How many lines ahead of a rank an equal one is looked for."""
+
 LINES_SHOWN = 2000
 """Lines of one cell that a notebook shows; the rest goes to a file that the output names."""
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
-Write = Callable[[str, str], None]  # stream, text
 
-
-@dataclass
+@dataclass(eq=False)
 class _Line:
-    """A line some ranks have printed, waiting to be shown."""
+    """A line some ranks have printed, waiting to be shown; `after` is the next to show."""
 
     stream: str
     text: str
     since: float
     ranks: set[int] = field(default_factory=set)
+    shown: bool = False
+    after: _Line | None = None
 
 
 class RankOutput:
-    r"""Takes the text of `ranks` piece by piece and writes it folded, by `write`.
+    r"""Takes the text of `ranks` piece by piece and writes it folded, by ``write(stream, text)``.
 
     ``feed`` may be called at any rate; ``flush`` writes what has waited long enough and
     is to be called often; ``close`` writes the rest. A line is prefixed with the ranks
@@ -47,7 +51,7 @@ class RankOutput:
     def __init__(
         self,
         ranks: Sequence[int],
-        write: Write,
+        write: Callable[[str, str], None],
         overflow: Path,
         *,
         prefixed: bool = True,
@@ -59,7 +63,8 @@ class RankOutput:
         self._prefixed = prefixed
         self._lines_left = lines_shown
         self._unfinished: dict[tuple[int, str], str] = {}
-        self._waiting: list[_Line] = []
+        self._head = _Line("", "", 0.0)  # stands before the first line that waits
+        self._latest: dict[int, _Line] = {}
         self._bars: dict[int, str] = {}
         self._bar_shown = ""
         self._file: IO[str] | None = None
@@ -80,8 +85,7 @@ class RankOutput:
 
     def flush(self, *, everything: bool = False) -> None:
         """Write the lines that all ranks have said, and those that have waited."""
-        count = len(self._waiting) if everything else self._count_ready()
-        ready, self._waiting = self._waiting[:count], self._waiting[count:]
+        ready = self._take_ready(everything=everything)
         if ready:
             self._write_lines(ready)
         self._draw_bar()
@@ -102,26 +106,31 @@ class RankOutput:
         self._write("stderr", f"... the rest of the output is in {self._overflow}\n")
         return str(self._overflow)
 
-    def _count_ready(self) -> int:
-        """Count the lines, from the first on, that need not wait any longer."""
+    def _take_ready(self, *, everything: bool) -> list[_Line]:
+        """Take the lines, from the first on, that need not wait any longer."""
         now = time.monotonic()
-        ready = 0
-        for place, line in enumerate(self._waiting, 1):
+        waiting = list(_from(self._head.after))
+        ready = len(waiting) if everything else 0
+        for place, line in enumerate(waiting, 1):
             if now - line.since >= FOLD_WINDOW_S:
-                ready = place  # whatever stands above it must go first
+                ready = max(ready, place)  # whatever stands above it must go first
             elif line.ranks == self._ranks and ready == place - 1:
                 ready = place
-        return ready
+        for line in waiting[:ready]:
+            line.shown = True
+            self._head.after, line.after = line.after, None  # a silent rank may still hold it
+        return waiting[:ready]
 
     def _take_line(self, rank: int, stream: str, text: str, now: float) -> None:
         """Join the line with an equal one, or place it; a rank's lines keep their order."""
-        own = [place for place, line in enumerate(self._waiting) if rank in line.ranks]
-        after = own[-1] + 1 if own else 0
-        for line in self._waiting[after:]:
+        latest = self._latest.get(rank, self._head)
+        before = self._head if latest.shown else latest
+        for line in islice(_from(before.after), FOLD_LOOK_AHEAD):
             if line.text == text and line.stream == stream:
                 line.ranks.add(rank)
+                self._latest[rank] = line
                 return
-        self._waiting.insert(after, _Line(stream, text, now, {rank}))
+        before.after = self._latest[rank] = _Line(stream, text, now, {rank}, after=before.after)
 
     def _write_lines(self, lines: list[_Line]) -> None:
         self._clear_bar()
@@ -161,6 +170,12 @@ class RankOutput:
         if self._bar_shown:
             self._write("stdout", "\r" + " " * _width(self._bar_shown) + "\r")
             self._bar_shown = ""
+
+
+def _from(line: _Line | None) -> Iterator[_Line]:
+    while line is not None:
+        yield line
+        line = line.after
 
 
 def _after_return(line: str) -> str:
