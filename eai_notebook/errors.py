@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class EaiError(RuntimeError):
     """A failure the user can mend, told in one line.
@@ -19,6 +21,15 @@ class EaiError(RuntimeError):
         self.what = what
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes whole: an exception alone would forget the remedy."""
+        return _again, (type(self), self.args), self.__dict__
+
     def _render_traceback_(self) -> list[str]:
         """Have IPython show the line and not the stack: the user's code is not at fault."""
         return [f"{type(self).__name__}: {self}"]
+
+
+def _again(kind: type[EaiError], args: tuple[Any, ...]) -> EaiError:
+    """Make an error from its message, whatever arguments its own class is made with."""
+    return kind.__new__(kind, *args)

@@ -118,8 +118,9 @@ def test_data_that_knows_its_fault_says_it() -> None:
             raise RuntimeError("somewhere in a thread")
 
     model, _ = model_and_data()
-    with pytest.raises(EaiError, match="row 7"):
+    with pytest.raises(EaiError, match="row 7") as raised:
         eai.fit(model, Broken(), verbose=0)
+    assert raised.value.__suppress_context__
 
 
 def test_steps_per_execution_is_said_not_to_be_measured() -> None:

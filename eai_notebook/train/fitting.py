@@ -76,12 +76,12 @@ def fit(
     except KeyboardInterrupt:
         clock.end_run("interrupted")
         raise
-    except BaseException as error:
+    except BaseException:
         clock.end_run("failed")
         # Data that knows what was wrong says it better than TensorFlow's report of it.
         cause = getattr(data, "error", None)
         if isinstance(cause, EaiError):
-            raise cause from error
+            raise cause from None
         raise
 
 
