@@ -2,7 +2,7 @@
 
 Kernel side: `%load_ext eai_notebook` gives the `%eai` and `%%distributed` magics.
 Rank side: `DistributedOptimizer`, `fit`, `callbacks`, `step`, `allreduce_gradients`,
-and the rooms `io`, `models`.
+and the rooms `io`, `models`, `schedules`.
 
 Names are loaded when first used, so that importing the package in the kernel is quick
 and never imports TensorFlow there.
@@ -31,6 +31,7 @@ _HOMES = {
     "show": "eai_notebook.display",
     "io": None,
     "models": None,
+    "schedules": None,
 }
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "local_rank",
     "models",
     "rank",
+    "schedules",
     "show",
     "size",
     "step",

@@ -1,0 +1,62 @@
+"""What a learning rate has to do with the batch of all ranks together."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from eai_notebook.errors import EaiError
+
+REFERENCE_BATCH: Final = 256
+"""The batch that published learning rates are usually given for."""
+
+
+def scale_linearly(
+    rate: float, global_batch: int, *, reference_batch: int = REFERENCE_BATCH
+) -> float:
+    """Return the learning rate for a larger batch: k times the batch, k times the rate.
+
+    One step with k batches at once then moves the weights about as far as k steps did. It
+    holds after the first epochs only, so begin with a warm-up.
+
+    Args:
+        rate: The rate that is good for `reference_batch`.
+        global_batch: Samples in a step of all ranks together.
+        reference_batch: Samples in a step that `rate` was found with.
+
+    Raises:
+        EaiError: A batch without samples.
+
+    Source:
+        Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.1.
+
+    Example:
+        >>> scale_linearly(0.1, 8192)
+        3.2
+    """
+    for name, batch in (("global_batch", global_batch), ("reference_batch", reference_batch)):
+        if batch < 1:
+            raise EaiError(f"{name} is {batch!r}", "give a whole number of at least 1")
+    return rate * global_batch / reference_batch
+
+
+def steps_per_epoch(samples: int, global_batch: int) -> int:
+    """Return how many whole steps of all ranks together an epoch has.
+
+    Args:
+        samples: Samples in the data of all ranks together.
+        global_batch: Samples in a step of all ranks together.
+
+    Raises:
+        EaiError: Not one whole step.
+
+    Example:
+        >>> steps_per_epoch(1_281_167, 8192)
+        156
+    """
+    steps = samples // global_batch if global_batch >= 1 else 0
+    if steps < 1:
+        raise EaiError(
+            f"{samples:,} samples do not fill one step of {global_batch:,}",
+            "take a smaller batch, fewer ranks, or more data",
+        )
+    return steps
