@@ -3,8 +3,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import psutil
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 from eai_notebook.cluster.lease import Lease, end_processes
 
@@ -12,19 +16,27 @@ SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 DEAF = [
     sys.executable,
     "-c",
-    ("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True);"
-    "time.sleep(60)"),
+    (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True);"
+        "time.sleep(60)"
+    ),
 ]
 
 
-def test_what_is_covered_ends_when_its_owner_is_killed() -> None:
+def test_what_is_covered_ends_when_its_owner_is_killed(tmp_path: Path) -> None:
+    folder = tmp_path / "group"
+    folder.mkdir()
+    (folder / "key").touch()
     with subprocess.Popen(SLEEP) as covered:
         owner = subprocess.Popen(
             [
                 sys.executable,
                 "-c",
-                ("import time; from eai_notebook.cluster.lease import Lease\n"
-                f"lease = Lease(); lease.cover([{covered.pid}]); print(flush=True); time.sleep(60)"),
+                (
+                    "import time; from eai_notebook.cluster.lease import Lease\n"
+                    f"lease = Lease(); lease.cover([{covered.pid}])\n"
+                    f"lease.cover_folder({str(folder)!r}); print(flush=True); time.sleep(60)"
+                ),
             ],
             stdout=subprocess.PIPE,
         )
@@ -33,6 +45,10 @@ def test_what_is_covered_ends_when_its_owner_is_killed() -> None:
         owner.kill()
         owner.communicate()
         assert covered.wait(10) != 0
+    deadline = time.monotonic() + 5
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not folder.exists()
 
 
 def test_what_is_released_is_left_alone() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -244,6 +246,35 @@ def test_a_session_that_is_down_says_so() -> None:
     session.down()
     with pytest.raises(EaiError, match="no group is running"):
         session.run("pass")
+
+
+@pytest.mark.slow
+def test_a_killed_kernel_takes_its_group_along(tmp_path: Path) -> None:
+    owner = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            (
+                "from eai_notebook.session import Session\n"
+                "session = Session(2); session.up(); session.run('pass')\n"
+                "print(*session.pids.values(), flush=True); session.run('while True: pass')"
+            ),
+        ],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        text=True,
+    )
+    assert owner.stdout is not None
+    pids = {int(pid) for pid in owner.stdout.readline().split()}
+    assert len(pids) == 2
+    pids |= {child.pid for child in psutil.Process(owner.pid).children(recursive=True)}
+    owner.kill()
+    owner.communicate()
+    _, alive = psutil.wait_procs(
+        [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], 30
+    )
+    assert not alive
+    assert not list(tmp_path.glob("eai-group-*"))
 
 
 @pytest.mark.slow

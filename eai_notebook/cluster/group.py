@@ -6,6 +6,7 @@ import contextlib
 import logging
 import re
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,11 +54,15 @@ class Group:
         find_mpirun()
         lease = Lease()
         # No parent and no profile: the user's ipyparallel settings are for their own clusters.
+        # The folder of its own, with its keys and logs, goes when the group goes.
+        folder = tempfile.mkdtemp(prefix="eai-group-")
+        lease.cover_folder(folder)
         cluster = ipyparallel.Cluster(
             engines=launcher,
             n=size,
             delay=0,
             config=Config(),
+            profile_dir=folder,
             load_profile=False,
             log=_quiet_log(),
         )

@@ -1,4 +1,4 @@
-"""The lease on a group's processes: when its notebook is gone, they leave.
+"""The lease on a group's processes and files: when its notebook is gone, they leave.
 
 A kernel that is killed cannot clean up after itself. So a keeper process, in a session
 of its own where the notebook's signals do not reach it, holds the other end of a pipe
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ class Lease:
 
     def __init__(self) -> None:
         self._covered: list[tuple[int, float]] = []
+        self._folders: list[str] = []
         self._keeper = subprocess.Popen(
             [sys.executable, "-m", "eai_notebook.cluster.lease"],
             stdin=subprocess.PIPE,
@@ -43,9 +45,15 @@ class Lease:
         self._covered += known
         self._tell({"cover": known})
 
+    def cover_folder(self, folder: str) -> None:
+        """Have `folder` removed with the lease."""
+        self._folders.append(folder)
+        self._tell({"folder": folder})
+
     def end(self) -> None:
         """End what is covered and still runs, and the lease with it."""
         end_processes(self._covered)
+        _remove(self._folders)
         self.release()
 
     def release(self) -> None:
@@ -88,12 +96,20 @@ def _start_time(pid: int) -> float | None:
 def main() -> None:
     """Keep the lease: wait for the pipe to close, then end what is still covered."""
     covered: list[tuple[int, float]] = []
+    folders: list[str] = []
     for line in sys.stdin:
         message = json.loads(line)
         if "release" in message:
             return
-        covered += [(pid, started) for pid, started in message["cover"]]
+        covered += [(pid, started) for pid, started in message.get("cover", [])]
+        folders += [message["folder"]] if "folder" in message else []
     end_processes(covered)
+    _remove(folders)
+
+
+def _remove(folders: list[str]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

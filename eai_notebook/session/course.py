@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from eai_notebook.session.cell import TelemetryCame
+from eai_notebook.session.ranks import name_ranks
 from eai_notebook.session.stall import Stall, StallWatch
 
 if TYPE_CHECKING:
@@ -21,8 +22,13 @@ if TYPE_CHECKING:
 RELEASE_S = 3.0
 """How long the other ranks may go on after one has failed, before they are interrupted."""
 
-STOP_S = 5.0
-"""How long an interrupted rank may take to end its cell, before it counts as stuck."""
+INSIST_S = 3.0
+"""How long an interrupted rank may take before it is signalled again. An interrupt is lost
+when it strikes where Python ignores exceptions, as in a finalizer."""
+
+GIVE_UP_S = 10.0
+"""How long an interrupted rank may take before it counts as stuck: its group is ended then,
+and with it the variables of all ranks, so this is not done lightly."""
 
 TICK_S = 0.05
 
@@ -42,6 +48,7 @@ class Course:
         self._stall = StallWatch(cell.ranks, group.ask_where)
         self._say = say
         self._told = False
+        self._insisted = False
         self.interrupted = False
         self.stalled: str | None = None
 
@@ -50,10 +57,9 @@ class Course:
         self._stall.heard(event.message if isinstance(event, TelemetryCame) else None)
 
     def interrupt(self) -> None:
-        """Stop the ranks on the user's behalf; asking again changes nothing."""
+        """Stop the ranks on the user's behalf; asking again signals them again."""
         self.interrupted = True
-        if self._signalled_at is None:
-            self._signal()
+        self._signal()
 
     def look(self) -> Outcome | None:
         """Return what the cell has come to, or do what is due while it goes on."""
@@ -68,8 +74,19 @@ class Course:
             return "died"
         if self._signalled_at is None:
             self._stop_what_cannot_end()
-        elif cell.unfinished and time.monotonic() - self._signalled_at > STOP_S:
+        elif cell.unfinished:
+            return self._insist(time.monotonic() - self._signalled_at)
+        return None
+
+    def _insist(self, waited: float) -> Outcome | None:
+        """Signal once more those that were signalled in vain, then give them up."""
+        if waited > GIVE_UP_S:
             return "stuck"
+        if waited > INSIST_S and not self._insisted:
+            self._insisted = True
+            stuck, left = name_ranks(self._cell.unfinished), GIVE_UP_S - INSIST_S
+            self._say(f"{stuck}: not stopped yet; the group is ended in {left:.0f} s if need be")
+            self._group.interrupt(self._cell.unfinished)
         return None
 
     def _stop_what_cannot_end(self) -> None:
@@ -94,7 +111,7 @@ class Course:
             self._say(f"{stall.why}. {INTERRUPT_HINT}")
 
     def _signal(self) -> None:
-        self._signalled_at = time.monotonic()
+        self._signalled_at = self._signalled_at or time.monotonic()
         self._group.interrupt(self._cell.unfinished)
 
 
@@ -108,7 +125,8 @@ def see_through(
 ) -> tuple[Outcome, str]:
     """Follow `cell` until it is over, passing on its events; return how it ended, and why.
 
-    ``say`` is given what the user should know meanwhile, a sentence a time; ``on_tick`` is called after each batch of events, about twenty times a second. A
+    ``say`` is given what the user should know meanwhile, a sentence a time; ``on_tick``
+    is called after each batch of events, about twenty times a second. A
     `KeyboardInterrupt` that arrives meanwhile stops the ranks, and is told by the outcome
     once they have stopped.
     """
