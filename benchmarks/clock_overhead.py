@@ -8,8 +8,9 @@ it between two measured steps that are the same, compiled twice: what it shows i
 The plain step is the same function compiled without a reading of the clock. Keras's own
 function is slower than both, for another reason; `against_keras_pct` tells by how much. Each step is timed by a stopwatch around the call, on both ranks. The figure is the
 difference of the two kinds' means in a block of steps, its trimmed mean over all blocks,
-relative to a plain step; its interval is a bootstrap over blocks. Rows are sent as in any
-run: as only every other step is measured, each carries twice the usual share of that.
+relative to a plain step; its interval is a bootstrap over blocks. Sending rows goes on
+beside the steps and slows down whichever comes next, of either kind: what the steps after
+a batch of rows take longer than the others is added, per step, as `sending_pct`.
 
     python benchmarks/clock_overhead.py
 """
@@ -31,6 +32,9 @@ BLOCK = 100
 
 TRIM = 0.1
 """Share of the blocks left out at each end."""
+
+AFTER = 3
+"""So many steps after a batch of rows are looked at for what sending it cost."""
 
 STALL_S = 0.005
 """A step that is this much longer than the median was stalled by something else."""
@@ -109,24 +113,39 @@ def toss(steps, feed, kinds, order):
     return took
 
 def measure(kinds, order):
-    """Return the time of each step in an open run, so that the clock does all it does."""
-    clock.begin_run("overhead", {})
+    """Return the time of each step in an open run, and after which of them rows were sent."""
+    running = clock.begin_run("overhead", {})
     toss(steps, feed, kinds, order[:100])
+    batches, counted = [], running.taken + len(running._ends)
+    flush = running.flush
+    def noted():
+        flush()
+        batches.append(running.taken)
+    running.flush = noted
     took = toss(steps, feed, kinds, order)
     clock.end_run("done")
-    return took
+    # Only measured steps are counted, so the n-th counted is the n-th that was one.
+    measured = [place for place, side in enumerate(order) if kinds[side].startswith("on")]
+    sent = [measured[count - counted - 1] for count in batches if count > counted]
+    return took, sent
 '''
 
 
 def differences(took: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Return each block's mean of side 1 less its mean of side 0, relative to side 0."""
-    calm = np.minimum(took, np.median(took) + STALL_S)
-    base = calm[order == 0].mean()
-    blocks = []
-    for first in range(0, len(order) - BLOCK + 1, BLOCK):
-        times, sides = calm[first : first + BLOCK], order[first : first + BLOCK]
-        blocks.append((times[sides == 1].mean() - times[sides == 0].mean()) / base)
-    return np.array(blocks)
+    """Return each block's mean of side 1 less its mean of side 0, in seconds."""
+    times, sides = took.reshape(-1, BLOCK), order.reshape(-1, BLOCK)
+    half = BLOCK // 2
+    return np.where(sides == 1, times, -times).sum(axis=1) / half
+
+
+def sending(took: np.ndarray, sent: list[int]) -> np.ndarray:
+    """Return what the steps after each batch of rows took longer, a step of the block, in s."""
+    after = np.zeros(len(took), bool)
+    for place in sent:
+        after[place + 1 : place + 1 + AFTER] = True
+    usual = took[~after].mean()
+    extra = np.where(after, took - usual, 0.0).reshape(-1, BLOCK)
+    return extra.sum(axis=1) / BLOCK
 
 
 def trimmed_mean(values: np.ndarray) -> float:
@@ -146,14 +165,23 @@ def compare(session: Session, kinds: tuple[str, str], count: int, seed: int) -> 
     """Toss between two kinds of step; return their difference and its interval in percent."""
     order = coin(count, seed)
     session.push(kinds=kinds, order=order)
-    session.run("took = measure(kinds, order)")
-    took = np.mean([session.pull("took", rank) for rank in range(RANKS)], axis=0)
-    blocks = differences(took, order)
-    low, high = harness.bootstrap_interval(blocks, trimmed_mean)
+    session.run("took, sent = measure(kinds, order)")
+    by_rank = [np.asarray(session.pull("took", rank)) for rank in range(RANKS)]
+    calm = [np.minimum(took, np.median(took) + STALL_S) for took in by_rank]
+    step = float(np.mean([took[order == 0].mean() for took in calm]))
+    marks = np.mean([differences(took, order) for took in calm], axis=0) / step
+    sent = [sending(took, session.pull("sent", rank)) for rank, took in enumerate(calm)]
+    both = np.stack([marks, np.mean(sent, axis=0) / step], axis=1)
+
+    def total(blocks: np.ndarray) -> float:
+        return trimmed_mean(blocks[:, 0]) + trimmed_mean(blocks[:, 1])
+
+    low, high = harness.bootstrap_interval(both, total)
     return {
-        "pct": 100 * trimmed_mean(blocks),
+        "marks_pct": 100 * trimmed_mean(both[:, 0]),
+        "sending_pct": 100 * trimmed_mean(both[:, 1]),
         "ci95_pct": (100 * low, 100 * high),
-        "step_ms": 1e3 * float(np.median(took[order == 0])),
+        "step_ms": 1e3 * step,
         "steps": len(order),
     }
 
@@ -176,14 +204,17 @@ def main() -> None:
             found["clock"].append(compare(session, ("off", "on"), half, 2 * round_))
             found["control"].append(compare(session, ("on", "on again"), half, 2 * round_ + 1))
         found["keras"].append(compare(session, ("keras", "on"), half // 2, 9))
-    clock = [each["pct"] for each in found["clock"]]
-    high = [each["ci95_pct"][1] for each in found["clock"]]
+
+    def average(kind: str, what: str) -> float:
+        return float(np.mean([each[what] for each in found[kind]]))
+
     summary = {
-        "overhead_pct": float(np.mean(clock)),
-        "ci95_high_pct": float(np.mean(high)),
-        "control_pct": float(np.mean([each["pct"] for each in found["control"]])),
-        "against_keras_pct": found["keras"][0]["pct"],
-        "step_ms": float(np.mean([each["step_ms"] for each in found["clock"]])),
+        "overhead_pct": average("clock", "marks_pct") + average("clock", "sending_pct"),
+        "ci95_high_pct": float(np.mean([each["ci95_pct"][1] for each in found["clock"]])),
+        "control_pct": average("control", "marks_pct"),
+        "sending_pct": average("clock", "sending_pct"),
+        "against_keras_pct": average("keras", "marks_pct"),
+        "step_ms": average("clock", "step_ms"),
     }
     harness.finish(
         "clock_overhead", summary, {"ranks": RANKS, "gradients": 2 * arguments.layers + 2, **found}

@@ -17,6 +17,7 @@ from eai_notebook import collective
 from eai_notebook.train import agreement, clock
 from eai_notebook.train.function import MeasuredStep
 from eai_notebook.train.metrics import reduce_metrics
+from eai_notebook.train.replicas import ReplicaCheck
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,24 +34,27 @@ _WRITERS: Final = (
 
 
 def callbacks(
-    *own: keras.callbacks.Callback | Iterable[keras.callbacks.Callback], name: str = "fit"
+    *own: keras.callbacks.Callback | Iterable[keras.callbacks.Callback],
+    name: str = "fit",
+    check_every: int | None = None,
 ) -> list[keras.callbacks.Callback]:
     """Return the callbacks to give to plain ``model.fit``: ours around the user's `own`.
 
     They share rank 0's initial state, measure each step, and replace metrics by those of
-    all ranks. Progress bars and the callbacks that write files are kept on rank 0 only.
+    all ranks. At each epoch's end they compare the ranks' weights. Progress bars and the callbacks that write files are kept on rank 0 only.
     Make a new list for every fit.
 
     Args:
         own: Callbacks, or lists of them.
         name: What the run is called in the record.
+        check_every: Compare the ranks' weights after so many steps, too.
 
     Returns:
         A list for ``model.fit(callbacks=...)``.
 
     Example:
         >>> [type(callback).__name__ for callback in callbacks(keras.callbacks.EarlyStopping())]
-        ['FirstCallback', 'EarlyStopping', 'LastCallback']
+        ['FirstCallback', 'ReplicaCheck', 'EarlyStopping', 'LastCallback']
 
     """
     collective.ensure_formed()
@@ -58,7 +62,9 @@ def callbacks(
     if collective.rank() != 0:
         users = [callback for callback in users if not isinstance(callback, _WRITERS)]
     hooked = any(_sees_batches(callback) for callback in users)
-    return [FirstCallback(), *users, BatchwiseLastCallback(name) if hooked else LastCallback(name)]
+    last = BatchwiseLastCallback(name) if hooked else LastCallback(name)
+    # The check stands in front of the user's callbacks, so that nothing false is saved.
+    return [FirstCallback(), ReplicaCheck(check_every), *users, last]
 
 
 def _sees_batches(callback: keras.callbacks.Callback) -> bool:

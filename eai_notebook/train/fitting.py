@@ -23,6 +23,7 @@ def fit(
     *,
     validation_data: Any = None,
     callbacks: Iterable[keras.callbacks.Callback] = (),
+    check_every: int | None = None,
     **fit_kwargs: Any,
 ) -> keras.callbacks.History:
     """Train `model` on this rank's `data`, together with all other ranks.
@@ -39,13 +40,14 @@ def fit(
         epochs: How often to go through the data.
         validation_data: This rank's share of it, as ``model.fit`` takes it.
         callbacks: The user's own.
+        check_every: Compare the ranks' weights after so many steps, not at an epoch's end only.
         fit_kwargs: Anything else that ``model.fit`` takes.
 
     Returns:
         Keras's history; its values are the same on all ranks.
 
     Raises:
-        EaiError: The ranks' models or their steps differ, or bad input.
+        EaiError: The ranks' models, steps or weights differ, or bad input.
 
     Example:
         >>> import numpy as np
@@ -71,7 +73,7 @@ def fit(
             **arguments,
             epochs=epochs,
             validation_data=validation_data,
-            callbacks=around(*callbacks),
+            callbacks=around(*callbacks, check_every=check_every),
         )
     except KeyboardInterrupt:
         clock.end_run("interrupted")

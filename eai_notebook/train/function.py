@@ -128,9 +128,8 @@ def _compiled(model: keras.Model, *, eager: bool) -> Any:
         ]
         got = marks.stamp(tensors)
         batch = keras.tree.map_structure(_none_for_optional, batch)
-        logs = model.train_step(
-            keras.tree.map_structure(lambda part: marks.held([part], got)[0], batch)
-        )
+        (batch,) = marks.held([batch], got)
+        logs = model.train_step(batch)
         with tf.device("CPU:0"):
             head = tf.stack([asked, got, _samples(tensors)])
             return logs, tf.concat([head, marks.row().read_value()], axis=0)
