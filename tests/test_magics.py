@@ -9,6 +9,7 @@ import nbclient
 import nbformat
 import psutil
 import pytest
+from folding import by_rank
 
 pytestmark = pytest.mark.ranks
 
@@ -92,16 +93,12 @@ def error(cell: Any) -> tuple[str, str]:
     [
         ("status before", "no group is running; start one with `%eai up`"),
         ("up", "2 ranks are up"),
-        ("setup", "[0-1] loaded"),
-        ("after error", "[0-1] 2"),
         ("pulled", "'1'"),
-        ("pushed", "[0-1] {'a': 3}"),
         ("help", "restart   end the group"),
         ("help up", "-n N"),
         ("completion", "'restart', 'status', 'up'"),
         ("completion", "['--ranks', '--setup']"),
         ("no tensorflow here", "False"),
-        ("replayed", "[0-1] 2"),
         ("down", "the group is down"),
         ("down again", "no group is running"),
         ("on demand", "ranks are up"),
@@ -109,6 +106,14 @@ def error(cell: Any) -> tuple[str, str]:
 )
 def test_a_cell_says(cells: dict[str, Any], name: str, said: str) -> None:
     assert said in text(cells[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("setup", "loaded"), ("after error", "2"), ("pushed", "{'a': 3}"), ("replayed", "2")],
+)
+def test_every_rank_says(cells: dict[str, Any], name: str, said: str) -> None:
+    assert by_rank(text(cells[name])) == {0: [said], 1: [said]}
 
 
 @pytest.mark.parametrize(
@@ -155,7 +160,7 @@ def test_the_cores_are_shared_out(cells: dict[str, Any]) -> None:
     import os
 
     share = max(1, len(os.sched_getaffinity(0)) // 2)
-    assert text(cells["threads"]) == f"[0-1] {share} {share}\n"
+    assert by_rank(text(cells["threads"])) == {0: [f"{share} {share}"], 1: [f"{share} {share}"]}
 
 
 def test_nothing_is_left_running(cells: dict[str, Any]) -> None:

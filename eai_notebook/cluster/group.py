@@ -133,8 +133,8 @@ class Group:
         engine_set = self._cluster.engine_set
         return engine_set is not None and engine_set.state == "running"
 
-    def death(self, patience: float = 2.0) -> str:
-        """Say which rank died and of what, as ``mpirun`` reported it."""
+    def death(self, patience: float = 5.0) -> str:
+        """Say which rank died and of what, as ``mpirun`` reports it a moment later."""
         deadline = time.monotonic() + patience
         while True:
             found = _DEATH.search(self.log())

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-FOLD_WINDOW_S = 0.08
+FOLD_WINDOW_S = 0.15
 """How long a line waits for other ranks to say the same. It also bounds the messages a
-front end gets: lines are written together, about a dozen times a second at most."""
+front end gets: lines are written together, a few times a second."""
 
 FOLD_LOOK_AHEAD = 50
 """How many lines ahead of a rank an equal one is looked for."""
