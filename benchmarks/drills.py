@@ -1,0 +1,143 @@
+"""Does every fault end as promised, how fast, and is everything still there afterwards?
+
+Each drill of `tests/drills/catalog.py` is injected `--repeats` times, in random order, in
+a real group. Noted are the seconds from the fault to the end of the cell (from the press
+of Stop where there is one, else from the cell's start), whether the next cell worked, and
+whether a canary variable had survived on every rank. `--px` adds what plain ipyparallel
+does with the same cells, the same ranks and Horovod, given `--patience` seconds each.
+
+    python benchmarks/drills.py --repeats 20 --px
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import _harness as harness
+import ipyparallel
+import numpy as np
+from ipyparallel import error as ipp_error
+from traitlets.config import Config
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from drills.catalog import DRILLS, PREPARE, Drill
+from drills.runner import DrillRunner, Result
+
+from eai_notebook.cluster.local import rank_environment
+
+
+def ours(size: int, repeats: int, seed: int) -> dict[str, list[Result]]:
+    """Run every drill `repeats` times on a group of `size`."""
+    found: dict[str, list[Result]] = {drill.name: [] for drill in DRILLS}
+    todo = [drill for drill in DRILLS for _ in range(repeats)]
+    random.Random(seed).shuffle(todo)
+    with DrillRunner(size) as runner:
+        for number, drill in enumerate(todo, 1):
+            result = runner.run(drill)
+            found[drill.name].append(result)
+            harness.say(f"{number}/{len(todo)} {drill.name}: {result.came}, {result.seconds:.1f} s")
+    return found
+
+
+def plain(drill: Drill, size: int, patience: float) -> dict[str, Any]:
+    """Run `drill` once with ipyparallel alone, in a group of its own, as `%%px` would."""
+    os.environ.update(rank_environment(size))
+    config = Config()
+    config.MPIEngineSetLauncher.mpi_args = ["--oversubscribe", "--bind-to", "none"]
+    cluster = ipyparallel.Cluster(
+        engines="mpi", n=size, config=config, load_profile=False, log_level=40
+    )
+    client = cluster.start_and_connect_sync()
+    try:
+        view = client[:]
+        view.execute(PREPARE.replace("rank =", "collective.form(); rank ="), silent=False).get()
+        begin = time.monotonic()
+        running = view.execute(drill.code, silent=False)
+        if drill.after is not None:
+            time.sleep(drill.after)
+            begin = time.monotonic()
+            client.send_signal(signal.SIGINT, block=False)
+        ended = _wait(running, patience)
+        seconds = time.monotonic() - begin
+        after = view.execute("total = collective.allreduce_numpy(np.ones(1))[0]", silent=False)
+        usable = _wait(after, patience) and after.successful()
+    except (ipp_error.RemoteError, ipp_error.CompositeError, ipyparallel.error.NoEnginesRegistered):
+        return {"ended": True, "seconds": None, "next_cell_works": False}
+    finally:
+        client.close()
+        cluster.stop_cluster_sync()
+    return {"ended": ended, "seconds": round(seconds, 1), "next_cell_works": usable}
+
+
+def _wait(running: Any, patience: float) -> bool:
+    """Return whether a request has ended, well or not, within `patience` seconds."""
+    running.wait(patience)
+    return bool(running.ready())
+
+
+def table(found: dict[str, list[Result]]) -> dict[str, Any]:
+    """Return what came of each drill, in numbers."""
+    promised = {drill.name: drill for drill in DRILLS}
+    rows = {}
+    for name, results in found.items():
+        seconds = [result.seconds for result in results]
+        rows[name] = {
+            "median_s": round(float(np.median(seconds)), 2),
+            "worst_s": round(max(seconds), 2),
+            "as_promised": sum(result.came == promised[name].comes for result in results),
+            "next_cell_works": sum(result.usable for result in results),
+            "variables_kept": sum(result.kept for result in results),
+            "processes_left": sum(result.left for result in results),
+            "repeats": len(results),
+        }
+    return rows
+
+
+def main() -> None:
+    """Run the drills, write the result file, print the summary."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--patience", type=float, default=20.0)
+    parser.add_argument("--px", action="store_true", help="compare with plain ipyparallel")
+    given = parser.parse_args()
+    found = ours(given.size, given.repeats, given.seed)
+    rows = table(found)
+
+    def worst(*kinds: str) -> float:
+        names = [drill.name for drill in DRILLS if drill.comes in kinds]
+        return float(max(rows[name]["worst_s"] for name in names))
+
+    keeps = {drill.name for drill in DRILLS if drill.keeps}
+    summary = {
+        "drills": len(DRILLS),
+        "repeats": given.repeats,
+        "hangs": sum(row["repeats"] - row["next_cell_works"] for row in rows.values()),
+        "not_as_promised": sum(row["repeats"] - row["as_promised"] for row in rows.values()),
+        "state_lost": sum(
+            row["repeats"] - row["variables_kept"] for name, row in rows.items() if name in keeps
+        ),
+        "worst_error_s": worst("error"),
+        "worst_interrupt_s": worst("interrupt"),
+        "worst_death_s": worst("death"),
+        "orphans": sum(row["processes_left"] for row in rows.values()),
+    }
+    details: dict[str, Any] = {"size": given.size, "drills": rows}
+    if given.px:
+        details["plain_px"] = {
+            drill.name: plain(drill, given.size, given.patience) for drill in DRILLS
+        }
+    harness.finish("drills", summary, details)
+
+
+if __name__ == "__main__":
+    main()
