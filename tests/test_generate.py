@@ -9,7 +9,7 @@ import pytest
 from eai_notebook.errors import EaiError
 from eai_notebook.io.generate import Truth, criteo, file_names
 from eai_notebook.io.planted import MISSING, PlantedModel
-from eai_notebook.models.quality import auc
+from eai_notebook.quality import auc
 
 if TYPE_CHECKING:
     from pathlib import Path

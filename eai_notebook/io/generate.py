@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from eai_notebook.errors import EaiError
-from eai_notebook.models.quality import auc
+from eai_notebook.quality import auc
 
 if TYPE_CHECKING:
     import os

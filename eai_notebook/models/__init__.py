@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from eai_notebook.models.quality import auc
     from eai_notebook.models.recommendation import wide_deep
+    from eai_notebook.quality import auc
 
 __all__ = ["auc", "wide_deep"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "auc":
-        from eai_notebook.models.quality import auc
+        from eai_notebook.quality import auc
 
         return auc
     if name == "wide_deep":

@@ -1,0 +1,79 @@
+"""The walls of the house: which room may use which, read off the imports."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import eai_notebook
+
+PACKAGE = Path(eai_notebook.__file__).parent
+ANYONE = {"errors", "ledger"}
+MAY_USE = {
+    "errors": set(),
+    "quality": {"errors"},
+    "ledger": {"errors"},
+    "collective": ANYONE,
+    "io": ANYONE | {"collective", "quality"},
+    "models": ANYONE | {"io", "quality"},
+    "schedules": ANYONE,
+    "train": ANYONE | {"collective"},
+    "engine": ANYONE | {"collective"},
+    "cluster": ANYONE,
+    # What a session has the ranks do is imported on the ranks, inside functions.
+    "session": ANYONE | {"cluster", "engine"},
+    "display": ANYONE,
+    "magics": ANYONE | {"session", "display"},
+}
+ONLY_IN = {
+    "horovod": {"collective"},
+    "mpi4py": {"collective"},
+    "ipyparallel": {"cluster", "session"},
+}
+KERNEL_SIDE = {"session", "cluster", "display", "magics", "ledger", "errors"}
+
+
+def imports(path: Path) -> set[str]:
+    """Return the full names of all modules that a file imports, also inside functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def rooms() -> dict[str, set[str]]:
+    """Return what each room imports."""
+    found: dict[str, set[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if path.name != "__init__.py" or path.parent != PACKAGE:
+            found.setdefault(room, set()).update(imports(path))
+    return found
+
+
+@pytest.mark.parametrize("room", sorted(MAY_USE))
+def test_a_room_uses_only_the_rooms_it_may(room: str) -> None:
+    inside = {name.split(".")[1] for name in rooms()[room] if name.startswith("eai_notebook.")}
+    used = {
+        name for name in inside if (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists()
+    }
+    assert used - {room} <= MAY_USE[room]
+
+
+@pytest.mark.parametrize("library", sorted(ONLY_IN))
+def test_a_library_is_imported_in_its_room_only(library: str) -> None:
+    users = {
+        room for room, names in rooms().items() if any(n.split(".")[0] == library for n in names)
+    }
+    assert users - {"cli"} <= ONLY_IN[library]
+
+
+@pytest.mark.parametrize("room", sorted(KERNEL_SIDE))
+def test_the_kernel_side_never_imports_tensorflow(room: str) -> None:
+    assert not {n for n in rooms()[room] if n.split(".")[0] in {"tensorflow", "keras", "horovod"}}
