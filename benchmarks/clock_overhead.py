@@ -9,8 +9,9 @@ The plain step is the same function compiled without a reading of the clock. Ker
 function is slower than both, for another reason; `against_keras_pct` tells by how much. Each step is timed by a stopwatch around the call, on both ranks. The figure is the
 difference of the two kinds' means in a block of steps, its trimmed mean over all blocks,
 relative to a plain step; its interval is a bootstrap over blocks. Sending rows goes on
-beside the steps and slows down whichever comes next, of either kind: what the steps after
-a batch of rows take longer than the others is added, per step, as `sending_pct`.
+beside the steps and slows down whichever comes next, of either kind: these steps are left
+out of the comparison, and what they take longer than the others is added, per step of the
+run, as `sending_pct`.
 
     python benchmarks/clock_overhead.py
 """
@@ -131,20 +132,28 @@ def measure(kinds, order):
 '''
 
 
-def differences(took: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Return each block's mean of side 1 less its mean of side 0, in seconds."""
-    times, sides = took.reshape(-1, BLOCK), order.reshape(-1, BLOCK)
-    half = BLOCK // 2
-    return np.where(sides == 1, times, -times).sum(axis=1) / half
-
-
-def sending(took: np.ndarray, sent: list[int]) -> np.ndarray:
-    """Return what the steps after each batch of rows took longer, a step of the block, in s."""
-    after = np.zeros(len(took), bool)
+def touched(count: int, sent: list[int]) -> np.ndarray:
+    """Return which of `count` steps a batch of rows was sent in, or shortly before."""
+    found = np.zeros(count, bool)
     for place in sent:
-        after[place + 1 : place + 1 + AFTER] = True
-    usual = took[~after].mean()
-    extra = np.where(after, took - usual, 0.0).reshape(-1, BLOCK)
+        found[place : place + 1 + AFTER] = True
+    return found
+
+
+def differences(took: np.ndarray, order: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Return each block's mean of side 1 less its mean of side 0, in seconds.
+
+    Steps that a sending touched are left out: all of them follow or are measured steps.
+    """
+    times = np.where(near, np.nan, took).reshape(-1, BLOCK)
+    sides = order.reshape(-1, BLOCK)
+    by_side = [np.nanmean(np.where(sides == side, times, np.nan), axis=1) for side in (0, 1)]
+    return by_side[1] - by_side[0]
+
+
+def sending(took: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Return what the steps that a sending touched took longer, a step of the block, in s."""
+    extra = np.where(near, took - took[~near].mean(), 0.0).reshape(-1, BLOCK)
     return extra.sum(axis=1) / BLOCK
 
 
@@ -169,17 +178,18 @@ def compare(session: Session, kinds: tuple[str, str], count: int, seed: int) -> 
     by_rank = [np.asarray(session.pull("took", rank)) for rank in range(RANKS)]
     calm = [np.minimum(took, np.median(took) + STALL_S) for took in by_rank]
     step = float(np.mean([took[order == 0].mean() for took in calm]))
-    marks = np.mean([differences(took, order) for took in calm], axis=0) / step
-    sent = [sending(took, session.pull("sent", rank)) for rank, took in enumerate(calm)]
-    both = np.stack([marks, np.mean(sent, axis=0) / step], axis=1)
+    near = [touched(count, session.pull("sent", rank)) for rank in range(RANKS)]
+    marks = [differences(took, order, by) for took, by in zip(calm, near, strict=True)]
+    sent = [sending(took, by) for took, by in zip(calm, near, strict=True)]
+    both = np.stack([np.mean(marks, axis=0), np.mean(sent, axis=0)], axis=1) / step
 
     def total(blocks: np.ndarray) -> float:
-        return trimmed_mean(blocks[:, 0]) + trimmed_mean(blocks[:, 1])
+        return trimmed_mean(blocks[:, 0]) + float(blocks[:, 1].mean())
 
     low, high = harness.bootstrap_interval(both, total)
     return {
         "marks_pct": 100 * trimmed_mean(both[:, 0]),
-        "sending_pct": 100 * trimmed_mean(both[:, 1]),
+        "sending_pct": 100 * float(both[:, 1].mean()),
         "ci95_pct": (100 * low, 100 * high),
         "step_ms": 1e3 * step,
         "steps": len(order),

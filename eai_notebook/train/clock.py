@@ -23,11 +23,18 @@ from eai_notebook.train.rows import HEAD, SAMPLES, step_rows
 from eai_notebook.train.sender import Sender
 
 FLUSH_S: Final = 0.25
-"""The least time between two batches of rows of a rank, in seconds.
+"""The least time between two batches of rows of a rank, in seconds."""
 
-Packing and sending one takes up to a millisecond of a core, whatever its size, so a live
-picture that moves four times a second costs less than half of one that moves ten times.
+SLOWEST_S: Final = 1.0
+"""The time between two batches in a long run, in seconds.
+
+Packing and sending one takes one or two milliseconds of a core, whatever its size. A run
+that has just begun is watched closely; one that has gone on for a minute needs no picture
+that moves four times a second.
 """
+
+AGE: Final = 0.025
+"""The time between two batches grows with the run: to this share of its age."""
 
 MESSAGES_PER_S: Final = 16
 """What all ranks together send at most: the more there are, the larger their batches."""
@@ -53,6 +60,7 @@ class StepClock:
     marks_s: float = 0.0
     """What the marks in the graph cost a step, in seconds."""
     _begin: float = field(default_factory=time.time)
+    _opened: float = field(default_factory=time.monotonic)
     _flushed: float = field(default_factory=time.monotonic)
     _begins: list[float] = field(default_factory=list)
     _ends: list[float] = field(default_factory=list)
@@ -96,7 +104,8 @@ class StepClock:
     @property
     def _interval(self) -> float:
         """The least time between two batches, in seconds."""
-        return max(FLUSH_S, self.size / MESSAGES_PER_S)
+        grown = min(AGE * (self._flushed - self._opened), SLOWEST_S)
+        return max(FLUSH_S, self.size / MESSAGES_PER_S, grown)
 
 
 def _rows(
