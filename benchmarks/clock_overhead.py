@@ -148,13 +148,15 @@ def differences(took: np.ndarray, order: np.ndarray, near: np.ndarray) -> np.nda
     times = np.where(near, np.nan, took).reshape(-1, BLOCK)
     sides = order.reshape(-1, BLOCK)
     by_side = [np.nanmean(np.where(sides == side, times, np.nan), axis=1) for side in (0, 1)]
-    return by_side[1] - by_side[0]
+    result: np.ndarray = by_side[1] - by_side[0]
+    return result
 
 
 def sending(took: np.ndarray, near: np.ndarray) -> np.ndarray:
     """Return what the steps that a sending touched took longer, a step of the block, in s."""
     extra = np.where(near, took - took[~near].mean(), 0.0).reshape(-1, BLOCK)
-    return extra.sum(axis=1) / BLOCK
+    found: np.ndarray = extra.sum(axis=1) / BLOCK
+    return found
 
 
 def trimmed_mean(values: np.ndarray) -> float:
