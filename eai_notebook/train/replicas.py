@@ -57,7 +57,7 @@ def checksum(values: np.ndarray) -> int:
         >>> checksum(np.zeros(2, "f4")) == checksum(-np.zeros(2, "f4"))
         False
     """
-    return zlib.crc32(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
+    return zlib.crc32(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
 
 
 def first_difference(table: np.ndarray) -> tuple[int, list[int]] | None:
