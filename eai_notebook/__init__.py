@@ -1,7 +1,7 @@
 """Train on many ranks from a notebook, and see where each step's time goes.
 
 Kernel side: `%load_ext eai_notebook` gives the `%eai` and `%%distributed` magics.
-Rank side: `DistributedOptimizer`, `fit`, `callbacks`, `step`, `allreduce_gradients`,
+Rank side: `DistributedOptimizer`, `fit`, `Checkpoint`, `callbacks`, `step`, `allreduce_gradients`,
 and the rooms `io`, `models`, `schedules`.
 
 Names are loaded when first used, so that importing the package in the kernel is quick
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Checkpoint": "eai_notebook.train",
     "DistributedOptimizer": "eai_notebook.train",
     "allreduce_gradients": "eai_notebook.train",
     "callbacks": "eai_notebook.train",
@@ -35,6 +36,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Checkpoint",
     "DistributedOptimizer",
     "Session",
     "__version__",

@@ -10,13 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eai_notebook.train.around import callbacks
+    from eai_notebook.train.checkpoint import Checkpoint
     from eai_notebook.train.custom import allreduce_gradients, step
     from eai_notebook.train.fitting import fit
     from eai_notebook.train.optimizer import DistributedOptimizer
 
-__all__ = ["DistributedOptimizer", "allreduce_gradients", "callbacks", "fit", "step"]
+__all__ = [
+    "Checkpoint",
+    "DistributedOptimizer",
+    "allreduce_gradients",
+    "callbacks",
+    "fit",
+    "step",
+]
 
 _HOMES = {
+    "Checkpoint": "checkpoint",
     "DistributedOptimizer": "optimizer",
     "allreduce_gradients": "custom",
     "callbacks": "around",

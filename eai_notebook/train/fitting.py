@@ -11,8 +11,10 @@ from eai_notebook import collective
 from eai_notebook.errors import EaiError
 from eai_notebook.train import agreement, clock
 from eai_notebook.train.around import callbacks as around
+from eai_notebook.train.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
 
 
@@ -23,6 +25,7 @@ def fit(
     *,
     validation_data: Any = None,
     callbacks: Iterable[keras.callbacks.Callback] = (),
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     check_every: int | None = None,
     **fit_kwargs: Any,
 ) -> keras.callbacks.History:
@@ -40,6 +43,8 @@ def fit(
         epochs: How often to go through the data.
         validation_data: This rank's share of it, as ``model.fit`` takes it.
         callbacks: The user's own.
+        checkpoint: A folder for checkpoints, or a `Checkpoint`; training goes on from the
+            newest one in it.
         check_every: Compare the ranks' weights after so many steps, not at an epoch's end only.
         fit_kwargs: Anything else that ``model.fit`` takes.
 
@@ -68,12 +73,15 @@ def fit(
         arguments["verbose"] = 0
     if isinstance(data, tf.data.Dataset):
         arguments.setdefault("shuffle", False)  # Keras warns that it would not, by default
+    own = list(callbacks)
+    if checkpoint is not None:
+        own.append(_checkpoint_of(data, checkpoint))
     try:
         return model.fit(
             **arguments,
             epochs=epochs,
             validation_data=validation_data,
-            callbacks=around(*callbacks, check_every=check_every),
+            callbacks=around(*own, check_every=check_every),
         )
     except KeyboardInterrupt:
         clock.end_run("interrupted")
@@ -85,6 +93,13 @@ def fit(
         if isinstance(cause, EaiError):
             raise cause from None
         raise
+
+
+def _checkpoint_of(data: Any, checkpoint: str | os.PathLike[str] | Checkpoint) -> Checkpoint:
+    """Return the callback that `checkpoint` asks for, to go on within `data`."""
+    callback = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+    callback.data = data
+    return callback
 
 
 def _common_steps(data: Any, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,290 @@
+"""`Checkpoint`: what is needed to go on after a death, written by rank 0 as training goes.
+
+What belongs to a training: weights, the optimizer's variables, the state of every seed on
+every rank, and where in the data it was.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from eai_notebook import collective
+from eai_notebook.errors import EaiError
+from eai_notebook.train import agreement, snapshot
+from eai_notebook.train.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+
+class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
+    """Write checkpoints to `folder`, and go on from the newest one that is there.
+
+    Give it to `fit` as ``checkpoint=`` or to `callbacks`, on all ranks alike. Rank 0 alone
+    reads and writes; the others get their state from it. At the start it says on one line
+    where it goes on, with epochs counted as Keras shows them and the steps made in it.
+
+    Within an epoch it goes on at the very next batch if the data has an ``epoch`` that can
+    be set and gives the same batches for the same epoch, as `eai_notebook.io` data does;
+    the batches before it are read and thrown away. With other data, or another number of
+    ranks, that epoch begins again, and it says so. The state of callbacks is not kept, and
+    the metrics of an epoch that was gone on with are those of its rest.
+
+    Args:
+        folder: Where the files are; one training a folder.
+        every_steps: Write after so many steps of an epoch, too, not at its end only.
+        keep: How many files stay.
+        data: The training data, where it can go on within an epoch; `fit` fills it in.
+
+    Raises:
+        EaiError: `every_steps` or `keep` below 1. When training begins: a checkpoint of
+            another model, or none that can be read. While training: no room for a file.
+
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        every_steps: int | None = None,
+        keep: int = 3,
+        *,
+        data: Any = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (("every_steps", every_steps), ("keep", keep)):
+            if value is not None and value < 1:
+                raise EaiError(f"{name} is {value!r}", "give a whole number of at least 1")
+        self.folder = Path(folder).expanduser()
+        self.every_steps = every_steps
+        self.keep = keep
+        self.data = data
+        self._epoch = 0
+        self._saved = 0
+        self._skip = 0
+        self._data_epoch: int | None = None
+
+    # ------------------------------------------------------------------ going on
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Take over the newest checkpoint, if there is one."""
+        self._skip = 0
+        found = self._newest()
+        if found is None:
+            return
+        about = found.about
+        self._restore(found)
+        self.model._initial_epoch = about["epoch"]  # noqa: SLF001 -- as Keras's own backup does
+        again = about["step"] > 0 and not self._can_skip(about)
+        self._skip = 0 if again else about["step"]
+        if about["data_epoch"] is not None and hasattr(self.data, "epoch"):
+            self.data.epoch = about["data_epoch"]
+        if about["epoch"] >= self.params["epochs"]:
+            _say(f"all {self.params['epochs']} epochs are in {self.folder}: nothing to train")
+            return
+        _say(f"resuming from epoch {about['epoch'] + 1}, step {about['step']}")
+        if again:
+            _say(f"the data cannot go on within an epoch: epoch {about['epoch'] + 1} begins again")
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Note where the data is, and pass over the steps that were made before."""
+        self.model._initial_epoch = None  # noqa: SLF001 -- the next fit begins at its beginning
+        self._epoch, self._saved = epoch, self._skip
+        self._data_epoch = getattr(self.data, "epoch", None)
+        if self._skip:
+            self.model.train_function = _Skipping(self.model, self._skip)
+            self._skip = 0
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Let the next fit begin at its own first epoch."""
+        self.model._initial_epoch = None  # noqa: SLF001 -- there may have been no epoch
+
+    def _newest(self) -> Snapshot | None:
+        """Return rank 0's newest checkpoint; on the others without the large arrays."""
+        found, problem = None, None
+        if collective.rank() == 0:
+            try:
+                found = snapshot.newest(self.folder)
+            except EaiError as error:
+                problem = error
+        small = None if found is None else Snapshot({"seeds": found.arrays["seeds"]}, found.about)
+        small, problem = collective.broadcast_object((small, problem))
+        if problem is not None:
+            raise problem
+        return found if collective.rank() == 0 else small
+
+    def _restore(self, found: Snapshot) -> None:
+        """Give every rank the checkpoint's state."""
+        model, about = self.model, found.about
+        if not model.built:
+            model.build_from_config(keras.saving.deserialize_keras_object(about["build"]))
+        if not model.built:
+            raise EaiError(
+                "the model has no weights yet that a checkpoint could be loaded into",
+                "build it before, with model.build(shape) or model(batch)",
+            )
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        kinds = {"weights": model.weights, "optimizer": model.optimizer.variables}
+        for kind, variables in kinds.items():
+            _check_same(self.folder, about[kind], variables)
+            for variable, values in zip(variables, found.arrays.get(kind, []), strict=False):
+                # NumPy does not know the name of formats such as bfloat16, only their bits.
+                bits = (
+                    values.view(np.asarray(variable).dtype) if values.dtype.kind == "V" else values
+                )
+                variable.assign(bits)
+        collective.broadcast_variables([*model.weights, *model.optimizer.variables])
+        _set_seeds(_seeds(model), found.arrays["seeds"][0])
+
+    def _can_skip(self, about: dict[str, Any]) -> bool:
+        """Return whether all ranks would get the batches of `about`'s epoch again."""
+        can = (
+            about["data_epoch"] is not None
+            and hasattr(self.data, "epoch")
+            and self._whole_epochs()
+            and about["ranks"] == collective.size()
+            and about["steps"] == self.params.get("steps")
+            and self.model.steps_per_execution == 1
+        )
+        return not agreement.any_rank(not can)
+
+    def _whole_epochs(self) -> bool:
+        """Return whether an epoch of the training is one of the data."""
+        steps = getattr(self.data, "steps_per_epoch", None)
+        return steps is not None and steps == self.params.get("steps")
+
+    # ------------------------------------------------------------------- writing
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Write before step `batch` of the epoch, if enough were made since the last time.
+
+        Not at a step's end: Keras runs callbacks beside the next step only if none has a
+        hook there.
+        """
+        if self.every_steps is not None and batch - self._saved >= self.every_steps:
+            self._saved = batch
+            self._save(self._epoch, batch, self._data_epoch)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Write what the next epoch begins with."""
+        following = None if self._data_epoch is None else self._data_epoch + 1
+        self._save(epoch + 1, 0, following)
+
+    def _save(self, epoch: int, step: int, data_epoch: int | None) -> None:
+        """Write the state after `step` steps of `epoch`; all ranks must call it."""
+        model = self.model
+        # Between epochs the ranks count batch statistics each on its own; one file has one.
+        agreement.average_statistics(model)
+        seeds = _gather_seeds(_seeds(model))
+        problem = None
+        if collective.rank() == 0:
+            state = Snapshot(
+                {
+                    "weights": [np.asarray(v) for v in model.weights],
+                    "optimizer": [np.asarray(v) for v in model.optimizer.variables],
+                    "seeds": [seeds],
+                },
+                {
+                    "epoch": epoch,
+                    "step": step,
+                    "steps": self.params.get("steps"),
+                    "data_epoch": data_epoch if self._whole_epochs() else None,
+                    "ranks": collective.size(),
+                    "weights": _describe(model.weights),
+                    "optimizer": _describe(model.optimizer.variables),
+                    "build": keras.saving.serialize_keras_object(model.get_build_config()),
+                },
+            )
+            try:
+                snapshot.write(self.folder, int(model.optimizer.iterations), state, self.keep)
+            except OSError as error:
+                problem = str(error)
+        problem = collective.broadcast_object(problem)
+        if problem is not None:
+            raise EaiError(
+                f"the checkpoint cannot be written: {problem}",
+                "make room, or give another folder; the checkpoints before it are untouched",
+            )
+
+
+class _Skipping:
+    """Stands in for a model's train function: takes some batches, trains on none of them."""
+
+    def __init__(self, model: keras.Model, steps: int) -> None:
+        self._model = model
+        self._usual = model.train_function
+        self._left = steps
+
+    def __call__(self, iterator: Any) -> dict[str, Any]:
+        """Take the iterator's next batch, and step aside after the last one to take."""
+        self._left -= 1
+        taken = False
+        try:
+            next(iterator)
+            taken = True
+        finally:
+            if not taken or self._left == 0:
+                self._model.train_function = self._usual
+        return {}
+
+
+def _seeds(model: keras.Model) -> list[keras.Variable]:
+    """Return the states of the model's random seeds, which are each rank's own."""
+    others = {id(variable) for variable in [*model.weights, *model.metrics_variables]}
+    return [v for v in model.variables if id(v) not in others and "int" in str(v.dtype)]
+
+
+def _gather_seeds(seeds: Sequence[keras.Variable]) -> np.ndarray:
+    """Return all ranks' seeds, int64 of shape [ranks, numbers]."""
+    mine = [np.asarray(variable).astype(np.int64).ravel() for variable in seeds]
+    return collective.gather_numpy(np.concatenate([*mine, np.zeros(0, np.int64)]))
+
+
+def _set_seeds(seeds: Sequence[keras.Variable], table: np.ndarray) -> None:
+    """Take this rank's row of `table`; seeds of another number of ranks are left alone."""
+    sizes = [int(np.prod(variable.shape)) for variable in seeds]
+    if table.shape != (collective.size(), sum(sizes)):
+        return
+    parts = np.split(table[collective.rank()], np.cumsum(sizes)[:-1])
+    for variable, values in zip(seeds, parts, strict=False):
+        variable.assign(values.astype(str(variable.dtype)).reshape(variable.shape))
+
+
+def _describe(variables: Sequence[keras.Variable]) -> list[list[Any]]:
+    return [[v.path, list(v.shape), str(v.dtype)] for v in variables]
+
+
+def _check_same(folder: Path, theirs: list[list[Any]], variables: Sequence[keras.Variable]) -> None:
+    """Raise unless the checkpoint's variables have the shapes and dtypes of `variables`."""
+    remedy = "give an empty folder, or the model it was written with"
+    ours = _describe(variables)
+    for (path, *has), (name, *wants) in zip(theirs, ours, strict=False):
+        if has != wants:
+            raise EaiError(
+                f"the checkpoint in {folder} has `{path}` as {_kind(has)}, but the model has "
+                f"`{name}` as {_kind(wants)}",
+                remedy,
+            )
+    if len(theirs) != len(ours):
+        raise EaiError(
+            f"the checkpoint in {folder} has {len(theirs)} variables where the model and its "
+            f"optimizer have {len(ours)}",
+            remedy,
+        )
+
+
+def _kind(described: list[Any]) -> str:
+    shape, dtype = described
+    return f"{dtype} {shape}"
+
+
+def _say(line: str) -> None:
+    """Tell the user once, from rank 0."""
+    if collective.rank() == 0:
+        sys.stdout.write(f"{line}\n")

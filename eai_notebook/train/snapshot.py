@@ -1,0 +1,141 @@
+"""Checkpoints on disk: one file each, whole or not there at all.
+
+A file is written under another name, brought to the disk, and then renamed: a process
+that is killed on the way leaves the checkpoints before it as they were. The files are
+NumPy archives, which carry a checksum of every array, and nothing in them is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from eai_notebook.errors import EaiError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT: Final = 1
+_NAME: Final = "checkpoint-{:010d}.npz"
+_FILES: Final = "checkpoint-*.npz"
+_UNFINISHED: Final = ".checkpoint-*.part"
+_DAMAGE: Final = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclass
+class Snapshot:
+    """What a checkpoint holds.
+
+    Attributes:
+        arrays: Lists of arrays of any shape and dtype, by what they are.
+        about: Everything else, as JSON can hold it.
+    """
+
+    arrays: dict[str, list[np.ndarray]]
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def write(folder: Path, number: int, snapshot: Snapshot, keep: int) -> Path:
+    """Write `snapshot` and return its file; only the `keep` last files stay.
+
+    Args:
+        folder: Made if need be; only one process may write to it.
+        number: What orders the files of a folder; an equal one is replaced.
+        snapshot: What to write.
+        keep: How many to keep.
+
+    Raises:
+        OSError: There is no room, or no right to write.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> write(folder, 7, Snapshot({"weights": [np.ones(2)]}, {"epoch": 1}), keep=3).name
+        'checkpoint-0000000007.npz'
+        >>> newest(folder).about
+        {'epoch': 1}
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(_UNFINISHED):
+        left.unlink()
+    path = folder / _NAME.format(number)
+    unfinished = folder / f".{path.stem}.part"
+    counts = {kind: len(arrays) for kind, arrays in snapshot.arrays.items()}
+    head = json.dumps({"format": FORMAT, "counts": counts, "about": snapshot.about})
+    arrays = {
+        f"{kind}.{index}": array
+        for kind, several in snapshot.arrays.items()
+        for index, array in enumerate(several)
+    }
+    with unfinished.open("wb") as file:
+        np.savez(file, allow_pickle=False, head=np.frombuffer(head.encode(), np.uint8), **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    _sync(folder)
+    for old in _files(folder)[keep:]:
+        old.unlink()
+    return path
+
+
+def newest(folder: Path) -> Snapshot | None:
+    """Return the newest whole checkpoint in `folder`, None if there has never been one.
+
+    For each damaged one that is newer, a line is written to stderr.
+
+    Raises:
+        EaiError: There are checkpoints, but none can be read.
+    """
+    files = _files(folder)
+    for path in files:
+        try:
+            return read(path)
+        except _DAMAGE as error:  # noqa: PERF203 -- a few files, once
+            sys.stderr.write(
+                f"{path} is damaged ({' '.join(str(error).split())}): taking the one before\n"
+            )
+    if files:
+        raise EaiError(
+            f"none of the {len(files)} checkpoints in {folder} can be read",
+            "move them away to train from the beginning",
+        )
+    return None
+
+
+def read(path: Path) -> Snapshot:
+    """Return what `path` holds, every array checked against its checksum.
+
+    Raises:
+        OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error: It is damaged.
+    """
+    # NumPy would leave a file open that it opened itself and then found damaged.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        head = json.loads(archive["head"].tobytes())
+        if head["format"] != FORMAT:
+            message = f"its format is {head['format']}, this version reads {FORMAT}"
+            raise ValueError(message)
+        arrays = {
+            kind: [archive[f"{kind}.{index}"] for index in range(count)]
+            for kind, count in head["counts"].items()
+        }
+    return Snapshot(arrays, head["about"])
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob(_FILES), reverse=True)
+
+
+def _sync(folder: Path) -> None:
+    """Bring the renaming to the disk, too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
