@@ -5,8 +5,10 @@ the machine drifts. So both kinds of step run in one process group on one model,
 coin decides before each step which it is; all ranks toss the same coin. A control tosses
 it between two measured steps that are the same, compiled twice: what it shows is noise.
 
-The plain step is the same function compiled without a reading of the clock. Keras's own
-function is slower than both, for another reason; `against_keras_pct` tells by how much. Each step is timed by a stopwatch around the call, on both ranks. The figure is the
+Two compilations of the very same step differ by tens of microseconds, for no reason that
+lies in them; so each kind is compiled four times, and which one runs is tossed for as well.
+The plain step is the same function compiled without a reading of the clock. `against_keras_pct`
+compares the measured step with the function that Keras makes, which does more around it. Each step is timed by a stopwatch around the call, on both ranks. The figure is the
 difference of the two kinds' means in a block of steps, its trimmed mean over all blocks,
 relative to a plain step; its interval is a bootstrap over blocks. Sending rows goes on
 beside the steps and slows down whichever comes next, of either kind: these steps are left
@@ -48,6 +50,7 @@ from eai_notebook.train import clock, marks
 from eai_notebook.train.function import MeasuredStep
 
 WIDTH = 64
+INSTANCES = 4
 
 class Work(keras.layers.Layer):
     """Takes a known time, nearly all of it asleep, so that the ranks need no core each."""
@@ -93,19 +96,25 @@ def prepare(layers, seconds):
     feed = iter(tf.data.Dataset.from_tensors((x, y)).repeat())
     model.make_train_function()
     plain = model.train_function
-    bare = MeasuredStep(model, plain)._step
+    def compiled(kind):
+        step = MeasuredStep(model, plain)
+        if kind != "off":
+            step(feed)
+            return step
+        bare = step._step
+        with without_marks():
+            bare(feed)
+        return lambda feed: bare(feed)[0]
+
     with without_marks():
         plain(feed)
-        bare(feed)
-    steps = {"keras": plain, "off": lambda feed: bare(feed)[0],
-             "on": MeasuredStep(model, plain), "on again": MeasuredStep(model, plain)}
-    for step in steps.values():
-        step(feed)
-    return steps, feed
+    steps = {kind: [compiled(kind) for _ in range(INSTANCES)] for kind in ("off", "on", "on again")}
+    return {"keras": [plain], **steps}, feed
 
 def toss(steps, feed, kinds, order):
     """Time one step of the tossed kind after another; return seconds."""
-    chosen = [steps[kinds[side]] for side in order]
+    rng = np.random.default_rng(len(order))  # the same on all ranks
+    chosen = [steps[kinds[side]][rng.integers(len(steps[kinds[side]]))] for side in order]
     took = np.empty(len(order))
     for place, step in enumerate(chosen):
         begin = time.perf_counter()
