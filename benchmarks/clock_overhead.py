@@ -7,8 +7,11 @@ it between two measured steps that are the same, compiled twice: what it shows i
 
 Two compilations of the very same step differ by tens of microseconds, for no reason that
 lies in them; so each kind is compiled four times, and which one runs is tossed for as well.
-The plain step is the same function compiled without a reading of the clock. `against_keras_pct`
-compares the measured step with the function that Keras makes, which does more around it. Each step is timed by a stopwatch around the call, on both ranks. The figure is the
+The plain step is the same function compiled without a reading of the clock;
+`against_keras_pct` compares the measured step with the function that Keras makes, which
+does more around it.
+
+Each step is timed by a stopwatch around the call, on both ranks. The figure is the
 difference of the two kinds' means in a block of steps, its trimmed mean over all blocks,
 relative to a plain step; its interval is a bootstrap over blocks. Sending rows goes on
 beside the steps and slows down whichever comes next, of either kind: these steps are left
