@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -28,6 +29,11 @@ def report(value):
 """
 
 RunRanks = Callable[..., list[Any]]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts its background jobs so, and what they start inherits it. The tests press
+    # Stop for real, and a signal that is ignored never arrives.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
