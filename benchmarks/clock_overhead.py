@@ -187,6 +187,7 @@ def coin(count: int, seed: int) -> np.ndarray:
 def compare(session: Session, kinds: tuple[str, str], count: int, seed: int) -> dict[str, Any]:
     """Toss between two kinds of step; return their difference and its interval in percent."""
     order = coin(count, seed)
+    count = len(order)
     session.push(kinds=kinds, order=order)
     session.run("took, sent = measure(kinds, order)")
     by_rank = [np.asarray(session.pull("took", rank)) for rank in range(RANKS)]
