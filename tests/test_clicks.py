@@ -227,7 +227,8 @@ def test_wrong_options_are_refused(folder: Path, options: dict[str, Any], words:
 
 
 def readers() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("eai-")]
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith(("eai-input", "eai-read"))]
 
 
 def test_loop_left_early_leaves_no_thread(folder: Path) -> None:

@@ -18,12 +18,16 @@ from ipyparallel import error as ipp_error
 from tornado.ioloop import PeriodicCallback
 from traitlets.config import Config
 
-from eai_notebook.cluster.lease import Lease
+from eai_notebook.cluster.lease import Lease, end_processes
 from eai_notebook.cluster.local import find_mpirun
 from eai_notebook.errors import EaiError
 
 START_TIMEOUT_S = 120.0
 HEARING_MS = 50.0
+PEERS_S = 1.5
+"""How long the peers of a dead rank may take to end by themselves."""
+DEATH_S = 8.0
+"""How long ``mpirun`` may take to say who died."""
 _DEATH = re.compile(
     r"process rank (?P<rank>\d+) with PID \d+ on node (?P<host>\S+)\s+exited on\s+"
     r"signal (?P<signal>\d+)|"
@@ -47,6 +51,7 @@ class Group:
         self.client = client
         self._cluster = cluster
         self._lease = lease
+        self._ranks: list[tuple[int, float]] = []
 
     @classmethod
     def start(cls, size: int, launcher: str, progress: Progress) -> Group:
@@ -117,7 +122,7 @@ class Group:
 
     def cover(self, pids: Sequence[int]) -> None:
         """Put the engines themselves under the lease, in case ``mpirun`` dies first."""
-        self._lease.cover(pids)
+        self._ranks = self._lease.cover(pids)
 
     def interrupt(self, ranks: Sequence[int]) -> None:
         """Send SIGINT to `ranks` through their nannies; ``mpirun`` is not signalled."""
@@ -133,16 +138,21 @@ class Group:
         engine_set = self._cluster.engine_set
         return engine_set is not None and engine_set.state == "running"
 
-    def death(self, patience: float = 5.0) -> str:
-        """Say which rank died and of what, as ``mpirun`` reports it a moment later."""
-        deadline = time.monotonic() + patience
-        while True:
-            found = _DEATH.search(self.log())
-            if found or time.monotonic() > deadline:
-                break
+    def death(self) -> str:
+        """Say which rank died and of what, as ``mpirun`` reports it once all are gone.
+
+        A peer that is blocked in an exchange does not hear that it should end, and
+        ``mpirun`` waits for it before it speaks; so such peers are ended here.
+        """
+        begin, ended = time.monotonic(), False
+        while not (found := _DEATH.search(self.log())):
+            waited = time.monotonic() - begin
+            if waited > DEATH_S:
+                return f"the ranks are gone, and mpirun did not say why{_last_words(self.log())}"
+            if waited > PEERS_S and not ended:
+                ended = True
+                end_processes(self._ranks, grace=0.0)
             time.sleep(0.05)
-        if not found:
-            return "the ranks are gone and mpirun did not say why"
         rank = found["rank"] or found["rank2"]
         if found["signal"]:
             name = signal.Signals(int(found["signal"])).name
@@ -228,9 +238,13 @@ def _start_failure(cluster: Any, what: str) -> EaiError:
     """Name the last words of ``mpirun``, which usually say what is wrong."""
     output = Path(cluster.engine_set.output_file)
     text = output.read_text(errors="replace") if output.exists() else ""
-    words = [line.strip() for line in text.splitlines() if re.search(r"[A-Za-z]{3}", line)]
-    tail = f" ({words[-1]})" if words else ""
-    return EaiError(what + tail, "run `eai-notebook check`")
+    return EaiError(what + _last_words(text), "run `eai-notebook check`")
+
+
+def _last_words(log: str) -> str:
+    """Return the last line of `log` that holds a word, in brackets; nothing if none does."""
+    lines = [line.strip() for line in log.splitlines() if re.search(r"[A-Za-z]{3}", line)]
+    return f" ({lines[-1]})" if lines else ""
 
 
 def _quiet_log() -> logging.Logger:

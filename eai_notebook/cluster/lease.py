@@ -38,12 +38,13 @@ class Lease:
             start_new_session=True,
         )
 
-    def cover(self, pids: Iterable[int]) -> None:
-        """Have the processes `pids` ended with the lease."""
+    def cover(self, pids: Iterable[int]) -> list[tuple[int, float]]:
+        """Have the processes `pids` ended with the lease; return them with their start times."""
         found = [(pid, _start_time(pid)) for pid in pids]
         known = [(pid, started) for pid, started in found if started is not None]
         self._covered += known
         self._tell({"cover": known})
+        return known
 
     def cover_folder(self, folder: str) -> None:
         """Have `folder` removed with the lease."""
