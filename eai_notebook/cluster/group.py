@@ -138,17 +138,18 @@ class Group:
         engine_set = self._cluster.engine_set
         return engine_set is not None and engine_set.state == "running"
 
-    def death(self) -> str:
+    def death(self, first: str = "a rank") -> str:
         """Say which rank died and of what, as ``mpirun`` reports it once all are gone.
 
         A peer that is blocked in an exchange does not hear that it should end, and
-        ``mpirun`` waits for it before it speaks; so such peers are ended here.
+        ``mpirun`` waits for it before it speaks; so such peers are ended here. ``first``
+        is the rank that was missed first, for when nothing more is known.
         """
         begin, ended = time.monotonic(), False
         while not (found := _DEATH.search(self.log())):
             waited = time.monotonic() - begin
             if waited > DEATH_S:
-                return f"the ranks are gone, and mpirun did not say why{_last_words(self.log())}"
+                return f"{first} died, and mpirun did not say of what{_last_words(self.log())}"
             if waited > PEERS_S and not ended:
                 ended = True
                 end_processes(self._ranks, grace=0.0)
@@ -164,8 +165,10 @@ class Group:
         engine_set = self._cluster.engine_set
         if engine_set is None:
             return ""
-        path = Path(engine_set.output_file)
-        return path.read_text(errors="replace") if path.exists() else ""
+        try:
+            return Path(engine_set.output_file).read_text(errors="replace")
+        except FileNotFoundError:  # read and removed by ipyparallel when mpirun had ended
+            return str(engine_set.get_output())
 
     def stop(self) -> None:
         """End engines and controller; a second call does nothing."""

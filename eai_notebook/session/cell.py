@@ -84,6 +84,14 @@ class Cell:
         last = max(reply.at for reply in self.replies.values())
         return not self._speaking or time.monotonic() - last > LAST_WORDS_S
 
+    def first_missed(self) -> str:
+        """Return the rank whose process was missed first, in words."""
+        missed = [reply for reply in self.replies.values() if reply.ename == "EngineError"]
+        if not missed:
+            return "a rank"
+        first = min(missed, key=lambda reply: reply.at)
+        return f"rank {first.rank} on {first.host}"
+
     def events(self, timeout: float) -> Iterator[Event]:
         """Hand out what has come, waiting at most `timeout` seconds for the first of it."""
         wait = timeout

@@ -195,7 +195,7 @@ class Session:
     def _conclude(self, group: Group, cell: Cell, outcome: Outcome, why: str) -> None:
         """Raise what the cell came to, unless it ended well on every rank."""
         if outcome == "died":
-            raise self._lost(f"{group.death()}; the group is gone")
+            raise self._lost(f"{group.death(cell.first_missed())}; the group is gone")
         if outcome == "stuck":
             stuck = name_ranks(cell.unfinished)
             raise self._lost(f"{stuck} did not stop; the group was ended, its variables are lost")
