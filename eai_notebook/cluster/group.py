@@ -101,7 +101,6 @@ class Group:
         """
         client = self.client
         idents, _ = client._build_targets(rank)  # noqa: SLF001  # the public way sets callbacks late
-        metadata: dict[str, Any] = {}
 
         def watch(future: Any) -> None:
             said = client.metadata[future.msg_id]
@@ -115,7 +114,6 @@ class Group:
             code,
             silent=False,
             ident=idents[0],
-            metadata=metadata,
             message_future_hook=watch,
         )
         client._io_loop.add_callback(lambda: _hear(client))  # noqa: SLF001  # after the send itself
