@@ -16,17 +16,17 @@ from clicklog import expected, row, row_number, write_log
 import eai_notebook as eai
 from eai_notebook.errors import EaiError
 from eai_notebook.io import criteo, ranges
-from eai_notebook.io import epoch as epochs
+from eai_notebook.io.flow import order
 
 if TYPE_CHECKING:
-    from eai_notebook.io import ClickData
+    from eai_notebook.io import InputData
 
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a few hundred rows be many chunks and several shuffle windows."""
     monkeypatch.setattr(ranges.cut, "__defaults__", (2000,))
-    monkeypatch.setattr(epochs, "WINDOW", 4)
+    monkeypatch.setattr(order, "WINDOW", 4)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def numbers_of(data: ClickData) -> list[int]:
+def numbers_of(data: InputData) -> list[int]:
     return [row_number(value) for x, _ in data for value in x["numbers"][:, 0].numpy().tolist()]
 
 
@@ -83,7 +83,8 @@ def test_shuffle_repeats_for_a_seed_and_changes_by_epoch(folder: Path) -> None:
     again.epoch = 0
     assert numbers_of(again) == first
     # Mixed through and through: neighbours in a file do not stay neighbours.
-    assert np.mean(np.abs(np.diff(first)) == 1) < 0.05
+    # (By chance one in 18 does in a window of 32 rows, one in four in a chunk of 8.)
+    assert np.mean(np.abs(np.diff(first)) == 1) < 0.1
 
 
 def test_rows_that_fill_no_batch_are_dropped_counted_and_told(
@@ -172,19 +173,22 @@ def test_bad_rows_can_be_skipped_and_are_counted(
     spoil(folder / "train-0.tsv", 1, "nonsense")
     spoil(folder / "train-1.tsv", 100, row(399)[:-2])  # the last line, cut off
     data = criteo(folder, 397, on_error="skip")
+    assert data.skipped == {}  # nothing is read beforehand
+    assert sorted(numbers_of(data)) == sorted(set(range(400)) - {0, 216, 399})
     assert data.skipped == {
         str(folder / "train-0.tsv"): 2,
         str(folder / "train-1.tsv"): 1,
     }
     assert "train-0.tsv: 2 bad rows left out" in capsys.readouterr().out
-    assert data.rows == 397
     assert sorted(numbers_of(data)) == sorted(set(range(400)) - {0, 216, 399})
+    assert capsys.readouterr().out == ""  # the same again is not news
+    assert sum(data.skipped.values()) == 3
 
 
 def test_all_rows_bad_is_an_error_even_when_skipping(folder: Path) -> None:
     (folder / "train-0.tsv").write_text("a,b,c\n" * 20)
     with pytest.raises(EaiError, match=r"all 20 rows are bad; the first: .* has 1 field"):
-        criteo(folder / "train-0.tsv", 2, on_error="skip")
+        list(criteo(folder / "train-0.tsv", 2, on_error="skip", max_skipped=1))
 
 
 @pytest.mark.parametrize("cut", [-3, -9, -26])

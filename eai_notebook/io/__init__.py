@@ -11,9 +11,9 @@ from eai_notebook.io.schema import CRITEO, ClickSchema
 
 if TYPE_CHECKING:
     from eai_notebook.io.clicks import criteo
-    from eai_notebook.io.dataset import ClickData
+    from eai_notebook.io.flow.dataset import InputData
 
-__all__ = ["CRITEO", "ClickData", "ClickSchema", "criteo"]
+__all__ = ["CRITEO", "ClickSchema", "InputData", "criteo"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,9 +21,9 @@ def __getattr__(name: str) -> Any:
         from eai_notebook.io.clicks import criteo
 
         return criteo
-    if name == "ClickData":
-        from eai_notebook.io.dataset import ClickData
+    if name == "InputData":
+        from eai_notebook.io.flow.dataset import InputData
 
-        return ClickData
+        return InputData
     message = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(message)

@@ -1,63 +1,102 @@
-"""Read one chunk of a file and parse it; or say which of its rows is bad."""
+"""A piece of a click log, as the readers load it; and which of its rows is bad."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from eai_notebook.errors import EaiError
 from eai_notebook.io.explain import bad_row
-from eai_notebook.io.parse import Parsed, Rows, parse
+from eai_notebook.io.formats.part import LABEL, Field, Loaded
+from eai_notebook.io.parse import parse
 from eai_notebook.io.ranges import Chunk, fingerprint, read
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from eai_notebook.io.schema import ClickSchema
 
-OnError = Literal["raise", "skip"]
-
 _NEWLINE, _TAB = 10, 9
+NUMBERS: Final = "numbers"
+IDS: Final = "ids"
 
 
-def load(chunk: Chunk, schema: ClickSchema, on_error: OnError) -> Rows:
-    """Return the rows of `chunk`.
+def spec_of(schema: ClickSchema) -> dict[str, Field]:
+    """Return what a row of a click log is to a model.
 
-    Raises:
-        EaiError: A row is bad and `on_error` is ``"raise"``, or the file has changed.
+    The label is a column, so that it meets a model's ``[rows, 1]`` output without
+    broadcasting to ``[rows, rows]``.
     """
-    parsed = load_all(chunk, schema)
-    if parsed.bad and on_error == "raise":
-        raise bad_row(chunk.path, chunk.begin + parsed.bad[0], schema)
-    return parsed.rows
+    return {
+        NUMBERS: Field(np.float32, (len(schema.integers),)),
+        IDS: Field(np.int32, (len(schema.categorical),)),
+        LABEL: Field(np.float32, (1,)),
+    }
 
 
-def load_all(chunk: Chunk, schema: ClickSchema) -> Parsed:
-    """Return the good rows of `chunk` and where in it the bad ones begin."""
-    try:
-        with chunk.path.open("rb") as file:
-            if fingerprint(file) != chunk.seen:
-                raise EaiError(
-                    f"{chunk.path} has changed since it was opened",
-                    "wait until it is completely written, then open it again",
-                )
-            text = read(file, chunk.begin, chunk.end)
-    except OSError as error:
-        raise EaiError(
-            f"{chunk.path} cannot be read ({error.strerror or error})",
-            "check that it is still there and that every host sees it",
-        ) from error
-    length = chunk.end - chunk.begin
-    ends = text[length - 1] == _NEWLINE
-    # The newline that `read` put after an unfinished last line lets it be parsed.
-    parsed = parse(text, length if ends else length + 1, schema, chunk.lines)
-    if ends or text[length - 1] != _TAB:
-        return parsed
-    # A whole row whose last value is missing looks just like one cut off there: do not train
-    # on a guess.
-    breaks = np.flatnonzero(text[:length] == _NEWLINE)
-    begin = int(breaks[-1]) + 1 if len(breaks) else 0
-    if begin in parsed.bad:
-        return parsed
-    rows = parsed.rows
-    kept = Rows(rows.numbers[:-1], rows.ids[:-1], rows.labels[:-1])
-    return Parsed(kept, (*parsed.bad, begin))
+@dataclass(frozen=True)
+class TextPart:
+    """Whole rows of a delimited file: a `Part`."""
+
+    chunk: Chunk
+    schema: ClickSchema
+
+    @property
+    def name(self) -> str:
+        """File and bytes."""
+        return f"{self.chunk.path}, bytes {self.chunk.begin}-{self.chunk.end}"
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return str(self.chunk.path)
+
+    @property
+    def rows(self) -> int:
+        """Rows, bad ones included."""
+        return self.chunk.lines
+
+    def fetch(self) -> NDArray[np.uint8]:
+        """Return the bytes with the parser's padding; they hold until this thread fetches again.
+
+        Raises:
+            EaiError: The file is gone or has changed.
+        """
+        chunk = self.chunk
+        try:
+            with chunk.path.open("rb") as file:
+                if fingerprint(file) != chunk.seen:
+                    raise EaiError(
+                        f"{chunk.path} has changed since it was opened",
+                        "wait until it is completely written, then open it again",
+                    )
+                return read(file, chunk.begin, chunk.end)
+        except OSError as error:
+            raise EaiError(
+                f"{chunk.path} cannot be read ({error.strerror or error})",
+                "check that it is still there and that every host sees it",
+            ) from error
+
+    def parse(self, fetched: NDArray[np.uint8]) -> Loaded:
+        """Return the good rows, and where the first bad one begins."""
+        length = self.chunk.end - self.chunk.begin
+        ends = fetched[length - 1] == _NEWLINE
+        # The newline that `read` put after an unfinished last line lets it be parsed.
+        parsed = parse(fetched, length if ends else length + 1, self.schema, self.chunk.lines)
+        rows, bad = parsed.rows, parsed.bad
+        kept = len(rows)
+        if not ends and fetched[length - 1] == _TAB:
+            # A whole row whose last value is missing looks just like one cut off there: do
+            # not train on a guess.
+            breaks = np.flatnonzero(fetched[:length] == _NEWLINE)
+            begin = int(breaks[-1]) + 1 if len(breaks) else 0
+            if begin not in bad:
+                bad, kept = (*bad, begin), kept - 1
+        columns = {NUMBERS: rows.numbers[:kept], IDS: rows.ids[:kept], LABEL: rows.labels[:kept]}
+        return Loaded(columns, len(bad), bad[0] if bad else 0)
+
+    def fault(self, first_bad: int) -> EaiError:
+        """Return the error about the row that begins at a byte of this part."""
+        return bad_row(self.chunk.path, self.chunk.begin + first_bad, self.schema)

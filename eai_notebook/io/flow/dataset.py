@@ -1,0 +1,264 @@
+"""A rank's batches, as everything that trains accepts them.
+
+`InputData` is a `tf.data.Dataset`, so `model.fit`, `evaluate`, `predict`, every dataset
+method and a plain Python loop take it. A batch costs one call into Python, whatever its
+size; a generator would cost a fifth of a step.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from eai_notebook.errors import EaiError
+from eai_notebook.io.flow.bad import BadRows
+from eai_notebook.io.flow.epoch import WEIGHT, ClosedError, Epoch
+from eai_notebook.io.flow.meter import Meter
+from eai_notebook.io.formats.part import LABEL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from eai_notebook.io.flow.plan import Plan
+
+
+Batch = Any
+"""``(features by name, label)``, ``(features, label, weight)`` with ``uneven="pad"``, or the
+features alone where there is no label."""
+
+_UNDER_WAY = 2  # batches after which an epoch counts: Keras looks at one before it begins
+
+# TensorFlow's own iterator, which has no public name to derive from.
+_OwnIterator: Any = type(iter(tf.data.Dataset.range(0)))
+
+
+class Batches(_OwnIterator):
+    """TensorFlow's iterator over one epoch, that raises what the reader raised."""
+
+    def __init__(self, data: InputData, dataset: tf.data.Dataset) -> None:
+        self._input_data = data
+        self._born = data.epochs_begun
+        super().__init__(dataset)
+
+    @property
+    def error(self) -> EaiError | None:
+        """What ended this loop early, if something did."""
+        return self._input_data.error
+
+    def __next__(self) -> Batch:
+        try:
+            batch: Batch = super().__next__()
+        except tf.errors.OpError:
+            # TensorFlow buries the one line that matters under its own.
+            if self.error is not None and tf.executing_eagerly():
+                raise self.error from None
+            raise
+        return batch
+
+    def __del__(self) -> None:
+        # A loop left early must not leave readers behind; but a newer loop's are not ours.
+        data = getattr(self, "_input_data", None)
+        if data is not None and data.epochs_begun == self._born + 1:
+            data.close()
+
+
+class InputData(tf.data.Dataset):
+    """Batches ``(features, labels)`` of this rank's rows; made by `eai_notebook.io.criteo` and others.
+
+    One loop at a time: a new one ends the one before it.
+
+    Attributes:
+        rows: Rows this rank reads, bad ones among them.
+        batch_size: Rows in a batch.
+        steps_per_epoch: Batches in an epoch, the same on every rank.
+        dropped_rows: Rows of this rank that are left out of each epoch because not every
+            rank can fill a batch with them. With shuffling, they are others each time.
+        epoch: The number of the epoch that begins next; set it to repeat one.
+        first_step: The step that the next loop begins with, 0 again once it has begun.
+        error: What ended the last epoch early, if something did.
+        epochs_begun: Loops begun so far, also those left after one batch.
+        meter: What reading has cost and what was waited for.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.rows = plan.source.rows
+        self.batch_size = plan.batch_size
+        self.steps_per_epoch = plan.steps
+        self.dropped_rows = max(self.rows - plan.steps * plan.batch_size, 0)
+        self.epoch = 0
+        self.first_step = 0
+        self.error: EaiError | None = None
+        self.epochs_begun = 0
+        self.meter = Meter()
+        self._bad = BadRows(plan)
+        self._told = False
+        self._now: Epoch | None = None
+        # Every batch is full, but perhaps the last one where nothing is left out.
+        full = not plan.whole or plan.steps * plan.batch_size <= self.rows
+        self._names, self._spec = _spec(plan, plan.batch_size if full else None)
+        self._source, self._resumed = self._in_graph()
+        super().__init__(self._source._variant_tensor)  # noqa: SLF001 - no other way in
+
+    def __iter__(self) -> Iterator[Batch]:
+        if tf.executing_eagerly():
+            return Batches(self, self._resumed if self.first_step else self)
+        iterator: Iterator[Batch] = super().__iter__()
+        return iterator
+
+    def __repr__(self) -> str:
+        plan = self.plan
+        return (
+            f"<{plan.source.name} data of rank {plan.rank}: {self.rows:,} rows, "
+            f"{self.steps_per_epoch:,} steps of {self.batch_size:,}>"
+        )
+
+    __str__ = __repr__
+
+    @property
+    def element_spec(self) -> Any:
+        """What a batch is: types and shapes."""
+        return self._spec
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time the readers have used: a cost that waiting times do not show."""
+        return self.meter.cpu_s
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Bad rows left out so far, by file; empty unless ``on_error="skip"``."""
+        return self._bad.by_file
+
+    def position(self, epoch: int, step: int) -> dict[str, Any]:
+        """Return what `go_to` needs to begin with a step of an epoch, as JSON can hold it.
+
+        The order of files, the place in them and the state of shuffling all follow from it.
+        """
+        plan = self.plan
+        return {"epoch": epoch, "step": step, "rank": plan.rank, "identity": plan.identity}
+
+    def go_to(self, position: dict[str, Any]) -> None:
+        """Begin the next loop where `position` says: nothing is repeated or left out.
+
+        Raises:
+            EaiError: It is a position in other data.
+
+        Example:
+            ``data.go_to(data.position(epoch=2, step=100))``
+        """
+        if position != self.position(position.get("epoch", 0), position.get("step", 0)):
+            raise EaiError(
+                f"the saved position is in other data than {self!r}",
+                "open the same files, unchanged, with the same options and number of ranks",
+            )
+        if not 0 <= position["step"] < self.steps_per_epoch:
+            raise EaiError(
+                f"step {position['step']} is not in an epoch of {self.steps_per_epoch} steps",
+                "give a step from 0 on",
+            )
+        self.epoch, self.first_step = position["epoch"], position["step"]
+
+    def close(self) -> None:
+        """End the loop under way and its readers, if there is one."""
+        if self._now is not None:
+            self._now.close()
+            self._now = None
+
+    def _inputs(self) -> list[Any]:
+        return [self._source]
+
+    def _in_graph(self) -> tuple[tf.data.Dataset, tf.data.Dataset]:
+        """Make the dataset whose every iterator begins a loop, numbered, and fetches for it.
+
+        A second one, for loops that begin within an epoch, promises no number of batches.
+        """
+        steps = self.steps_per_epoch
+        loops = tf.data.Dataset.range(1).map(
+            lambda _: tf.numpy_function(self._begin, [], (tf.int64, tf.int64), stateful=True)
+        )
+        batches = loops.flat_map(
+            lambda loop, first: tf.data.Dataset.range(first, steps).map(lambda _: self._fetch(loop))
+        )
+        # The readers are ahead already. A second queue would only hide what waiting costs.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        options.experimental_optimization.inject_prefetch = False
+        counted = batches.apply(tf.data.experimental.assert_cardinality(steps))
+        return counted.with_options(options), batches.with_options(options)
+
+    def _fetch(self, loop: Any) -> Batch:
+        flat = tf.nest.flatten(self._spec)
+        tensors = tf.numpy_function(
+            self._next_rows, [loop], [spec.dtype for spec in flat], stateful=True
+        )
+        tensors = [tensors] if len(flat) == 1 and not isinstance(tensors, list) else tensors
+        for tensor, spec in zip(tensors, flat, strict=True):
+            tensor.set_shape(spec.shape)
+        return tf.nest.pack_sequence_as(self._spec, tensors)
+
+    def _begin(self) -> tuple[Any, Any]:
+        """Begin a loop, ending the one before, and return its number and first step."""
+        self.close()
+        self.error = None
+        self.epochs_begun += 1
+        first, self.first_step = self.first_step, 0
+        self._now = Epoch(self.plan, self.epoch, first, meter=self.meter, bad=self._bad)
+        return np.int64(self.epochs_begun), np.int64(first)
+
+    def _next_rows(self, loop: np.int64) -> list[np.ndarray]:
+        """Return the arrays of a loop's next batch."""
+        now = self._now
+        if now is None or loop != self.epochs_begun:
+            raise ClosedError
+        if now.taken + 1 == min(now.first + _UNDER_WAY, self.steps_per_epoch):
+            self.epoch += 1
+        try:
+            columns = now.next()
+        except ClosedError:
+            raise  # the loop was left, or another one began: not the data's fault
+        except EaiError as error:
+            self.error = error
+            # TensorFlow prints the way an error took; the reader's threads are no help.
+            raise error.with_traceback(None) from None
+        began = time.perf_counter()
+        if now.taken == self.steps_per_epoch:
+            self._tell(now)
+        arrays = [columns[name] for name in self._names]
+        self.meter.waited["hand_over"] += time.perf_counter() - began
+        return arrays
+
+    def _tell(self, now: Epoch) -> None:
+        """Say once, at the end of an epoch, what was left out of it."""
+        if self._told or not self.skipped:
+            return
+        self._told = True
+        for path, count in self.skipped.items():
+            sys.stdout.write(f"{path}: {count:,} bad rows left out\n")
+        if now.repeats and self.plan.uneven == "drop":
+            sys.stdout.write(
+                f"rank {self.plan.rank} was left with too few rows and read some a second time\n"
+            )
+
+
+def _spec(plan: Plan, batch: int | None) -> tuple[list[str], Any]:
+    """Return the names of the columns as TensorFlow flattens a batch, and what a batch is."""
+    specs = {
+        name: tf.TensorSpec((batch, *field.shape), tf.dtypes.as_dtype(np.dtype(field.dtype)))
+        for name, field in plan.source.spec.items()
+    }
+    parts: list[Any] = [{name: spec for name, spec in specs.items() if name != LABEL}]
+    names: list[Any] = [{name: name for name in parts[0]}]
+    if LABEL in specs:
+        parts.append(specs[LABEL])
+        names.append(LABEL)
+        if plan.uneven == "pad" and not plan.whole:
+            parts.append(tf.TensorSpec((batch,), tf.float32))
+            names.append(WEIGHT)
+    if len(parts) == 1:
+        return tf.nest.flatten(names[0]), parts[0]
+    return tf.nest.flatten(tuple(names)), tuple(parts)

@@ -1,0 +1,243 @@
+"""One pass over a rank's rows: read, parse, shuffle and batch ahead of the training step.
+
+Readers load parts, always some ahead; one more thread mixes their rows and cuts batches, which
+wait in a bounded queue. Each of them works while the others wait.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import queue
+import threading
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from eai_notebook.errors import EaiError
+from eai_notebook.io.flow.columns import concatenate, nothing, rows_in, take
+from eai_notebook.io.flow.meter import Meter, Stretch
+from eai_notebook.io.flow.order import Order, Start
+from eai_notebook.io.flow.reading import POLL_S, Desk, Reading, ThreadDesk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from eai_notebook.io.flow.bad import BadRows
+    from eai_notebook.io.flow.plan import Plan
+    from eai_notebook.io.formats.part import Columns
+
+READERS: Final = 2
+"""Parts in flight: one waits for storage while the other is parsed."""
+
+QUEUE: Final = 4
+"""Batches kept ready."""
+
+WEIGHT: Final = "weight"
+"""The column that says which rows only fill up a batch: 1 or 0."""
+
+
+class ClosedError(EaiError):
+    """A batch was asked of an epoch that is over."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this loop over the data is over, another one may have begun",
+            "open the files a second time to read them in two loops at once",
+        )
+
+
+class Made(NamedTuple):
+    """A batch, and what held it up while it was made."""
+
+    columns: Columns
+    held: list[Stretch]
+
+
+class Epoch:
+    """The batches of one epoch from `first` on, made ahead by threads that end with it.
+
+    Attributes:
+        first: The step it began with.
+        taken: Batches delivered so far, those before `first` counted.
+        repeats: Whether rows are read again because too few were left.
+    """
+
+    def __init__(
+        self, plan: Plan, number: int, first: int = 0, *, meter: Meter, bad: BadRows
+    ) -> None:
+        self._plan = plan
+        self._order = Order(plan, number)
+        self._meter = meter
+        self._bad = bad
+        self._held: list[Stretch] = []
+        self._ready: queue.Queue[Made | BaseException] = queue.Queue(
+            QUEUE if plan.queue == "auto" else plan.queue
+        )
+        self._stop = threading.Event()
+        self.first = self.taken = first
+        self.repeats = False
+        self._thread = threading.Thread(target=self._run, name="eai-input", daemon=True)
+        self._thread.start()
+
+    def next(self) -> Columns:
+        """Return the next batch, waiting for it if need be.
+
+        Raises:
+            ClosedError: The epoch was closed, or all its batches were taken.
+            EaiError: A row or a file is bad.
+        """
+        if self.taken == self._plan.steps:
+            raise ClosedError
+        asked, depth = time.perf_counter(), self._ready.qsize()
+        while True:
+            try:
+                item = self._ready.get(timeout=POLL_S)
+                break
+            except queue.Empty:
+                if self._thread.is_alive() or not self._ready.empty():
+                    continue
+                raise ClosedError from None
+        if isinstance(item, BaseException):
+            self.close()
+            raise item
+        self._meter.delivered(asked, time.perf_counter(), item.held, depth)
+        self.taken += 1
+        return item.columns
+
+    def close(self) -> None:
+        """Let the threads end; batches not taken are lost."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        began = time.thread_time()
+        try:
+            for columns in itertools.islice(self._batches(), self._plan.steps - self.taken):
+                if not self._put(Made(columns, self._held)):
+                    return
+                self._held = []
+                self._meter.add_cpu(-began + (began := time.thread_time()))
+        except BaseException as error:  # noqa: BLE001 - given to whoever waits
+            self._put(error)
+        finally:
+            self._meter.add_cpu(time.thread_time() - began)
+
+    def _put(self, item: Made | BaseException) -> bool:
+        """Wait for room; return False when nobody wants batches any more."""
+        began = time.perf_counter()
+        while not self._stop.is_set():
+            try:
+                self._ready.put(item, timeout=POLL_S)
+            except queue.Full:
+                continue
+            self._meter.full_s += time.perf_counter() - began
+            return True
+        return False
+
+    def _batches(self) -> Iterator[Columns]:
+        """Yield the batches from the first one on; those before it are not made."""
+        # Where rows may be left out, only reading tells how many came before.
+        exact = self._plan.on_error == "raise"
+        none = Start(0, np.empty((0, 2), np.int64), self.taken)
+        start = self._order.start(self.taken) if exact and self.taken else none
+        parts = self._plan.source.parts
+        old = sorted(set(start.rest[:, 0].tolist()))
+        indices = itertools.chain(old, self._indices(start.window))
+        reading = Reading(parts, indices, self._desk, self._readers(), self._order.width)
+        try:
+            yield from itertools.islice(self._mixed(reading, start, old), start.passed, None)
+        finally:
+            reading.close()
+
+    def _mixed(self, reading: Reading, start: Start, old: list[int]) -> Iterator[Columns]:
+        """Yield the batches from a window on, first what was left over before it."""
+        plan, size = self._plan, self._plan.batch_size
+        rest = self._left_over(reading, start.rest, old)
+        good = rows_in(rest)
+        for window in itertools.count(start.window):
+            pieces = [rest, *self._loaded(reading, len(self._order.parts(window)))]
+            if self._stop.is_set():
+                return
+            good += sum(rows_in(piece) for piece in pieces[1:])
+            columns = self._timed(functools.partial(concatenate, pieces))
+            order = self._order.mixed(window, rows_in(columns))
+            whole = len(order) // size * size
+            for begin in range(0, whole, size):
+                yield self._cut(columns, order[begin : begin + size])
+            rest = take(columns, order[whole:])
+            if (window + 1) % self._order.windows:
+                continue
+            # All parts were read. What comes now is for steps that they do not fill.
+            if plan.whole:
+                if rows_in(rest):
+                    yield rest
+                return
+            if plan.uneven == "pad":
+                yield from self._padding(rest if rows_in(rest) else columns, rows_in(rest))
+            if good == 0:
+                raise EaiError("there is no good row in the input", "check its format")
+            self.repeats = True
+
+    def _padding(self, columns: Columns, count: int) -> Iterator[Columns]:
+        """Yield for ever batches that count for nothing, but for the first `count` rows."""
+        size = self._plan.batch_size
+        order = np.arange(size) % rows_in(columns)
+        while True:
+            batch = self._cut(columns, order)
+            batch[WEIGHT][count:] = 0
+            yield batch
+            count = 0
+
+    def _cut(self, columns: Columns, order: NDArray[np.int64]) -> Columns:
+        batch = self._timed(functools.partial(take, columns, order))
+        if self._plan.uneven == "pad" and not self._plan.whole:
+            batch[WEIGHT] = np.ones(len(order), np.float32)
+        return batch
+
+    def _timed(self, work: Callable[[], Columns]) -> Columns:
+        """Return what `work` does, booked to shuffling."""
+        began = time.perf_counter()
+        done = work()
+        ended = time.perf_counter()
+        self._held.append(Stretch("shuffle", began, ended))
+        self._meter.add("shuffle", ended - began)
+        return done
+
+    def _left_over(self, reading: Reading, rest: NDArray[np.int64], old: list[int]) -> Columns:
+        """Return the rows that windows before the first one have left."""
+        empty = nothing(self._plan.source.spec)
+        if not len(rest):
+            return empty
+        pieces = dict(zip(old, self._loaded(reading, len(old)), strict=False))
+        if self._stop.is_set():
+            return empty
+        sizes = {part: rows_in(piece) for part, piece in pieces.items()}
+        begins = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist(), strict=False))
+        places = np.array([begins[part] + place for part, place in rest.tolist()], np.int64)
+        return take(concatenate(list(pieces.values())), places)
+
+    def _loaded(self, reading: Reading, count: int) -> Iterator[Columns]:
+        """Yield the good rows of the next parts, as many as are there until one stops."""
+        for _ in range(count):
+            found = reading.next(self._stop)
+            if found is None:
+                return
+            index, loaded, held = found
+            self._held += held
+            self._bad.note(index, loaded)
+            yield loaded.columns
+
+    def _indices(self, window: int) -> Iterator[int]:
+        """Yield the parts to read from a window on, lap after lap where rows are repeated."""
+        windows = self._order.windows
+        for number in range(window, windows) if self._order.once else itertools.count(window):
+            yield from self._order.parts(number).tolist()
+
+    def _readers(self) -> int:
+        return READERS if self._plan.readers == "auto" else self._plan.readers
+
+    def _desk(self) -> Desk:
+        return ThreadDesk(self._meter)

@@ -1,0 +1,92 @@
+"""What a reader loads at once, and what opening files gives: the seam between formats and flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import DTypeLike, NDArray
+
+    from eai_notebook.errors import EaiError
+
+Columns = dict[str, "NDArray[Any]"]
+"""Arrays of equal first dimension; the key ``"label"`` is what a model should predict."""
+
+LABEL: Final = "label"
+
+
+@dataclass(frozen=True)
+class Field:
+    """What one row of a column is: its type, and its shape without the batch."""
+
+    dtype: DTypeLike
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The good rows of a part, and what was bad: how many, and where the first begins.
+
+    ``first_bad`` is whatever the part's own `Part.fault` understands: a byte, a row.
+    """
+
+    columns: Columns
+    bad: int = 0
+    first_bad: int = 0
+
+
+class Part(Protocol):
+    """A piece of a file that is fetched and parsed at once; it can travel between processes.
+
+    The thread that has fetched a part also parses it, before it fetches the next one.
+    """
+
+    @property
+    def name(self) -> str:
+        """What people call it: file and place."""
+
+    @property
+    def path(self) -> str:
+        """The file, for errors and for counting."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are, bad ones included; known without reading it."""
+
+    def fetch(self) -> Any:
+        """Get the bytes: waits for storage, computes nothing."""
+
+    def parse(self, fetched: Any) -> Loaded:
+        """Make rows of the bytes: computes, waits for nothing."""
+
+    def fault(self, first_bad: int) -> EaiError:
+        """Return the error about a bad row: file, row, what is wrong with it, remedy."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A rank's share of some files: its parts, and what their rows are.
+
+    Attributes:
+        name: What the data is called in messages.
+        parts: What this rank reads.
+        spec: The columns of a row, the label among them where there is one.
+        files: How many files all ranks read.
+        seen_bytes: Their size as this rank sees it, which all ranks must see alike.
+        holds_gil: Parsing is arbitrary Python, which gets processes instead of threads.
+    """
+
+    name: str
+    parts: Sequence[Part]
+    spec: Mapping[str, Field]
+    files: int = 1
+    seen_bytes: int = 0
+    holds_gil: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Rows of all parts of this rank."""
+        return sum(part.rows for part in self.parts)
