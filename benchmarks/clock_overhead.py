@@ -3,11 +3,12 @@
 Blocks of steps with and without the clock differ by more than the clock costs, because
 the machine drifts. So both kinds of step run in one process group on one model, and a
 coin decides before each step which it is; all ranks toss the same coin. A control tosses
-it between two measured steps that are the same, compiled twice: what it shows is noise.
+it between two measured steps that are the same: what it shows is noise.
 
 Two compilations of the very same step differ by tens of microseconds, for no reason that
-lies in them; so each kind is compiled four times, and which one runs is tossed for as well.
-The plain step is the same function compiled without a reading of the clock;
+lies in them; so the step is compiled four times, and which one runs is tossed for as well.
+The plain step is the function compiled without a reading of the clock, as a run has it for
+the steps that it does not measure; the run measures as many of its steps as it would;
 `against_keras_pct` compares the measured step with the function that Keras makes, which
 does more around it.
 
@@ -46,7 +47,7 @@ STALL_S = 0.005
 """A step that is this much longer than the median was stalled by something else."""
 
 TRAINING = '''
-import contextlib, time
+import time
 import keras, numpy as np, tensorflow as tf
 import eai_notebook as eai
 from eai_notebook.train import clock, marks
@@ -71,23 +72,6 @@ class Work(keras.layers.Layer):
             return values
         return tf.ensure_shape(tf.numpy_function(work, [x], x.dtype), x.shape)
 
-class Nothing:
-    """Stands where the row of marks would be read."""
-
-    def read_value(self):
-        return tf.zeros(marks.WIDTH, tf.float64)
-
-@contextlib.contextmanager
-def without_marks():
-    """Compile the same exchange without a reading of the clock."""
-    saved = marks.stamp, marks.held, marks.write, marks.row
-    marks.row = Nothing
-    marks.stamp = lambda *_: tf.constant(0.0, tf.float64)
-    marks.held = lambda values, _: list(values)
-    marks.write = lambda *_: None
-    yield
-    marks.stamp, marks.held, marks.write, marks.row = saved
-
 def prepare(layers, seconds):
     """Return Keras's own step and two measured ones, all compiled, and their input."""
     keras.utils.set_random_seed(0)
@@ -99,20 +83,17 @@ def prepare(layers, seconds):
     feed = iter(tf.data.Dataset.from_tensors((x, y)).repeat())
     model.make_train_function()
     plain = model.train_function
-    def compiled(kind):
+    def compiled():
         step = MeasuredStep(model, plain)
-        if kind != "off":
-            step(feed)
-            return step
-        bare = step._step
-        with without_marks():
-            bare(feed)
-        return lambda feed: bare(feed)[0]
+        step._compiled_unmarked(None, feed)(feed)
+        step(feed)
+        return step
 
-    with without_marks():
+    with marks.left_out():
         plain(feed)
-    steps = {kind: [compiled(kind) for _ in range(INSTANCES)] for kind in ("off", "on", "on again")}
-    return {"keras": [plain], **steps}, feed
+    measured = [compiled() for _ in range(INSTANCES)]
+    bare = [lambda feed, run=step._unmarked: run(feed)[0] for step in measured]
+    return {"keras": [plain], "off": bare, "on": measured, "on again": measured}, feed
 
 def toss(steps, feed, kinds, order):
     """Time one step of the tossed kind after another; return seconds."""
@@ -120,6 +101,7 @@ def toss(steps, feed, kinds, order):
     chosen = [steps[kinds[side]][rng.integers(len(steps[kinds[side]]))] for side in order]
     took = np.empty(len(order))
     for place, step in enumerate(chosen):
+        clock.current().resume()  # plain steps come in between, which the clock does not see
         begin = time.perf_counter()
         step(feed)
         took[place] = time.perf_counter() - begin

@@ -72,7 +72,8 @@ def train(kind, optimizer, steps, rank, size, how, floatx="float32", order=1):
         model.compile(plain, "mse")
         model.fit(data, verbose=0, shuffle=False)
     else:
-        model.compile(eai.DistributedOptimizer(plain), "mse")
+        # Plain Keras squares repeated rows one by one; so must we to be compared with it.
+        model.compile(eai.DistributedOptimizer(plain, sparse="rows"), "mse")
         eai.fit(model, data, verbose=0)
     return [np.asarray(w) for w in model.get_weights()]
 """

@@ -68,8 +68,27 @@ def test_a_second_fit_is_not_compiled_again(told: list[messages.Message]) -> Non
     step = model.train_function
     eai.fit(model, data, verbose=0)
     assert model.train_function is step
-    assert step._step.experimental_get_tracing_count() == 1
+    assert step._marked.experimental_get_tracing_count() == 1
     assert [m.outcome for m in told if isinstance(m, messages.RunEnded)] == ["done", "done"]
+
+
+def test_of_many_short_steps_some_are_measured_and_all_are_counted(
+    told: list[messages.Message],
+) -> None:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    first = keras.ops.convert_to_numpy(model.weights[0])
+    batches = tf.data.Dataset.from_tensors((np.ones((6, 2)), np.zeros((6, 1)))).repeat(4000)
+    eai.fit(model, batches, verbose=0)
+    rows = rows_of(told)
+    measured = np.isfinite(rows["compute"])
+    assert rows["step"].tolist() == list(range(4000))
+    assert (rows["samples"] == 6).all()
+    assert (rows["end"] > rows["begin"]).all()
+    assert measured[1:50].all()
+    assert 0.001 < measured[2000:].mean() < 0.5
+    assert model.optimizer.iterations.numpy() == 4000
+    assert not np.allclose(first, model.weights[0])
 
 
 def test_a_failing_fit_ends_its_run_as_failed(told: list[messages.Message]) -> None:

@@ -28,7 +28,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> tf.Graph:
     model.compile(eai.DistributedOptimizer("adam"), "mse")
     model.optimizer.build(model.trainable_variables)
     data = tf.data.Dataset.from_tensors((np.ones((8, 4)), np.ones((8, 1))))
-    step = MeasuredStep(model, plain=print)._step
+    step = MeasuredStep(model, plain=print)._marked
     graph: tf.Graph = step.get_concrete_function(iter(data)).graph
     return graph
 

@@ -59,6 +59,21 @@ def allgather(tensor: tf.Tensor, name: str) -> tf.Tensor:
     return tf.cast(horovod().allgather(tf.cast(tensor, carried), name=f"eai.{name}"), dtype)
 
 
+def alltoall(tensor: tf.Tensor, name: str, splits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Send rank r its stretch of `tensor`; return what came in, in rank order, and its lengths.
+
+    `splits` is int32 of shape [size]: how long along the first axis each rank's stretch is.
+    The other axes and the dtype must be the same on all ranks.
+    """
+    import tensorflow as tf
+
+    tensor = tf.convert_to_tensor(tensor)
+    if not is_formed():
+        return tensor, splits
+    received, lengths = horovod().alltoall(tensor, splits, name=f"eai.{name}")
+    return received, lengths
+
+
 def broadcast_variables(variables: Sequence[Any], root: int = 0) -> None:
     """Give every rank the values that `root` has in `variables`.
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from eai_notebook.errors import EaiError
 
@@ -30,6 +31,13 @@ Its default of 5 ms adds up to 5 ms to every step, half of a small model's step.
 """
 
 
+class Forgetful(Protocol):
+    """Something that remembers earlier exchanges, and must not after a restart."""
+
+    def forget(self) -> None:
+        """Begin anew: the ring is another one, its ranks may not have made the same steps."""
+
+
 @dataclass
 class _Ring:
     """What is known of the ring while it stands."""
@@ -45,6 +53,7 @@ class _Ring:
 
 _ring: _Ring | None = None
 _released = False
+_on_form: weakref.WeakSet[Forgetful] = weakref.WeakSet()
 
 
 def launched_size() -> int:
@@ -88,6 +97,13 @@ def form(ranks: Sequence[int] | None = None) -> None:
         comm=comm,
     )
     _released = False
+    for memory in list(_on_form):
+        memory.forget()
+
+
+def forget_on_form(memory: Forgetful) -> None:
+    """Have `memory.forget()` called whenever a ring has been formed, as long as it lives."""
+    _on_form.add(memory)
 
 
 def ensure_formed() -> None:

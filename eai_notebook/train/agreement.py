@@ -99,6 +99,7 @@ def share_state(model: keras.Model) -> None:
     if not optimizer.built:
         optimizer.build(model.trainable_variables)
     collective.broadcast_variables([*model.weights, *optimizer.variables])
+    optimizer.exchange_memory.share()
     optimizer.shared = True
 
 

@@ -189,6 +189,7 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
                 "model": self.model.name,
                 "parameters": int(self.model.count_params()),
                 "optimizer": type(optimizer).__name__,
+                "wire": getattr(self.model.optimizer, "wire", "fp32"),
                 "epochs": self.params.get("epochs"),
                 "steps_per_epoch": self.params.get("steps"),
                 "tracing_s": round(step.tracing_s, 3),

@@ -1,7 +1,7 @@
 """`Checkpoint`: what is needed to go on after a death, written by rank 0 as training goes.
 
 What belongs to a training: weights, the optimizer's variables, the state of every seed on
-every rank, and where in the data it was.
+every rank, what int8 still owes, and where in the data it was.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from eai_notebook import collective
 from eai_notebook.errors import EaiError
 from eai_notebook.train import agreement, snapshot
 from eai_notebook.train.snapshot import Snapshot
+from eai_notebook.train.wire import Wire
 
 if TYPE_CHECKING:
     import os
@@ -112,7 +113,10 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
                 found = snapshot.newest(self.folder)
             except EaiError as error:
                 problem = error
-        small = None if found is None else Snapshot({"seeds": found.arrays["seeds"]}, found.about)
+        small = None
+        if found is not None:
+            for_all = {k: v for k, v in found.arrays.items() if k in ("seeds", "memory")}
+            small = Snapshot(for_all, found.about)
         small, problem = collective.broadcast_object((small, problem))
         if problem is not None:
             raise problem
@@ -141,6 +145,10 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
                 variable.assign(bits)
         collective.broadcast_variables([*model.weights, *model.optimizer.variables])
         _set_seeds(_seeds(model), found.arrays["seeds"][0])
+        # Files of earlier versions have none. What a rank owes is the same on all of them.
+        _memory(model).load(
+            dict(zip(about.get("memory", []), found.arrays.get("memory", []), strict=True))
+        )
 
     def _can_skip(self, about: dict[str, Any]) -> bool:
         """Return whether all ranks would get the batches of `about`'s epoch again."""
@@ -182,6 +190,8 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         # Between epochs the ranks count batch statistics each on its own; one file has one.
         agreement.average_statistics(model)
         seeds = _gather_seeds(_seeds(model))
+        _memory(model).settle()
+        memory = _memory(model).state()
         problem = None
         if collective.rank() == 0:
             state = Snapshot(
@@ -189,6 +199,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
                     "weights": [np.asarray(v) for v in model.weights],
                     "optimizer": [np.asarray(v) for v in model.optimizer.variables],
                     "seeds": [seeds],
+                    "memory": list(memory.values()),
                 },
                 {
                     "epoch": epoch,
@@ -196,6 +207,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
                     "steps": self.params.get("steps"),
                     "data_epoch": data_epoch if self._whole_epochs() else None,
                     "ranks": collective.size(),
+                    "memory": list(memory),
                     "weights": _describe(model.weights),
                     "optimizer": _describe(model.optimizer.variables),
                     "build": keras.saving.serialize_keras_object(model.get_build_config()),
@@ -232,6 +244,12 @@ class _Skipping:
             if not taken or self._left == 0:
                 self._model.train_function = self._usual
         return {}
+
+
+def _memory(model: keras.Model) -> Wire:
+    """Return what the model's exchanges remember; without a ring there may be none."""
+    memory: Wire = getattr(model.optimizer, "exchange_memory", None) or Wire()
+    return memory
 
 
 def _seeds(model: keras.Model) -> list[keras.Variable]:

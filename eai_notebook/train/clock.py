@@ -1,5 +1,8 @@
 """The step clock: one run at a time, its steps counted and sent in batches.
 
+Every step has a row, with its length and its samples; its parts are those of the steps
+that were marked, see `sampling`.
+
 Taking a step's marks is a list append. A few times a second, the steps taken since are
 handed to a thread that turns them into rows and gives these to the process's sink.
 """
@@ -7,8 +10,10 @@ handed to a thread that turns them into rows and gives these to the process's si
 from __future__ import annotations
 
 import atexit
+import operator
 import os
 import socket
+import statistics
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -20,6 +25,7 @@ from eai_notebook import collective
 from eai_notebook.ledger import messages
 from eai_notebook.train import marks
 from eai_notebook.train.rows import HEAD, SAMPLES, step_rows
+from eai_notebook.train.sampling import is_measured, stride
 from eai_notebook.train.sender import Sender
 
 FLUSH_S: Final = 0.25
@@ -29,15 +35,18 @@ SLOWEST_S: Final = 1.0
 """The time between two batches in a long run, in seconds.
 
 Packing and sending one takes one or two milliseconds of a core, whatever its size. A run
-that has just begun is watched closely; one that has gone on for a minute needs no picture
+that has just begun is watched closely; one that has gone on for a while needs no picture
 that moves four times a second.
 """
 
-AGE: Final = 0.025
+AGE: Final = 0.1
 """The time between two batches grows with the run: to this share of its age."""
 
 MESSAGES_PER_S: Final = 16
 """What all ranks together send at most: the more there are, the larger their batches."""
+
+ALL_OF_FIRST: Final = 50
+"""Steps at the beginning of a run that are measured whatever their length."""
 
 _NS: Final = 1e-9
 
@@ -59,6 +68,9 @@ class StepClock:
     """Time that counting and sending steps took so far, in nanoseconds."""
     marks_s: float = 0.0
     """What the marks in the graph cost a step, in seconds."""
+    marked: int = 0
+    """Steps that had marks."""
+    _every: int = 1
     _begin: float = field(default_factory=time.time)
     _opened: float = field(default_factory=time.monotonic)
     _flushed: float = field(default_factory=time.monotonic)
@@ -74,10 +86,19 @@ class StepClock:
         """
         self._begin = time.time()
 
-    def take(self, taken: Any) -> None:
-        """End the current step: `taken` is a tensor or array of shape [HEAD + WIDTH]."""
+    @property
+    def measures_next(self) -> bool:
+        """Whether the current step is one to take marks of."""
+        return is_measured(self.taken + len(self._ends), self._every)
+
+    def take(self, taken: Any, *, marked: bool = True) -> None:
+        """End the current step: `taken` is a tensor or array of shape [HEAD + WIDTH].
+
+        Where it is not `marked`, only its samples are known.
+        """
         entered = time.perf_counter_ns()
         now = time.time()
+        self.marked += marked
         self._begins.append(self._begin)
         self._ends.append(now)
         self._marks.append(taken)
@@ -94,6 +115,8 @@ class StepClock:
         first, begins, ends, taken = self.taken, self._begins, self._ends, self._marks
         self.taken += len(taken)
         self._begins, self._ends, self._marks = [], [], []
+        if self.taken >= ALL_OF_FIRST:
+            self._every = stride(statistics.median(map(operator.sub, ends, begins)))
 
         def send() -> None:
             rows = _rows(first, begins, ends, taken, in_ring=self.size > 1)
@@ -165,7 +188,7 @@ def end_run(outcome: str) -> None:
     _sender.drain()
     spent = (clock.spent_ns + time.perf_counter_ns() - entered + _sender.spent_ns) * _NS
     _sender.spent_ns = 0
-    spent += clock.taken * clock.marks_s
+    spent += clock.marked * clock.marks_s
     messages.emit(messages.RunEnded(clock.run, clock.rank, outcome, spent))
 
 

@@ -6,6 +6,7 @@ through `allreduce_gradients`.
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from typing_extensions import Self
 from eai_notebook import collective
 from eai_notebook.train import clock, marks
 from eai_notebook.train import gradients as exchange
+from eai_notebook.train.wire import Format, Sparse, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,11 +85,15 @@ class step:  # noqa: N801 -- used as a function: `with eai.step():`
         running = clock.current()
         if kind is None and running is not None:
             got = self._entered if np.isnan(self._got) else self._got
-            running.take(np.array([self._asked, got, self.samples, *marks.row().numpy()]))
+            running.take(np.array([self._asked, got, self.samples, *marks.read().numpy()]))
 
 
 def allreduce_gradients(
-    gradients: Sequence[Any], variables: Sequence[Any], *, sparse: exchange.Sparse = "rows"
+    gradients: Sequence[Any],
+    variables: Sequence[Any],
+    *,
+    wire: Format = "fp32",
+    sparse: Sparse = "merged",
 ) -> list[Any]:
     """Return `gradients` averaged over all ranks, for the optimizer to apply.
 
@@ -99,18 +105,29 @@ def allreduce_gradients(
         gradients: Tensors, `tf.IndexedSlices` or None, as a gradient tape returns them.
         variables: What they are the gradients of, in the same order on all ranks; or
             names for them, and then sharing the initial values is left to the caller.
+        wire: The format large gradients travel in, see `DistributedOptimizer`.
         sparse: How embedding gradients travel, see `DistributedOptimizer`.
+
+    Raises:
+        EaiError: An unknown `wire` or `sparse`, or whole numbers and another wire than fp32.
 
     """
     collective.ensure_formed()
     names = [v if isinstance(v, str) else getattr(v, "path", v.name) for v in variables]
     _share([v for v in variables if not isinstance(v, str)])
+    memory = _memory(wire, sparse, tuple(names))
     if collective.exchanges():
-        exchanged = exchange.exchange(gradients, names, sparse)
+        exchanged = exchange.exchange(gradients, names, memory)
     else:
-        exchanged = exchange.local(gradients)
+        exchanged = exchange.local(gradients, memory)
     exchanged.write_marks()
     return exchanged.gradients
+
+
+@functools.cache
+def _memory(wire: str, sparse: str, names: tuple[str, ...]) -> Wire:  # noqa: ARG001 -- the key
+    """Return what exchanges of these variables remember; it lives as long as the process."""
+    return Wire(wire, sparse)
 
 
 def _share(variables: Sequence[Any]) -> None:

@@ -1,4 +1,4 @@
-"""The function that runs one training step, with marks at its input.
+"""The function that runs one training step, with marks at its input, or without any.
 
 Keras asks the iterator for a batch inside its compiled step, where Python cannot see how
 long that takes. So for a measured run the step is compiled by us, from the same parts
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     import tensorflow as tf
 
+    from eai_notebook.train.clock import StepClock
+
 
 class MeasuredStep:
     """A Keras model's train function that marks its input and reports to the step clock.
@@ -37,10 +39,11 @@ class MeasuredStep:
         self.tracing_s = 0.0
         """How long compiling the step took, in seconds; 0 until it has been done."""
         self._ready = False
+        self._unmarked: Any = None
         self._eager = model.run_eagerly
         self._hooks: tuple[Callable[[], None], Callable[[], None]] | None = None
         self._model = model
-        self._step = _compiled(model, eager=self._eager)
+        self._marked = _compiled(model, eager=self._eager, marked=True)
 
     def fits(self, model: keras.Model) -> bool:
         """Return whether this function may still be used for `model` as it is now."""
@@ -61,18 +64,32 @@ class MeasuredStep:
             return self.plain(iterator)  # train_on_batch
         if self._hooks is not None:
             self._begin(iterator, *self._hooks)
+        running = clock.current()
+        marked = self._eager or running is None or running.measures_next
+        step = self._marked if marked else self._compiled_unmarked(running, iterator)
         try:
-            logs, taken = self._step(iterator)
+            logs, taken = step(iterator)
         except tf.errors.OpError:
             # Data that knows what was wrong says it better than TensorFlow's report of it.
             cause = getattr(iterator, "error", None)
             if isinstance(cause, EaiError):
                 raise cause from None
             raise
-        running = clock.current()
         if running is not None:
-            running.take(taken)
+            running.take(taken, marked=marked)
         return logs
+
+    def _compiled_unmarked(self, running: StepClock | None, iterator: Any) -> Any:
+        """Return the step without marks; compiling it, the first time, belongs to no step.
+
+        Only a model with short steps needs it, and one compiles soon.
+        """
+        if self._unmarked is None:
+            self._unmarked = _compiled(self._model, eager=False, marked=False)
+            self._unmarked.get_concrete_function(iterator)
+            if running is not None:
+                running.resume()
+        return self._unmarked
 
     def _begin(
         self, iterator: tf.data.Iterator, before: Callable[[], None], after: Callable[[], None]
@@ -83,7 +100,7 @@ class MeasuredStep:
         before()
         if not self._ready and not self._eager:
             began = time.perf_counter()
-            self._step.get_concrete_function(iterator)
+            self._marked.get_concrete_function(iterator)
             self.tracing_s = time.perf_counter() - began
         self._ready = True
         after()
@@ -115,8 +132,11 @@ def _ring() -> tuple[bool, int]:
     return collective.exchanges(), collective.size()
 
 
-def _compiled(model: keras.Model, *, eager: bool) -> Any:
-    """Return the step from iterator to (logs, marks), compiled unless `eager`."""
+def _compiled(model: keras.Model, *, eager: bool, marked: bool) -> Any:
+    """Return the step from iterator to (logs, marks), compiled unless `eager`.
+
+    Unless `marked` it reads no clock, and of its marks only the samples are known.
+    """
     import tensorflow as tf
 
     def step(iterator: tf.data.Iterator) -> tuple[Any, tf.Tensor]:
@@ -132,11 +152,15 @@ def _compiled(model: keras.Model, *, eager: bool) -> Any:
         logs = model.train_step(batch)
         with tf.device("CPU:0"):
             head = tf.stack([asked, got, _samples(tensors)])
-            return logs, tf.concat([head, marks.row().read_value()], axis=0)
+            return logs, tf.concat([head, marks.read()], axis=0)
+
+    def unmarked(iterator: tf.data.Iterator) -> tuple[Any, tf.Tensor]:
+        with marks.left_out():
+            return step(iterator)
 
     if eager:
         return step
-    return tf.function(step, reduce_retracing=True, autograph=False)
+    return tf.function(step if marked else unmarked, reduce_retracing=True, autograph=False)
 
 
 def _none_for_optional(part: Any) -> Any:

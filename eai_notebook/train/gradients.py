@@ -8,39 +8,32 @@ the others; Horovod joins those that are ready together into one message.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any
 
 from eai_notebook import collective
-from eai_notebook.train import marks
+from eai_notebook.errors import EaiError
+from eai_notebook.train import buckets, dense, marks
+from eai_notebook.train.tally import Tally, as_float
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import tensorflow as tf
 
-Sparse = Literal["rows", "merged"]
-"""How a sparse gradient travels.
-
-``"rows"``: every row as the backward pass made it, so that the optimizer sees exactly
-what one process with the global batch would have seen. ``"merged"``: rows of the same
-index are added up before sending and after arrival, which is far less to send where ids
-repeat. Optimizers that square gradients (Adam, Ftrl, Adagrad ...) tell the two apart:
-Keras squares repeated rows one by one.
-"""
-
-SPARSE: Final[tuple[Sparse, ...]] = ("rows", "merged")
+    from eai_notebook.train.wire import Wire
 
 
 @dataclass(frozen=True)
 class Exchanged:
-    """Reduced gradients, and what was stamped on the way.
+    """Reduced gradients, and what was stamped and counted on the way.
 
     ``gradients`` has the inputs' order, shapes and dtypes, None where there was none.
-    ``size`` is in bytes, float64. ``ready`` and ``reduced`` hold one time a group.
+    ``counted`` are the marks before `marks.APPLIED`. ``ready`` and ``reduced`` hold one
+    time a group.
     """
 
     gradients: list[Any]
-    size: tf.Tensor
+    counted: list[Any]
     ready: list[tf.Tensor]
     reduced: list[tf.Tensor]
 
@@ -50,84 +43,89 @@ class Exchanged:
 
         if applied is None:
             applied = tf.constant(float("nan"), tf.float64)
-        marks.write(self.size, applied, self.ready, self.reduced)
+        marks.write(self.counted, applied, self.ready, self.reduced)
 
 
-def local(gradients: Sequence[Any]) -> Exchanged:
-    """Return `gradients` as they are, stamped as ready; for a step without an exchange."""
+def local(gradients: Sequence[Any], wire: Wire) -> Exchanged:
+    """Return `gradients` as they are, stamped as ready; for a step without an exchange.
+
+    Rows are added up here, too, so that one rank trains as many do.
+    """
     import tensorflow as tf
 
+    if wire.sparse == "merged":
+        gradients = [merged(gradient) for gradient in gradients]
     ready = marks.stamp(gradients)
     missing = tf.constant(float("nan"), tf.float64)
-    return Exchanged(marks.held(gradients, ready), missing, [ready], [])
+    return Exchanged(marks.held(gradients, ready), [missing] * marks.APPLIED, [ready], [])
 
 
-def exchange(gradients: Sequence[Any], names: Sequence[str], sparse: Sparse = "rows") -> Exchanged:
+def exchange(gradients: Sequence[Any], names: Sequence[str], wire: Wire) -> Exchanged:
     """Average `gradients` over the ranks.
 
     `names` are the variables', in the same order on all ranks. `gradients` are tensors,
     `tf.IndexedSlices` or None; a gradient must be None on all ranks or on none.
+
+    Raises:
+        EaiError: A gradient of whole numbers, and a format other than fp32.
+
     """
     import tensorflow as tf
 
-    places = [i for i, gradient in enumerate(gradients) if gradient is not None]
+    given = {
+        place: g if isinstance(g, tf.IndexedSlices) else tf.convert_to_tensor(g)
+        for place, g in enumerate(gradients)
+        if g is not None
+    }
+    _check(given, names, wire)
+    rows = [place for place, g in given.items() if isinstance(g, tf.IndexedSlices)]
+    lengths = {place: g.shape.num_elements() for place, g in given.items() if place not in rows}
     results = list(gradients)
-    ready, reduced, sizes = [], [], []
-    for group in marks.groups(len(places)):
-        members = [places[i] for i in group]
-        ready.append(marks.stamp(gradients[i] for i in members))
+    ready, reduced, tally = [], [], Tally()
+    for group in buckets.plan(lengths, rows, narrow=wire.format != "fp32"):
+        members = group.places
+        ready.append(marks.stamp(given[place] for place in members))
         with tf.control_dependencies(ready[-1:]):
-            averages = [_average(gradients[i], f"gradient.{i}.{names[i]}", sparse) for i in members]
-        reduced.append(marks.stamp(average for average, _ in averages))
-        arrived = marks.held((average for average, _ in averages), reduced[-1])
-        sizes += [size for _, size in averages]
-        for i, average in zip(members, arrived, strict=True):
-            results[i] = average
-    return Exchanged(results, _total(sizes), ready, reduced)
+            averages = dense.average(group, given, wire, tally)
+            averages |= {p: _rows(given[p], f"{p}.{names[p]}", wire, tally) for p in group.sparse}
+        reduced.append(marks.stamp(averages[place] for place in members))
+        arrived = marks.held((averages[place] for place in members), reduced[-1])
+        for place, average in zip(members, arrived, strict=True):
+            results[place] = average
+    return Exchanged(results, tally.marks(), ready, reduced)
 
 
-def _total(sizes: Sequence[Any]) -> tf.Tensor:
-    """Add up sizes known now and sizes known only when the step runs."""
+def _check(given: Mapping[int, Any], names: Sequence[str], wire: Wire) -> None:
+    for place, gradient in given.items():
+        if wire.format != "fp32" and not gradient.dtype.is_floating:
+            raise EaiError(
+                f"the gradient of `{names[place]}` is {gradient.dtype.name}: whole numbers "
+                f"cannot travel as {wire.format}",
+                'train floating-point variables, or use wire="fp32"',
+            )
+
+
+def _rows(gradient: tf.IndexedSlices, name: str, wire: Wire, tally: Tally) -> tf.IndexedSlices:
     import tensorflow as tf
 
-    known = sum(size for size in sizes if isinstance(size, int))
-    unknown = [size for size in sizes if not isinstance(size, int)]
-    with tf.device("CPU:0"):
-        return tf.add_n([tf.constant(known, tf.float64), *unknown])
+    if wire.sparse == "merged":
+        gradient = merged(gradient)
+    values = collective.allgather(gradient.values, f"gradient.{name}.values")
+    indices = collective.allgather(gradient.indices, f"gradient.{name}.indices")
+    values = values / tf.cast(collective.size(), values.dtype)
+    result = tf.IndexedSlices(values, indices, gradient.dense_shape)
+    size = as_float(tf.size(gradient.values)) * gradient.values.dtype.size
+    size += as_float(tf.size(gradient.indices)) * gradient.indices.dtype.size
+    tally.embedding.append(size * (collective.size() - 1))
+    return merged(result) if wire.sparse == "merged" else result
 
 
-def _average(gradient: Any, name: str, sparse: Sparse) -> tuple[Any, Any]:
-    """Return a gradient averaged over the ranks and the bytes this rank handed over."""
+def merged(gradient: Any) -> Any:
+    """Return a sparse gradient with the rows of each index added up; others as they are."""
     import tensorflow as tf
 
     if not isinstance(gradient, tf.IndexedSlices):
-        dense = tf.convert_to_tensor(gradient)
-        count = dense.shape.num_elements()
-        width = dense.dtype.size
-        size = _float(tf.size(dense)) * width if count is None else int(count) * width
-        return collective.allreduce(dense, name), size
-    if sparse == "merged":
-        gradient = _merged(gradient)
-    values = collective.allgather(gradient.values, f"{name}.values")
-    indices = collective.allgather(gradient.indices, f"{name}.indices")
-    values = values / tf.cast(collective.size(), values.dtype)
-    result = tf.IndexedSlices(values, indices, gradient.dense_shape)
-    size = _float(tf.size(gradient.values)) * gradient.values.dtype.size
-    size += _float(tf.size(gradient.indices)) * gradient.indices.dtype.size
-    return (_merged(result) if sparse == "merged" else result), size
-
-
-def _merged(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
-    """Add up the rows of each index."""
-    import tensorflow as tf
-
+        return gradient
     indices, places = tf.unique(gradient.indices)
     values = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(indices))
     return tf.IndexedSlices(values, indices, gradient.dense_shape)
-
-
-def _float(count: tf.Tensor) -> tf.Tensor:
-    import tensorflow as tf
-
-    with tf.device("CPU:0"):
-        return tf.cast(count, tf.float64)

@@ -10,6 +10,7 @@ a step, whatever is stamped.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import time
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import tensorflow as tf
 
@@ -31,17 +32,31 @@ by some microseconds misses Horovod's next look for work more often.
 """
 
 BYTES: Final = 0
-APPLIED: Final = 1
-READY: Final = slice(2, 2 + GROUPS)
-REDUCED: Final = slice(2 + GROUPS, 2 + 2 * GROUPS)
-WIDTH: Final = 2 + 2 * GROUPS
-"""The row of marks: gradient bytes exchanged, when the update was applied, and for each
-group when its gradients were ready and reduced. Times are seconds since the epoch; what
+EMBEDDING: Final = 1
+REDONE: Final = 2
+APPLIED: Final = 3
+READY: Final = slice(4, 4 + GROUPS)
+REDUCED: Final = slice(4 + GROUPS, 4 + 2 * GROUPS)
+WIDTH: Final = 4 + 2 * GROUPS
+"""The row of marks: gradient bytes this rank sent, those of embeddings among them, exchanges
+made again because fp16 had overflowed, when the update was applied, and for each group when its gradients were ready and reduced. Times are seconds since the epoch; what
 did not happen is NaN, or older than the step."""
 
 _TRIALS: Final = 200
 
 _row: tf.Variable | None = None
+_taken = True
+
+
+@contextlib.contextmanager
+def left_out() -> Iterator[None]:
+    """Leave the marks out of what is traced meanwhile: the same step, not measured."""
+    global _taken
+    before, _taken = _taken, False
+    try:
+        yield
+    finally:
+        _taken = before
 
 
 def row() -> tf.Variable:
@@ -56,14 +71,26 @@ def row() -> tf.Variable:
     return _row
 
 
+def read() -> tf.Tensor:
+    """Return what `row` holds; all NaN where marks are left out."""
+    import tensorflow as tf
+
+    if not _taken:
+        return tf.fill([WIDTH], tf.constant(np.nan, tf.float64))
+    return row().read_value()
+
+
 def stamp(after: Iterable[Any] = ()) -> tf.Tensor:
     """Return the time at which all of `after` existed: float64 seconds since the epoch.
 
     On a GPU an operation counts as done once it has been queued, so there one element
-    of each tensor is fetched first, which waits for its value.
+    of each tensor is fetched first, which waits for its value. NaN where marks are left out.
     """
     import tensorflow as tf
 
+    if not _taken:
+        with tf.device("CPU:0"):
+            return tf.constant(np.nan, tf.float64)
     waits = list(_waits(after))
     with tf.device("CPU:0"):
         if _has_gpu():
@@ -94,6 +121,8 @@ def held(values: Iterable[Any], until: tf.Tensor) -> list[Any]:
     import tensorflow as tf
 
     structure = list(values)
+    if not _taken:
+        return structure
     tensors = tf.nest.flatten(structure, expand_composites=True)
     present = [tensor for tensor in tensors if tensor is not None]
     if not present:
@@ -120,11 +149,16 @@ def groups(count: int) -> list[range]:
 
 
 def write(
-    size: tf.Tensor, applied: tf.Tensor, ready: Sequence[Any], reduced: Sequence[Any]
+    counted: Sequence[Any], applied: tf.Tensor, ready: Sequence[Any], reduced: Sequence[Any]
 ) -> None:
-    """Write a step's marks to `row`, absent groups as NaN."""
+    """Write a step's marks to `row`, absent groups as NaN.
+
+    `counted` are the first marks, up to `APPLIED`: floats or float64 scalars.
+    """
     import tensorflow as tf
 
+    if not _taken:
+        return
     with tf.device("CPU:0"):
         missing = tf.constant(np.nan, tf.float64)
         padded = [
@@ -133,7 +167,7 @@ def write(
             *reduced,
             *[missing] * (GROUPS - len(reduced)),
         ]
-        row().assign(tf.stack([tf.cast(size, tf.float64), applied, *padded]))
+        row().assign(tf.stack([*counted, applied, *padded]))
 
 
 @functools.cache
@@ -152,7 +186,7 @@ def cost_s() -> float:
         for times in [ready, reduced] * GROUPS:
             times.append(stamp(values))
             values = held(values, times[-1])
-        write(tf.constant(0.0), stamp(values), ready, reduced)
+        write([0.0] * APPLIED, stamp(values), ready, reduced)
         return row().read_value()
 
     with tf.init_scope():

@@ -10,6 +10,7 @@ from eai_notebook import collective
 from eai_notebook.errors import EaiError
 from eai_notebook.train import gradients as exchange
 from eai_notebook.train import marks
+from eai_notebook.train.wire import OWED, Format, Sparse, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,10 +37,12 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
 
     Args:
         inner_optimizer: A Keras optimizer, or a name or config of one.
-        wire: The format gradients travel in; ``"fp32"`` is as computed.
-        sparse: ``"rows"`` or ``"merged"``, how embedding gradients travel: as they are,
-            exactly what one process would have seen, or with repeated rows added up,
-            which is much less to send. They differ for optimizers that square gradients.
+        wire: The format large gradients travel in: ``"fp32"`` as computed, ``"fp16"``,
+            ``"bf16"`` or ``"int8"``. Computing and weights stay as they are.
+        sparse: ``"merged"``: repeated rows of embedding gradients are added up, which is
+            much less to send and what a dense gradient would be. ``"rows"``: they stay
+            apart, exactly as plain Keras has them. Optimizers that square gradients tell
+            the two apart.
         name: The optimizer's name.
 
     Raises:
@@ -55,22 +58,21 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         self,
         inner_optimizer: keras.optimizers.Optimizer | str | dict[str, Any],
         *,
-        wire: str = "fp32",
-        sparse: exchange.Sparse = "rows",
+        wire: Format = "fp32",
+        sparse: Sparse = "merged",
         name: str | None = None,
     ) -> None:
         inner = keras.optimizers.get(inner_optimizer)
         if isinstance(inner, DistributedOptimizer):
             raise EaiError("the optimizer is distributed already", "wrap it once")
-        if wire != "fp32":
-            raise EaiError(f"gradients cannot travel as {wire!r}", 'use wire="fp32"')
-        if sparse not in exchange.SPARSE:
-            raise EaiError(f"sparse={sparse!r} is unknown", f"use one of {exchange.SPARSE}")
+        memory = Wire(wire, sparse)
         # The base class wants a rate to make a variable of; the inner optimizer's counts.
         super().__init__(learning_rate=0.0, name=name or f"distributed_{inner.name}")
         self.inner_optimizer = inner
         self.wire = wire
         self.sparse = sparse
+        self.exchange_memory = memory
+        """The formats of its exchanges, and what they remember from step to step."""
         self.shared = False
         """Whether all ranks have taken over rank 0's weights and state."""
 
@@ -102,9 +104,11 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         collective.ensure_formed()
         self._share(variables)
         if not collective.exchanges():
-            self._update(exchange.local(grads), variables)
+            self._update(exchange.local(grads, self.exchange_memory), variables)
         elif self._accumulation_steps() is None:
-            self._update(exchange.exchange(grads, _names(variables), self.sparse), variables)
+            self._update(
+                exchange.exchange(grads, _names(variables), self.exchange_memory), variables
+            )
         else:
             self._accumulate(grads, variables)
 
@@ -174,7 +178,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
                 None if g is None else g + total.value
                 for g, total in zip(here, totals, strict=True)
             ]
-            exchanged = exchange.exchange(sums, _names(variables), self.sparse)
+            exchanged = exchange.exchange(sums, _names(variables), self.exchange_memory)
             with tf.control_dependencies([g for g in sums if g is not None]):
                 for total in totals:
                     total.assign(tf.zeros_like(total.value))
@@ -182,7 +186,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
 
         def wait() -> None:
             here = [None if g is None else tf.identity(g) for g in dense]
-            self._update(exchange.local(here), variables)
+            self._update(exchange.local(here, self.exchange_memory), variables)
 
         tf.cond(last, _returning_nothing(update), _returning_nothing(wait))
 
@@ -235,6 +239,23 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
 
     # ------------------------------------------------------------------ on disk
 
+    def save_own_variables(self, store: Any) -> None:
+        """Save the inner optimizer's variables, and what this rank still owes (int8).
+
+        Scales are left out: ranks must agree on them, and one step finds them again.
+        """
+        super().save_own_variables(store)
+        for key, values in self.exchange_memory.state().items():
+            if key.startswith(OWED):
+                store[_stored(key)] = values
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load what `save_own_variables`, or the inner optimizer's, has saved."""
+        saved = {_key(name): store[name] for name in store.keys()}  # noqa: SIM118 -- not a dict
+        owed = {key: values for key, values in saved.items() if key.startswith(OWED)}
+        super().load_own_variables({key: saved[key] for key in saved if key not in owed})
+        self.exchange_memory.load(owed)
+
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs to make this optimizer again."""
         return {
@@ -254,6 +275,15 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
             settings.pop("inner_optimizer"), custom_objects=custom_objects
         )
         return cls(inner, **settings)
+
+
+def _stored(key: str) -> str:
+    """Return a key as a name in a file, where a slash would mean a folder."""
+    return key.replace("/", "|")
+
+
+def _key(name: str) -> str:
+    return name.replace("|", "/")
 
 
 def _names(variables: Sequence[Any]) -> list[str]:

@@ -15,7 +15,7 @@ SAMPLES: Final = 2
 HEAD: Final = 3
 """Marks of the input, in front of `marks.row`'s: asked for a batch, got it, its samples."""
 
-_OF_RING: Final = ("ready", "reduced", "hidden", "bytes")
+_OF_RING: Final = ("ready", "reduced", "hidden", "bytes", "embedding_bytes", "redone")
 
 Array = np.ndarray
 
@@ -43,8 +43,9 @@ def step_rows(first: int, begin: Array, end: Array, taken: Array, *, in_ring: bo
     rows["samples"] = taken[:, SAMPLES]
     told = exchanged if in_ring else np.zeros(len(begin), bool)
     hidden = covered(group_ready, group_reduced, ready)
-    size = taken[:, HEAD + marks.BYTES]
-    for name, value in zip(_OF_RING, (ready, reduced, hidden, size), strict=True):
+    # Counts, not times: they must not be taken for marks of an earlier step.
+    counted = (taken[:, HEAD + place] for place in (marks.BYTES, marks.EMBEDDING, marks.REDONE))
+    for name, value in zip(_OF_RING, (ready, reduced, hidden, *counted), strict=True):
         rows[name] = np.where(told, value, np.nan)
     return rows
 
