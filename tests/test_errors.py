@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from eai_notebook.errors import EaiError
-from eai_notebook.io.epoch import ClosedError
+from eai_notebook.io.flow.epoch import ClosedError
 
 
 @pytest.mark.parametrize("error", [EaiError("no group is running", "start one"), ClosedError()])

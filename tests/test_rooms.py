@@ -25,7 +25,8 @@ MAY_USE = {
     # What a session has the ranks do is imported on the ranks, inside functions.
     "session": ANYONE | {"cluster", "engine"},
     "display": ANYONE,
-    "magics": ANYONE | {"session", "display"},
+    # `%eai list` reads the record of groups; everything else of the cluster goes by the session.
+    "magics": ANYONE | {"session", "display", "cluster"},
 }
 ONLY_IN = {
     "horovod": {"collective"},

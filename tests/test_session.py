@@ -1,7 +1,8 @@
-"""Sessions on a real local group; `group_size` can be overridden to run them elsewhere."""
+"""Sessions on a real local group; `tests/hosts` runs some of them on two hosts."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -30,7 +31,7 @@ class Listener(Watcher):
     def __init__(self) -> None:
         self.said = {"stdout": "", "stderr": ""}
         self.shown: list[dict[str, Any]] = []
-        self.states: list[str] = []
+        self.groups: list[dict[str, Any]] = []
         self.words: list[str] = []
         self.last_text_at = 0.0
 
@@ -45,7 +46,13 @@ class Listener(Watcher):
         self.shown.append({"label": label, **content["data"]})
 
     def group(self, model: dict[str, Any]) -> None:
-        self.states.append(model["state"])
+        self.groups.append(model)
+
+    @property
+    def states(self) -> list[str]:
+        """The states of the group so far, each change once."""
+        states = [model["state"] for model in self.groups]
+        return [state for state, _ in itertools.groupby(states)]
 
     def heard(self) -> str:
         said, self.said["stdout"] = self.said["stdout"], ""
@@ -58,9 +65,17 @@ def listener() -> Listener:
 
 
 @pytest.fixture(scope="module")
-def session(listener: Listener, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+def place() -> dict[str, Any]:
+    """Say where the group runs; `tests/hosts` overrides it."""
+    return {"size": 2}
+
+
+@pytest.fixture(scope="module")
+def session(
+    listener: Listener, place: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Session]:
     os.environ["EAI_RUNS"] = str(tmp_path_factory.mktemp("eai") / "runs")
-    session = Session(2, watcher=listener)
+    session = Session(**place, watcher=listener)
     session.up()
     session.run(
         "import numpy as np\nimport eai_notebook as eai\nfrom eai_notebook import collective"
@@ -112,6 +127,17 @@ def test_stderr_is_told_apart(session: Session, said: Listener) -> None:
 def test_output_comes_while_the_cell_runs(session: Session, said: Listener) -> None:
     session.run("import time\nprint('now', flush=True)\ntime.sleep(1.5)")
     assert time.monotonic() - said.last_text_at > 0.7
+
+
+def test_the_panel_is_told_of_the_ranks_while_a_cell_runs(session: Session, said: Listener) -> None:
+    code = "import time\nprint('rank', eai.rank(), 'sleeps')\ntime.sleep(2)"
+    session.run(f"import eai_notebook as eai\n{code}")
+    busy = [model for model in said.groups if model["state"] == "busy" and model["ranks"]]
+    for rank in busy[-1]["ranks"]:
+        assert rank["line"] == f"rank {rank['rank']} sleeps"
+        assert rank["vitals"]["memory_bytes"] > 1e8
+        assert bool(rank["vitals"]["gpus"]) != bool(rank["vitals"]["no_gpu"])
+    assert session.pulse.log(1).splitlines()[-1] == "rank 1 sleeps"
 
 
 def test_a_cell_on_some_ranks_has_a_ring_of_its_own(session: Session, said: Listener) -> None:
@@ -263,7 +289,7 @@ def test_a_killed_kernel_takes_its_group_along(tmp_path: Path) -> None:
             ),
         ],
         stdout=subprocess.PIPE,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "JUPYTER_RUNTIME_DIR": str(tmp_path)},
         text=True,
     )
     assert owner.stdout is not None
@@ -276,7 +302,7 @@ def test_a_killed_kernel_takes_its_group_along(tmp_path: Path) -> None:
         [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], 30
     )
     assert not alive
-    assert not list(tmp_path.glob("eai-group-*"))
+    assert not list((tmp_path / "eai-groups").iterdir())
 
 
 @pytest.mark.slow

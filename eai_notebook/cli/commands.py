@@ -15,6 +15,7 @@ import eai_notebook
 from eai_notebook.cli import console
 from eai_notebook.cli.check import check
 from eai_notebook.cli.demo import demo
+from eai_notebook.cli.groups import list_groups, reclaim, where
 from eai_notebook.cli.install_horovod import install_horovod
 from eai_notebook.cli.make_data import make_data
 from eai_notebook.errors import EaiError
@@ -51,6 +52,9 @@ app.command("install-horovod")(install_horovod)
 app.command("check")(check)
 app.add_typer(make_data, name="make-data")
 app.command("demo")(demo)
+app.command("list")(list_groups)
+app.command("where")(where)
+app.command("reclaim")(reclaim)
 
 
 def main() -> None:

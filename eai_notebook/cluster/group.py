@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import signal
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import TimeoutError as FutureTimeout
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipyparallel
 import zmq
@@ -18,25 +20,45 @@ from ipyparallel import error as ipp_error
 from tornado.ioloop import PeriodicCallback
 from traitlets.config import Config
 
-from eai_notebook.cluster.lease import Lease, end_processes
+from eai_notebook.cluster import registry
+from eai_notebook.cluster.aside import do_aside
+from eai_notebook.cluster.lease import Lease, Started, end_processes, started
 from eai_notebook.cluster.local import find_mpirun
 from eai_notebook.errors import EaiError
 
+if TYPE_CHECKING:
+    from eai_notebook.cluster.preflight import Placement
+
 START_TIMEOUT_S = 120.0
 HEARING_MS = 50.0
+WHERE_REQUEST = "eai_where_request"
 PEERS_S = 1.5
 """How long the peers of a dead rank may take to end by themselves."""
 DEATH_S = 8.0
 """How long ``mpirun`` may take to say who died."""
+LOST_S = 20.0
+"""The same with several hosts, where it may first have to give one of them up."""
 _DEATH = re.compile(
     r"process rank (?P<rank>\d+) with PID \d+ on node (?P<host>\S+)\s+exited on\s+"
     r"signal (?P<signal>\d+)|"
     r"Process name: \[\S+,(?P<rank2>\d+)\]\s+Exit code:\s+(?P<code>\d+)",
 )
 
+_LOST = re.compile(
+    r"lost communication with a remote daemon.*?Remote daemon:.*? on node (?P<host>\S+)", re.DOTALL
+)
+_REMEDIES = {
+    "in use": "use it there, or end that kernel first",
+    "left behind": "it was started without `--keep`; end it with `eai-notebook reclaim`",
+    "ended": "start a new one with `%eai up`",
+    "elsewhere": "attach to it on the machine it was started on",
+}
+
 Progress = Callable[[str], None]
 OnOutput = Callable[[str, dict[str, Any]], None]
 OnReply = Callable[[Any], None]
+Answers = dict[int, dict[str, Any] | None]
+"""What each rank that answered is doing: the fields of a `Whereabouts`, None between cells."""
 
 
 class Group:
@@ -46,44 +68,86 @@ class Group:
     every process it started, and so does the lease when the kernel is gone.
     """
 
-    def __init__(self, size: int, cluster: Any, client: Any, lease: Lease) -> None:
+    def __init__(
+        self,
+        size: int,
+        cluster: Any,
+        client: Any,
+        lease: Lease | None,
+        entry: registry.Entry,
+        *,
+        elsewhere: bool = False,
+    ) -> None:
         self.size = size
         self.client = client
+        self.entry = entry
         self._cluster = cluster
         self._lease = lease
-        self._ranks: list[tuple[int, float]] = []
+        self._elsewhere = elsewhere
+        self._ranks: list[Started] = []
 
     @classmethod
-    def start(cls, size: int, launcher: str, progress: Progress) -> Group:
-        """Start `size` engines; on any failure or interrupt nothing is left running."""
+    def start(
+        cls,
+        size: int,
+        launcher: str,
+        progress: Progress,
+        place: Placement | None = None,
+        ring: Mapping[str, str] | None = None,
+        told: Mapping[str, str] | None = None,
+    ) -> Group:
+        """Start `size` engines; on any failure or interrupt nothing is left running.
+
+        With a `place` they go to its hosts, and exchange as the MCA parameters in `ring`
+        and the variables they are `told` say.
+        """
         find_mpirun()
+        work = partial(cls._start, size, launcher, place=place, ring=ring, told=told)
+        return do_aside(work, progress)
+
+    @classmethod
+    def _start(
+        cls,
+        size: int,
+        launcher: str,
+        progress: Progress,
+        *,
+        place: Placement | None,
+        ring: Mapping[str, str] | None,
+        told: Mapping[str, str] | None,
+    ) -> Group:
         lease = Lease()
         # No parent and no profile: the user's ipyparallel settings are for their own clusters.
         # The folder of its own, with its keys and logs, goes when the group goes.
-        folder = tempfile.mkdtemp(prefix="eai-group-")
+        entry = registry.enter(size)
+        folder = str(entry.folder)
         lease.cover_folder(folder)
         cluster = ipyparallel.Cluster(
             engines=launcher,
             n=size,
             delay=0,
-            config=Config(),
+            config=Config() if place is None else _settings_of(place, ring or {}, told or {}),
             profile_dir=folder,
             load_profile=False,
             log=_quiet_log(),
+            **({} if place is None else _guarded(place)),
         )
         client = None
         try:
             progress("starting the controller")
-            cluster.start_cluster_sync()
-            lease.cover([cluster.controller.process.pid, cluster.engine_set.process.pid])
+            cluster._in_thread(cluster.start_cluster)  # noqa: SLF001  # its loop must go on
+            entry.processes = lease.cover(
+                [cluster.controller.process.pid, cluster.engine_set.process.pid]
+            )
+            entry.write()
             client = cluster.connect_client_sync()
             keep_hearing(client)
             _wait_for_engines(cluster, client, size, progress)
-            group = cls(size, cluster, client, lease)
+            group = cls(size, cluster, client, lease, entry, elsewhere=place is not None)
         except BaseException:
             if client is not None:
                 client.close()
-            cluster.stop_cluster_sync()
+            cluster._in_thread(cluster.stop_cluster)  # noqa: SLF001
             lease.end()
             raise
         return group
@@ -119,8 +183,42 @@ class Group:
         client._io_loop.add_callback(lambda: _hear(client))  # noqa: SLF001  # after the send itself
 
     def cover(self, pids: Sequence[int]) -> None:
-        """Put the engines themselves under the lease, in case ``mpirun`` dies first."""
-        self._ranks = self._lease.cover(pids)
+        """Put engines of this machine under the lease, in case ``mpirun`` dies first.
+
+        Those of other hosts must not be named here: their numbers mean other processes.
+        On each host, ``mpirun``'s daemon ends them when it loses ``mpirun``.
+        """
+        self._ranks = started(pids) if self._lease is None else self._lease.cover(pids)
+        known = self.entry.processes
+        known += [process for process in self._ranks if process not in known]
+        self.entry.write()
+
+    def keep(self) -> None:
+        """Let the group outlive this process, until somebody ends it."""
+        self._cluster.shutdown_atexit = False
+        self.entry.kept = True
+        self.entry.write()
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
+
+    def note_setup(self, cells: list[tuple[str, list[int] | None]]) -> None:
+        """Write down the set-up cells, for whoever attaches to the group later."""
+        self.entry.setup = cells
+        self.entry.write()
+
+    @classmethod
+    def attach(cls, entry: registry.Entry) -> Group:
+        """Take over a kept group that nobody uses now; it stays kept."""
+        if entry.state != "kept":
+            raise EaiError(f"group {entry.name} is {entry.state}", _REMEDIES[entry.state])
+        file = next((entry.folder / "security").glob("cluster-*.json"))
+        cluster = ipyparallel.Cluster.from_file(str(file), log=_quiet_log())
+        client = cluster.connect_client_sync()
+        keep_hearing(client)
+        entry.owner = started([os.getpid()])[0]
+        entry.write()
+        return cls(entry.size, cluster, client, None, entry)
 
     def interrupt(self, ranks: Sequence[int]) -> None:
         """Send SIGINT to `ranks` through their nannies; ``mpirun`` is not signalled."""
@@ -129,6 +227,10 @@ class Group:
     def ask_where(self, ranks: Sequence[int]) -> None:
         """Have `ranks` say where they are, as telemetry of the cell they run."""
         self.client.send_signal(signal.SIGUSR1, targets=list(ranks), block=False)
+
+    def where(self, ranks: Sequence[int], patience: float) -> Answers:
+        """Return what each of `ranks` is doing; one that says nothing in time is left out."""
+        return _ask_where(self.client, ranks, patience)
 
     @property
     def is_alive(self) -> bool:
@@ -144,19 +246,27 @@ class Group:
         is the rank that was missed first, for when nothing more is known.
         """
         begin, ended = time.monotonic(), False
+        patience = LOST_S if self._elsewhere else DEATH_S
         while not (found := _DEATH.search(self.log())):
             waited = time.monotonic() - begin
-            if waited > DEATH_S:
+            if host := lost_host(self.log()):
+                return f"the host {host} was lost (it went down, or its network did)"
+            if waited > patience:
                 return f"{first} died, and mpirun did not say of what{_last_words(self.log())}"
             if waited > PEERS_S and not ended:
                 ended = True
-                end_processes(self._ranks, grace=0.0)
+                self._end_peers()
             time.sleep(0.05)
         rank = found["rank"] or found["rank2"]
         if found["signal"]:
             name = signal.Signals(int(found["signal"])).name
             return f"rank {rank} on {found['host']} died of {name}"
         return f"rank {rank} ended with exit code {found['code']}"
+
+    def _end_peers(self) -> None:
+        end_processes(self._ranks, grace=0.0)
+        if self._elsewhere and self.client is not None:  # through the nannies of their hosts
+            self.client.send_signal(signal.SIGKILL, targets=self.client.ids, block=False)
 
     def log(self) -> str:
         """Return what the engines and ``mpirun`` wrote outside of cells."""
@@ -177,7 +287,49 @@ class Group:
         with contextlib.suppress(OSError, ipp_error.EngineError):
             client.close()
         self._cluster.stop_cluster_sync()
-        self._lease.end()
+        if self._lease is None:
+            registry.reclaim(self.entry)
+        else:
+            self._lease.end()
+
+    def leave(self) -> None:
+        """Let go of a kept group without ending it."""
+        client, self.client = self.client, None
+        with contextlib.suppress(OSError, ipp_error.EngineError):
+            client.close()
+
+
+def ask_where(entry: registry.Entry, patience: float) -> Answers:
+    """Ask the ranks of a group that another process uses where they are."""
+    client = ipyparallel.Client(
+        str(next((entry.folder / "security").glob("ipcontroller*-client.json"))), timeout=10
+    )
+    try:
+        return _ask_where(client, range(entry.size), patience)
+    finally:
+        client.close()
+
+
+def _ask_where(client: Any, ranks: Iterable[int], patience: float) -> Answers:
+    """Ask on the control channel, which a rank answers beside its cell."""
+    asked = {}
+    for rank in ranks:
+        ident = client._build_targets(rank)[0][0]  # noqa: SLF001
+        channel = client._control_stream  # noqa: SLF001
+        asked[rank] = client._send(channel, WHERE_REQUEST, content={}, ident=ident)  # noqa: SLF001
+    deadline = time.monotonic() + patience
+    found = {}
+    for rank, future in asked.items():
+        with contextlib.suppress(TimeoutError, FutureTimeout):
+            reply = future.result(timeout=max(0.0, deadline - time.monotonic()))
+            found[rank] = reply["content"]["where"]
+    return found
+
+
+def lost_host(log: str) -> str | None:
+    """Return the host that ``mpirun`` says it has lost; None if it does not."""
+    found = _LOST.search(log)
+    return found["host"] if found else None
 
 
 def keep_hearing(client: Any) -> None:
@@ -222,11 +374,8 @@ def _error_of(result: Any) -> Any:
 def _wait_for_engines(cluster: Any, client: Any, size: int, progress: Progress) -> None:
     """Return when all engines have registered; raise if they cannot."""
     deadline = time.monotonic() + START_TIMEOUT_S
-    seen = -1
     while (count := len(client.ids)) < size:
-        if count != seen:
-            seen = count
-            progress(f"{count} of {size} ranks are up")
+        progress(f"{count} of {size} ranks are up")
         if cluster.engine_set.state == "after":
             raise _start_failure(cluster, "mpirun ended before all ranks were up")
         if time.monotonic() > deadline:
@@ -246,6 +395,31 @@ def _last_words(log: str) -> str:
     """Return the last line of `log` that holds a word, in brackets; nothing if none does."""
     lines = [line.strip() for line in log.splitlines() if re.search(r"[A-Za-z]{3}", line)]
     return f" ({lines[-1]})" if lines else ""
+
+
+def _settings_of(place: Placement, ring: Mapping[str, str], told: Mapping[str, str]) -> Config:
+    """Return the configuration of the launcher that goes to other hosts."""
+    settings = Config()
+    settings.HostsEngineSetLauncher.place = place
+    settings.HostsEngineSetLauncher.ring = dict(ring)
+    settings.HostsEngineSetLauncher.told = dict(told)
+    return settings
+
+
+def _guarded(place: Placement) -> dict[str, Any]:
+    """Return what a controller needs that other machines talk to.
+
+    It listens on one interface only, and on that only whoever has the keys gets in:
+    CurveZMQ encrypts and authenticates. A rank that is silent for ten seconds is gone.
+    """
+    return {
+        "controller_ip": place.controller,
+        "controller_args": [
+            "--IPController.enable_curve=True",
+            "--HeartMonitor.period=1000",
+            "--HeartMonitor.max_heartmonitor_misses=10",
+        ],
+    }
 
 
 def _quiet_log() -> logging.Logger:

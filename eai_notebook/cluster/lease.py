@@ -23,13 +23,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 GRACE_S = 5.0
+CLOCK_S = 2.0
+"""A start time is told by the machine's clock, which may have been set right since."""
+
+Started = tuple[int, float]
+"""A process, by its pid and when it was started: a later one of that pid is another."""
 
 
 class Lease:
     """The kernel's end: name the processes with `cover`, then `end` them or `release` them."""
 
     def __init__(self) -> None:
-        self._covered: list[tuple[int, float]] = []
+        self._covered: list[Started] = []
         self._folders: list[str] = []
         self._keeper = subprocess.Popen(
             [sys.executable, "-m", "eai_notebook.cluster.lease"],
@@ -38,10 +43,9 @@ class Lease:
             start_new_session=True,
         )
 
-    def cover(self, pids: Iterable[int]) -> list[tuple[int, float]]:
+    def cover(self, pids: Iterable[int]) -> list[Started]:
         """Have the processes `pids` ended with the lease; return them with their start times."""
-        found = [(pid, _start_time(pid)) for pid in pids]
-        known = [(pid, started) for pid, started in found if started is not None]
+        known = started(pids)
         self._covered += known
         self._tell({"cover": known})
         return known
@@ -60,7 +64,7 @@ class Lease:
     def release(self) -> None:
         """Send the keeper home; what it covered is left as it is."""
         self._tell({"release": True})
-        if self._keeper.stdin:
+        if self._keeper.stdin and not self._keeper.stdin.closed:
             self._keeper.stdin.close()
         self._keeper.wait(GRACE_S)
 
@@ -73,9 +77,27 @@ class Lease:
                 pass
 
 
-def end_processes(covered: Iterable[tuple[int, float]], grace: float = GRACE_S) -> list[int]:
+def started(pids: Iterable[int]) -> list[Started]:
+    """Return those of `pids` that run, with their start times."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append((pid, psutil.Process(pid).create_time()))
+    return found
+
+
+def is_running(process: Started) -> bool:
+    """Return whether this very process still runs; one that only waits to be buried does not."""
+    found = _find(process)
+    try:
+        return found is not None and found.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def end_processes(covered: Iterable[Started], grace: float = GRACE_S) -> list[int]:
     """Terminate, then kill, the processes that still are the ones covered; return their pids."""
-    alive = [psutil.Process(pid) for pid, started in covered if _start_time(pid) == started]
+    alive = [found for process in covered if (found := _find(process))]
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
@@ -86,23 +108,25 @@ def end_processes(covered: Iterable[tuple[int, float]], grace: float = GRACE_S) 
     return [process.pid for process in alive]
 
 
-def _start_time(pid: int) -> float | None:
-    """Return when process `pid` was started, which tells it from a later one of that number."""
-    try:
-        return psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        return None
+def _find(process: Started) -> psutil.Process | None:
+    """Return the process, unless it is gone or its pid is another's by now."""
+    pid, at = process
+    with contextlib.suppress(psutil.NoSuchProcess):
+        found = psutil.Process(pid)
+        if abs(found.create_time() - at) < CLOCK_S:
+            return found
+    return None
 
 
 def main() -> None:
     """Keep the lease: wait for the pipe to close, then end what is still covered."""
-    covered: list[tuple[int, float]] = []
+    covered: list[Started] = []
     folders: list[str] = []
     for line in sys.stdin:
         message = json.loads(line)
         if "release" in message:
             return
-        covered += [(pid, started) for pid, started in message.get("cover", [])]
+        covered += [(pid, at) for pid, at in message.get("cover", [])]
         folders += [message["folder"]] if "folder" in message else []
     end_processes(covered)
     _remove(folders)

@@ -32,18 +32,18 @@ def find_mpirun() -> str:
     return found
 
 
-def rank_environment(local_ranks: int) -> dict[str, str]:
+def rank_environment(local_ranks: int, cores: int | None = None) -> dict[str, str]:
     """Return the environment that lets `local_ranks` processes share one machine's cores.
 
     Without it every rank would start a thread per core for itself, and the ranks would
-    fight. A value the user has set stands.
+    fight. A value the user has set stands. ``cores`` are this machine's, if not told.
 
     Example:
         >>> env = rank_environment(10_000)
         >>> env["TF_NUM_INTRAOP_THREADS"]
         '1'
     """
-    cores = core_count()
+    cores = cores or core_count()
     threads = str(max(1, cores // local_ranks))
     shared = {
         "OMP_NUM_THREADS": threads,

@@ -33,6 +33,11 @@ class Guard:
         self._cell = 0
         self._running = False
 
+    @property
+    def is_running(self) -> bool:
+        """Whether user code is running."""
+        return self._running
+
     def before_cell(self, _info: Any) -> None:
         """Note that user code is running from now on."""
         self._cell += 1

@@ -9,7 +9,7 @@ from typing import Any
 from IPython.core.getipython import get_ipython
 
 from eai_notebook import collective
-from eai_notebook.engine import guard, telemetry
+from eai_notebook.engine import answers, guard, telemetry, vitals
 
 
 def warm_up() -> dict[str, Any]:
@@ -19,13 +19,25 @@ def warm_up() -> dict[str, Any]:
     TensorFlow takes to load pass while the user reads on; the first cell queues behind
     it instead of waiting for the import a second time.
     """
-    shell = get_ipython()
+    shell: Any = get_ipython()
     telemetry.install(shell)
     collective.form()
-    guard.install(shell, collective.rank())
+    watched = guard.install(shell, collective.rank())
+    vitals.watch(collective.rank(), lambda: watched.is_running)
+    answers.install(shell.kernel, collective.rank())
     if collective.rank() != 0:
         _leave_progress_bars_to_rank_0()
-    return {"rank": collective.rank(), "host": socket.gethostname(), "pid": os.getpid()}
+    return introduce()
+
+
+def introduce() -> dict[str, Any]:
+    """Say who this rank is; after `warm_up`, also while no ring stands."""
+    shell: Any = get_ipython()
+    return {
+        "rank": shell.kernel.engine_id,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+    }
 
 
 def join_ring(ranks: list[int]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eai_notebook.ledger.messages import Whereabouts, steps_taken
@@ -32,12 +33,18 @@ def look(rank: int, user_ns: dict[str, Any]) -> Whereabouts | None:
     return Whereabouts(
         rank=rank,
         line=cell.f_lineno,
-        code=linecache.getline(cell.f_code.co_filename, cell.f_lineno).strip(),
+        code=_line(cell),
         inside=_name(innermost),
         exchange=exchanges[-1].f_code.co_name if exchanges else None,
         compiled=_module(innermost).startswith(_TENSORFLOW),
         steps=steps_taken(),
+        path=tuple((frame.f_lineno, _line(frame)) for frame in reversed(own)),
+        cell=Path(own[-1].f_code.co_filename).name,
     )
+
+
+def _line(frame: FrameType) -> str:
+    return linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
 
 
 def _inside_out(frame: FrameType | None) -> list[FrameType]:

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from eai_notebook.ledger.messages import Message, RunBegan, RunEnded, StepsDone, Whereabouts
+from eai_notebook.ledger.messages import (
+    Message,
+    RunBegan,
+    RunEnded,
+    StepsDone,
+    Vitals,
+    Whereabouts,
+)
 from eai_notebook.session.failure import Reply
 
 if TYPE_CHECKING:
@@ -117,7 +124,7 @@ class Cell:
             self._arrivals.put(RichCame(rank, content))
         elif kind == "data":
             for value in content.values():
-                if isinstance(value, RunBegan | StepsDone | RunEnded | Whereabouts):
+                if isinstance(value, RunBegan | StepsDone | RunEnded | Whereabouts | Vitals):
                     self._arrivals.put(TelemetryCame(value))
         elif kind == "idle":
             self._arrivals.put(rank)

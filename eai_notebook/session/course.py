@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Literal
 
+from eai_notebook.ledger.messages import Vitals
 from eai_notebook.session.cell import TelemetryCame
 from eai_notebook.session.ranks import name_ranks
 from eai_notebook.session.stall import Stall, StallWatch
@@ -19,33 +20,38 @@ if TYPE_CHECKING:
     from eai_notebook.cluster.group import Group
     from eai_notebook.session.cell import Cell, Event
 
-RELEASE_S = 3.0
+RELEASE_S = 2.0
 """How long the other ranks may go on after one has failed, before they are interrupted."""
 
-INSIST_S = 3.0
+INSIST_S = 2.0
 """How long an interrupted rank may take before it is signalled again. An interrupt is lost
 when it strikes where Python ignores exceptions, as in a finalizer."""
 
+DEAF_S = 4.5
+"""How long after a failure or an interrupt the cell ends, if need be without a deaf rank."""
+
 GIVE_UP_S = 10.0
-"""How long an interrupted rank may take before it counts as stuck: its group is ended then,
-and with it the variables of all ranks, so this is not done lightly."""
+"""How long the next cell waits for a rank that did not listen. Then its group is ended, and
+with it the variables of all ranks, so this is not done lightly."""
 
 TICK_S = 0.05
 
 INTERRUPT_HINT = "Interrupt the cell to free them now."
 
-Outcome = Literal["ended", "interrupted", "stalled", "died", "stuck"]
+Outcome = Literal["ended", "interrupted", "stalled", "died"]
 
 
 class Course:
     """What has been done about one cell so far; times are of the monotonic clock, in seconds."""
 
-    def __init__(self, group: Group, cell: Cell, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, group: Group, cell: Cell, say: Callable[[str], None], patience: float
+    ) -> None:
         self._group = group
         self._cell = cell
         self._failed_at: float | None = None
         self._signalled_at: float | None = None
-        self._stall = StallWatch(cell.ranks, group.ask_where)
+        self._stall = StallWatch(cell.ranks, group.ask_where, patience)
         self._say = say
         self._told = False
         self._insisted = False
@@ -53,7 +59,9 @@ class Course:
         self.stalled: str | None = None
 
     def heard(self, event: Event) -> None:
-        """Take note of a sign of life."""
+        """Take note of a sign of life; that a process has a pulse is none of its cell."""
+        if isinstance(event, TelemetryCame) and isinstance(event.message, Vitals):
+            return
         self._stall.heard(event.message if isinstance(event, TelemetryCame) else None)
 
     def interrupt(self) -> None:
@@ -66,7 +74,7 @@ class Course:
         cell = self._cell
         if any(reply.ename == "EngineError" for reply in cell.replies.values()):
             return "died"
-        if cell.is_over:
+        if cell.is_over or self._is_deaf():
             if self.interrupted:
                 return "interrupted"
             return "ended" if self.stalled is None else "stalled"
@@ -75,19 +83,20 @@ class Course:
         if self._signalled_at is None:
             self._stop_what_cannot_end()
         elif cell.unfinished:
-            return self._insist(time.monotonic() - self._signalled_at)
+            self._insist(time.monotonic() - self._signalled_at)
         return None
 
-    def _insist(self, waited: float) -> Outcome | None:
-        """Signal once more those that were signalled in vain, then give them up."""
-        if waited > GIVE_UP_S:
-            return "stuck"
+    def _is_deaf(self) -> bool:
+        """Whether some rank goes on that was signalled, after all the time it gets."""
+        if self._signalled_at is None or not self._cell.unfinished:
+            return False
+        return time.monotonic() - (self._failed_at or self._signalled_at) > DEAF_S
+
+    def _insist(self, waited: float) -> None:
+        """Signal once more those that were signalled in vain."""
         if waited > INSIST_S and not self._insisted:
             self._insisted = True
-            stuck, left = name_ranks(self._cell.unfinished), GIVE_UP_S - INSIST_S
-            self._say(f"{stuck}: not stopped yet; the group is ended in {left:.0f} s if need be")
             self._group.interrupt(self._cell.unfinished)
-        return None
 
     def _stop_what_cannot_end(self) -> None:
         """Signal the ranks that go on after a failure, or that can never go on."""
@@ -122,15 +131,17 @@ def see_through(
     on_event: Callable[[Event], None],
     on_tick: Callable[[], None],
     say: Callable[[str], None],
+    patience: float,
 ) -> tuple[Outcome, str]:
     """Follow `cell` until it is over, passing on its events; return how it ended, and why.
 
     ``say`` is given what the user should know meanwhile, a sentence a time; ``on_tick``
-    is called after each batch of events, about twenty times a second. A
+    is called after each batch of events, about twenty times a second; ``patience`` is
+    how long a likely stall may last, in seconds. A
     `KeyboardInterrupt` that arrives meanwhile stops the ranks, and is told by the outcome
     once they have stopped.
     """
-    course = Course(group, cell, say)
+    course = Course(group, cell, say, patience)
     while True:
         try:
             for event in cell.events(TICK_S):
@@ -143,3 +154,21 @@ def see_through(
             continue
         if outcome is not None:
             return outcome, course.stalled or ""
+
+
+def wait_for_stragglers(group: Group, cell: Cell, progress: Callable[[str], None]) -> bool:
+    """Wait for the ranks that were left behind in `cell`; return whether all have ended.
+
+    They are interrupted once more, since their first interrupt may have been lost.
+    """
+    begin = time.monotonic()
+    group.interrupt(cell.unfinished)
+    while not cell.is_over and group.is_alive:
+        waited = time.monotonic() - begin
+        if waited > GIVE_UP_S:
+            return False
+        left = GIVE_UP_S - waited
+        progress(f"{name_ranks(cell.unfinished)}: not stopped yet, {left:.0f} s left")
+        for _ in cell.events(0.2):
+            pass
+    return cell.is_over

@@ -18,6 +18,13 @@ def warm_up() -> dict[str, Any]:
     return start.warm_up()
 
 
+def introduce() -> dict[str, Any]:
+    """Say who a rank is that was warmed up before; returns what `warm_up` does."""
+    from eai_notebook.engine import start
+
+    return start.introduce()
+
+
 def join_ring(ranks: list[int]) -> None:
     """Form the ring on `ranks`, this one among them."""
     from eai_notebook.engine import start
@@ -37,6 +44,20 @@ def fetch(name: str) -> Any:
     from eai_notebook.engine import transfer
 
     return transfer.fetch(name)
+
+
+def digest(name: str) -> list[dict[str, Any]]:
+    """Return the parts of the rank's variable `name`, described and summed up."""
+    from eai_notebook.engine import compare
+
+    return compare.digest(name)
+
+
+def part(name: str, path: str) -> Any:
+    """Return one part of the rank's variable `name`, as an array or as text."""
+    from eai_notebook.engine import compare
+
+    return compare.part(name, path)
 
 
 REMOTE_ERRORS = (ipp_error.RemoteError, ipp_error.CompositeError)

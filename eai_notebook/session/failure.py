@@ -69,21 +69,34 @@ class _Interrupted(KeyboardInterrupt):
         return [f"KeyboardInterrupt: {self}"]
 
 
-def interruption(ranks: Sequence[int]) -> KeyboardInterrupt:
+def interruption(ranks: Sequence[int], deaf: Sequence[int] = ()) -> KeyboardInterrupt:
     """Return the `KeyboardInterrupt` of a cell on `ranks` that the user stopped.
 
-    It has that very name, which is what a front end shows and other tools read.
+    It has that very name, which is what a front end shows and other tools read. ``deaf``
+    are those that go on all the same.
     """
     kind: type[_Interrupted] = type("KeyboardInterrupt", (_Interrupted,), {})
-    return kind(f"{name_ranks(ranks)} stopped; variables are as the cell left them")
+    stopped = [rank for rank in ranks if rank not in deaf]
+    told = [f"{name_ranks(stopped)} stopped"] if stopped else []
+    told += [unheard(deaf)] if deaf else []
+    return kind("; ".join([*told, "variables are as the cell left them"]))
 
 
-def root_cause(replies: Sequence[Reply]) -> RankError | None:
+def unheard(deaf: Sequence[int]) -> str:
+    """Say of ranks that go on what that means for the next cell."""
+    return (
+        f"{name_ranks(deaf)} did not listen, being inside code that lets no Python run: "
+        "the next cell waits ten seconds for that to end, and then ends the group"
+    )
+
+
+def root_cause(replies: Sequence[Reply], deaf: Sequence[int] = ()) -> RankError | None:
     """Return the error to raise for `replies`, or None when no rank failed.
 
     The earliest rank that failed by itself is the cause: one that was released from a
     collective or stopped failed as a consequence. Ranks with the same error are named
-    together, and every other failed rank in one line.
+    together, and every other failed rank in one line. ``deaf`` are the ranks that go on
+    although they were interrupted.
     """
     failed = sorted((reply for reply in replies if reply.failed), key=lambda reply: reply.at)
     if not failed:
@@ -92,6 +105,7 @@ def root_cause(replies: Sequence[Reply]) -> RankError | None:
     cause = (by_itself or failed)[0]
     alike = [r.rank for r in failed if (r.ename, r.evalue) == (cause.ename, cause.evalue)]
     others = _consequences([reply for reply in failed if reply.rank not in alike])
+    others += [f"{unheard(deaf)}."] if deaf else []
     kind: type[RankError] = type(str(cause.ename), (RankError,), {"__module__": __name__})
     return kind(cause, alike, others)
 

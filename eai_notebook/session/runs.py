@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 REFRESH_S = 0.25
 LOOKING_SHARE = 0.1
-"""Drawing may take this share of the kernel's time: a long run is looked at less often."""
+"""Drawing may take this share of the kernel's time: many ranks are looked at less often."""
+
+LONGEST_S = 0.7
+"""But this often at least: what has come is to be on the screen within a second."""
 
 
 class RunKeeper:
@@ -60,5 +63,6 @@ class RunKeeper:
         began = time.monotonic()
         view = self._live[run].look()
         ended = time.monotonic()
-        self._next_look[run] = ended + max(REFRESH_S, (ended - began) / LOOKING_SHARE)
+        pause = max(REFRESH_S, (ended - began) / LOOKING_SHARE)
+        self._next_look[run] = ended + min(pause, LONGEST_S)
         return view

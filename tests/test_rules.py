@@ -1,0 +1,125 @@
+"""Which algorithm is used at which size: chosen from times, written as Open MPI reads it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from eai_notebook.cluster.rings import RingChoice, SizeChoice, _choose_one, why_mpirun_failed
+from eai_notebook.cluster.rules import (
+    CANDIDATES,
+    DEFAULT,
+    Algorithm,
+    chosen_rules,
+    probe_rules,
+    worth_trying,
+)
+
+RING = Algorithm(4)
+SEGMENTS = Algorithm(5, 256 << 10)
+
+
+def algorithm_at(rules: str, size: int) -> tuple[int, int]:
+    """Return number and segment that Open MPI takes from `rules`: the last row not above `size`."""
+    _, collective, _, _, _, *rows = rules.splitlines()
+    assert collective == "2"
+    found = [tuple(map(int, row.split())) for row in rows]
+    assert found == sorted(found)
+    number, _, segment = [row[1:] for row in found if row[0] <= size][-1]
+    return number, segment
+
+
+def test_each_candidate_has_a_size_of_its_own() -> None:
+    rules = probe_rules(4, [65536, 1 << 20], 64)
+    for size in (65536, 1 << 20):
+        for place, candidate in enumerate(CANDIDATES):
+            found = algorithm_at(rules, size + 64 * place)
+            assert found == (candidate.number, candidate.segment)
+    assert algorithm_at(rules, 80_000) == (0, 0)
+
+
+def test_a_choice_holds_up_to_half_way_to_the_next_size() -> None:
+    rules = chosen_rules(4, [(1 << 16, DEFAULT), (1 << 20, RING), (1 << 24, SEGMENTS)])
+    assert algorithm_at(rules, 100) == (0, 0)
+    assert algorithm_at(rules, (1 << 18) - 1) == (0, 0)
+    assert algorithm_at(rules, 1 << 18) == (4, 0)
+    assert algorithm_at(rules, 1 << 22) == (5, 256 << 10)
+    assert rules.splitlines()[3] == "4"
+
+
+def test_what_cannot_win_is_not_tried() -> None:
+    small = [CANDIDATES[place] for place in worth_trying(64 << 10, 4)]
+    large = [CANDIDATES[place] for place in worth_trying(16 << 20, 4)]
+    assert DEFAULT in small
+    assert not any(each.segment for each in small)
+    assert {each.number for each in large} == {0, 4, 5}
+    assert large[0] == DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("ring_s", "wins"), [(0.5, True), (0.94, True), (0.97, False), (2.0, False)]
+)
+def test_another_algorithm_must_be_clearly_quicker(ring_s: float, wins: bool) -> None:
+    chosen = _choose_one(1 << 20, {0: 1.0, CANDIDATES.index(RING): ring_s})
+    assert chosen.algorithm == (RING if wins else DEFAULT)
+    assert chosen.default_seconds == 1.0
+
+
+CHOICE = RingChoice(
+    ranks=4,
+    goodput=59.7e6,
+    sizes=(
+        SizeChoice(64 << 10, DEFAULT, 0.01, 0.01),
+        SizeChoice(1 << 20, DEFAULT, 0.04, 0.04),
+        SizeChoice(4 << 20, SEGMENTS, 0.105, 0.18),
+        SizeChoice(16 << 20, SEGMENTS, 0.42, 0.8),
+    ),
+    measured_at=0.0,
+)
+
+
+def test_a_choice_is_told_in_lines() -> None:
+    said = CHOICE.lines()
+    assert "link 59.7 MB/s each way" in said[0]
+    assert said[4].split() == (
+        [
+            "16",
+            "MB",
+            "59.9",
+            "MB/s",
+            "bus",
+            "ring",
+            "in",
+            "segments",
+            "of",
+            "256",
+            "kB",
+            "(31.5",
+            "by",
+            "Open",
+            "MPI's",
+            "own",
+            "choice)",
+        ]
+    )
+    assert said[-1].strip() == "Horovod fuses up to 8 MB"
+
+
+def test_the_user_s_own_fusion_threshold_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOROVOD_FUSION_THRESHOLD", raising=False)
+    assert CHOICE.environment() == {"HOROVOD_FUSION_THRESHOLD": str(8 << 20)}
+    monkeypatch.setenv("HOROVOD_FUSION_THRESHOLD", "1024")
+    assert CHOICE.environment() == {"HOROVOD_FUSION_THRESHOLD": "1024"}
+    quick = replace(CHOICE, sizes=CHOICE.sizes[:1])
+    assert quick.fusion_threshold == 2 << 20
+
+
+def test_the_root_cause_is_found_in_what_mpirun_says() -> None:
+    lost = (
+        "PRTE has lost communication with a remote daemon.\n\n"
+        "  HNP daemon   : [prterun-vm-1@0,0] on node vm\n"
+        "  Remote daemon: [prterun-vm-1@0,2] on node gpu2\n\nThis is usually due to"
+    )
+    assert why_mpirun_failed(lost) == "the host gpu2 was lost"
+    assert why_mpirun_failed("x\nRuntimeError: no address\n----\n") == "RuntimeError: no address"
