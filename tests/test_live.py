@@ -11,6 +11,7 @@ from nbconvert.exporters import HTMLExporter
 from synthetic import run_record, run_rows
 
 from eai_notebook.display import LiveRun, show
+from eai_notebook.display.controls import controls
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.view import record_view
 
@@ -99,3 +100,8 @@ def test_show_takes_a_record_its_folder_or_the_latest(
     assert capsys.readouterr().out == 3 * first
     with pytest.raises(EaiError, match="not a run record"):
         show(tmp_path)
+
+
+def test_controls_need_a_notebook() -> None:
+    with pytest.raises(EaiError, match="buttons need a notebook"):
+        controls()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 import pytest
 from synthetic import START, run_rows
@@ -12,6 +14,7 @@ from eai_notebook.ledger.merge import (
     WAIT_PEER,
     GrowingLedger,
     Ledger,
+    append,
     merge,
 )
 from eai_notebook.ledger.step import STEP_DTYPE, empty_steps
@@ -158,20 +161,23 @@ def test_nothing_merges_to_nothing() -> None:
     assert len(merge({0: np.empty(0, STEP_DTYPE)}, {}).typical().steps) == 0
 
 
-def test_a_growing_ledger_ends_as_the_whole_one() -> None:
+def test_a_growing_ledger_hands_out_each_step_once() -> None:
     rows = run_rows(3, 50)
     growing = GrowingLedger(size=3)
     for rank in rows:
         growing.begin(rank, clock_offset=0.0)
     sent = dict.fromkeys(rows, 0)
     rng = np.random.default_rng(0)
+    pieces: list[Ledger] = []
     while any(sent[rank] < 50 for rank in rows):
         rank = int(rng.integers(0, 3))
         until = min(50, sent[rank] + int(rng.integers(1, 9)))
         growing.add(rank, rows[rank][sent[rank] : until])
         sent[rank] = until
-        assert len(growing.ledger().steps) == min(sent.values())
-    assert_same(growing.ledger(), merge(rows, {}))
+        pieces.append(growing.take())
+        assert sum(len(piece.steps) for piece in pieces) == min(sent.values())
+    assert_same(reduce(append, pieces), merge(rows, {}))
+    assert len(growing.rest().steps) == 0
 
 
 def test_a_growing_ledger_waits_for_a_rank_that_has_not_begun() -> None:
@@ -179,10 +185,10 @@ def test_a_growing_ledger_waits_for_a_rank_that_has_not_begun() -> None:
     growing = GrowingLedger(size=2)
     growing.begin(0, clock_offset=0.0)
     growing.add(0, rows[0])
-    assert len(growing.ledger().steps) == 0
+    assert len(growing.take().steps) == 0
     growing.begin(1, clock_offset=0.0)
     growing.add(1, rows[1])
-    assert_same(growing.ledger(), merge(rows, {}))
+    assert_same(growing.take(), merge(rows, {}))
 
 
 def assert_same(one: Ledger, other: Ledger) -> None:

@@ -67,7 +67,7 @@ def test_the_kernel_pushes_on_one_comm_and_answers_on_the_other(
     send(client, "comm_msg", data={"command": "refresh", "number": 1})
     again, and_again, done = comm_messages(client, 3)
     assert (again["data"], and_again["data"]) == (group["data"], run["data"])
-    assert (done["comm_id"], done["data"]) == ("mine", {"type": "done", "number": 1})
+    assert (done["comm_id"], done["data"]) == ("mine", {"type": "done", "number": 1, "value": None})
 
 
 def test_a_command_that_fails_is_answered_with_its_reason(client: BlockingKernelClient) -> None:
@@ -76,7 +76,7 @@ def test_a_command_that_fails_is_answered_with_its_reason(client: BlockingKernel
     send(client, "comm_msg", data={"command": "up", "number": 1, "args": {"n": 2}})
     send(client, "comm_msg", data={"command": "restart", "number": 2})
     done, failed = comm_messages(client, 2)
-    assert done["data"] == {"type": "done", "number": 1}
+    assert done["data"] == {"type": "done", "number": 1, "value": None}
     assert failed["data"] == {"type": "failed", "number": 2, "message": "no group is running"}
     client.execute("assert asked == [('up', {'n': 2}), ('restart', {})]", reply=True, timeout=20)
 

@@ -22,7 +22,10 @@ def test_every_rank_has_a_bar_in_proportion_and_the_rates_stand_below(tmp_path: 
     assert bars[1].count("i") > 15 > bars[0].count("i")
     assert bars[0].count("w") == bars[2].count("w") > 15
     assert "w" not in bars[1]
-    assert lines[-1].startswith("60 steps on 3 ranks · 22.6 ms a step · 67,9")
+    assert lines[-2].startswith("60 steps on 3 ranks · 22.6 ms a step · 67,9")
+    assert "communication 1.00 ms exposed, 2.00 ms hidden" in lines[-2]
+    assert lines[-1].startswith("price of waiting: input wait 0.7, slower ranks 1.2, ")
+    assert lines[-1].endswith(" of 11.5 rank-seconds")
 
 
 def test_a_run_without_measured_steps_is_told_too(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import re
+import struct
+import zlib
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from synthetic import run_record, run_rows
 
+from eai_notebook.display.heat import png
 from eai_notebook.display.palette import COLOURS, MEANINGS
 from eai_notebook.display.static import HEIGHT, html
 from eai_notebook.ledger.step import PARTS
@@ -54,9 +57,29 @@ def test_the_twin_is_whole_and_needs_no_script(tmp_path: Path, ranks: int, steps
     assert made.count("<svg") == 1 + ranks
     assert made.count("<title>") >= 1 + ranks
     assert "<script" not in made
-    assert "src=" not in made
-    assert "nan" not in made.lower()
     assert len(made) < 120_000
+    pictures = re.findall(r'src="([^"]*)"', made)
+    assert [picture[:22] for picture in pictures] == ["data:image/png;base64,"] * (ranks > 1)
+    assert "nan" not in re.sub(r'src="[^"]*"', "", made).lower()
+
+
+def test_the_heat_map_is_a_picture_of_its_cells() -> None:
+    picture = png(3, 2, bytes([0, 1, 128, 255, 0, 7]))
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    assert struct.unpack(">II", picture[16:24]) == (3, 2)
+    place, chunks = 8, {}
+    while place < len(picture):
+        (length,) = struct.unpack(">I", picture[place : place + 4])
+        kind, data = picture[place + 4 : place + 8], picture[place + 8 : place + 8 + length]
+        assert struct.unpack(">I", picture[place + 8 + length : place + 12 + length])[
+            0
+        ] == zlib.crc32(kind + data)
+        chunks[kind] = data
+        place += 12 + length
+    assert zlib.decompress(chunks[b"IDAT"]) == bytes([0, 0, 1, 128, 0, 255, 0, 7])
+    assert len(chunks[b"PLTE"]) == 3 * 256
+    lightness = [sum(chunks[b"PLTE"][3 * value : 3 * value + 3]) for value in range(1, 256)]
+    assert lightness == sorted(lightness)
 
 
 def test_bars_lie_on_top_of_each_other_and_inside_the_axis(tmp_path: Path) -> None:

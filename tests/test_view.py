@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,8 @@ from synthetic import run_record, run_rows
 from eai_notebook.ledger.messages import RunBegan, RunEnded, StepsDone
 from eai_notebook.ledger.record import RunRecord
 from eai_notebook.ledger.step import PARTS
-from eai_notebook.ledger.view import MOST_BUCKETS, LiveView, record_view
+from eai_notebook.ledger.summary import MOST_BUCKETS
+from eai_notebook.ledger.view import MOST_COLUMNS, LiveView, record_view
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +30,7 @@ def test_a_view_is_strict_json_with_null_for_what_is_missing(tmp_path: Path) -> 
     assert view["buckets"]["ms"][5][PARTS.index("compute")] == pytest.approx(10, rel=0.1)
 
 
-@pytest.mark.parametrize(("steps", "width"), [(1, 1), (240, 1), (241, 2), (1000, 5)])
+@pytest.mark.parametrize(("steps", "width"), [(1, 1), (240, 1), (241, 2), (1000, 8)])
 def test_steps_are_put_into_buckets(tmp_path: Path, steps: int, width: int) -> None:
     view = record_view(run_record(tmp_path, run_rows(1, steps)))
     assert view["buckets"]["width"] == width
@@ -70,4 +72,50 @@ def test_a_live_view_follows_the_slowest_rank_and_ends_as_the_record(tmp_path: P
     ended = live.look()
     assert ended == record_view(record)
     assert ended["buckets"] == running["buckets"]
-    assert ended["ranks"] == running["ranks"]
+    assert [rank["ms"] for rank in ended["ranks"]] == [rank["ms"] for rank in running["ranks"]]
+    assert {rank["now"]["part"] for rank in running["ranks"]} == {"compute"}
+    assert {rank["now"] for rank in ended["ranks"]} == {None}
+
+
+def test_a_rank_that_waits_is_said_to_wait_for_the_one_that_is_late(tmp_path: Path) -> None:
+    record = run_record(tmp_path, run_rows(3, 40, late={2: {"compute": 0.050}}))
+    record.info.state = "running"
+    live = LiveView(record).look()
+    assert [rank["now"] for rank in live["ranks"]] == [
+        {"part": "wait_peer", "for": 2},
+        {"part": "wait_peer", "for": 2},
+        {"part": "compute", "for": None},
+    ]
+
+
+def test_the_heat_map_shows_which_rank_was_late_and_when(tmp_path: Path) -> None:
+    rows = run_rows(4, 480, jitter=0.0)
+    late = run_rows(4, 480, jitter=0.0, late={2: {"compute": 0.010}})
+    # Spliced at step 240; only differences within a row matter to the account.
+    mixed = {rank: np.concatenate([rows[rank][:240], late[rank][240:]]) for rank in rows}
+    heat = record_view(run_record(tmp_path, mixed))["heat"]
+    assert heat["columns"] <= MOST_COLUMNS
+    cells = np.frombuffer(base64.b64decode(heat["cells"]), np.uint8).reshape(4, heat["columns"])
+    half = 240 // heat["width"]
+    assert cells[2, half:].min() == 255
+    assert cells[[0, 1, 3], 1:].max() == cells[:, 1:half].max() == 1
+    assert heat["high_ms"] - heat["low_ms"] == pytest.approx(10, rel=0.01)
+
+
+def test_one_late_rank_of_many_stands_out_in_the_heat_map(tmp_path: Path) -> None:
+    rows = run_rows(64, 100, late={17: {"compute": 0.006}})
+    heat = record_view(run_record(tmp_path, rows))["heat"]
+    cells = np.frombuffer(base64.b64decode(heat["cells"]), np.uint8).reshape(64, heat["columns"])
+    others = np.delete(cells, 17, axis=0)
+    assert np.median(cells[17]) > 230
+    assert np.median(others) < 100
+
+
+def test_the_price_adds_up_the_whole_run(tmp_path: Path) -> None:
+    rows = run_rows(2, 5000, input=0.005, compile_step=False)
+    view = record_view(run_record(tmp_path, rows))
+    whole = sum(float((own["end"] - own["begin"]).sum()) for own in rows.values())
+    assert view["price"]["rank_s"] == pytest.approx(whole, rel=1e-3)
+    assert sum(view["price"]["parts_s"]) == pytest.approx(whole, rel=1e-3)
+    waited = sum(float(own["input"].sum()) for own in rows.values())
+    assert view["price"]["parts_s"][PARTS.index("input")] == pytest.approx(waited, rel=1e-3)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
+from eai_notebook.display import shelf
 from eai_notebook.display.live import shell
 
 if TYPE_CHECKING:
@@ -22,15 +23,27 @@ PUSH_ID: Final = "eai_notebook_push"
 CONTROL_TARGET: Final = "eai_notebook_ctl"
 
 
+_followers: list[Callable[[dict[str, Any]], None]] = []
+_latest_group: dict[str, Any] | None = None
+
+
+def follow_group(follower: Callable[[dict[str, Any]], None]) -> None:
+    """Have `follower` told of the group's state, now if there is one and whenever it changes."""
+    _followers.append(follower)
+    if _latest_group is not None:
+        follower(_latest_group)
+
+
 class PanelChannel:
     """Tells the panel about the group and its runs, and hands on what its buttons ask for.
 
     ``on_command`` is called with ``"interrupt"``, ``"up"``, ``"down"`` or ``"restart"``
     and its arguments, in a thread beside the one that runs cells; what it raises is shown
-    in the panel. Without a Jupyter kernel all of this does nothing.
+    in the panel, and what it returns is handed over. What the panel asks about earlier
+    runs is answered from their records. Without a Jupyter kernel all of this does nothing.
     """
 
-    def __init__(self, on_command: Callable[[str, dict[str, Any]], None]) -> None:
+    def __init__(self, on_command: Callable[[str, dict[str, Any]], Any]) -> None:
         """Take commands from now on."""
         self._on_command = on_command
         self._push: Any = None
@@ -44,7 +57,10 @@ class PanelChannel:
 
     def group(self, state: dict[str, Any]) -> None:
         """Tell the panel how the group is; any thread may call this."""
-        self._group = state
+        global _latest_group
+        self._group = _latest_group = state
+        for follower in _followers:
+            follower(state)
         # Nested, since nbclient takes a message with a "state" of its own for a widget's.
         self._tell({"type": "group", "group": state})
 
@@ -70,15 +86,18 @@ class PanelChannel:
     def _command(self, comm: Any, asked: dict[str, Any]) -> None:
         """Do what the panel asks, and answer: it waits for the answer before it insists."""
         name, number = str(asked.get("command")), asked.get("number")
+        arguments, value = dict(asked.get("args") or {}), None
         try:
             if name == "refresh":
                 self._refresh()
+            elif name in shelf.COMMANDS:
+                value = shelf.COMMANDS[name](**arguments)
             else:
-                self._on_command(name, dict(asked.get("args") or {}))
+                value = self._on_command(name, arguments)
         except Exception as error:  # noqa: BLE001 - whatever it is, the person who pressed sees it
             comm.send({"type": "failed", "number": number, "message": str(error)})
         else:
-            comm.send({"type": "done", "number": number})
+            comm.send({"type": "done", "number": number, "value": value})
 
     def _refresh(self) -> None:
         if self._group is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from eai_notebook.display.rates import rates_line
+from eai_notebook.display.rates import price_line, rates_line
 
 WIDTH: Final = 48
 """Characters of the longest rank's bar."""
@@ -26,7 +26,8 @@ def text(view: dict[str, Any]) -> str:
     if longest > 0:
         lines += [_bar(rank, view["parts"], longest) for rank in view["ranks"]]
         lines += ["", "  ".join(f"{LETTERS[part]} {part}" for part in view["parts"]), ""]
-    return "\n".join([*lines, rates_line(view)])
+    lines += [line for line in (rates_line(view), price_line(view)) if line]
+    return "\n".join(lines)
 
 
 def _bar(rank: dict[str, Any], parts: list[str], longest: float) -> str:

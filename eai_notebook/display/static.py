@@ -12,13 +12,11 @@ import re
 from html import escape
 from typing import Any, Final
 
+from eai_notebook.display.heat import FEWEST_SLOTS, heat_map
 from eai_notebook.display.palette import COLOURS, MEANINGS
-from eai_notebook.display.rates import rates_line
+from eai_notebook.display.rates import price_line, rates_line
 from eai_notebook.display.scale import robust_top, ticks
 from eai_notebook.ledger.units import ms, percent
-
-FEWEST_SLOTS: Final = 48
-"""A short run leaves room to the right instead of drawing bars as wide as a hand."""
 
 HEIGHT: Final = 1000
 """Of the drawing of the steps, in its own units: numbers without a fraction are short."""
@@ -47,7 +45,9 @@ def html(view: dict[str, Any]) -> str:
         _legend(view),
         _steps(view),
         _ranks(view),
+        heat_map(view),
         f'<div style="{_FAINT}; margin-top: 8px">{escape(rates_line(view))}</div>',
+        f'<div style="{_FAINT}">{escape(price_line(view))}</div>',
     ]
     frame = (
         "font-family: var(--jp-ui-font-family, system-ui, sans-serif); max-width: 860px; "

@@ -50,6 +50,8 @@ class Ledger:
     hidden: Floats
     samples: Floats
     bytes: Floats
+    embedding_bytes: Floats
+    redone: Floats
     last_rank: Ints
     end: Floats
     clamped: Bools
@@ -64,6 +66,8 @@ class Ledger:
             hidden=self.hidden[:, steps],
             samples=self.samples[:, steps],
             bytes=self.bytes[:, steps],
+            embedding_bytes=self.embedding_bytes[:, steps],
+            redone=self.redone[:, steps],
             last_rank=self.last_rank[steps],
             end=self.end[:, steps],
             clamped=self.clamped[:, steps],
@@ -72,14 +76,17 @@ class Ledger:
     def measured(self) -> Ledger:
         """Return the steps that every rank measured.
 
-        The first step of a run traces and compiles, so its parts are not measured, and
-        the last steps of a rank that died are not there at all. If the ranks share no
+        The first step of a run traces and compiles, so its parts are not measured; of short
+        steps only some are; and the last steps of a rank that died are not there at all. If the ranks share no
         measured step, the steps that any rank measured are returned.
         """
+        return self.select(self.which_measured())
+
+    def which_measured(self) -> Bools:
+        """Return which steps `measured` selects."""
         known = np.isfinite(self.wall) & np.isfinite(self.parts[:, :, :OTHER]).any(axis=2)
         everywhere: Bools = np.asarray(known.all(axis=0))
-        anywhere: Bools = np.asarray(known.any(axis=0))
-        return self.select(everywhere if everywhere.any() else anywhere)
+        return everywhere if everywhere.any() else np.asarray(known.any(axis=0))
 
     def typical(self) -> Ledger:
         """Return the measured steps without the slowest few, see `SLOWEST_LEFT_OUT`."""
@@ -129,6 +136,8 @@ def merge(rows: Mapping[int, np.ndarray], clock_offset: Mapping[int, float]) -> 
         hidden=table.column["hidden"],
         samples=table.column["samples"],
         bytes=table.column["bytes"],
+        embedding_bytes=table.column["embedding_bytes"],
+        redone=table.column["redone"],
         last_rank=np.where(last < 0, -1, np.asarray((*ranks, -1), dtype=np.int64)[last]),
         end=table.end,
         clamped=clamped,
@@ -138,9 +147,10 @@ def merge(rows: Mapping[int, np.ndarray], clock_offset: Mapping[int, float]) -> 
 class GrowingLedger:
     """The account of a run that is still going, merged as its rows come in.
 
-    A step is merged once, when every rank has sent it; so a view of a long run on many
-    ranks costs what is new, not the whole run. ``ledger()`` therefore ends at the last
-    step that all ranks have sent: for a finished run use `merge` on its record.
+    A step is merged once, when every rank has sent it; so following a long run on many
+    ranks costs what is new, not the whole run, and nothing is kept that has been handed
+    out. ``take()`` therefore ends at the last step that all ranks have sent, and
+    ``rest()`` is for the end, when no more will come.
 
     Example:
         >>> from eai_notebook.ledger.step import empty_steps
@@ -148,8 +158,8 @@ class GrowingLedger:
         >>> for rank in 0, 1:
         ...     growing.begin(rank, clock_offset=0.0)
         ...     growing.add(rank, empty_steps(3 + rank))
-        >>> growing.ledger().steps.tolist()
-        [0, 1, 2]
+        >>> growing.take().steps.tolist(), growing.rest().steps.tolist()
+        ([0, 1, 2], [3])
     """
 
     def __init__(self, size: int) -> None:
@@ -157,7 +167,6 @@ class GrowingLedger:
         self._size = size
         self._offset: dict[int, float] = {}
         self._waiting: dict[int, np.ndarray] = {}
-        self._merged = merge({}, {})
 
     def begin(self, rank: int, clock_offset: float) -> None:
         """Expect rows of `rank`; `clock_offset` takes its clock to rank 0's, in seconds."""
@@ -168,15 +177,20 @@ class GrowingLedger:
         """Take rows of a rank that began: in step order, not given before."""
         self._waiting[rank] = np.concatenate([self._waiting[rank], rows])
 
-    def ledger(self) -> Ledger:
-        """Return the account up to the last step that all ranks have sent."""
+    def take(self) -> Ledger:
+        """Return the account of the steps that all ranks have sent and that are new."""
+        complete = -1
         if len(self._waiting) == self._size and all(len(rows) for rows in self._waiting.values()):
             complete = min(int(rows["step"].max()) for rows in self._waiting.values())
-            ready = {r: rows[rows["step"] <= complete] for r, rows in self._waiting.items()}
-            self._waiting = {r: rows[rows["step"] > complete] for r, rows in self._waiting.items()}
-            merged = merge(ready, self._offset)
-            self._merged = _append(self._merged, merged) if len(self._merged.steps) else merged
-        return self._merged
+        ready = {r: rows[rows["step"] <= complete] for r, rows in self._waiting.items()}
+        self._waiting = {r: rows[rows["step"] > complete] for r, rows in self._waiting.items()}
+        return merge(ready, self._offset)
+
+    def rest(self) -> Ledger:
+        """Return the account of what is left: steps that only some ranks came to."""
+        left = self._waiting
+        self._waiting = {rank: rows[:0] for rank, rows in left.items()}
+        return merge(left, self._offset)
 
 
 def mean(values: Floats, axis: int | tuple[int, ...] | None = None) -> Floats:
@@ -187,13 +201,19 @@ def mean(values: Floats, axis: int | tuple[int, ...] | None = None) -> Floats:
     return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
 
 
+_COPIED: Final = (
+    *("input", "compute", "update", "hidden"),
+    *("samples", "bytes", "embedding_bytes", "redone"),
+)
+"""Columns of the ledger that are taken from the rows as they are."""
+
+
 class _Table:
     """The columns of all ranks, ``[R, S]`` each, and how a step is split into parts."""
 
     def __init__(self, ranks: int, steps: int) -> None:
         self._shape = (ranks, steps)
-        names = ("wall", "end", "input", "compute", "update", "hidden", "samples", "bytes")
-        self.column = {name: self._missing() for name in names}
+        self.column = {name: self._missing() for name in ("wall", "end", *_COPIED)}
         self._ready = self._missing()
         self._reduced = self._missing()
 
@@ -213,7 +233,7 @@ class _Table:
         rows, at, wall = rows[believed], at[believed], wall[believed]
         self.column["wall"][place, at] = wall
         self.column["end"][place, at] = rows["end"] + offset
-        for name in ("input", "compute", "update", "hidden", "samples", "bytes"):
+        for name in _COPIED:
             self.column[name][place, at] = rows[name]
         self._ready[place, at] = rows["ready"] + offset
         self._reduced[place, at] = rows["reduced"] + offset
@@ -272,7 +292,8 @@ def _all_steps(columns: list[Ints]) -> Ints:
     return np.unique(np.concatenate(columns)).astype(np.int64)
 
 
-def _append(before: Ledger, after: Ledger) -> Ledger:
+def append(before: Ledger, after: Ledger) -> Ledger:
+    """Return the account of later steps of the same ranks behind that of earlier ones."""
     joined = {}
     for field in fields(Ledger):
         if field.name != "ranks":

@@ -66,7 +66,8 @@ class Whereabouts:
     the exchange between ranks it is in, if it is in one that it asked for by itself. One
     inside a compiled step cannot be seen from outside: ``compiled`` says that TensorFlow
     is running something. ``inside`` is the innermost function, and ``steps`` what
-    `steps_taken` said.
+    `steps_taken` said. ``path`` are the cell's own lines that led here, outermost first,
+    each as ``(line, code)``, and ``cell`` is the same on all ranks for the same cell.
     """
 
     rank: int
@@ -76,10 +77,37 @@ class Whereabouts:
     exchange: str | None = None
     compiled: bool = False
     steps: int | None = None
+    path: tuple[tuple[int, str], ...] = ()
+    cell: str = ""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU that a rank uses: how busy in percent, and its memory in bytes; None is unknown."""
+
+    index: int
+    name: str
+    busy_pct: float | None
+    used_bytes: float | None
+    total_bytes: float | None
+
+
+@dataclass(frozen=True)
+class Vitals:
+    """How a rank's process is doing: CPU in percent of one core, memory in bytes.
+
+    ``no_gpu`` says why ``gpus`` is empty, if it is.
+    """
+
+    rank: int
+    cpu_pct: float | None
+    memory_bytes: float | None
+    gpus: list[Gpu]
+    no_gpu: str = ""
 
 
 RunMessage = RunBegan | StepsDone | RunEnded
-Message = RunMessage | Whereabouts
+Message = RunMessage | Whereabouts | Vitals
 Sink = Callable[[Message], None]
 
 _sink: Sink | None = None

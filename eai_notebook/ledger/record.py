@@ -139,15 +139,23 @@ class RunRecord:
             self.info.state = state
             _write_atomically(self.path / _INFO, self.info.to_json())
 
-    def rows(self, rank: int, start: int = 0) -> np.ndarray:
-        """Return a rank's rows of `STEP_DTYPE` from row `start` on; a half-written row is left."""
+    def rows(self, rank: int, start: int = 0, count: int | None = None) -> np.ndarray:
+        """Return a rank's rows of `STEP_DTYPE` from row `start` on, `count` of them at most.
+
+        A half-written row is left.
+        """
+        there = self.count(rank) - start
+        if there <= 0:
+            return np.empty(0, STEP_DTYPE)
+        wanted = there if count is None else min(count, there)
+        return np.fromfile(
+            self._steps(rank), STEP_DTYPE, wanted, offset=start * STEP_DTYPE.itemsize
+        )
+
+    def count(self, rank: int) -> int:
+        """Return how many whole rows of a rank are on disk."""
         path = self._steps(rank)
-        if not path.exists():
-            return np.empty(0, STEP_DTYPE)
-        count = path.stat().st_size // STEP_DTYPE.itemsize - start
-        if count <= 0:
-            return np.empty(0, STEP_DTYPE)
-        return np.fromfile(path, STEP_DTYPE, count, offset=start * STEP_DTYPE.itemsize)
+        return path.stat().st_size // STEP_DTYPE.itemsize if path.exists() else 0
 
     def _steps(self, rank: int) -> Path:
         return self.path / f"rank-{rank}.steps"

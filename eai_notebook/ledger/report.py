@@ -36,8 +36,9 @@ class Rates:
     """What a step amounts to, over the typical steps; NaN is "not measured".
 
     ``step`` is its mean length in seconds; ``samples_per_s`` counts all ranks;
-    ``bytes_per_step`` is what one rank hands to the exchange; ``bus_bandwidth`` is
-    NCCL's: algorithm bandwidth x 2(N-1)/N, bytes/s, over the exposed and the hidden
+    ``bytes_per_step`` is what one rank sends to others, ``embedding_bytes`` the part of it
+    that was rows of embeddings, ``redone`` the exchanges a step that fp16 could not carry.
+    ``bus_bandwidth`` is NCCL's: bytes/s that leave a rank over the exposed and the hidden
     time of the exchange.
     """
 
@@ -45,6 +46,8 @@ class Rates:
     steps_per_s: float
     samples_per_s: float
     bytes_per_step: float
+    embedding_bytes: float
+    redone: float
     bus_bandwidth: float
     hidden: float
 
@@ -79,7 +82,7 @@ class Report:
         if np.isfinite(rates.samples_per_s):
             told.append(f"{rates.samples_per_s:,.0f} samples/s")
         if np.isfinite(rates.bytes_per_step):
-            told.append(f"{amount(rates.bytes_per_step)}/step")
+            told.append(f"{amount(rates.bytes_per_step)}/step" + _of_embeddings(rates))
         if np.isfinite(rates.bus_bandwidth):
             told.append(f"bus bandwidth {amount(rates.bus_bandwidth)}/s")
         if rates.hidden > 0:
@@ -90,6 +93,8 @@ class Report:
             f"{self.title}: {self.steps} steps on {size} rank{'s' * (size != 1)}, "
             f"{self.counted} of them typical"
         )
+        if rates.redone > 0:
+            told.append(f"{rates.redone:.3g} exchanges a step made again: fp16 overflowed")
         notes = [" · ".join(told), counted]
         if self.clamped:
             notes.append(f"{self.clamped} steps had contradicting stamps; they were cut to fit")
@@ -108,7 +113,7 @@ def report(ledger: Ledger, info: RunInfo | None = None) -> Report:
         parts=tuple(_numbers(typical, part) for part in range(len(PARTS))),
         rates=rates(typical),
         verdict=verdict(ledger),
-        measuring_pct=measuring_pct(ledger, info),
+        measuring_pct=measuring_pct(float(np.nansum(ledger.wall)), info),
     )
 
 
@@ -130,20 +135,24 @@ def rates(typical: Ledger) -> Rates:
     moved = float(mean(typical.bytes))
     hidden = float(mean(typical.hidden))
     exchange = float(mean(typical.parts[:, :, TRANSFER])) + hidden
-    bus = moved / exchange * 2 * (size - 1) / size if exchange > 0 and size > 1 else np.nan
+    bus = moved / exchange if exchange > 0 and size > 1 else np.nan
     return Rates(
         step=step,
         steps_per_s=1 / step if step > 0 else np.nan,
         samples_per_s=samples / step if step > 0 else np.nan,
         bytes_per_step=moved,
+        embedding_bytes=float(mean(typical.embedding_bytes)),
+        redone=float(mean(typical.redone)),
         bus_bandwidth=bus,
         hidden=hidden,
     )
 
 
-def measuring_pct(ledger: Ledger, info: RunInfo | None) -> float:
-    """Return what the ranks spent measuring, in percent of their wall time; NaN if unknown."""
-    wall = float(np.nansum(ledger.wall))
+def measuring_pct(wall: float, info: RunInfo | None) -> float:
+    """Return what the ranks spent measuring, in percent of their wall time; NaN if unknown.
+
+    ``wall`` is the time of all steps of all ranks, in seconds.
+    """
     if info is None or not info.measuring or wall <= 0:
         return float("nan")
     return 100 * sum(info.measuring.values()) / wall
@@ -164,6 +173,13 @@ def _numbers(typical: Ledger, part: int) -> PartNumbers:
         worst_rank=typical.ranks[worst],
         worst_mean=float(by_rank[worst]),
     )
+
+
+def _of_embeddings(rates: Rates) -> str:
+    """Say how much of the bytes were rows of embeddings, where any were."""
+    if not rates.embedding_bytes > 0:
+        return ""
+    return f" ({amount(rates.embedding_bytes)} of it embeddings)"
 
 
 def _row(numbers: PartNumbers, *, many: bool) -> str:

@@ -26,7 +26,9 @@ STEP_DTYPE: Final = np.dtype(
         ("update", "<f8"),  # seconds applying the reduced gradients
         ("hidden", "<f8"),  # seconds of communication in flight before `ready`
         ("samples", "<f8"),  # samples in this rank's batch
-        ("bytes", "<f8"),  # gradient bytes this rank handed to the exchange
+        ("bytes", "<f8"),  # gradient bytes this rank sent to others
+        ("embedding_bytes", "<f8"),  # of these, for rows of embeddings
+        ("redone", "<f8"),  # exchanges made again in fp32 because fp16 had overflowed
     ],
 )
 """One step as one rank saw it.

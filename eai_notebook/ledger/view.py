@@ -6,38 +6,48 @@ It is JSON: lengths of time in milliseconds, and None where nothing was measured
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from eai_notebook.ledger.merge import Floats, GrowingLedger, Ledger, mean
-from eai_notebook.ledger.report import measuring_pct, merge_record, rates
+from eai_notebook.ledger.merge import WAIT_PEER, Floats, GrowingLedger, mean
+from eai_notebook.ledger.report import measuring_pct, rates
 from eai_notebook.ledger.step import PARTS
+from eai_notebook.ledger.summary import Summary
 from eai_notebook.ledger.verdict import verdict
 
 if TYPE_CHECKING:
     from eai_notebook.ledger.record import RunInfo, RunRecord
 
-SCHEMA: Final = 1
-MOST_BUCKETS: Final = 240
-"""More bars than this a screen cannot show side by side."""
+SCHEMA: Final = 2
+MOST_COLUMNS: Final = 120
+"""Columns of the heat map; a narrow panel is hardly wider than twice that."""
 
-MOST_STEPS_LOOKED_AT: Final = 2000
-"""Means over more steps than this are taken over evenly spaced ones: the view stays quick."""
+MOST_CELLS: Final = 8192
+"""Of the heat map: hundreds of ranks get fewer columns."""
+
+LEAST_SPREAD: Final = 0.1
+"""Of its scale: ranks that differ by less look alike, instead of noise looking like fire."""
+
+CHUNK: Final = 400_000
+"""Rows of a record that are read at a time, of all ranks together."""
 
 
-def run_view(info: RunInfo, ledger: Ledger) -> dict[str, Any]:
+def run_view(info: RunInfo, summary: Summary) -> dict[str, Any]:
     """Return the model of a run.
 
     ``buckets`` has one mean over ranks for each stretch of neighbouring steps, ``ranks``
-    the mean of each rank over the typical steps, both in the order of `PARTS`.
+    the mean of each rank over the typical steps, both in the order of `PARTS`. ``heat``
+    is how long each rank was busy by itself in each stretch. ``price`` adds up the whole
+    run, in seconds of rank time.
     """
-    looked_at = _thinned(ledger)
-    typical = looked_at.typical()
+    typical = summary.kept.typical()
     by_rank = mean(typical.parts, axis=1)
     hidden = mean(typical.hidden, axis=1)
-    found = verdict(looked_at)
+    found = verdict(summary.kept)
     numbers = rates(typical)
+    now = _now(summary) if info.state == "running" else {}
     return {
         "schema": SCHEMA,
         "run": {
@@ -47,24 +57,35 @@ def run_view(info: RunInfo, ledger: Ledger) -> dict[str, Any]:
             "started": info.started,
             "size": info.size,
             "hosts": sorted(set(info.hosts.values())),
-            "steps": int(ledger.steps[-1]) + 1 if len(ledger.steps) else 0,
+            "steps": summary.steps,
         },
         "parts": list(PARTS),
-        "buckets": _buckets(ledger),
+        "buckets": {
+            "width": summary.width,
+            "step": summary.starts.tolist(),
+            "ms": [_plain(1e3 * row) for row in summary.parts],
+        },
+        "heat": _heat(summary),
         "ranks": [
             {
                 "rank": rank,
                 "host": info.hosts.get(rank, ""),
                 "ms": _plain(1e3 * by_rank[place]),
                 "hidden_ms": _number(1e3 * hidden[place]),
+                "now": now.get(rank),
             }
-            for place, rank in enumerate(ledger.ranks)
+            for place, rank in enumerate(summary.ranks)
         ],
         "rates": {
             "samples_per_s": _number(numbers.samples_per_s),
             "step_ms": _number(1e3 * numbers.step),
             "bytes_per_step": _number(numbers.bytes_per_step),
             "bus_bytes_per_s": _number(numbers.bus_bandwidth),
+            "hidden_ms": _number(1e3 * numbers.hidden),
+        },
+        "price": {
+            "rank_s": _number(summary.wall),
+            "parts_s": _plain(summary.spent),
         },
         "verdict": {
             "kind": found.kind,
@@ -72,13 +93,15 @@ def run_view(info: RunInfo, ledger: Ledger) -> dict[str, Any]:
             "evidence": list(found.evidence),
             "rank": found.rank,
         },
-        "measuring_pct": _number(measuring_pct(ledger, info)),
+        "measuring_pct": _number(measuring_pct(summary.wall, info)),
     }
 
 
 def record_view(record: RunRecord) -> dict[str, Any]:
     """Return the model of a run on disk."""
-    return run_view(record.info, merge_record(record))
+    live = LiveView(record)
+    live.read()
+    return live.view(whole=True)
 
 
 class LiveView:
@@ -87,6 +110,7 @@ class LiveView:
     def __init__(self, record: RunRecord) -> None:
         self._record = record
         self._growing = GrowingLedger(record.info.size)
+        self._summary = Summary()
         self._read: dict[int, int] = {}
 
     def look(self) -> dict[str, Any]:
@@ -95,35 +119,89 @@ class LiveView:
         Once the run has ended it is the model of the whole record, with the steps that
         only some ranks came to.
         """
-        record = self._record
-        if record.info.state != "running":
-            return record_view(record)
-        for rank in record.ranks:
-            if rank not in self._read:
-                self._growing.begin(rank, record.info.clock_offset[rank])
-                self._read[rank] = 0
-            rows = record.rows(rank, start=self._read[rank])
-            self._growing.add(rank, rows)
-            self._read[rank] += len(rows)
-        return run_view(record.info, self._growing.ledger())
+        self.read()
+        return self.view(whole=self._record.info.state != "running")
+
+    def read(self) -> None:
+        """Take what has been written since the last time, a piece at a time."""
+        record, more = self._record, True
+        count = max(1, CHUNK // record.info.size)
+        while more:
+            more = False
+            for rank in record.ranks:
+                if rank not in self._read:
+                    self._growing.begin(rank, record.info.clock_offset[rank])
+                    self._read[rank] = 0
+                rows = record.rows(rank, start=self._read[rank], count=count)
+                self._growing.add(rank, rows)
+                self._read[rank] += len(rows)
+                more = more or len(rows) == count
+            self._summary.add(self._growing.take())
+
+    def view(self, *, whole: bool) -> dict[str, Any]:
+        """Return the model; the `whole` of it has also the steps that some ranks missed."""
+        if whole:
+            self._summary.add(self._growing.rest())
+        return run_view(self._record.info, self._summary)
 
 
-def _thinned(ledger: Ledger) -> Ledger:
-    every = -(-len(ledger.steps) // MOST_STEPS_LOOKED_AT)
-    return ledger.select(slice(None, None, every)) if every > 1 else ledger
+def _now(summary: Summary) -> dict[int, dict[str, Any]]:
+    """Return what each rank mostly does in its latest steps, and for whom it waits."""
+    recent = summary.recent
+    by_rank = mean(recent.parts, axis=1)
+    known = recent.last_rank[recent.last_rank >= 0]
+    last = int(np.bincount(known).argmax()) if len(known) else None
+    found = {}
+    for rank, parts in zip(recent.ranks, by_rank, strict=True):
+        if np.isfinite(parts).any():
+            part = int(np.nanargmax(parts))
+            waits = part == WAIT_PEER and last != rank
+            found[rank] = {"part": PARTS[part], "for": last if waits else None}
+    return found
 
 
-def _buckets(ledger: Ledger) -> dict[str, Any]:
-    """Return the mean over ranks of each stretch of steps, and the step it starts with."""
-    count = len(ledger.steps)
-    width = max(1, -(-count // MOST_BUCKETS))
-    starts = range(0, count, width)
-    table = mean(ledger.parts, axis=0)
+def _heat(summary: Summary) -> dict[str, Any]:
+    """Return each rank's own time in each stretch of steps, a byte a cell, row by row.
+
+    0 is "not measured"; 1 to 255 run from ``low_ms`` to ``high_ms``, and what is shorter
+    or longer looks like the end of the scale.
+    """
+    own = 1e3 * summary.own
+    columns = min(MOST_COLUMNS, max(24, MOST_CELLS // max(1, len(own))))
+    folds = 0
+    while own.shape[1] > columns:
+        own = _folded(own)
+        folds += 1
+    known = own[np.isfinite(own)]
+    low, high = np.percentile(known, [2, 98]) if len(known) else (0.0, 0.0)
+    # One slow rank of many, or one slow moment, is what the map is looked at for.
+    high = max(high, *_medians(own, axis=1), *_medians(own, axis=0)) if len(known) else high
+    middle, least = (low + high) / 2, LEAST_SPREAD * (low + high) / 2
+    if high - low < least:
+        low, high = middle - least / 2, middle + least / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scaled = 1 + 254 * np.clip((own - low) / (high - low), 0, 1)
+    cells = np.where(np.isfinite(scaled), np.nan_to_num(scaled).round(), 0).astype(np.uint8)
     return {
-        "width": width,
-        "step": [int(ledger.steps[start]) for start in starts],
-        "ms": [_plain(1e3 * mean(table[start : start + width], axis=0)) for start in starts],
+        "width": summary.width * 2**folds,
+        "columns": own.shape[1],
+        "low_ms": _number(low),
+        "high_ms": _number(high),
+        "cells": base64.b64encode(cells.tobytes()).decode(),
     }
+
+
+def _medians(table: Floats, axis: int) -> list[float]:
+    """Return the medians of what is known, along an axis."""
+    lines = np.moveaxis(table, axis, -1)
+    return [float(np.median(line[np.isfinite(line)])) for line in lines if np.isfinite(line).any()]
+
+
+def _folded(table: Floats) -> Floats:
+    """Return the means of neighbouring columns."""
+    if table.shape[1] % 2:
+        table = np.pad(table, ((0, 0), (0, 1)), constant_values=np.nan)
+    return mean(table.reshape(len(table), -1, 2), axis=2)
 
 
 def _plain(values: Floats) -> list[float | None]:
