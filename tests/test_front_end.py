@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from eai_notebook.display.heat import FEWEST_SLOTS, SCALE
 from eai_notebook.display.palette import COLOURS, MEANINGS
 from eai_notebook.display.panel import CONTROL_TARGET, PUSH_ID, PUSH_TARGET
-from eai_notebook.display.static import FEWEST_SLOTS, MOST_THICK, RANKS_HEIGHT
+from eai_notebook.display.rates import WAITS
+from eai_notebook.display.static import MOST_THICK, RANKS_HEIGHT
 
 FRONT = Path(__file__).parents[1] / "labextension"
 
@@ -36,9 +38,21 @@ def test_names_of_the_comms() -> None:
 
 def test_measures_of_the_chart() -> None:
     told = dict(re.findall(r"^const (\w+) = (\d+);$", source("chart.ts"), re.MULTILINE))
-    assert int(told["FEWEST_SLOTS"]) == FEWEST_SLOTS
+    found = re.search(r"FEWEST_SLOTS = (\d+)", source("heat.ts"))
+    assert found
+    assert int(found[1]) == FEWEST_SLOTS
     assert int(told["MOST_THICK"]) == MOST_THICK
     assert int(told["RANKS_HEIGHT"]) == RANKS_HEIGHT
+
+
+def test_colours_of_the_heat_map() -> None:
+    scale = next(line for line in source("heat.ts").splitlines() if line.startswith("const SCALE"))
+    assert tuple(re.findall(r"#\w{6}", scale)) == SCALE
+
+
+def test_words_for_what_waiting_cost() -> None:
+    told = source("units.ts").split("const WAITS")[1]
+    assert dict(re.findall(r"^  (\w+): '([^']*)',?$", told, re.MULTILINE)) == WAITS
 
 
 def test_the_lock_file_names_no_registry() -> None:

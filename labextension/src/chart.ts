@@ -5,13 +5,13 @@
  * it. Text is HTML: it keeps its size, follows the theme and can be selected; only bars
  * are painted, and only once per animation frame however often the run reports.
  */
+import { FEWEST_SLOTS, HeatMap } from './heat';
 import type { Measured, Rank, View } from './model';
 import { colour, MEANINGS } from './palette';
 import { robustTop, ticks } from './scale';
-import { mean, ms, percent, ratesLine, sum } from './units';
+import { background, fill } from './texture';
+import { mean, ms, percent, priceLine, ratesLine, sum } from './units';
 
-/** A short run leaves room to the right instead of drawing bars as wide as a hand. */
-const FEWEST_SLOTS = 48;
 /** Ranks that get a bar with a label each; more share `RANKS_HEIGHT` pixels. */
 const MOST_THICK = 16;
 const RANKS_HEIGHT = 320;
@@ -36,6 +36,7 @@ export class Chart {
     this._ranks = canvas('Time of each part on each rank');
     this._lengths = element('div', 'eai-Chart-lengths');
     this._rates = element('div', 'eai-Chart-rates');
+    this._price = element('div', 'eai-Chart-rates');
     this._root.append(
       this._verdict,
       this._legend,
@@ -43,7 +44,9 @@ export class Chart {
       this._axis,
       this._note,
       element('div', 'eai-Chart-ranks', this._labels, this._ranks, this._lengths),
-      this._rates
+      this._heat.node,
+      this._rates,
+      this._price
     );
     host.append(this._root);
     this._steps.addEventListener('pointermove', event => {
@@ -99,6 +102,8 @@ export class Chart {
     this._sentence.replaceChildren(...withCode(view.verdict.sentence));
     this._evidence.replaceChildren(...withCode(view.verdict.evidence.join(' · ')));
     this._rates.textContent = ratesLine(view);
+    this._price.textContent = priceLine(view);
+    this._heat.draw(view);
     this._fillLegend();
     this._paintSteps(view);
     this._paintRanks(view);
@@ -117,7 +122,7 @@ export class Chart {
       const told =
         value === null || whole === 0 ? 'not measured' : `${ms(value)} · ${percent(value / whole)}`;
       const swatch = element('span', 'eai-Chart-swatch');
-      swatch.style.background = colour(part);
+      swatch.style.background = background(part);
       const entry = element('span', 'eai-Chart-entry', swatch, part, faint(told));
       entry.title = MEANINGS[part] ?? '';
       return entry;
@@ -162,6 +167,7 @@ export class Chart {
     const slot = wide / slots(bars.length);
     // Wide bars get a gap; narrow ones would only flicker with one.
     const gap = bars.length <= FEWEST_SLOTS ? Math.min(2, 0.2 * slot) : 0;
+    const fills = view.parts.map(part => fill(pen, part));
     bars.forEach((bar, place) => {
       const left = Math.round(place * slot);
       const right = Math.max(left + 1, Math.round((place + 1) * slot) - gap);
@@ -170,7 +176,7 @@ export class Chart {
         const above = below + (value ?? 0);
         const low = tall * (1 - Math.min(below, top) / top);
         const high = tall * (1 - Math.min(above, top) / top);
-        pen.fillStyle = colour(view.parts[part] ?? '');
+        pen.fillStyle = fills[part] ?? '';
         pen.fillRect(left, high, right - left, low - high);
         below = above;
       });
@@ -222,12 +228,13 @@ export class Chart {
     this._ranks.style.height = `${row * ranks.length}px`;
     const wide = this._ranks.clientWidth;
     const pen = prepare(this._ranks, wide, row * ranks.length);
+    const fills = view.parts.map(part => fill(pen, part));
     ranks.forEach((rank, place) => {
       let left = 0;
       rank.ms.forEach((value, part) => {
         const right = left + (value ?? 0);
         const from = Math.round((wide * left) / longest);
-        pen.fillStyle = colour(view.parts[part] ?? '');
+        pen.fillStyle = fills[part] ?? '';
         pen.fillRect(from, place * row, Math.round((wide * right) / longest) - from, thick);
         left = right;
       });
@@ -279,6 +286,8 @@ export class Chart {
   private readonly _ranks: HTMLCanvasElement;
   private readonly _lengths: HTMLElement;
   private readonly _rates: HTMLElement;
+  private readonly _price: HTMLElement;
+  private readonly _heat = new HeatMap();
   private readonly _observer: ResizeObserver;
 }
 

@@ -4,7 +4,7 @@ import {
   type JupyterFrontEnd,
   type JupyterFrontEndPlugin
 } from '@jupyterlab/application';
-import { INotebookTracker, type NotebookPanel } from '@jupyterlab/notebook';
+import { INotebookTracker, NotebookActions, type NotebookPanel } from '@jupyterlab/notebook';
 import { KernelLink } from './link';
 import { LedgerPanel } from './panel';
 
@@ -19,7 +19,14 @@ const plugin: JupyterFrontEndPlugin<void> = {
     tracker: INotebookTracker,
     restorer: ILayoutRestorer | null
   ): void => {
-    const panel = new LedgerPanel();
+    const panel = new LedgerPanel(code => {
+      const notebook = tracker.currentWidget?.content;
+      if (notebook) {
+        NotebookActions.insertBelow(notebook);
+        notebook.activeCell?.model.sharedModel.setSource(code);
+        notebook.activate();
+      }
+    });
     const links = new Map<NotebookPanel, KernelLink>();
 
     const show = (): void => {

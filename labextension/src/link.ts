@@ -6,7 +6,9 @@
  * be handled there, that is, after the running cell; see `eai_notebook/display/panel.py`.
  */
 import type { Kernel } from '@jupyterlab/services';
-import type { Answer, Push } from './model';
+import { upCode, type Wish } from './code';
+import type { Answer, Comparison, Download, Push, RunEntry, View } from './model';
+import { runBeside } from './beside';
 import { KernelState } from './state';
 
 const PUSH_TARGET = 'eai_notebook';
@@ -14,6 +16,8 @@ const PUSH_ID = 'eai_notebook_push';
 const CONTROL_TARGET = 'eai_notebook_ctl';
 /** How long a command may stay unanswered before the panel goes another way. */
 const PATIENCE_MS = 1500;
+/** Reading a long record, or ending a group, may take this long. */
+const LONG_MS = 60_000;
 
 let links = 0;
 
@@ -31,24 +35,16 @@ export class KernelLink {
   readonly state = new KernelState();
 
   /** Start a group by running the magic, as a person would: it also loads the extension. */
-  async start(ranks: number): Promise<void> {
-    const notice = `Starting ${ranks} rank${ranks === 1 ? '' : 's'}…`;
-    this.state.set({ notice, pending: true });
-    const code = `%load_ext eai_notebook\n%eai up -n ${ranks}`;
-    let failure = '';
-    try {
-      const reply = await this._kernel.requestExecute({ code, store_history: false }).done;
-      failure = reply.content.status === 'error' ? reply.content.evalue : '';
-    } catch {
-      failure = 'The kernel went away while the group started.';
-    }
-    this.state.set({ notice: failure, pending: false });
+  async start(wish: Wish): Promise<void> {
+    const notice = `Starting ${wish.ranks} rank${wish.ranks === 1 ? '' : 's'}…`;
+    await this._while(notice, () => runBeside(this._kernel, upCode(wish)));
   }
 
-  /** Stop what the ranks are running. */
+  /** Interrupt what the ranks are running. */
   async stop(): Promise<void> {
     this.state.set({ notice: 'Stopping…' });
-    if (!(await this._command('interrupt'))) {
+    const answer = await this._command('interrupt', {}, PATIENCE_MS);
+    if (answer === null) {
       // No answer: the comm may wait behind the cell. The server can always interrupt.
       await this._kernel.interrupt();
     }
@@ -57,12 +53,39 @@ export class KernelLink {
 
   /** End the group. */
   async shutDown(): Promise<void> {
-    this.state.set({ notice: 'Shutting down…', pending: true });
-    if (!(await this._command('down', 60_000))) {
-      this.state.set({ notice: 'The kernel did not answer. Try %eai down in a cell.' });
+    await this._while('Shutting down…', () => this._tell('down'));
+  }
+
+  /** End the group, start it again and replay the set-up cells. */
+  async restart(): Promise<void> {
+    await this._while('Restarting…', () => runBeside(this._kernel, '%eai restart'));
+  }
+
+  /** The earlier runs, from their records; loads the extension if the kernel has not. */
+  async runs(): Promise<RunEntry[]> {
+    if (!this._isKnown) {
+      await runBeside(this._kernel, '%load_ext eai_notebook');
+      this._isKnown = true;
     }
-    this._clearNotice('Shutting down…');
-    this.state.set({ pending: false });
+    return (await this._ask('runs', {})) as RunEntry[];
+  }
+
+  async open(folder: string): Promise<View> {
+    return (await this._ask('open', { folder })) as View;
+  }
+
+  async compare(before: string, after: string): Promise<Comparison> {
+    return (await this._ask('compare', { before, after })) as Comparison;
+  }
+
+  /** A run as a file: a `page` that opens anywhere, or a `trace` for Perfetto. */
+  async file(kind: 'page' | 'trace', folder: string): Promise<Download> {
+    return (await this._ask(kind, { folder })) as Download;
+  }
+
+  /** What a rank has printed lately. */
+  async log(rank: number): Promise<string> {
+    return (await this._ask('log', { rank })) as string;
   }
 
   dispose(): void {
@@ -94,24 +117,28 @@ export class KernelLink {
     const reply = await this._kernel.requestCommInfo({ target_name: PUSH_TARGET });
     const known = reply.content.status === 'ok' && PUSH_ID in reply.content.comms;
     if (known && !this._isDisposed) {
-      await this._command('refresh');
+      this._isKnown = true;
+      await this._command('refresh', {}, PATIENCE_MS);
     }
   }
 
   private readonly _onPushOpen = (comm: Kernel.IComm): void => {
     this._hear(comm);
+    this._isKnown = true;
     void this._control();
   };
 
   private readonly _onStatus = (_: Kernel.IKernelConnection, status: Kernel.Status): void => {
     if (status === 'restarting' || status === 'autorestarting' || status === 'dead') {
       this._ctl = null;
+      this._isKnown = false;
       this.state.set({ group: null, notice: '', pending: false });
       this._listen();
     }
   };
 
   private _onPush(push: Push): void {
+    this._isKnown = true;
     if (push.type === 'group') {
       this.state.set({ group: push.group });
     } else if (push.group === null) {
@@ -141,26 +168,63 @@ export class KernelLink {
     return comm;
   }
 
-  /** Send a command; false if it stays unanswered. */
-  private async _command(command: string, patience = PATIENCE_MS): Promise<boolean> {
+  /** Send a command and return its answer; null if it stays unanswered. */
+  private async _command(
+    command: string,
+    args: Readonly<Record<string, string | number>>,
+    patience: number
+  ): Promise<Answer | null> {
     const number = ++this._number;
-    const answered = new Promise<boolean>(resolve => {
+    const answered = new Promise<Answer | null>(resolve => {
       this._pending.set(number, resolve);
       window.setTimeout(() => {
         this._pending.delete(number);
-        resolve(false);
+        resolve(null);
       }, patience);
     });
-    void this._control().then(comm => comm.send({ command, number, args: {} }));
+    void this._control().then(comm => comm.send({ command, number, args }));
     return answered;
   }
 
-  private _onAnswer(answer: Answer): void {
-    this._pending.get(answer.number)?.(true);
-    this._pending.delete(answer.number);
-    if (answer.type === 'failed') {
-      this.state.set({ notice: answer.message ?? 'The kernel could not do that.' });
+  /** Ask for something; throws what the kernel said if it could not. */
+  private async _ask(
+    command: string,
+    args: Readonly<Record<string, string | number>>
+  ): Promise<unknown> {
+    const answer = await this._command(command, args, LONG_MS);
+    if (answer === null) {
+      throw new Error('The kernel did not answer: it may be busy with a cell.');
     }
+    if (answer.type === 'failed') {
+      throw new Error(answer.message ?? 'The kernel could not do that.');
+    }
+    return answer.value;
+  }
+
+  /** Have the kernel do something; returns why it could not, or nothing. */
+  private async _tell(command: string): Promise<string> {
+    const answer = await this._command(command, {}, LONG_MS);
+    if (answer === null) {
+      return `The kernel did not answer. Try %eai ${command} in a cell.`;
+    }
+    return answer.type === 'failed' ? (answer.message ?? 'The kernel could not do that.') : '';
+  }
+
+  /** Say what is being done while it is done, then what went wrong, if anything. */
+  private async _while(notice: string, action: () => Promise<string>): Promise<void> {
+    this.state.set({ notice, pending: true });
+    let failure = '';
+    try {
+      failure = await action();
+    } catch {
+      failure = 'The kernel went away meanwhile.';
+    }
+    this.state.set({ notice: failure, pending: false });
+  }
+
+  private _onAnswer(answer: Answer): void {
+    this._pending.get(answer.number)?.(answer);
+    this._pending.delete(answer.number);
   }
 
   private _clearNotice(mine: string): void {
@@ -170,9 +234,10 @@ export class KernelLink {
   }
 
   private readonly _kernel: Kernel.IKernelConnection;
-  private readonly _pending = new Map<number, (answered: boolean) => void>();
+  private readonly _pending = new Map<number, (answer: Answer | null) => void>();
   private _ctl: Promise<Kernel.IComm> | null = null;
   private _number = 0;
+  private _isKnown = false;
   private _isDisposed = false;
 }
 

@@ -44,8 +44,42 @@ export function ratesLine(view: View): string {
   if (rates.bus_bytes_per_s !== null) {
     told.push(`bus ${amount(rates.bus_bytes_per_s)}/s`);
   }
+  if (rates.hidden_ms !== null && rates.hidden_ms > 0) {
+    const transfer = view.parts.indexOf('transfer');
+    const exposed = mean(view.ranks.map(rank => rank.ms[transfer] ?? null)) ?? 0;
+    told.push(`communication ${ms(exposed)} exposed, ${ms(rates.hidden_ms)} hidden`);
+  }
   if (view.measuring_pct !== null) {
     told.push(`measuring ${Number(view.measuring_pct.toPrecision(2))} %`);
   }
   return told.join(' · ');
 }
+
+/** What waiting cost, over the whole run and all ranks; empty if nothing was measured. */
+export function priceLine(view: View): string {
+  const whole = view.price.rank_s;
+  if (whole === null || whole === 0) {
+    return '';
+  }
+  const [unit, seconds] =
+    whole >= 3600
+      ? (['rank-hours', 3600] as const)
+      : whole >= 60
+        ? (['rank-minutes', 60] as const)
+        : (['rank-seconds', 1] as const);
+  const told = view.parts.flatMap((part, place) => {
+    const spent = view.price.parts_s[place] ?? null;
+    const wait = WAITS[part];
+    return wait === undefined || spent === null ? [] : [`${wait} ${(spent / seconds).toFixed(1)}`];
+  });
+  if (told.length === 0) {
+    return '';
+  }
+  return `price of waiting: ${told.join(', ')} of ${(whole / seconds).toFixed(1)} ${unit}`;
+}
+
+const WAITS: Readonly<Record<string, string>> = {
+  input: 'input wait',
+  wait_peer: 'slower ranks',
+  transfer: 'exposed communication'
+};

@@ -54,7 +54,8 @@ class Lab:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
+        # As behind a hub: nothing may rely on being served at the root.
+        self.url = f"http://127.0.0.1:{port}/user/someone"
         environment = os.environ | {
             "EAI_RUNS": str(folder / "runs"),
             "JUPYTER_CONFIG_DIR": str(folder / "config"),
@@ -65,7 +66,7 @@ class Lab:
             [
                 sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
                 "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
-                "--ServerApp.port_retries=0", "--IdentityProvider.token=",
+                "--ServerApp.base_url=/user/someone/", "--ServerApp.port_retries=0", "--IdentityProvider.token=",
                 "--ServerApp.password=", f"--ServerApp.root_dir={self.root}",
                 "--LabApp.expose_app_in_browser=True",
                 f"--LabApp.user_settings_dir={folder / 'settings'}",
@@ -105,16 +106,26 @@ class Notebook:
     """A notebook open in JupyterLab, with the panel in front."""
 
     def __init__(self, lab: Lab, page: Page, cells: tuple[str, ...], name: str) -> None:
-        self.page = page
-        self.lab = lab
-        self.outside: list[str] = []
-        page.on("request", self._note_request)
         self.path = lab.root / f"{name}.ipynb"
         written = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
         written.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
         nbformat.write(written, self.path)
-        page.goto(f"{lab.url}/lab/tree/{self.path.name}?reset")
+        self._open(lab, page)
         self.wait_ready()
+
+    def _open(self, lab: Lab, page: Page) -> None:
+        self.page = page
+        self.lab = lab
+        self.outside: list[str] = []
+        page.on("request", self._note_request)
+        page.goto(f"{lab.url}/lab/tree/{self.path.name}?reset")
+
+    def second_tab(self) -> Notebook:
+        """Return the same notebook, open once more beside this one, not waited for."""
+        second = Notebook.__new__(Notebook)
+        second.path = self.path
+        second._open(self.lab, self.page.context.new_page())  # its own class
+        return second
 
     def wait_ready(self, *, idle: bool = True) -> None:
         """Wait until the notebook, and if asked for its kernel, is ready; open the panel."""

@@ -14,6 +14,7 @@ from synthetic import run_record, run_rows
 from eai_notebook.display import LiveRun
 from eai_notebook.display.panel import PanelChannel
 from eai_notebook.ledger.merge import GrowingLedger
+from eai_notebook.ledger.summary import Summary
 from eai_notebook.ledger.view import record_view, run_view
 
 
@@ -31,7 +32,7 @@ class Player:
         """Show a run growing for some seconds, or until someone presses Stop."""
         rows = run_rows(self.ranks, steps, **run)
         record = run_record(Path(tempfile.mkdtemp()), rows)
-        growing = GrowingLedger(self.ranks)
+        growing, summary = GrowingLedger(self.ranks), Summary()
         for rank in rows:
             growing.begin(rank, clock_offset=0.0)
         self._group("busy")
@@ -43,7 +44,8 @@ class Player:
         for piece in np.array_split(np.arange(steps), frames):
             for rank in rows:
                 growing.add(rank, rows[rank][piece])
-            view = run_view(info, growing.ledger())
+            summary.add(growing.take())
+            view = run_view(info, summary)
             self.panel.run(view)
             if live:
                 shown.update(view)
@@ -57,13 +59,15 @@ class Player:
         self._group("up")
         return self.commands
 
-    def _on_command(self, name: str, arguments: dict[str, Any]) -> None:
+    def _on_command(self, name: str, arguments: dict[str, Any]) -> Any:
         self.commands.append(f"{name} in {threading.current_thread().name}")
         if name == "interrupt":
             self.stopped.set()
-        else:
-            message = f"the player cannot {name} {arguments}"
-            raise RuntimeError(message)
+            return None
+        if name == "log":
+            return f"Epoch 1/3\nrank {arguments['rank']}: 31 batches read"
+        message = f"the player cannot {name} {arguments}"
+        raise RuntimeError(message)
 
     def _group(self, state: str) -> None:
         ranks = [
@@ -72,7 +76,21 @@ class Player:
                 "host": f"gpu{1 + rank // 8}",
                 "pid": 4000 + rank,
                 "state": "idle" if state == "up" else "busy",
+                "vitals": vitals(rank),
+                "line": f"rank {rank}: 31 batches read",
             }
             for rank in range(self.ranks)
         ]
         self.panel.group({"state": state, "size": self.ranks, "message": "", "ranks": ranks})
+
+
+def vitals(rank: int) -> dict[str, Any]:
+    """Return what a rank tells of itself; the first host has GPUs, the others have none."""
+    gpu = {"index": rank % 8, "name": "a GPU", "busy_pct": 60.0 + rank % 30}
+    memory = {"used_bytes": 31e9, "total_bytes": 80e9}
+    return {
+        "cpu_pct": 97.0,
+        "memory_bytes": 2.1e9,
+        "gpus": [gpu | memory] if rank < 8 else [],
+        "no_gpu": "" if rank < 8 else "no GPU",
+    }

@@ -90,7 +90,7 @@ def test_a_page_reloaded_in_the_middle_of_a_run_shows_it_again_and_can_stop_it(
     notebook.page.get_by_role("button", name="Stop", exact=True).click()
     # The comm waits behind the cell here, so the panel interrupts through the server.
     notebook.page.wait_for_function(
-        "fetch('/api/kernels').then(r => r.json()).then(k => k.every(one => one.execution_state === 'idle'))",
+        "fetch('/user/someone/api/kernels').then(r => r.json()).then(k => k.every(one => one.execution_state === 'idle'))",
         timeout=8_000,
         polling=500,
     )
@@ -148,6 +148,76 @@ def test_a_restarted_kernel_has_no_group_and_can_get_one_again(
     notebook.run_cell()
     notebook.page.wait_for_selector(".eai-Panel-state[data-state=up]")
     assert "3 ranks ready" in notebook.panel()
+
+
+def test_the_ranks_are_reached_by_keyboard_and_tell_how_they_are(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    notebook = open_notebook(PLAYER.format(ranks=10), "_ = player.play(1, 60, live=False)")
+    notebook.run_cell()
+    notebook.wait_cells(1)
+    page = notebook.page
+    ranks = page.get_by_role("region", name="Ranks")
+    ranks.get_by_role("button", name="rank 0 on gpu1").focus()
+    for _ in range(9):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    log = page.get_by_role("region", name="Log of rank 9")
+    log.get_by_text("31 batches read").wait_for()
+    assert "no GPU" in log.inner_text()
+    assert "CPU 97 %" in log.inner_text()
+    page.keyboard.press("Enter")
+    log.wait_for(state="detached")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    told = page.get_by_role("region", name="Log of rank 7").inner_text()
+    assert "GPU 7 67 % · 31 GB of 80 GB" in told
+    # The tab key goes on to the next thing, not through all the ranks.
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.tagName") == "PRE"
+
+
+def test_the_code_of_a_button_can_be_inserted(open_notebook: Callable[..., Notebook]) -> None:
+    notebook = open_notebook("1 + 1")
+    notebook.page.get_by_label("Hosts").fill("gpu1:8,gpu2:8")
+    notebook.page.get_by_role("button", name="Insert code").click()
+    cells = notebook.save()["cells"]
+    assert cells[1]["source"] == "%load_ext eai_notebook\n%eai up --hosts gpu1:8,gpu2:8"
+
+
+def test_a_second_tab_shows_the_same_run(open_notebook: Callable[..., Notebook]) -> None:
+    notebook = open_notebook(PLAYER.format(ranks=2), "player.play(60, 600, live=False)")
+    notebook.run_cell()
+    notebook.wait_cells(1)
+    notebook.run_cell()
+    notebook.wait_steps(20)
+    second = notebook.second_tab()
+    second.wait_ready(idle=False)
+    second.wait_steps(30)
+    notebook.wait_steps(30)
+    assert "2 ranks running a cell" in second.panel()
+    notebook.page.get_by_role("button", name="Stop", exact=True).click()
+    notebook.wait_cells(2)
+    second.page.wait_for_selector(".eai-Panel-state[data-state=up]")
+
+
+def test_the_controls_in_the_notebook_follow_the_group_and_stop_a_cell(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    notebook = open_notebook(
+        PLAYER.format(ranks=2) + "\nimport eai_notebook as eai\n_ = eai.controls()",
+        "player.play(60, 600, live=False)\nimport time\ntime.sleep(60)",
+    )
+    notebook.run_cell()
+    notebook.wait_cells(1)
+    controls = notebook.page.locator(".jp-OutputArea-output .widget-vbox")
+    assert controls.get_by_role("button", name="Stop").is_disabled()
+    notebook.run_cell()
+    notebook.wait_steps(10)
+    controls.get_by_role("button", name="Stop").click()
+    notebook.wait_cells(2)
+    assert "KeyboardInterrupt" in notebook.page.locator(".jp-CodeCell").nth(1).inner_text()
 
 
 def contrast(notebook: Notebook, selector: str) -> float:

@@ -65,6 +65,42 @@ def test_start_train_stop_and_shut_down_from_the_panel(
     wait_said(notebook, "No group is running")
 
 
+def test_two_notebooks_have_a_group_each_and_a_long_cell_stops_at_once(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    busy = open_notebook(
+        "import time\ntime.sleep(20)", "%%distributed\nimport time\ntime.sleep(60)", name="busy"
+    )
+    other = open_notebook("%load_ext eai_notebook\n%eai up -n 1", name="other")
+    for notebook in (busy, other):
+        notebook.page.set_default_timeout(120_000)
+    # Started from the panel, beside a cell that runs.
+    busy.run_cell()
+    busy.page.get_by_label("Ranks").fill("1")
+    busy.page.get_by_role("button", name="Start", exact=True).click()
+    # Started by a magic, found by the panel.
+    other.run_cell()
+    wait_said(other, "1 rank ready")
+    wait_said(busy, "1 rank ready")
+
+    busy.wait_cells(1)
+    busy.run_cell()
+    wait_said(busy, "1 rank running a cell")
+    busy.page.get_by_role("button", name="rank 0").wait_for()
+    busy.page.get_by_text("no GPU").or_(busy.page.get_by_text("GPU 0")).first.wait_for()
+    assert "1 rank ready" in other.panel()
+    pressed = time.monotonic()
+    busy.page.get_by_role("button", name="Stop", exact=True).click()
+    busy.wait_cells(2, timeout=20_000)
+    assert time.monotonic() - pressed < 10
+    wait_said(busy, "1 rank ready")
+    assert "KeyboardInterrupt" in busy.page.locator(".jp-CodeCell").nth(1).inner_text()
+
+    other.page.get_by_role("button", name="Shut down").click()
+    wait_said(other, "No group is running")
+    assert "1 rank ready" in busy.panel()
+
+
 def wait_said(notebook: Notebook, words: str) -> None:
     """Wait until the panel says how the group is."""
     notebook.page.wait_for_function(

@@ -1,0 +1,110 @@
+/** Two runs side by side: what changed, part by part, and how sure that is. */
+import type { JSX } from 'react';
+import type { Change, Comparison, Measured, View } from './model';
+import { background } from './texture';
+import { mean, ms, sum } from './units';
+
+export function ComparisonTable({ comparison }: { comparison: Comparison }): JSX.Element {
+  const { before, after, parts, step, sentence } = comparison;
+  return (
+    <div className="eai-Comparison" role="region" aria-label="Comparison">
+      <p className="eai-Comparison-sentence">{sentence.replaceAll('`', '')}</p>
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">a step</th>
+            <th scope="col">{before.run.name}</th>
+            <th scope="col">{after.run.name}</th>
+            <th scope="col">change</th>
+          </tr>
+        </thead>
+        <tbody>
+          {before.parts.map((part, place) => (
+            <tr key={part}>
+              <th scope="row">
+                <span className="eai-Chart-swatch" style={{ background: background(part) }} />
+                {part}
+              </th>
+              <td>{told(partMean(before, place))}</td>
+              <td>{told(partMean(after, place))}</td>
+              <ChangeCell change={parts[place]} />
+            </tr>
+          ))}
+          <tr className="eai-mod-whole">
+            <th scope="row">step</th>
+            <td>{told(before.rates.step_ms)}</td>
+            <td>{told(after.rates.step_ms)}</td>
+            <ChangeCell change={step} />
+          </tr>
+          <tr>
+            <th scope="row">samples/s</th>
+            <td>{count(before.rates.samples_per_s)}</td>
+            <td>{count(after.rates.samples_per_s)}</td>
+            <td>{ratio(before.rates.samples_per_s, after.rates.samples_per_s)}</td>
+          </tr>
+        </tbody>
+      </table>
+      {[before, after].map((view, place) => (
+        <div key={place} className="eai-Comparison-run">
+          <b>{view.run.name}</b>
+          <Bar view={view} longest={Math.max(whole(before), whole(after), 1e-9)} />
+          {view.verdict.sentence.replaceAll('`', '')}
+        </div>
+      ))}
+    </div>
+  );
+}
+
+function Bar({ view, longest }: { view: View; longest: number }): JSX.Element {
+  return (
+    <div className="eai-Comparison-bar" aria-hidden="true">
+      {view.parts.map((part, place) => (
+        <span
+          key={part}
+          style={{
+            width: `${(100 * (partMean(view, place) ?? 0)) / longest}%`,
+            background: background(part)
+          }}
+        />
+      ))}
+    </div>
+  );
+}
+
+function ChangeCell({ change }: { change: Change | undefined }): JSX.Element {
+  if (typeof change?.delta_ms !== 'number') {
+    return <td>not measured</td>;
+  }
+  const sign = change.delta_ms < 0 ? '−' : '+';
+  const interval =
+    change.low_ms === null || change.high_ms === null
+      ? 'too few steps for an interval'
+      : `99 % interval ${ms(change.low_ms)} to ${ms(change.high_ms)}`;
+  return (
+    <td title={interval} className={change.sure ? 'eai-mod-sure' : 'eai-Panel-faint'}>
+      {sign}
+      {ms(Math.abs(change.delta_ms))}
+      {change.sure ? '' : ' ?'}
+    </td>
+  );
+}
+
+function partMean(view: View, place: number): Measured {
+  return mean(view.ranks.map(rank => rank.ms[place] ?? null));
+}
+
+function whole(view: View): number {
+  return sum(view.parts.map((_, place) => partMean(view, place)));
+}
+
+function told(value: Measured): string {
+  return value === null ? '–' : ms(value);
+}
+
+function count(value: Measured): string {
+  return value === null ? '–' : Math.round(value).toLocaleString('en');
+}
+
+function ratio(before: Measured, after: Measured): string {
+  return before === null || after === null || before === 0 ? '' : `${(after / before).toFixed(2)}x`;
+}

@@ -1,0 +1,86 @@
+"""Earlier runs in the panel, and the files that it saves, opened without a server."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from browser.lab import Notebook
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+
+RECORDED = """\
+%load_ext eai_notebook
+from pathlib import Path
+from eai_notebook.ledger.record import runs_folder
+from synthetic import run_record, run_rows
+_ = run_record(runs_folder(), run_rows(4, 300), name="before_shards")
+_ = run_record(runs_folder(), run_rows(4, 300, input=0.006), name="after_shards")"""
+
+
+def test_runs_are_opened_compared_and_saved(
+    open_notebook: Callable[..., Notebook], browser: Browser, tmp_path: Path
+) -> None:
+    notebook = open_notebook(RECORDED, name="compare")
+    notebook.run_cell()
+    notebook.wait_cells(1)
+    page = notebook.page
+    page.get_by_role("button", name="Show earlier runs").click()
+    runs = page.get_by_role("region", name="Runs")
+    runs.get_by_role("checkbox", name="before_shards").check()
+    page.get_by_role("button", name="Open", exact=True).click()
+    notebook.wait_steps(300)
+    assert "from its record" in notebook.panel()
+
+    runs.get_by_role("checkbox", name="after_shards").check()
+    page.get_by_role("button", name="Compare").click()
+    table = page.get_by_role("region", name="Comparison")
+    table.wait_for()
+    told = table.inner_text()
+    assert "`" not in told
+    assert "ms longer: input is" in told
+    assert "+5." in table.get_by_role("row", name="input").inner_text()
+    notebook.panel_width(420)
+    table.scroll_into_view_if_needed()
+    notebook.screenshot("compare-light")
+    notebook.theme("JupyterLab Dark")
+    notebook.screenshot("compare-dark")
+    notebook.theme("JupyterLab Light")
+
+    runs.get_by_role("checkbox", name="before_shards").uncheck()
+    saved = save(page, "Save page", tmp_path)
+    trace = json.loads(save(page, "Save trace", tmp_path).read_text())
+    assert {event["pid"] for event in trace["traceEvents"]} == {0, 1, 2, 3}
+    page.get_by_role("button", name="Back to now").click()
+    assert "from its record" not in notebook.panel()
+    assert notebook.outside == []
+    opened_from_disk(browser, saved)
+
+
+def save(page: Page, button: str, folder: Path) -> Path:
+    with page.expect_download() as download:
+        page.get_by_role("button", name=button).click()
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
+
+
+def opened_from_disk(browser: Browser, saved: Path) -> None:
+    """The saved page draws itself without a network."""
+    context = browser.new_context(offline=True, viewport={"width": 900, "height": 900})
+    page = context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(saved.as_uri())
+    assert "after_shards" in page.title()
+    assert page.locator("figure.eai-ledger svg").count() == 1 + 4
+    assert page.locator("figure.eai-ledger img").evaluate("i => i.naturalWidth") > 50
+    assert all(url.startswith(("file:", "data:")) for url in asked)
+    context.close()
