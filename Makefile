@@ -45,7 +45,7 @@ setup: $(STAMP)/packages $(STAMP)/front $(STAMP)/horovod ## everything the two a
 # ------------------------------------------------------------------------------ work on it
 
 .PHONY: test
-test: setup chromium lint ## everything that must hold, slow drills and browser included
+test: setup chromium sshd lint ## everything that must hold, slow drills and browser included
 	$(call say,"tests")
 	pytest $(PYTEST)
 
@@ -69,9 +69,12 @@ wheel: $(STAMP)/packages $(STAMP)/front ## build the sdist and, from it, the whe
 .PHONY: front
 front: $(STAMP)/packages $(STAMP)/front ## build the JupyterLab panel and the live chart
 
-.PHONY: chromium
+.PHONY: chromium sshd
 chromium:
 	@tools/chromium
+
+sshd:
+	@tools/sshd
 
 .PHONY: constraints
 constraints: ## pin the newest packages that fit together (needs uv)

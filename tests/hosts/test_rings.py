@@ -1,0 +1,74 @@
+"""The choice of a ring on real links: measured, kept, applied, and honest when a host goes."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from hosts.cluster import pids_on
+
+from eai_notebook.cluster import rings
+from eai_notebook.cluster.hosts import Host
+from eai_notebook.cluster.preflight import Placement, prepare
+from eai_notebook.errors import EaiError
+
+if TYPE_CHECKING:
+    from hosts.cluster import Hosts
+
+pytestmark = [pytest.mark.ranks, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def place(hosts: Hosts) -> Placement:
+    return prepare([Host(name, 1) for name in hosts.names])
+
+
+def test_a_link_is_measured_once_and_the_choice_applied(
+    hosts: Hosts, place: Placement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rings, "BUDGET_S", 1.0)
+    said: list[str] = []
+    with hosts.crossing(at_least=20e6):
+        choice = rings.choose(place, said.append, again=True)
+    assert choice is not None
+    assert said == ["measuring the link between 2 hosts, about 6 s"]
+    # 62.5 MB/s less TCP's and Ethernet's headers; less where the machine is busy
+    assert 10e6 < choice.goodput < 62.5e6
+    assert [each.size for each in choice.sizes] == list(rings.SIZES)
+    assert all(each.seconds <= each.default_seconds for each in choice.sizes)
+    before = hosts.counters()
+    assert rings.choose(place, said.append) == choice
+    assert len(said) == 1
+    assert hosts.counters()[hosts.names[0]][0] - before[hosts.names[0]][0] < 100_000
+    applied = rings.apply(place, choice)
+    assert applied["coll_tuned_use_dynamic_rules"] == "1"
+
+
+def test_a_host_lost_while_measuring_is_named(
+    hosts: Hosts, place: Placement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rings, "LINK_S", 60.0)
+    away = hosts.names[1]
+    cut = threading.Timer(6.0, hosts.cut, [away])
+    cut.start()
+    try:
+        with pytest.raises(EaiError, match="could not be measured") as caught:
+            rings.choose(place, print, again=True)
+    finally:
+        cut.join()
+        hosts.mend(away)
+    assert away in caught.value.what
+    assert len(pids_on(hosts.names[0])) < 10
+
+
+def test_one_host_has_no_choice(place: Placement) -> None:
+    alone = Placement(
+        hosts=place.hosts[:1],
+        controller=place.controller,
+        networks=place.networks,
+        cores=place.cores,
+        fabric=False,
+        here=place.here,
+    )
+    assert rings.choose(alone, print) is None
