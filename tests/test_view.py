@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from synthetic import run_record, run_rows
 
-from eai_notebook.ledger.messages import RunBegan, RunEnded, StepsDone
+from eai_notebook.ledger.messages import RunBegan, RunEnded, RunMessage, StepsDone
 from eai_notebook.ledger.record import RunRecord
 from eai_notebook.ledger.step import PARTS
 from eai_notebook.ledger.summary import MOST_BUCKETS
@@ -75,6 +75,36 @@ def test_a_live_view_follows_the_slowest_rank_and_ends_as_the_record(tmp_path: P
     assert [rank["ms"] for rank in ended["ranks"]] == [rank["ms"] for rank in running["ranks"]]
     assert {rank["now"]["part"] for rank in running["ranks"]} == {"compute"}
     assert {rank["now"] for rank in ended["ranks"]} == {None}
+
+
+def test_a_view_that_hears_what_is_written_is_the_one_that_reads_it(tmp_path: Path) -> None:
+    rows = run_rows(3, 90, late={1: {"input": 0.004}})
+    record = RunRecord.create(tmp_path, RunBegan("r", 0, 3, "fit", "here", 1))
+    hearing, reading = LiveView(record), LiveView(record)
+
+    def say(message: RunMessage) -> None:
+        record.add(message)
+        hearing.hear(message)
+
+    for rank in rows:
+        say(RunBegan("r", rank, 3, "fit", "here", 1))
+    for start in range(0, 90, 30):
+        for rank in rows:
+            # Rank 2 lags behind, and has not said the last steps of each batch yet.
+            say(StepsDone("r", rank, rows[rank][start : start + 30 - 5 * (rank == 2)]))
+        assert hearing.look()["run"]["steps"] == start + 25
+        say(StepsDone("r", 2, rows[2][start + 25 : start + 30]))
+    assert hearing.look() == reading.look()
+    for rank in rows:
+        say(RunEnded("r", rank, "done", 0.0))
+    assert hearing.look() == record_view(record)
+
+
+def test_numbers_are_sent_with_four_digits(tmp_path: Path) -> None:
+    rows = run_rows(2, 40, compute=1.23456789, compile_step=False)
+    ms = record_view(run_record(tmp_path, rows))["buckets"]["ms"]
+    for value in (number for row in ms for number in row if number is not None):
+        assert value == float(f"{value:.4g}")
 
 
 def test_a_rank_that_waits_is_said_to_wait_for_the_one_that_is_late(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ one clock the moment the last rank arrived is known, and the split is a subtract
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -80,7 +81,12 @@ class Ledger:
         steps only some are; and the last steps of a rank that died are not there at all. If the ranks share no
         measured step, the steps that any rank measured are returned.
         """
-        return self.select(self.which_measured())
+        return self._measured
+
+    @cached_property
+    def _measured(self) -> Ledger:
+        which = self.which_measured()
+        return self if which.all() else self.select(which)
 
     def which_measured(self) -> Bools:
         """Return which steps `measured` selects."""
@@ -90,6 +96,10 @@ class Ledger:
 
     def typical(self) -> Ledger:
         """Return the measured steps without the slowest few, see `SLOWEST_LEFT_OUT`."""
+        return self._typical
+
+    @cached_property
+    def _typical(self) -> Ledger:
         measured = self.measured()
         drop = int(len(measured.steps) * SLOWEST_LEFT_OUT)
         if drop == 0:
@@ -118,15 +128,20 @@ def merge(rows: Mapping[int, np.ndarray], clock_offset: Mapping[int, float]) -> 
         (2.0, [1])
     """
     ranks = tuple(sorted(rows))
-    steps = _all_steps([rows[rank]["step"] for rank in ranks])
-    table = _Table(len(ranks), len(steps))
-    for place, rank in enumerate(ranks):
+    columns = [rows[rank]["step"] for rank in ranks]
+    offsets = np.array([clock_offset.get(rank, 0.0) for rank in ranks])
+    steps = _common_steps(columns)
+    if steps is not None:
+        table = _Table(len(ranks), len(steps))
         table.fill(
-            place,
-            rows[rank],
-            np.searchsorted(steps, rows[rank]["step"]),
-            clock_offset.get(rank, 0.0),
+            slice(None), _side_by_side([rows[r] for r in ranks]), slice(None), offsets[:, None]
         )
+    else:
+        steps = np.unique(np.concatenate(columns)).astype(np.int64)
+        table = _Table(len(ranks), len(steps))
+        for place, rank in enumerate(ranks):
+            at = np.searchsorted(steps, rows[rank]["step"])
+            table.fill(place, rows[rank], at, offsets[place])
     parts, clamped, last = table.split()
     return Ledger(
         ranks=ranks,
@@ -166,31 +181,54 @@ class GrowingLedger:
         """Expect `size` ranks to begin."""
         self._size = size
         self._offset: dict[int, float] = {}
-        self._waiting: dict[int, np.ndarray] = {}
+        self._waiting: dict[int, list[np.ndarray]] = {}
+        self._last: dict[int, int] = {}
 
     def begin(self, rank: int, clock_offset: float) -> None:
         """Expect rows of `rank`; `clock_offset` takes its clock to rank 0's, in seconds."""
         self._offset[rank] = clock_offset
-        self._waiting.setdefault(rank, np.empty(0, STEP_DTYPE))
+        self._waiting.setdefault(rank, [])
 
     def add(self, rank: int, rows: np.ndarray) -> None:
         """Take rows of a rank that began: in step order, not given before."""
-        self._waiting[rank] = np.concatenate([self._waiting[rank], rows])
+        if len(rows):
+            self._waiting[rank].append(rows)
+            self._last[rank] = int(rows["step"][-1])
 
     def take(self) -> Ledger:
         """Return the account of the steps that all ranks have sent and that are new."""
-        complete = -1
-        if len(self._waiting) == self._size and all(len(rows) for rows in self._waiting.values()):
-            complete = min(int(rows["step"].max()) for rows in self._waiting.values())
-        ready = {r: rows[rows["step"] <= complete] for r, rows in self._waiting.items()}
-        self._waiting = {r: rows[rows["step"] > complete] for r, rows in self._waiting.items()}
+        complete = min(self._last.values()) if len(self._last) == self._size else -1
+        ready = {}
+        for rank, pieces in self._waiting.items():
+            rows = _joined(pieces)
+            count = int(np.searchsorted(rows["step"], complete, side="right"))
+            ready[rank] = rows[:count]
+            self._waiting[rank] = [rows[count:]] if count < len(rows) else []
         return merge(ready, self._offset)
 
     def rest(self) -> Ledger:
         """Return the account of what is left: steps that only some ranks came to."""
-        left = self._waiting
-        self._waiting = {rank: rows[:0] for rank, rows in left.items()}
+        left = {rank: _joined(pieces) for rank, pieces in self._waiting.items()}
+        self._waiting = {rank: [] for rank in left}
         return merge(left, self._offset)
+
+
+_RAW: Final = np.dtype(f"V{STEP_DTYPE.itemsize}")
+"""A row as bytes: NumPy joins these at once, and rows with named fields one by one."""
+
+
+def _joined(pieces: list[np.ndarray]) -> np.ndarray:
+    """Return pieces of one rank's rows as one array."""
+    if len(pieces) == 1:
+        return pieces[0]
+    if not pieces:
+        return np.empty(0, STEP_DTYPE)
+    return np.concatenate([piece.view(_RAW) for piece in pieces]).view(STEP_DTYPE)
+
+
+def _side_by_side(rows: list[np.ndarray]) -> np.ndarray:
+    """Return rows of ranks that made the same steps as one array, a line a rank."""
+    return _joined(rows).reshape(len(rows), -1) if rows else np.empty((0, 0), STEP_DTYPE)
 
 
 def mean(values: Floats, axis: int | tuple[int, ...] | None = None) -> Floats:
@@ -225,18 +263,30 @@ class _Table:
     def end(self) -> Floats:
         return self.column["end"]
 
-    def fill(self, place: int, rows: np.ndarray, at: npt.NDArray[np.intp], offset: float) -> None:
-        """Put one rank's rows at the steps `at`, its stamps moved to rank 0's clock."""
+    def fill(
+        self,
+        place: int | slice,
+        rows: np.ndarray,
+        at: npt.NDArray[np.intp] | slice,
+        offset: float | Floats,
+    ) -> None:
+        """Put rows at the steps `at`, their stamps moved to rank 0's clock.
+
+        They are one rank's, or those of all ranks that made the same steps.
+        """
         wall = rows["end"] - rows["begin"]
         # A step that ends before it began was not measured: nothing in it can be believed.
         believed = wall > 0
-        rows, at, wall = rows[believed], at[believed], wall[believed]
-        self.column["wall"][place, at] = wall
-        self.column["end"][place, at] = rows["end"] + offset
+
+        def put(column: Floats, values: Floats) -> None:
+            column[place, at] = np.where(believed, values, np.nan)
+
+        put(self.column["wall"], wall)
+        put(self.column["end"], rows["end"] + offset)
         for name in _COPIED:
-            self.column[name][place, at] = rows[name]
-        self._ready[place, at] = rows["ready"] + offset
-        self._reduced[place, at] = rows["reduced"] + offset
+            put(self.column[name], rows[name])
+        put(self._ready, rows["ready"] + offset)
+        put(self._reduced, rows["reduced"] + offset)
 
     def split(self) -> tuple[Floats, Bools, Ints]:
         """Return parts, which steps had to be cut, and the place of the rank that came last."""
@@ -283,13 +333,13 @@ _CLOCK_GRAIN: Final = 5e-6
 """Stamps are doubles in seconds since the epoch, whose last digits are worth 0.24 us each."""
 
 
-def _all_steps(columns: list[Ints]) -> Ints:
+def _common_steps(columns: list[Ints]) -> Ints | None:
+    """Return the steps if all ranks made the same ones, in order; otherwise None."""
     if not columns:
         return np.empty(0, dtype=np.int64)
-    first = columns[0]
-    if all(np.array_equal(first, other) for other in columns[1:]) and (np.diff(first) > 0).all():
-        return np.array(first, dtype=np.int64)
-    return np.unique(np.concatenate(columns)).astype(np.int64)
+    first = np.array(columns[0], dtype=np.int64)
+    same = all(np.array_equal(first, other) for other in columns[1:])
+    return first if same and (np.diff(first) > 0).all() else None
 
 
 def append(before: Ledger, after: Ledger) -> Ledger:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from eai_notebook.ledger.merge import WAIT_PEER, Floats, GrowingLedger, mean
+from eai_notebook.ledger.messages import RunBegan, RunMessage, StepsDone
 from eai_notebook.ledger.report import measuring_pct, rates
 from eai_notebook.ledger.step import PARTS
 from eai_notebook.ledger.summary import Summary
@@ -30,7 +31,10 @@ MOST_CELLS: Final = 8192
 LEAST_SPREAD: Final = 0.1
 """Of its scale: ranks that differ by less look alike, instead of noise looking like fire."""
 
-CHUNK: Final = 400_000
+DIGITS: Final = 4
+"""Of the numbers that are sent; a pixel shows fewer."""
+
+CHUNK: Final = 64_000
 """Rows of a record that are read at a time, of all ranks together."""
 
 
@@ -44,6 +48,7 @@ def run_view(info: RunInfo, summary: Summary) -> dict[str, Any]:
     """
     typical = summary.kept.typical()
     by_rank = mean(typical.parts, axis=1)
+    by_rank_ms = _plain(1e3 * by_rank)
     hidden = mean(typical.hidden, axis=1)
     found = verdict(summary.kept)
     numbers = rates(typical)
@@ -63,14 +68,14 @@ def run_view(info: RunInfo, summary: Summary) -> dict[str, Any]:
         "buckets": {
             "width": summary.width,
             "step": summary.starts.tolist(),
-            "ms": [_plain(1e3 * row) for row in summary.parts],
+            "ms": _plain(1e3 * summary.parts),
         },
         "heat": _heat(summary),
         "ranks": [
             {
                 "rank": rank,
                 "host": info.hosts.get(rank, ""),
-                "ms": _plain(1e3 * by_rank[place]),
+                "ms": by_rank_ms[place],
                 "hidden_ms": _number(1e3 * hidden[place]),
                 "now": now.get(rank),
             }
@@ -105,13 +110,29 @@ def record_view(record: RunRecord) -> dict[str, Any]:
 
 
 class LiveView:
-    """The view of a record that is still being written: each look reads only what is new."""
+    """The view of a record that is still being written: each look costs only what is new.
+
+    Whoever writes the record may have it `hear` what it writes; then nothing is read back.
+    """
 
     def __init__(self, record: RunRecord) -> None:
         self._record = record
         self._growing = GrowingLedger(record.info.size)
         self._summary = Summary()
         self._read: dict[int, int] = {}
+        self._heard = 0  # rows that wait for the next look
+        self._hears = False
+
+    def hear(self, message: RunMessage) -> None:
+        """Take a message that has just been added to the record: all of them, or none."""
+        self._hears = True
+        if isinstance(message, RunBegan):
+            self._growing.begin(message.rank, message.clock_offset)
+        elif isinstance(message, StepsDone):
+            self._growing.add(message.rank, message.rows)
+            self._heard += len(message.rows)
+            if self._heard > CHUNK:
+                self.read()
 
     def look(self) -> dict[str, Any]:
         """Return the model as it is now: up to the last step that all ranks have written.
@@ -124,6 +145,10 @@ class LiveView:
 
     def read(self) -> None:
         """Take what has been written since the last time, a piece at a time."""
+        if self._hears:
+            self._heard = 0
+            self._summary.add(self._growing.take())
+            return
         record, more = self._record, True
         count = max(1, CHUNK // record.info.size)
         while more:
@@ -191,10 +216,13 @@ def _heat(summary: Summary) -> dict[str, Any]:
     }
 
 
-def _medians(table: Floats, axis: int) -> list[float]:
-    """Return the medians of what is known, along an axis."""
-    lines = np.moveaxis(table, axis, -1)
-    return [float(np.median(line[np.isfinite(line)])) for line in lines if np.isfinite(line).any()]
+def _medians(table: Floats, axis: int) -> Floats:
+    """Return the medians of what is known, along an axis; nothing for a line that is unknown."""
+    lines = np.sort(np.moveaxis(table, axis, -1), axis=-1)  # what is not known comes last
+    count = np.isfinite(lines).sum(axis=-1)
+    lines, count = lines[count > 0], count[count > 0]
+    at = np.arange(len(lines))
+    return np.asarray((lines[at, (count - 1) // 2] + lines[at, count // 2]) / 2)
 
 
 def _folded(table: Floats) -> Floats:
@@ -204,10 +232,19 @@ def _folded(table: Floats) -> Floats:
     return mean(table.reshape(len(table), -1, 2), axis=2)
 
 
-def _plain(values: Floats) -> list[float | None]:
-    return [_number(float(value)) for value in values]
+def _plain(values: Floats) -> Any:
+    """Return numbers that JSON has, short enough to send, as nested lists: NaN becomes None."""
+    known = np.isfinite(values)
+    size = np.where(known & (values != 0), np.abs(values), 1.0)
+    digits = DIGITS - 1 - np.floor(np.log10(size))
+    # Dividing by a power of ten, not multiplying by its inverse, gives what is short in print.
+    up, down = 10.0 ** np.maximum(digits, 0), 10.0 ** np.maximum(-digits, 0)
+    short = np.rint(np.where(known, values, 0.0) * up / down) * down / up
+    table: Any = short.astype(object)
+    table[~known] = None
+    return table.tolist()
 
 
 def _number(value: float) -> float | None:
     """Return a number that JSON has, short enough to send: NaN becomes None."""
-    return float(f"{value:.4g}") if np.isfinite(value) else None
+    return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None

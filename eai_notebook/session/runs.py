@@ -41,6 +41,7 @@ class RunKeeper:
             self._live[message.run] = LiveView(record)
             self.records.append(record)
         record.add(message)
+        self._live[message.run].hear(message)
 
     def views_due(self, *, ended: bool = False) -> list[tuple[dict[str, Any], bool]]:
         """Return the views that are due to be shown, each with whether it is the last.

@@ -31,19 +31,19 @@ from eai_notebook.train.sender import Sender
 FLUSH_S: Final = 0.25
 """The least time between two batches of rows of a rank, in seconds."""
 
-SLOWEST_S: Final = 1.0
+SLOWEST_S: Final = 0.5
 """The time between two batches in a long run, in seconds.
 
 Packing and sending one takes one or two milliseconds of a core, whatever its size. A run
 that has just begun is watched closely; one that has gone on for a while needs no picture
-that moves four times a second.
+that moves four times a second, only one that is never older than a second.
 """
 
 AGE: Final = 0.1
 """The time between two batches grows with the run: to this share of its age."""
 
-MESSAGES_PER_S: Final = 16
-"""What all ranks together send at most: the more there are, the larger their batches."""
+MESSAGES_PER_S: Final = 128
+"""What all ranks together send at most: from 65 ranks on, the more the larger their batches."""
 
 ALL_OF_FIRST: Final = 50
 """Steps at the beginning of a run that are measured whatever their length."""
