@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = 120.0
 HEARING_MS = 50.0
 WHERE_REQUEST = "eai_where_request"
+TRACE_REQUEST = "eai_trace_request"
 PEERS_S = 1.5
 """How long the peers of a dead rank may take to end by themselves."""
 DEATH_S = 8.0
@@ -232,6 +233,12 @@ class Group:
         """Return what each of `ranks` is doing; one that says nothing in time is left out."""
         return _ask_where(self.client, ranks, patience)
 
+    def ask_trace(
+        self, ranks: Sequence[int], asked: dict[str, int], patience: float
+    ) -> dict[int, dict[str, Any]]:
+        """Have `ranks` say how fast they go, or record steps in depth; see `engine.answers`."""
+        return _ask(self.client, TRACE_REQUEST, asked, ranks, patience)
+
     @property
     def is_alive(self) -> bool:
         """Whether ``mpirun`` still runs; it ends when any rank dies."""
@@ -311,18 +318,25 @@ def ask_where(entry: registry.Entry, patience: float) -> Answers:
 
 
 def _ask_where(client: Any, ranks: Iterable[int], patience: float) -> Answers:
+    found = _ask(client, WHERE_REQUEST, {}, ranks, patience)
+    return {rank: content["where"] for rank, content in found.items()}
+
+
+def _ask(
+    client: Any, kind: str, asked: dict[str, int], ranks: Iterable[int], patience: float
+) -> dict[int, dict[str, Any]]:
     """Ask on the control channel, which a rank answers beside its cell."""
-    asked = {}
+    futures = {}
     for rank in ranks:
         ident = client._build_targets(rank)[0][0]  # noqa: SLF001
         channel = client._control_stream  # noqa: SLF001
-        asked[rank] = client._send(channel, WHERE_REQUEST, content={}, ident=ident)  # noqa: SLF001
+        futures[rank] = client._send(channel, kind, content=asked, ident=ident)  # noqa: SLF001
     deadline = time.monotonic() + patience
     found = {}
-    for rank, future in asked.items():
+    for rank, future in futures.items():
         with contextlib.suppress(TimeoutError, FutureTimeout):
             reply = future.result(timeout=max(0.0, deadline - time.monotonic()))
-            found[rank] = reply["content"]["where"]
+            found[rank] = reply["content"]
     return found
 
 

@@ -30,8 +30,10 @@ from eai_notebook.collective.ring import (
     release,
     size,
 )
+from eai_notebook.collective.timeline import Exchange, start_timeline, stop_timeline
 
 __all__ = [
+    "Exchange",
     "allgather",
     "allreduce",
     "allreduce_numpy",
@@ -52,4 +54,6 @@ __all__ = [
     "rank",
     "release",
     "size",
+    "start_timeline",
+    "stop_timeline",
 ]

@@ -79,6 +79,7 @@ def form(ranks: Sequence[int] | None = None) -> None:
     if _ring is not None:
         return
     os.environ.setdefault("HOROVOD_CYCLE_TIME", _CYCLE_MS)
+    os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC")  # off, until `timeline` switches it on
     hvd, world = _libraries()
     members = sorted(set(ranks)) if ranks is not None else list(range(world.Get_size()))
     if world.Get_rank() not in members:

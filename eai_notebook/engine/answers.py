@@ -6,16 +6,28 @@ from dataclasses import asdict
 from typing import Any
 
 from eai_notebook.engine import whereabouts
+from eai_notebook.engine.deep import DeepTrace, pace
 
 WHERE_REQUEST = "eai_where_request"
+TRACE_REQUEST = "eai_trace_request"
 
 
 def install(kernel: Any, world_rank: int) -> None:
-    """Have `kernel` answer, from now on, where this rank is."""
+    """Have `kernel` answer, from now on, where this rank is, and record steps in depth."""
+    deep = DeepTrace(world_rank)
 
     def where(stream: Any, idents: Any, request: Any) -> None:
         found = whereabouts.look(world_rank, kernel.shell.user_ns)
         content = {"status": "ok", "where": None if found is None else asdict(found)}
         kernel.session.send(stream, "eai_where_reply", content, parent=request, ident=idents)
 
+    def trace(stream: Any, idents: Any, request: Any) -> None:
+        """Say how fast the steps go, or record some if they are named."""
+        asked = request["content"]
+        if "first" in asked:
+            deep.ask(int(asked["first"]), int(asked["steps"]))
+        content = {"status": "ok", "pace": None if "first" in asked else pace()}
+        kernel.session.send(stream, "eai_trace_reply", content, parent=request, ident=idents)
+
     kernel.control_handlers[WHERE_REQUEST] = where
+    kernel.control_handlers[TRACE_REQUEST] = trace

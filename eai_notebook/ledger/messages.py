@@ -106,7 +106,38 @@ class Vitals:
     no_gpu: str = ""
 
 
-RunMessage = RunBegan | StepsDone | RunEnded
+@dataclass(frozen=True)
+class Track:
+    """Spans of one thread, or of one tensor on its way: span `i` is ``names[which[i]]``.
+
+    ``start[n]`` are seconds since the epoch on the rank's clock, ``length[n]`` seconds;
+    ``source`` is ``"TensorFlow"`` or ``"Horovod"``.
+    """
+
+    source: str
+    name: str
+    names: tuple[str, ...]
+    which: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+
+
+@dataclass(frozen=True)
+class TraceTaken:
+    """What a rank recorded in depth of steps ``first`` to ``last``.
+
+    ``notes`` say what could not be recorded, or was left out, and why.
+    """
+
+    run: str
+    rank: int
+    first: int
+    last: int
+    tracks: tuple[Track, ...]
+    notes: tuple[str, ...] = ()
+
+
+RunMessage = RunBegan | StepsDone | TraceTaken | RunEnded
 Message = RunMessage | Whereabouts | Vitals
 Sink = Callable[[Message], None]
 
@@ -156,3 +187,26 @@ def count_steps_with(counter: Callable[[], int | None]) -> None:
 def steps_taken() -> int | None:
     """Return how many steps the open run has taken, or None without one; any thread may ask."""
     return None if _step_counter is None else _step_counter()
+
+
+_step_watch: Callable[[str, int | None], bool] | None = None
+
+
+def watch_steps(watch: Callable[[str, int | None], bool] | None) -> None:
+    """Have `watch(run, step)` called at the end of each step of this rank.
+
+    At the end of a run ``step`` is None. What `watch` returns says whether it took time
+    that belongs to no step. While there is a watch every step is measured.
+    """
+    global _step_watch
+    _step_watch = watch
+
+
+def is_watched() -> bool:
+    """Return whether somebody watches each step."""
+    return _step_watch is not None
+
+
+def step_ended(run: str, step: int | None) -> bool:
+    """Tell the watch, if there is one; return whether it took time that belongs to no step."""
+    return _step_watch is not None and _step_watch(run, step)

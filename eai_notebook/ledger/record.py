@@ -129,8 +129,10 @@ class RunRecord:
             return
         if isinstance(message, RunBegan):
             self._note_begin(message)
-        else:
+        elif isinstance(message, RunEnded):
             self._note_end(message)
+        else:  # a trace has its own file, once all ranks have sent theirs
+            return
         _write_atomically(self.path / _INFO, self.info.to_json())
 
     def close(self, state: str) -> None:

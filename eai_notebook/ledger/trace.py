@@ -18,12 +18,13 @@ from eai_notebook.ledger.merge import (
     UPDATE,
     WAIT_PEER,
     Floats,
+    Ledger,
     merge,
 )
 from eai_notebook.ledger.step import PARTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from eai_notebook.ledger.record import RunInfo, RunRecord
 
@@ -67,17 +68,22 @@ def trace(record: RunRecord) -> dict[str, Any]:
     ]
     zero = min(begins, default=0.0)
     ledger = merge(rows, info.clock_offset)
-    events: list[Event] = []
-    for place, rank in enumerate(ledger.ranks):
-        at = np.searchsorted(ledger.steps, rows[rank]["step"])
-        offset = info.clock_offset[rank] - zero
-        events += _names(info, rank)
-        events += _rank_events(rank, rows[rank], ledger.parts[place, at], offset)
     return {
         "displayTimeUnit": "ms",
         "otherData": {"run": info.name, "state": info.state, "began_s": zero},
-        "traceEvents": events,
+        "traceEvents": list(span_events(info, rows, ledger, zero)),
     }
+
+
+def span_events(
+    info: RunInfo, rows: Mapping[int, np.ndarray], ledger: Ledger, zero: float
+) -> Iterator[Event]:
+    """Yield the steps of each rank and their parts; ``zero`` is when the trace begins."""
+    for place, rank in enumerate(ledger.ranks):
+        at = np.searchsorted(ledger.steps, rows[rank]["step"])
+        offset = info.clock_offset.get(rank, 0.0) - zero
+        yield from _names(info, rank)
+        yield from _rank_events(rank, rows[rank], ledger.parts[place, at], offset)
 
 
 def trace_text(record: RunRecord) -> str:
@@ -90,7 +96,13 @@ def _names(info: RunInfo, rank: int) -> Iterator[Event]:
     yield {"ph": "M", "pid": rank, "name": "process_name", "args": {"name": where}}
     yield {"ph": "M", "pid": rank, "name": "process_sort_index", "args": {"sort_index": rank}}
     for track, name in _TRACKS.items():
-        yield {"ph": "M", "pid": rank, "tid": track, "name": "thread_name", "args": {"name": name}}
+        yield track_name(rank, track, name)
+
+
+def track_name(process: int, track: int, name: str) -> Event:
+    """Return what names a track."""
+    args = {"name": name}
+    return {"ph": "M", "pid": process, "tid": track, "name": "thread_name", "args": args}
 
 
 def _rank_events(rank: int, rows: np.ndarray, parts: Floats, offset: float) -> Iterator[Event]:

@@ -134,6 +134,11 @@ class LiveView:
             if self._heard > CHUNK:
                 self.read()
 
+    @property
+    def steps(self) -> int:
+        """How many steps all ranks had written at the last look."""
+        return self._summary.steps
+
     def look(self) -> dict[str, Any]:
         """Return the model as it is now: up to the last step that all ranks have written.
 

@@ -123,6 +123,9 @@ class EaiMagics(Magics):
     def _where(self, _: Namespace) -> None:
         print(self._started_session().where())
 
+    def _trace(self, arguments: Namespace) -> None:
+        print(self._started_session().trace(arguments.steps))
+
     def _list(self, _: Namespace) -> None:
         print(registry.table(registry.entries()))
 

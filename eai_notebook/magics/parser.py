@@ -20,6 +20,7 @@ COMMANDS = {
     "pull": "bring a variable from a rank into the notebook",
     "push": "set a notebook variable on every rank",
     "diff": "compare a variable across the ranks",
+    "trace": "record some steps in depth: TensorFlow, Horovod and the ledger in one file",
     "report": "print the ledger of the latest run, and the verdict",
 }
 
@@ -60,6 +61,9 @@ def make_parser() -> MagicArgumentParser:
     pull.add_argument("--rank", type=int, default=0, help="the rank to take it from (default: 0)")
     known["push"].add_argument("names", metavar="NAME", nargs="+", help="notebook variables")
     known["diff"].add_argument("name", metavar="NAME", help="an array, a model, any variable")
+    known["trace"].add_argument(
+        "steps", metavar="STEPS", nargs="?", type=int, default=20, help="how many (default: 20)"
+    )
     known["report"].add_argument(
         "run", metavar="FOLDER", nargs="?", help="a run record (default: the latest run)"
     )

@@ -10,11 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from eai_notebook.ledger.messages import (
     Message,
-    RunBegan,
-    RunEnded,
-    StepsDone,
-    Vitals,
-    Whereabouts,
 )
 from eai_notebook.session.failure import Reply
 
@@ -124,7 +119,7 @@ class Cell:
             self._arrivals.put(RichCame(rank, content))
         elif kind == "data":
             for value in content.values():
-                if isinstance(value, RunBegan | StepsDone | RunEnded | Whereabouts | Vitals):
+                if isinstance(value, Message):
                     self._arrivals.put(TelemetryCame(value))
         elif kind == "idle":
             self._arrivals.put(rank)

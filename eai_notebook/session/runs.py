@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from eai_notebook.ledger.messages import RunBegan, RunMessage
+from eai_notebook.ledger import deep
+from eai_notebook.ledger.messages import RunBegan, RunMessage, TraceTaken
 from eai_notebook.ledger.record import RunRecord
 from eai_notebook.ledger.view import LiveView
 
@@ -29,6 +30,7 @@ class RunKeeper:
         self._open: dict[str, RunRecord] = {}
         self._live: dict[str, LiveView] = {}
         self._next_look: dict[str, float] = {}
+        self._traces: dict[str, dict[int, TraceTaken]] = {}
 
     def take(self, message: RunMessage) -> None:
         """Write `message` to its run's record; a rank's first word makes the record."""
@@ -40,8 +42,28 @@ class RunKeeper:
             self._open[message.run] = record
             self._live[message.run] = LiveView(record)
             self.records.append(record)
+        if isinstance(message, TraceTaken):
+            self._traces.setdefault(message.run, {})[message.rank] = message
+            return
         record.add(message)
         self._live[message.run].hear(message)
+
+    def traces_due(self, *, ended: bool = False) -> list[str]:
+        """Write the traces in depth that all ranks have sent; return what is in each, in words.
+
+        A trace waits for the rows of its steps. With `ended` the cell is over, and what
+        some ranks have sent is all there is.
+        """
+        told = []
+        for run, taken in list(self._traces.items()):
+            record = self._open[run]
+            last = max(each.last for each in taken.values())
+            whole = len(taken) == record.info.size and self._live[run].steps > last
+            if whole or ended or record.info.state != "running":
+                del self._traces[run]
+                file, words = deep.write(record, taken)
+                told.append(f"{words}\ntrace: {file}, for ui.perfetto.dev")
+        return told
 
     def views_due(self, *, ended: bool = False) -> list[tuple[dict[str, Any], bool]]:
         """Return the views that are due to be shown, each with whether it is the last.

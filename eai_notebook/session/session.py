@@ -17,7 +17,7 @@ from eai_notebook.cluster.remote import LAUNCHER as REMOTE
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.record import RunRecord, list_runs, runs_folder
 from eai_notebook.ledger.report import Report, report_record
-from eai_notebook.session import difference, errands, stall, where
+from eai_notebook.session import deep, difference, errands, stall, where
 from eai_notebook.session.cell import Cell
 from eai_notebook.session.course import Outcome, see_through, wait_for_stragglers
 from eai_notebook.session.failure import interruption, root_cause
@@ -283,6 +283,18 @@ class Session:
             raise EaiError("no group is running", "start one with `%eai up`")
         ranks = range(self.size)
         return where.tell(ranks, self._group.where(ranks, where.PATIENCE_S))
+
+    def trace(self, steps: int) -> str:
+        """Have the ranks record `steps` steps in depth; any thread may ask, at any time.
+
+        Of the run that goes on, or else of the next one. What they recorded is written
+        into the run's folder, and told with the output of its cell. Returns what was asked.
+        """
+        if self._group is None:
+            raise EaiError("no group is running", "start one with `%eai up`")
+        if self.state == "up":
+            self._ready_group()  # a rank that still loads TensorFlow cannot answer
+        return deep.ask(self._group, steps)
 
     def diff(self, name: str) -> str:
         """Compare variable `name` of all ranks, and say where they first differ.

@@ -70,5 +70,7 @@ class CellShow:
         self._watcher.rich(f"[{event.rank}] " if self._marked else "", event.content)
 
     def _show_runs(self, *, ended: bool = False) -> None:
+        for words in self._keeper.traces_due(ended=ended):
+            self._watcher.text("stdout", words + "\n")
         for view, final in self._keeper.views_due(ended=ended):
             self._watcher.run(view, final=final)

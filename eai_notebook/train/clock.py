@@ -89,7 +89,8 @@ class StepClock:
     @property
     def measures_next(self) -> bool:
         """Whether the current step is one to take marks of."""
-        return is_measured(self.taken + len(self._ends), self._every)
+        next_step = self.taken + len(self._ends)
+        return is_measured(next_step, self._every) or messages.is_watched()
 
     def take(self, taken: Any, *, marked: bool = True) -> None:
         """End the current step: `taken` is a tensor or array of shape [HEAD + WIDTH].
@@ -103,9 +104,12 @@ class StepClock:
         self._ends.append(now)
         self._marks.append(taken)
         self._begin = now
+        ended = self.taken + len(self._ends) - 1
         if time.monotonic() - self._flushed >= self._interval:
             self.flush()
         self.spent_ns += time.perf_counter_ns() - entered
+        if messages.step_ended(self.run, ended):
+            self.resume()
 
     def flush(self) -> None:
         """Send the steps taken since the last time."""
@@ -183,6 +187,7 @@ def end_run(outcome: str) -> None:
     clock, _current = _current, None
     if clock is None:
         return
+    messages.step_ended(clock.run, None)
     entered = time.perf_counter_ns()
     clock.flush()
     _sender.drain()
