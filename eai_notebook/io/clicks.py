@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from eai_notebook import collective
@@ -11,14 +9,13 @@ from eai_notebook.io import parse
 from eai_notebook.io.flow.open import check_options, open_batches
 from eai_notebook.io.formats.part import Source
 from eai_notebook.io.load import TextPart, spec_of
-from eai_notebook.io.ranges import cut, find_files, share
+from eai_notebook.io.ranges import cut_all, spans_of
 from eai_notebook.io.schema import CRITEO, ClickSchema
+from eai_notebook.io.sources.find import Pattern, find_files
 
 if TYPE_CHECKING:
     from eai_notebook.io.flow.dataset import InputData
     from eai_notebook.io.flow.plan import OnError, Size, Uneven
-
-Pattern = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
 def criteo(  # noqa: PLR0913 - options, all but the first two by name
@@ -42,7 +39,9 @@ def criteo(  # noqa: PLR0913 - options, all but the first two by name
     In a group, all ranks must call this together.
 
     Args:
-        pattern: A glob, a folder, a file, or a list of files; plain text.
+        pattern: A glob, a folder, a file, a manifest, or a list of files; paths or URLs,
+            see `eai_notebook.io.sources.find.find_files`; plain, or packed by gzip, zstd
+            or bzip2, which are unpacked when they are opened.
         batch_size: Rows in each of this rank's batches.
         shuffle: Mix the rows, in another order each epoch: the chunks of about 1 MiB are
             drawn in random order, and the rows of 16 of them at a time are mixed.
@@ -72,13 +71,13 @@ def criteo(  # noqa: PLR0913 - options, all but the first two by name
     parse.warm_up(schema)
     collective.ensure_formed()
     rank, size = (collective.rank(), collective.size()) if shard else (0, 1)
-    chunks = [chunk for span in share(files, rank, size) for chunk in cut(span)]
+    chunks = cut_all(spans_of(files, rank, size))
     source = Source(
         name=schema.name,
         parts=[TextPart(chunk, schema) for chunk in chunks],
         spec=spec_of(schema),
         files=len(files),
-        seen_bytes=sum(path.stat().st_size for path in files),
+        seen_bytes=sum(file.size for file in files),
     )
     return open_batches(
         source,

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from eai_notebook.io.schema import ClickSchema
+    from eai_notebook.io.sources.file import File
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _HEX = re.compile(r"[0-9a-fA-F]{8}", re.ASCII)
@@ -49,23 +48,23 @@ def row_fault(row: str, schema: ClickSchema, *, ends: bool = True) -> str:
     return "cannot be read"
 
 
-def bad_row(path: Path, begin: int, schema: ClickSchema) -> EaiError:
-    """Return the error for the row of `path` that begins at byte `begin`."""
+def bad_row(file: File, begin: int, schema: ClickSchema) -> EaiError:
+    """Return the error for the row of `file` that begins at byte `begin`."""
     number = 1
-    with path.open("rb") as file:
+    with file.open() as stream:
         left = begin
         while left > 0:
-            block = file.read(min(left, 1 << 20))
+            block = stream.read(min(left, 1 << 20))
             if not block:
                 break
             number += block.count(b"\n")
             left -= len(block)
-        line = file.readline()
+        line = stream.readline()
     ends = line.endswith(b"\n")
     text = line.rstrip(b"\r\n").decode(errors="replace")
     fault = row_fault(text, schema, ends=ends)
     remedy = _MEND if ends else f"copy the file again, or {_MEND}"
-    return EaiError(f"{path} row {number} {fault}", remedy)
+    return EaiError(f"{file} row {number} {fault}", remedy)
 
 
 def _short(value: str) -> str:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from eai_notebook.errors import EaiError
 from eai_notebook.io.explain import bad_row
 from eai_notebook.io.formats.part import LABEL, Field, Loaded
 from eai_notebook.io.parse import parse
-from eai_notebook.io.ranges import Chunk, fingerprint, read
+from eai_notebook.io.ranges import Chunk, read
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from eai_notebook.errors import EaiError
     from eai_notebook.io.schema import ClickSchema
 
 _NEWLINE, _TAB = 10, 9
@@ -46,12 +46,12 @@ class TextPart:
     @property
     def name(self) -> str:
         """File and bytes."""
-        return f"{self.chunk.path}, bytes {self.chunk.begin}-{self.chunk.end}"
+        return f"{self.chunk.file}, bytes {self.chunk.begin}-{self.chunk.end}"
 
     @property
     def path(self) -> str:
         """The file."""
-        return str(self.chunk.path)
+        return self.chunk.file.url
 
     @property
     def rows(self) -> int:
@@ -64,20 +64,7 @@ class TextPart:
         Raises:
             EaiError: The file is gone or has changed.
         """
-        chunk = self.chunk
-        try:
-            with chunk.path.open("rb") as file:
-                if fingerprint(file) != chunk.seen:
-                    raise EaiError(
-                        f"{chunk.path} has changed since it was opened",
-                        "wait until it is completely written, then open it again",
-                    )
-                return read(file, chunk.begin, chunk.end)
-        except OSError as error:
-            raise EaiError(
-                f"{chunk.path} cannot be read ({error.strerror or error})",
-                "check that it is still there and that every host sees it",
-            ) from error
+        return read(self.chunk.file, self.chunk.begin, self.chunk.end)
 
     def parse(self, fetched: NDArray[np.uint8]) -> Loaded:
         """Return the good rows, and where the first bad one begins."""
@@ -99,4 +86,4 @@ class TextPart:
 
     def fault(self, first_bad: int) -> EaiError:
         """Return the error about the row that begins at a byte of this part."""
-        return bad_row(self.chunk.path, self.chunk.begin + first_bad, self.schema)
+        return bad_row(self.chunk.file, self.chunk.begin + first_bad, self.schema)

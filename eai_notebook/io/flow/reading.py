@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from eai_notebook.errors import EaiError
 from eai_notebook.io.flow.columns import rows_in
 from eai_notebook.io.flow.meter import Meter, Stretch
+from eai_notebook.io.sources.retry import persist
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -68,7 +69,7 @@ class ThreadDesk:
         """Fetch, wait for a processor, parse."""
         cpu = time.thread_time()
         with self.meter.work("fetch"):
-            fetched = job.part.fetch()
+            fetched = persist(job.part.fetch, job.part.path)
         job.fetched = time.perf_counter()
         with _parsing:
             self.meter.add_slot(time.perf_counter() - job.fetched)

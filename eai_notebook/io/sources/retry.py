@@ -1,0 +1,41 @@
+"""What is passing is tried again, in sight of the user; what is not is an error at once."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from eai_notebook.io.sources.faults import is_passing, is_storage_fault, told_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Result = TypeVar("Result")
+
+TRIES: Final = 5
+FIRST_PAUSE_S: Final = 0.2
+"""Each further pause is four times as long, give or take a quarter: 17 s for all."""
+
+
+def persist(work: Callable[[], Result], url: str) -> Result:
+    """Return what `work` does with a file, trying again after a fault that may pass.
+
+    Raises:
+        EaiError: The fault is lasting, or there was one at each try.
+    """
+    for attempt in range(1, TRIES + 1):
+        try:
+            return work()
+        except Exception as error:  # noqa: PERF203 - once a range of a megabyte
+            if not is_storage_fault(error):
+                raise
+            if attempt == TRIES or not is_passing(error, url):
+                raise told_fault(error, url, attempt) from error
+            pause = FIRST_PAUSE_S * 4 ** (attempt - 1) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+            fault = told_fault(error, url, 1).what
+            # In one piece: several ranks and threads write beside each other.
+            sys.stdout.write(f"{fault}; try {attempt + 1} of {TRIES} in {pause:.1f} s\n")
+            time.sleep(pause)
+    raise AssertionError  # the last try returns or raises
