@@ -76,6 +76,8 @@ def test_a_released_ring_frees_the_blocked_peer_and_can_be_formed_again(
         """
         import time
         import numpy as np
+        # Both at once would have Horovod crash when it starts a second time.
+        os.environ |= {"HOROVOD_FUSION_THRESHOLD": "8388608", "HOROVOD_CYCLE_TIME": "2"}
         from eai_notebook import collective
         from eai_notebook.errors import EaiError
         collective.form()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from eai_notebook.cluster.rings import RingChoice, SizeChoice, _choose_one, why_mpirun_failed
+from eai_notebook.cluster.rings import RingChoice, SizeChoice, _choose_one
 from eai_notebook.cluster.rules import (
     CANDIDATES,
     DEFAULT,
@@ -113,13 +113,3 @@ def test_the_user_s_own_fusion_threshold_stands(monkeypatch: pytest.MonkeyPatch)
     assert CHOICE.environment() == {"HOROVOD_FUSION_THRESHOLD": "1024"}
     quick = replace(CHOICE, sizes=CHOICE.sizes[:1])
     assert quick.fusion_threshold == 2 << 20
-
-
-def test_the_root_cause_is_found_in_what_mpirun_says() -> None:
-    lost = (
-        "PRTE has lost communication with a remote daemon.\n\n"
-        "  HNP daemon   : [prterun-vm-1@0,0] on node vm\n"
-        "  Remote daemon: [prterun-vm-1@0,2] on node gpu2\n\nThis is usually due to"
-    )
-    assert why_mpirun_failed(lost) == "the host gpu2 was lost"
-    assert why_mpirun_failed("x\nRuntimeError: no address\n----\n") == "RuntimeError: no address"

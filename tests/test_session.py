@@ -78,7 +78,8 @@ def session(
     session = Session(**place, watcher=listener)
     session.up()
     session.run(
-        "import numpy as np\nimport eai_notebook as eai\nfrom eai_notebook import collective"
+        "import numpy as np\nimport eai_notebook as eai\nfrom eai_notebook import collective",
+        setup=True,
     )
     yield session
     session.down()
@@ -88,7 +89,8 @@ def session(
 @pytest.fixture
 def said(session: Session, listener: Listener) -> Listener:
     """Hear only what is said from now on, with the canary set that every fault must spare."""
-    session.run("canary = collective.rank() + 40")
+    # A group that an earlier test has lost is started again: one failure is one.
+    session.run("canary = collective.rank() + 40", restart=True)
     listener.said = {"stdout": "", "stderr": ""}
     listener.shown.clear()
     return listener
@@ -303,6 +305,24 @@ def test_a_killed_kernel_takes_its_group_along(tmp_path: Path) -> None:
     )
     assert not alive
     assert not list((tmp_path / "eai-groups").iterdir())
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_given_up_before_mpirun_ends_is_named(
+    session: Session, said: Listener
+) -> None:
+    assert session._group is not None
+    mpirun = psutil.Process(session._group._cluster.engine_set.process.pid)
+    mpirun.suspend()  # so that it lingers, as it does for a peer that is slow to end
+    os.kill(session.pids[1], signal.SIGKILL)
+    until = time.monotonic() + 30
+    while not session._group.missing:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    threading.Timer(1.0, mpirun.resume).start()
+    with pytest.raises(EaiError, match=r"rank 1 on \S+ died.*%eai restart"):
+        session.run("pass")
+    assert session.state == "lost"
 
 
 @pytest.mark.slow

@@ -12,8 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 import eai_notebook
-from eai_notebook.cli import console
+from eai_notebook.cli import check_hosts, console
 from eai_notebook.cli.checks import Finding, findings
+from eai_notebook.cluster.hosts import parse_hosts
 
 _SIGNS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "fail": "[bold red]fail[/]"}
 
@@ -25,14 +26,27 @@ def check(
     quick: Annotated[
         bool, typer.Option("--quick", help="Do not try Horovod on two ranks (saves ten seconds).")
     ] = False,
+    hosts: Annotated[
+        str | None,
+        typer.Option(help="Look other hosts over instead: h1:2,h2:2, or a hostfile."),
+    ] = None,
+    interface: Annotated[
+        str | None, typer.Option(help="This machine's interface or network that they reach.")
+    ] = None,
 ) -> None:
     """Look this machine over: versions, ranks, cores, memory, GPUs, ports.
 
-    Every line that is not in order carries its remedy. The exit code is 1 if training will
-    not work here, 0 otherwise.
+    With --hosts: can each be reached by ssh, is its software the same, does it find the way
+    back, and do Horovod's ranks on all of them sum? Every line that is not in order carries
+    its remedy. The exit code is 1 if training will not work, 0 otherwise.
     """
-    with console.err.status("looking this machine over"):
-        found = list(findings(prove_horovod=not quick))
+    if hosts is None:
+        with console.err.status("looking this machine over"):
+            found = list(findings(prove_horovod=not quick))
+    else:
+        places = parse_hosts(hosts)
+        with console.err.status(f"looking {len(places)} hosts over"):
+            found = check_hosts.findings(places, interface, prove_horovod=not quick)
     if as_json:
         console.out.print_json(
             json.dumps(

@@ -55,6 +55,9 @@ _REMEDIES = {
     "elsewhere": "attach to it on the machine it was started on",
 }
 
+UNREACHABLE = (LookupError, ipp_error.NoEnginesRegistered)
+"""What the client raises for a rank that the controller has given up."""
+
 Progress = Callable[[str], None]
 OnOutput = Callable[[str, dict[str, Any]], None]
 OnReply = Callable[[Any], None]
@@ -153,6 +156,12 @@ class Group:
             raise
         return group
 
+    @property
+    def missing(self) -> list[int]:
+        """The ranks that the controller has given up, which may be before ``mpirun`` ends."""
+        known = set(self.client.ids)
+        return [rank for rank in range(self.size) if rank not in known]
+
     def view(self, ranks: Sequence[int]) -> Any:
         """Return an ipyparallel view on `ranks`."""
         return self.client.direct_view(list(ranks))
@@ -223,11 +232,11 @@ class Group:
 
     def interrupt(self, ranks: Sequence[int]) -> None:
         """Send SIGINT to `ranks` through their nannies; ``mpirun`` is not signalled."""
-        self.client.send_signal(signal.SIGINT, targets=list(ranks), block=False)
+        self._signal(signal.SIGINT, ranks)
 
     def ask_where(self, ranks: Sequence[int]) -> None:
         """Have `ranks` say where they are, as telemetry of the cell they run."""
-        self.client.send_signal(signal.SIGUSR1, targets=list(ranks), block=False)
+        self._signal(signal.SIGUSR1, ranks)
 
     def where(self, ranks: Sequence[int], patience: float) -> Answers:
         """Return what each of `ranks` is doing; one that says nothing in time is left out."""
@@ -273,7 +282,13 @@ class Group:
     def _end_peers(self) -> None:
         end_processes(self._ranks, grace=0.0)
         if self._elsewhere and self.client is not None:  # through the nannies of their hosts
-            self.client.send_signal(signal.SIGKILL, targets=self.client.ids, block=False)
+            self._signal(signal.SIGKILL, range(self.size))
+
+    def _signal(self, number: signal.Signals, ranks: Iterable[int]) -> None:
+        """Signal those of `ranks` that are still there; who is gone is told of elsewhere."""
+        for rank in ranks:
+            with contextlib.suppress(*UNREACHABLE):
+                self.client.send_signal(number, targets=rank, block=False)
 
     def log(self) -> str:
         """Return what the engines and ``mpirun`` wrote outside of cells."""
@@ -328,9 +343,10 @@ def _ask(
     """Ask on the control channel, which a rank answers beside its cell."""
     futures = {}
     for rank in ranks:
-        ident = client._build_targets(rank)[0][0]  # noqa: SLF001
         channel = client._control_stream  # noqa: SLF001
-        futures[rank] = client._send(channel, kind, content=asked, ident=ident)  # noqa: SLF001
+        with contextlib.suppress(*UNREACHABLE):
+            ident = client._build_targets(rank)[0][0]  # noqa: SLF001
+            futures[rank] = client._send(channel, kind, content=asked, ident=ident)  # noqa: SLF001
     deadline = time.monotonic() + patience
     found = {}
     for rank, future in futures.items():

@@ -12,20 +12,16 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import signal
 import statistics
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import platformdirs
 
 from eai_notebook.cluster import ssh
 from eai_notebook.cluster.local import find_mpirun
-from eai_notebook.cluster.remote import forwarded, host_environment, mpirun_arguments
 from eai_notebook.cluster.rules import (
     CANDIDATES,
     DEFAULT,
@@ -35,6 +31,7 @@ from eai_notebook.cluster.rules import (
     use,
     worth_trying,
 )
+from eai_notebook.cluster.trial import run_module
 from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
@@ -48,8 +45,6 @@ STEP: Final = 64
 """Bytes between two candidates' messages of one size."""
 BUDGET_S = 8.0
 LINK_S = 1.0
-PATIENCE_S = 90.0
-"""When the measurement counts as stuck; on a link of 10 Mbit/s it takes a minute."""
 CLEARLY: Final = 0.95
 """Another algorithm replaces Open MPI's choice if it takes at most this share of its time."""
 LEAST_FUSED: Final = 2 << 20
@@ -159,7 +154,13 @@ def _measure(place: Placement) -> RingChoice:
         "budget_s": BUDGET_S,
     }
     rules = use(_deliver(place, probe_rules(place.size, SIZES, STEP)))
-    found = run_module(place, rules, "eai_notebook.collective.tuning", json.dumps(asked), _MARK)
+    found = run_module(
+        place,
+        rules,
+        ("eai_notebook.collective.tuning", json.dumps(asked)),
+        mark=_MARK,
+        what="measuring the link between the hosts",
+    )
     choices = []
     for size, times in zip(SIZES, found["times"], strict=True):
         middle = {int(each): statistics.median(seconds) for each, seconds in times.items()}
@@ -174,67 +175,6 @@ def _choose_one(size: int, middle: Mapping[int, float]) -> SizeChoice:
     if middle[best] > CLEARLY * own:
         best = CANDIDATES.index(DEFAULT)
     return SizeChoice(size, CANDIDATES[best], middle[best], own)
-
-
-def run_module(
-    place: Placement, ring: Mapping[str, str], module: str, asked: str, mark: str
-) -> dict[str, Any]:
-    """Run ``python -m module asked`` on every rank; return what rank 0 printed after `mark`.
-
-    Raises:
-        EaiError: it failed or hung, with the host that was lost if one was.
-    """
-    environment = {**os.environ, **host_environment(place)}
-    command = [find_mpirun(), "-n", str(place.size), *mpirun_arguments(place, ring)]
-    command += [*forwarded(environment), sys.executable, "-m", module, asked]
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        said, _ = process.communicate(timeout=PATIENCE_S)
-    except BaseException as error:
-        _end(process)
-        if isinstance(error, subprocess.TimeoutExpired):
-            what = f"measuring the link between the hosts was not over in {PATIENCE_S:.0f} s"
-            raise EaiError(what, "run `eai-notebook check --hosts ...`") from None
-        raise
-    for line in said.splitlines():
-        if line.startswith(mark):
-            result: dict[str, Any] = json.loads(line.removeprefix(mark))
-            return result
-    raise EaiError(
-        f"the link between the hosts could not be measured ({why_mpirun_failed(said)})",
-        "see whether all hosts are up: `eai-notebook check --hosts ...`",
-    )
-
-
-def why_mpirun_failed(said: str) -> str:
-    """Return the root cause in what ``mpirun`` printed, in one line."""
-    from eai_notebook.cluster.group import lost_host
-
-    if host := lost_host(said):
-        return f"the host {host} was lost"
-    errors = [line.strip() for line in said.splitlines() if "Error" in line or "error:" in line]
-    if errors:
-        return errors[-1]
-    words = [line.strip() for line in said.splitlines() if any(map(str.isalpha, line))]
-    return words[-1] if words else "no reason given"
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """End ``mpirun``, which ends its ranks on all hosts when it is asked nicely."""
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.communicate(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
 
 
 def _deliver(place: Placement, text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -23,12 +24,9 @@ if TYPE_CHECKING:
 _LAUNCHED_SIZE: Final = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")
 """Where Open MPI, MPICH/Slurm and Intel MPI tell a process how many it was started with."""
 
-_CYCLE_MS: Final = "1"
-"""How often Horovod looks for ready tensors, in ms.
-
-Its default of 5 ms adds up to 5 ms to every step, half of a small model's step. Below
-1 ms its thread takes a visible part of a core while nothing is being exchanged.
-"""
+_FUSED: Final = 4 << 20
+"""Bytes that Horovod puts into one message when nobody has measured the link: ready tensors
+leave soon, and a message is still large."""
 
 
 class Forgetful(Protocol):
@@ -78,7 +76,7 @@ def form(ranks: Sequence[int] | None = None) -> None:
     global _ring, _released
     if _ring is not None:
         return
-    os.environ.setdefault("HOROVOD_CYCLE_TIME", _CYCLE_MS)
+    _settle_horovod()
     os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC")  # off, until `timeline` switches it on
     hvd, world = _libraries()
     members = sorted(set(ranks)) if ranks is not None else list(range(world.Get_size()))
@@ -189,6 +187,18 @@ def next_call() -> int:
     agrees with its peers again.
     """
     return 0 if _ring is None else next(_ring.calls)
+
+
+def _settle_horovod() -> None:
+    """Give Horovod its fusion threshold and leave its cycle time alone.
+
+    With both set, Horovod 0.28 crashes when a ring is formed a second time: its tuner has
+    nothing left to tune, and writes to where it was. The threshold matters more, and the
+    cycle time is 1 ms by itself.
+    """
+    os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", str(_FUSED))
+    if os.environ.pop("HOROVOD_CYCLE_TIME", None) is not None:
+        sys.stderr.write("HOROVOD_CYCLE_TIME is not used here: a ring could not be mended\n")
 
 
 def _libraries() -> tuple[Any, MPI.Intracomm]:

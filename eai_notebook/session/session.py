@@ -23,6 +23,7 @@ from eai_notebook.session.course import Outcome, see_through, wait_for_straggler
 from eai_notebook.session.failure import interruption, root_cause
 from eai_notebook.session.pulse import Pulse
 from eai_notebook.session.ranks import name_ranks
+from eai_notebook.session.reach import name_missing, reaching
 from eai_notebook.session.runs import RunKeeper
 from eai_notebook.session.showing import CellShow
 from eai_notebook.session.watcher import Watcher
@@ -168,7 +169,8 @@ class Session:
         """Use the group from now on; its ranks do `errand` first, told about in `words`."""
         atexit.register(self._at_exit)
         self._warming = words
-        self._warm_up = group.view(range(self.size)).apply_async(errand)
+        with reaching(group, self._died):
+            self._warm_up = group.view(range(self.size)).apply_async(errand)
         self._set_state("up")
 
     def _at_exit(self) -> None:
@@ -241,7 +243,8 @@ class Session:
         chosen = list(range(self.size)) if ranks is None else ranks
         self._form_ring(chosen)
         self._set_state("busy")
-        cell = Cell(group, code, chosen, self.hosts)
+        with reaching(group, self._died):
+            cell = Cell(group, code, chosen, self.hosts)
         show = CellShow(self.watcher, self._keeper, self.pulse, chosen, self.size)
         try:
             outcome, why = see_through(
@@ -258,9 +261,10 @@ class Session:
 
     def pull(self, name: str, rank: int = 0) -> Any:
         """Return variable `name` of `rank`; a Keras history comes as plain numbers."""
-        view = self._ready_group().view([rank])
+        group = self._ready_group()
         try:
-            return view.apply_sync(errands.fetch, name)[0]
+            with reaching(group, self._died):
+                return group.view([rank]).apply_sync(errands.fetch, name)[0]
         except errands.REMOTE_ERRORS as error:
             cause = errands.first_error(error)
             if cause.ename == "NameError":
@@ -270,9 +274,10 @@ class Session:
 
     def push(self, **variables: Any) -> None:
         """Set `variables` on every rank, for values that can be pickled."""
-        view = self._ready_group().view(range(self.size))
+        group = self._ready_group()
         try:
-            view.push(variables, block=True)
+            with reaching(group, self._died):
+                group.view(range(self.size)).push(variables, block=True)
         except (TypeError, AttributeError, ValueError) as error:
             names = ", ".join(variables)
             raise EaiError(f"{names} cannot be pickled ({error})", "push plain data") from error
@@ -302,22 +307,28 @@ class Session:
         Arrays, tensors, Keras variables, models with their optimizers, and containers of
         them are compared bit for bit, other values by their text.
         """
-        everyone = self._ready_group().view(range(self.size))
+        group = self._ready_group()
         try:
-            found = dict(enumerate(everyone.apply_sync(errands.digest, name)))
-            apart = difference.first_difference(found)
-            if apart is None:
-                return f"`{name}` is the same on all {self.size} ranks"
-            sides = self._ready_group().view([apart.even, apart.odd[0]])
-            if "missing" in apart.kinds:
-                return difference.tell(apart, None, None)
-            return difference.tell(apart, *sides.apply_sync(errands.part, name, apart.path))
+            with reaching(group, self._died):
+                return self._diff(group, name)
         except errands.REMOTE_ERRORS as error:
             cause = errands.first_error(error)
             if cause.ename == "NameError":
                 what = f"there is no variable {name} on some rank"
                 raise EaiError(what, "set it in a cell on all ranks") from None
             raise EaiError(f"{name} cannot be compared ({cause.evalue})", "pull it") from None
+
+    def _diff(self, group: Group, name: str) -> str:
+        everyone = group.view(range(self.size))
+        apart = difference.first_difference(
+            dict(enumerate(everyone.apply_sync(errands.digest, name)))
+        )
+        if apart is None:
+            return f"`{name}` is the same on all {self.size} ranks"
+        if "missing" in apart.kinds:
+            return difference.tell(apart, None, None)
+        sides = group.view([apart.even, apart.odd[0]])
+        return difference.tell(apart, *sides.apply_sync(errands.part, name, apart.path))
 
     def interrupt(self) -> None:
         """Interrupt whatever the ranks are running."""
@@ -379,8 +390,8 @@ class Session:
         """Return the group with its ranks warmed up, or say why there is none."""
         if self._group is None:
             raise EaiError("no group is running", "start one with `%eai up -n 2`")
-        if not self._group.is_alive:
-            raise self._lost(f"{self._group.death()}; the group is gone")
+        if self._group.missing or not self._group.is_alive:
+            raise self._died(self._group)
         if self._warm_up is not None:
             self._finish_warm_up(self._group)
         if self._stragglers is not None:
@@ -404,7 +415,8 @@ class Session:
                 seconds = time.monotonic() - started
                 self.watcher.progress(f"{self._warming}, {seconds:.0f} s")
                 waiting.wait(0.5)
-            found = waiting.get()
+            with reaching(group, self._died):
+                found = waiting.get()
         except errands.REMOTE_ERRORS as error:
             cause = errands.first_error(error)
             self.down()
@@ -425,10 +437,16 @@ class Session:
         group = self._ready_group()
         others = [rank for rank in self._ring or range(self.size) if rank not in ranks]
         self._ring = None  # until all have done their part: the user may press Stop meanwhile
-        if others:
-            group.view(others).apply_sync(errands.leave_ring)
-        group.view(ranks).apply_sync(errands.join_ring, ranks)
+        with reaching(group, self._died):
+            if others:
+                group.view(others).apply_sync(errands.leave_ring)
+            group.view(ranks).apply_sync(errands.join_ring, ranks)
         self._ring = tuple(ranks)
+
+    def _died(self, group: Group) -> EaiError:
+        """End a group that misses a rank, and return what to tell the user."""
+        missing = name_missing(group, self.hosts)
+        return self._lost(f"{group.death(missing)}; the group is gone")
 
     def _lost(self, what: str) -> EaiError:
         """End what is left of the group, and return what to tell the user."""

@@ -53,7 +53,7 @@ def test_a_host_lost_while_measuring_is_named(
     cut = threading.Timer(6.0, hosts.cut, [away])
     cut.start()
     try:
-        with pytest.raises(EaiError, match="could not be measured") as caught:
+        with pytest.raises(EaiError, match="measuring the link between the hosts failed") as caught:
             rings.choose(place, print, again=True)
     finally:
         cut.join()

@@ -23,6 +23,12 @@ def place(hosts: Hosts) -> dict[str, Any]:
     return {"hosts": ",".join(f"{name}:1" for name in hosts.names)}
 
 
+@pytest.fixture(autouse=True)
+def alive(session: Session) -> None:  # noqa: F811
+    """Start a group again that an earlier test has lost: one failure is one."""
+    session.run("pass", restart=True)
+
+
 @pytest.mark.parametrize(
     "same",
     [

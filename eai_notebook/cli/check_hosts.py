@@ -1,0 +1,40 @@
+"""What `eai-notebook check --hosts` looks at: each host by itself, then all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eai_notebook.cli.checks import Finding
+from eai_notebook.cluster.hosts import Host
+from eai_notebook.cluster.preflight import Placement, look_over
+from eai_notebook.cluster.trial import run_module
+from eai_notebook.collective.probe import MARK
+from eai_notebook.errors import EaiError
+
+_PROBE = "eai_notebook.collective.probe"
+
+
+def findings(
+    hosts: Sequence[Host], interface: str | None = None, *, prove_horovod: bool = True
+) -> list[Finding]:
+    """Return the lines about `hosts`; the last, if all are fit, is a sum over them all.
+
+    ``prove_horovod`` starts the ranks for that sum, which takes about ten seconds.
+    """
+    survey = look_over(hosts, interface)
+    found = [
+        Finding(f"{each.host} {each.topic}", each.state, each.found, each.remedy)
+        for each in survey.findings
+    ]
+    if survey.placement is not None and prove_horovod:
+        found.append(_sum_over(survey.placement))
+    return found
+
+
+def _sum_over(place: Placement) -> Finding:
+    try:
+        proof = run_module(place, {}, [_PROBE], mark=MARK, what="a sum over the hosts")
+    except EaiError as error:
+        return Finding("all hosts", "fail", error.what, error.remedy)
+    found = f"{proof['size']} ranks on {len(place.hosts)} hosts summed correctly"
+    return Finding("all hosts", "ok", f"{found}, over {', '.join(place.networks)}")
