@@ -316,6 +316,8 @@ class Group:
 
     def leave(self) -> None:
         """Let go of a kept group without ending it."""
+        self.entry.owner = None
+        self.entry.write()
         client, self.client = self.client, None
         with contextlib.suppress(OSError, ipp_error.EngineError):
             client.close()

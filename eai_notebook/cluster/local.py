@@ -11,6 +11,8 @@ from ipyparallel.cluster.launcher import MPIEngineSetLauncher
 
 from eai_notebook.errors import EaiError
 
+LAUNCHER = "eai_notebook.cluster.local.LocalEngineSetLauncher"
+
 
 def core_count() -> int:
     """Return the cores this process may use, which a container can make fewer than there are."""
@@ -65,6 +67,8 @@ def rank_environment(local_ranks: int, cores: int | None = None) -> dict[str, st
 
 class LocalEngineSetLauncher(MPIEngineSetLauncher):
     """Starts `n` engines on this machine as one MPI group."""
+
+    entrypoint_name = LAUNCHER  # what ipyparallel writes down for whoever attaches later
 
     def start(self, n: int) -> object:
         """Start `n` engines; they share the cores and are bound to none."""

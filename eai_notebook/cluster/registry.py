@@ -35,8 +35,8 @@ class Entry:
     """What is recorded of one group.
 
     ``processes`` and ``owner`` are pids with the times the processes were started, on
-    ``host``; the owner is the kernel that uses the group, and ``kept`` says that the
-    group may outlive it. ``setup`` are the cells to replay after a restart, each with
+    ``host``; the owner is the kernel that uses the group, if one does, and ``kept`` says
+    that the group may outlive it. ``setup`` are the cells to replay after a restart, each with
     its ranks or None for all.
     """
 
@@ -44,7 +44,7 @@ class Entry:
     size: int
     host: str
     since: float
-    owner: Started
+    owner: Started | None
     kept: bool = False
     processes: list[Started] = field(default_factory=list)
     setup: list[tuple[str, list[int] | None]] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Entry:
             return "elsewhere"
         if not any(map(is_running, self.processes)):
             return "ended"
-        if is_running(self.owner):
+        if self.owner is not None and is_running(self.owner):
             return "in use"
         return "kept" if self.kept else "left behind"
 
@@ -139,7 +139,7 @@ def table(found: Iterable[Entry]) -> str:
 
 def _row(entry: Entry) -> tuple[str, ...]:
     age, state = _age(time.time() - entry.since), entry.state
-    user = f"process {entry.owner[0]}" if state == "in use" else ""
+    user = f"process {entry.owner[0]}" if entry.owner and state == "in use" else ""
     return entry.name, str(entry.size), entry.host, age, state, user
 
 
@@ -158,6 +158,6 @@ def _age(seconds: float) -> str:
 
 def _read(fields: dict[str, Any]) -> Entry:
     pairs = [(int(pid), float(at)) for pid, at in fields["processes"]]
-    pid, at = fields["owner"]
+    owner = fields["owner"] and tuple(fields["owner"])
     setup = [(str(code), ranks) for code, ranks in fields["setup"]]
-    return Entry(**{**fields, "processes": pairs, "owner": (pid, at), "setup": setup})
+    return Entry(**{**fields, "processes": pairs, "owner": owner, "setup": setup})

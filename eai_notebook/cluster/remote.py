@@ -69,6 +69,8 @@ class HostsEngineSetLauncher(MPIEngineSetLauncher):
     that they are told.
     """
 
+    entrypoint_name = LAUNCHER  # what ipyparallel writes down for whoever attaches later
+
     place = Instance(Placement).tag(config=True)
     ring: Any = Instance(dict, args=()).tag(config=True)
     told: Any = Instance(dict, args=()).tag(config=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from eai_notebook.cluster import registry, rings
 from eai_notebook.cluster.group import Group
 from eai_notebook.cluster.hosts import Host, parse_hosts
+from eai_notebook.cluster.local import LAUNCHER as LOCAL
 from eai_notebook.cluster.local import core_count
 from eai_notebook.cluster.preflight import prepare
 from eai_notebook.cluster.remote import LAUNCHER as REMOTE
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from typing_extensions import Self
-
-LOCAL = "eai_notebook.cluster.local.LocalEngineSetLauncher"
 
 
 class Session:
@@ -83,13 +82,14 @@ class Session:
         self.pulse = Pulse()
 
     def __enter__(self) -> Self:
-        """Start the group."""
-        self.up()
+        """Start the group, unless one is attached to."""
+        if self._group is None:
+            self.up()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the group."""
-        self.down()
+        """End the group, or leave it if it is kept."""
+        self._at_exit()
 
     @property
     def runs(self) -> list[RunRecord]:

@@ -45,7 +45,8 @@ class Drill:
 
     ``after`` is when the user presses Stop, in seconds from the cell's start, where the
     fault is an interrupt. ``says`` is in what the user is told. ``keeps`` tells whether
-    the ranks' variables must survive.
+    the ranks' variables must survive. ``"stuck"`` is an interrupt that a rank cannot hear:
+    the cell ends without it, and the next one ends the group if it still does not listen.
     """
 
     name: str
@@ -75,7 +76,7 @@ DRILLS = (
         "stop in C code",
         "if rank == 1: hashlib.pbkdf2_hmac('sha512', b'x', b'y', 200_000_000)\nloop()",
         "stuck",
-        "rank 1 did not stop",
+        "rank 1 did not listen",
         after=1.0,
     ),
     Drill("SIGKILL of rank 1 in fit", "train(at=3, act=kill if rank == 1 else int)", "death"),
@@ -87,6 +88,12 @@ DRILLS = (
         "if rank == 0: collective.barrier()",
         "stall",
         "rank 0 waits in barrier",
+    ),
+    Drill(
+        "uneven batches",
+        "loop(until=118 if rank == 1 else None)",
+        "stall",
+        "rank 1 ended the cell",
     ),
     Drill(
         "100 MB of stderr",

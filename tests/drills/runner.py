@@ -40,8 +40,10 @@ class Result:
     """What came of one drill.
 
     ``seconds`` is from the fault (the press of Stop, else the cell's start) to the end of
-    the cell; ``usable`` whether the next cell worked; ``kept`` whether every rank still
-    had its variable; ``left`` the ranks' processes that a lost group left behind.
+    the cell, also where a rank did not listen and the next cell had to end the group;
+    ``usable`` whether the next cell worked, after a restart if the group was lost;
+    ``kept`` whether every rank still had its variable; ``left`` the ranks' processes that
+    a lost group left behind.
     """
 
     came: Comes
@@ -71,7 +73,9 @@ class DrillRunner:
         self.session.down()
 
     def run(self, drill: Drill) -> Result:
-        """Let it go wrong once."""
+        """Let it go wrong once, in a group that is whole whatever happened before."""
+        if not self.session.is_up:
+            self.session.restart()
         self.session.run("canary = 40 + rank")
         pids = list(self.session.pids.values())
         self.watcher.writes = 0
@@ -79,6 +83,8 @@ class DrillRunner:
         came, said = self._cell(drill)
         seconds = time.monotonic() - begin - (drill.after or 0.0)
         writes = self.watcher.writes
+        if came == "interrupt" and "did not listen" in said:
+            came, said = self._after_a_deaf_rank(said)
         left = 0
         if came in ("death", "stuck"):
             left = sum(map(psutil.pid_exists, pids))
@@ -100,6 +106,14 @@ class DrillRunner:
         except KeyboardInterrupt as error:
             return "interrupt", str(error)
         return "fine", ""
+
+    def _after_a_deaf_rank(self, said: str) -> tuple[Comes, str]:
+        """Return what becomes of a cell that left a rank behind, as the next cell tells it."""
+        try:
+            self.session.run("")
+        except EaiError as error:
+            return _kind(str(error)), f"{said}; then: {error}"
+        return "interrupt", said
 
     def _next_cell(self) -> tuple[bool, bool]:
         """Return whether a cell with an exchange works, and whether the canaries live."""
