@@ -1,8 +1,8 @@
 """Train on many ranks from a notebook, and see where each step's time goes.
 
 Kernel side: `%load_ext eai_notebook` gives the `%eai` and `%%distributed` magics.
-Rank side: `DistributedOptimizer`, `fit`, `Checkpoint`, `callbacks`, `step`, `allreduce_gradients`,
-and the rooms `io`, `models`, `schedules`.
+Rank side: `DistributedOptimizer`, `RoutedOptimizer`, `fit`, `Checkpoint`, `callbacks`, `step`,
+`allreduce_gradients`, `export`, and the rooms `io`, `models`, `schedules`.
 
 Names are loaded when first used, so that importing the package in the kernel is quick
 and never imports TensorFlow there.
@@ -21,8 +21,10 @@ __version__ = "0.1.0"
 _HOMES = {
     "Checkpoint": "eai_notebook.train",
     "DistributedOptimizer": "eai_notebook.train",
+    "RoutedOptimizer": "eai_notebook.train",
     "allreduce_gradients": "eai_notebook.train",
     "callbacks": "eai_notebook.train",
+    "export": "eai_notebook.train",
     "fit": "eai_notebook.train",
     "step": "eai_notebook.train",
     "local_rank": "eai_notebook.collective",
@@ -39,11 +41,13 @@ _HOMES = {
 __all__ = [
     "Checkpoint",
     "DistributedOptimizer",
+    "RoutedOptimizer",
     "Session",
     "__version__",
     "allreduce_gradients",
     "callbacks",
     "controls",
+    "export",
     "fit",
     "io",
     "local_rank",

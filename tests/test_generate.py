@@ -9,10 +9,13 @@ import pytest
 from eai_notebook.errors import EaiError
 from eai_notebook.io.generate import Truth, criteo, file_names
 from eai_notebook.io.planted import MISSING, PlantedModel
+from eai_notebook.io.recipes import RULES
 from eai_notebook.quality import auc
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -27,6 +30,37 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) 
     assert all(one[name] != other[name] for name in file_names(9))
     drawn, others = (PlantedModel(seed).draw(0, 100).integers for seed in (3, 4))
     assert not np.array_equal(drawn, others)
+
+
+def test_recipes_give_other_data_and_are_kept_apart(tmp_path: Path) -> None:
+    logs = criteo(tmp_path / "logs", 1000, 9, 3)
+    rules = criteo(tmp_path / "rules", 1000, 9, 3, recipe="rules")
+    assert (logs.recipe, rules.recipe) == ("logs", "rules")
+    assert contents(tmp_path / "logs")["train-0.tsv"] != contents(tmp_path / "rules")["train-0.tsv"]
+    with pytest.raises(EaiError, match="already holds something else"):
+        criteo(tmp_path / "rules", 1000, 9, 3)
+    with pytest.raises(EaiError, match="no recipe 'rueles': choose from logs, rules"):
+        criteo(tmp_path / "other", 1000, 9, recipe="rueles")
+
+
+def test_rules_hide_combinations_from_single_columns() -> None:
+    """The best score by a pair's combination beats the best by its two columns apart."""
+    model = PlantedModel(0, RULES)
+    batch = model.draw(0, 200_000)
+    left, right = RULES.combined[0]
+    logits = np.log(batch.probabilities / (1 - batch.probabilities))
+
+    def means(groups: NDArray[np.int64]) -> NDArray[np.float64]:
+        counts = np.bincount(groups)
+        return (np.bincount(groups, logits) / np.maximum(counts, 1))[groups]
+
+    def number(column: int) -> NDArray[np.int64]:
+        values = np.where(batch.missing[:, column], 0, batch.values[:, column])
+        return np.unique(values, return_inverse=True)[1].astype(np.int64)
+
+    both = means(number(left) * 100 + number(right))
+    apart = means(number(left)) + means(number(right))
+    assert np.var(logits - both) < np.var(logits - apart) - 0.25 * RULES.combined_size**2
 
 
 def test_files_hold_criteo_rows(tmp_path: Path) -> None:

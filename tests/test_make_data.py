@@ -40,6 +40,13 @@ def test_same_data_is_not_written_again(tmp_path: Path) -> None:
     assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "data").iterdir()}
 
 
+def test_a_recipe_is_chosen_by_name(tmp_path: Path) -> None:
+    make(tmp_path / "data", "--rows", "80", "--files", "8", "--recipe", "rules")
+    assert '"recipe": "rules"' in (tmp_path / "data" / "truth.json").read_text()
+    with pytest.raises(EaiError, match="choose from logs, rules"):
+        make(tmp_path / "other", "--rows", "80", "--files", "8", "--recipe", "ruels")
+
+
 def test_other_data_needs_force(tmp_path: Path) -> None:
     make(tmp_path / "data", "--rows", "80", "--files", "8")
     with pytest.raises(EaiError, match="already holds something else"):

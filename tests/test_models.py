@@ -8,7 +8,7 @@ import pytest
 
 from eai_notebook.errors import EaiError
 from eai_notebook.io import CRITEO
-from eai_notebook.models import auc, wide_deep
+from eai_notebook.models import auc, deep, logistic_regression, wide_deep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,3 +114,31 @@ def test_auc_of_one_kind_only_is_an_error() -> None:
         auc([1, 1], [0.2, 0.4])
     with pytest.raises(EaiError, match="2 labels and 3 scores"):
         auc([0, 1], [0.2, 0.4, 0.1])
+
+
+def test_the_deep_model_is_the_deep_part_of_wide_deep() -> None:
+    whole, part = wide_deep(SMALL), deep(SMALL)
+    x = features(16)
+    for layer in part.layers:
+        layer.set_weights(whole.get_layer(layer.name).get_weights() if layer.weights else [])
+    # The wide weights of a new model are zero.
+    np.testing.assert_allclose(part.predict(x, verbose=0), whole.predict(x, verbose=0), rtol=1e-5)
+
+
+def test_logistic_regression_is_linear_in_ids_and_numbers() -> None:
+    model = logistic_regression(SMALL, crosses=())
+    rng = np.random.default_rng(0)
+    wide = rng.normal(size=(26 * 50, 1)).astype("float32")
+    line, bias = rng.normal(size=(13, 1)).astype("float32"), np.array([0.5], "float32")
+    model.get_layer("wide").set_weights([wide])
+    model.get_layer("line").set_weights([line, bias])
+    x = features(16)
+    logit = wide[x["ids"] + 50 * np.arange(26)].sum(axis=1) + x["numbers"] @ line + bias
+    np.testing.assert_allclose(model.predict(x, verbose=0), 1 / (1 + np.exp(-logit)), rtol=1e-4)
+
+
+def test_more_buckets_keep_more_combinations_apart() -> None:
+    model = logistic_regression(SMALL, crosses=[("C1", "C2")], cross_buckets=77)
+    assert model.get_layer("wide").input_dim == 26 * 50 + 77
+    with pytest.raises(EaiError, match="cross_buckets is 0"):
+        logistic_regression(SMALL, cross_buckets=0)

@@ -31,6 +31,10 @@ def criteo(
     rows: Annotated[int, typer.Option(help="Rows in all files together.")] = 400_000,
     files: Annotated[int, typer.Option(help="Files the rows are spread over.")] = 16,
     seed: Annotated[int, typer.Option(help="The same seed writes the same bytes.")] = 0,
+    recipe: Annotated[
+        str,
+        typer.Option(help="logs: much like published ones; rules: memory and judgement needed."),
+    ] = "logs",
     force: Annotated[bool, typer.Option("--force", help="Replace the data in FOLDER.")] = False,
 ) -> None:
     """Write click logs in Criteo's format from a model whose best possible AUC is known.
@@ -39,14 +43,16 @@ def criteo(
     them missing. One file in eight is named test-*.tsv, the others train-*.tsv. If the
     folder already holds exactly this data, nothing is written.
     """
-    truth = write_criteo(folder, rows=rows, files=files, seed=seed, force=force)
+    truth = write_criteo(folder, rows=rows, files=files, seed=seed, recipe=recipe, force=force)
     best = "" if truth.bayes_auc is None else f"; no model can beat an AUC of {truth.bayes_auc:.4f}"
     console.out.print(
         f"{truth.rows:,} rows in {truth.files} files in {folder}{best}", highlight=False
     )
 
 
-def write_criteo(folder: Path, *, rows: int, files: int, seed: int, force: bool = False) -> Truth:
+def write_criteo(
+    folder: Path, *, rows: int, files: int, seed: int, recipe: str = "logs", force: bool = False
+) -> Truth:
     """Write the files with progress, unless they are there, and return the planted truth.
 
     Raises:
@@ -64,7 +70,7 @@ def write_criteo(folder: Path, *, rows: int, files: int, seed: int, force: bool 
             written += more
             report(written / rows, f"{written:,} rows")
 
-        return generate.criteo(folder, rows, files, seed, progress=count)
+        return generate.criteo(folder, rows, files, seed, progress=count, recipe=recipe)
 
 
 def _remove(folder: Path, truth: str) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from eai_notebook.errors import EaiError
+from eai_notebook.io.recipes import LOGS, find_recipe
 from eai_notebook.quality import auc
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Truth:
             average; None if there are only clicks or only others.
         bayes_auc_test: The same on the held-out rows.
         version: Of the planted model.
+        recipe: Name of the recipe that the rows follow.
     """
 
     seed: int
@@ -51,6 +53,7 @@ class Truth:
     bayes_auc: float | None
     bayes_auc_test: float | None
     version: int = VERSION
+    recipe: str = LOGS.name
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Truth:
@@ -74,6 +77,8 @@ def criteo(
     files: int,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
+    *,
+    recipe: str = LOGS.name,
 ) -> Truth:
     """Write click logs in Criteo's format from a planted model whose best AUC is known.
 
@@ -87,13 +92,15 @@ def criteo(
         files: Files to spread them over, evenly.
         seed: Another seed draws other effects, values and clicks.
         progress: Called with the number of rows that were just written.
+        recipe: What decides about a click: ``"logs"``, much like published ones, or
+            ``"rules"``, see `eai_notebook.io.recipes`.
 
     Returns:
         What was planted, also stored in ``truth.json``.
 
     Raises:
-        EaiError: The folder holds something else, cannot be written, or the numbers make
-            no sense.
+        EaiError: The folder holds something else, cannot be written, the numbers make no
+            sense, or there is no such recipe.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as home:
@@ -109,14 +116,15 @@ def criteo(
         raise EaiError(f"{rows} rows in {files} files", "give at least one row a file")
     if seed < 0:
         raise EaiError(f"seed {seed} is negative", "give 0 or more")
-    found = _already_there(target, rows, files, seed)
+    find_recipe(recipe)
+    found = _already_there(target, (rows, files, seed, VERSION, recipe))
     if found is not None:
         if progress is not None:
             progress(rows)
         return found
     work = _workplace(target)
     try:
-        truth = _write_all(work, rows, files, seed, progress)
+        truth = _write_all(work, rows, files, seed, progress, recipe)
         if target.exists():
             target.rmdir()  # empty, as was looked at above
         work.rename(target)
@@ -130,14 +138,14 @@ def criteo(
     return truth
 
 
-def _already_there(target: Path, rows: int, files: int, seed: int) -> Truth | None:
+def _already_there(target: Path, wanted: tuple[int, int, int, int, str]) -> Truth | None:
     """Return the truth if `target` holds this very data; None if it is free."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return None
     if (target / TRUTH).exists():
         truth = Truth.load(target)
-        wanted = (rows, files, seed, VERSION)
-        if (truth.rows, truth.files, truth.seed, truth.version) == wanted:
+        found = (truth.rows, truth.files, truth.seed, truth.version, truth.recipe)
+        if found == wanted:
             return truth
     raise EaiError(
         f"{target} already holds something else", "choose another folder, or delete this one"
@@ -159,13 +167,18 @@ def _workplace(target: Path) -> Path:
 
 
 def _write_all(
-    folder: Path, rows: int, files: int, seed: int, progress: Callable[[int], None] | None
+    folder: Path,
+    rows: int,
+    files: int,
+    seed: int,
+    progress: Callable[[int], None] | None,
+    recipe: str,
 ) -> Truth:
     # Compiling (numba) starts here, not when the package is imported.
     from eai_notebook.io.planted import PlantedModel
     from eai_notebook.io.write_tsv import to_text
 
-    model = PlantedModel(seed)
+    model = PlantedModel(seed, find_recipe(recipe))
     names = file_names(files)
     labels, chances = [], []
     for part, name in enumerate(names):
@@ -189,6 +202,7 @@ def _write_all(
         )
         if test
         else None,
+        recipe=recipe,
     )
     (folder / TRUTH).write_text(json.dumps(asdict(truth), indent=2) + "\n")
     return truth

@@ -9,6 +9,8 @@ is known, so the best AUC any model can reach (the Bayes AUC) is known too. What
 - pairs of columns with many values whose combinations follow a hidden taste vector for each
   value, which need embeddings and a network on top;
 - integers with a bend, which need more than a line.
+
+How much of each is the matter of a `Recipe`.
 """
 
 from __future__ import annotations
@@ -18,21 +20,17 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from eai_notebook.io.recipes import CATEGORICALS, LOGS
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from eai_notebook.io.recipes import Recipe
+
 INTEGERS: Final = 13
-CATEGORICALS: Final = 26
 MISSING: Final = np.iinfo(np.int64).min
 """Marks a missing integer."""
 
-# Distinct values of each categorical column: a few, some, and far more than are ever seen
-# twice, in the mixture real logs have.
-_DISTINCT: Final = (
-    1400, 550, 60000, 40000, 300, 24, 12000, 600, 3, 50000, 5000, 60000, 3000,
-    27, 14000, 60000, 10, 5000, 2000, 4, 60000, 18, 15, 40000, 100, 30000,
-)  # fmt: skip
-_ZIPF: Final = 1.5  # popularity of the k-th value falls as k to this power
 _MISSING_CATEGORICAL: Final = (
     0, 0, 0.03, 0.03, 0, 0.12, 0, 0, 0, 0, 0, 0.03, 0,
     0, 0, 0.03, 0, 0, 0.44, 0.44, 0.03, 0.76, 0, 0.03, 0.44, 0.44,
@@ -44,16 +42,6 @@ _MISSING_INTEGER: Final = (
     0.45, 0, 0.21, 0.22, 0.03, 0.22, 0.04, 0, 0.04, 0.45, 0.04, 0.76, 0.22,
 )  # fmt: skip
 _MAY_BE_NEGATIVE: Final = 1  # I2 goes down to -3, as in the published logs
-
-_SINGLE: Final = {0: 0.3, 1: 0.3, 4: 0.3, 6: 0.25, 10: 0.25, 12: 0.25, 14: 0.25, 16: 0.3, 24: 0.3}
-_COMBINED: Final = ((24, 13), (5, 22), (7, 16), (8, 21), (19, 24))
-_COMBINED_SIZE: Final = 0.6
-_TASTE: Final = ((4, 24), (5, 7), (13, 16))
-_TASTE_SIZE: Final = 0.35
-_TASTE_LENGTH: Final = 2
-_LINE: Final = {0: 0.25, 3: -0.2, 6: 0.15}
-_BEND: Final = {5: 0.45, 10: 0.35}
-_BIAS: Final = -1.9
 
 
 @dataclass(frozen=True)
@@ -78,26 +66,30 @@ class Batch:
 class PlantedModel:
     """Draws rows; everything about it follows from `seed`."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, recipe: Recipe = LOGS) -> None:
         rng = np.random.default_rng([seed, 0])
         self._seed = seed
-        self._popularity = [_zipf(count) for count in _DISTINCT]
+        self._recipe = recipe
+        distinct = recipe.distinct
+        self._popularity = [
+            _zipf(count, power) for count, power in zip(distinct, recipe.zipf, strict=True)
+        ]
         # One effect more than there are values: the last is that of a missing value.
         self._single = {
-            column: size * rng.standard_normal(_DISTINCT[column] + 1)
-            for column, size in _SINGLE.items()
+            column: size * rng.standard_normal(distinct[column] + 1)
+            for column, size in recipe.single.items()
         }
         self._combined = {
-            (left, right): _COMBINED_SIZE
-            * rng.standard_normal((_DISTINCT[left] + 1, _DISTINCT[right] + 1))
-            for left, right in _COMBINED
+            (left, right): recipe.combined_size
+            * rng.standard_normal((distinct[left] + 1, distinct[right] + 1))
+            for left, right in recipe.combined
         }
         self._taste = {
             (left, right): (
-                _TASTE_SIZE * rng.standard_normal((_DISTINCT[left] + 1, _TASTE_LENGTH)),
-                rng.standard_normal((_DISTINCT[right] + 1, _TASTE_LENGTH)),
+                recipe.taste_size * _taste(rng, distinct[left], recipe),
+                _taste(rng, distinct[right], recipe),
             )
-            for left, right in _TASTE
+            for left, right in recipe.taste
         }
 
     def draw(self, part: int, rows: int) -> Batch:
@@ -105,16 +97,16 @@ class PlantedModel:
         rng = np.random.default_rng([self._seed, 1, part])
         choices, missing = self._categoricals(rng, rows)
         integers, logs = _integers(rng, rows)
-        logit = np.full(rows, _BIAS)
+        logit = np.full(rows, self._recipe.bias)
         for column, effect in self._single.items():
             logit += effect[choices[:, column]]
         for (left, right), table in self._combined.items():
             logit += table[choices[:, left], choices[:, right]]
         for (left, right), (ours, theirs) in self._taste.items():
             logit += np.sum(ours[choices[:, left]] * theirs[choices[:, right]], axis=1)
-        for column, slope in _LINE.items():
+        for column, slope in self._recipe.line.items():
             logit += slope * (logs[:, column] - _SIZE[column])
-        for column, size in _BEND.items():
+        for column, size in self._recipe.bend.items():
             middle = (logs[:, column] - _SIZE[column]) / _SPREAD[column]
             logit += size * (np.minimum(np.abs(middle), 2.0) - 1.0)
         probabilities = 1.0 / (1.0 + np.exp(-logit))
@@ -130,13 +122,18 @@ class PlantedModel:
         for column, popularity in enumerate(self._popularity):
             drawn = np.searchsorted(popularity, rng.random(rows), side="right")
             # A missing value has an effect too: the one in the last place.
-            choices[:, column] = np.where(missing[:, column], _DISTINCT[column], drawn)
+            choices[:, column] = np.where(missing[:, column], len(popularity), drawn)
         return choices, missing
 
 
-def _zipf(count: int) -> NDArray[np.float64]:
+def _taste(rng: np.random.Generator, count: int, recipe: Recipe) -> NDArray[np.float64]:
+    """Draw the vectors of `count` values and of a missing one."""
+    return recipe.taste_mean + rng.standard_normal((count + 1, recipe.taste_length))
+
+
+def _zipf(count: int, power: float) -> NDArray[np.float64]:
     """Return cumulated popularities: the last is 1 exactly, so that no draw falls outside."""
-    weights = np.arange(1, count + 1, dtype=np.float64) ** -_ZIPF
+    weights = np.arange(1, count + 1, dtype=np.float64) ** -power
     cumulated = np.cumsum(weights / weights.sum())
     cumulated[-1] = 1.0
     return cumulated

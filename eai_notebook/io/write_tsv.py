@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eai_notebook.io.compiled import compiled
-from eai_notebook.io.planted import CATEGORICALS, INTEGERS, MISSING, Batch
+from eai_notebook.io.planted import INTEGERS, MISSING, Batch
+from eai_notebook.io.recipes import CATEGORICALS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

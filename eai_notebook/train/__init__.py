@@ -12,14 +12,18 @@ if TYPE_CHECKING:
     from eai_notebook.train.around import callbacks
     from eai_notebook.train.checkpoint import Checkpoint
     from eai_notebook.train.custom import allreduce_gradients, step
+    from eai_notebook.train.exporting import export
     from eai_notebook.train.fitting import fit
     from eai_notebook.train.optimizer import DistributedOptimizer
+    from eai_notebook.train.routed import RoutedOptimizer
 
 __all__ = [
     "Checkpoint",
     "DistributedOptimizer",
+    "RoutedOptimizer",
     "allreduce_gradients",
     "callbacks",
+    "export",
     "fit",
     "step",
 ]
@@ -27,8 +31,10 @@ __all__ = [
 _HOMES = {
     "Checkpoint": "checkpoint",
     "DistributedOptimizer": "optimizer",
+    "RoutedOptimizer": "routed",
     "allreduce_gradients": "custom",
     "callbacks": "around",
+    "export": "exporting",
     "fit": "fitting",
     "step": "custom",
 }

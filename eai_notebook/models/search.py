@@ -1,0 +1,102 @@
+"""DSSM: queries and documents as vectors that point the same way where people clicked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import keras
+import numpy as np
+from keras import ops
+
+from eai_notebook.errors import EaiError
+from eai_notebook.models.trigrams import BUCKETS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+SMOOTHING: Final = 10.0
+"""What cosines are multiplied with before the softmax."""
+
+
+def dssm(
+    *,
+    buckets: int = BUCKETS,
+    length: int = 64,
+    hidden: Sequence[int] = (300,),
+    dim: int = 128,
+    unclicked: int = 0,
+    smoothing: float = SMOOTHING,
+) -> keras.Model:
+    """Return a deep structured semantic model: two towers, one for queries, one for documents.
+
+    Each hashes letter trigrams (`eai_notebook.models.hash_trigrams`), and ends in a vector
+    of length 1. A query is trained to be nearer, by the softmax over cosines, to the
+    document that was clicked than to those that were shown and not clicked, and to all other
+    documents of its batch: larger batches make harder lessons. Each rank takes the other
+    documents from its own batch (Huang et al. 2013, "Learning Deep Structured Semantic
+    Models for Web Search using Clickthrough Data").
+
+    Compile it with ``keras.losses.SparseCategoricalCrossentropy(from_logits=True)``; the
+    label of a batch is `eai_notebook.models.clicked_places`.
+
+    Args:
+        buckets: Hash buckets of the trigrams, 0 for filling up.
+        length: Trigrams of a query or document.
+        hidden: Units of each tower's hidden layers.
+        dim: Length of the vectors.
+        unclicked: Unclicked documents that come with each query.
+        smoothing: What cosines are multiplied with.
+
+    Returns:
+        An uncompiled model from ``{"query": int32 [batch, length], "documents": int32
+        [batch, 1 + unclicked, length]}``, the clicked document first, to the scores of all
+        documents of the batch for each query, float32 ``[batch, batch x (1 + unclicked)]``.
+        Its towers are the layers ``query_tower`` and ``document_tower``, models of their own
+        from int32 ``[texts, length]`` to float32 ``[texts, dim]``.
+
+    Raises:
+        EaiError: A size is below 1, or `unclicked` below 0.
+
+    Example:
+        >>> model = dssm(buckets=500, length=8, hidden=(16,), dim=4)
+        >>> text = np.ones((3, 8), "int32")
+        >>> model({"query": text, "documents": text[:, None]}).shape
+        TensorShape([3, 3])
+    """
+    if min(buckets, length, dim, *hidden) < 1 or unclicked < 0:
+        raise EaiError(
+            f"a size of {(buckets, length, tuple(hidden), dim, unclicked)} makes no sense",
+            "give sizes of at least 1, and unclicked of at least 0",
+        )
+    query = keras.Input((length,), name="query", dtype="int32")
+    documents = keras.Input((1 + unclicked, length), name="documents", dtype="int32")
+    queries = _tower("query_tower", buckets, length, hidden, dim)(query)
+    every = _tower("document_tower", buckets, length, hidden, dim)(
+        ops.reshape(documents, (-1, length))
+    )
+    scores = ops.multiply(ops.matmul(queries, ops.transpose(every)), smoothing)
+    return keras.Model({"query": query, "documents": documents}, scores, name="dssm")
+
+
+def clicked_places(batch: int, unclicked: int = 0) -> NDArray[np.int32]:
+    """Return where each query's clicked document stands among all of a batch: `dssm`'s label.
+
+    Example:
+        >>> clicked_places(3, unclicked=1).tolist()
+        [0, 2, 4]
+    """
+    return np.arange(batch, dtype=np.int32) * (1 + unclicked)
+
+
+def _tower(name: str, buckets: int, length: int, hidden: Sequence[int], dim: int) -> keras.Model:
+    text = keras.Input((length,), name=name.removesuffix("_tower"), dtype="int32")
+    # The first layer of a network on counts of trigrams is a sum of rows: one row for each.
+    first, *others = [*hidden, dim]
+    rows = keras.layers.Embedding(buckets, first, name=f"{name}_trigrams")(text)
+    there = ops.expand_dims(ops.cast(ops.not_equal(text, 0), "float32"), -1)
+    values: Any = ops.tanh(ops.sum(ops.multiply(rows, there), axis=1))
+    for number, units in enumerate(others, start=2):
+        values = keras.layers.Dense(units, activation="tanh", name=f"{name}_{number}")(values)
+    return keras.Model(text, keras.layers.UnitNormalization(name=f"{name}_unit")(values), name=name)
