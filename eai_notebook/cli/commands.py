@@ -14,6 +14,7 @@ import typer
 import eai_notebook
 from eai_notebook.cli import console
 from eai_notebook.cli.check import check
+from eai_notebook.cli.convert import convert
 from eai_notebook.cli.demo import demo
 from eai_notebook.cli.groups import list_groups, reclaim, where
 from eai_notebook.cli.install_horovod import install_horovod
@@ -51,6 +52,7 @@ def _root(
 app.command("install-horovod")(install_horovod)
 app.command("check")(check)
 app.add_typer(make_data, name="make-data")
+app.command("convert")(convert)
 app.command("demo")(demo)
 app.command("list")(list_groups)
 app.command("where")(where)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from eai_notebook.errors import EaiError
+    from eai_notebook.io.parse import Parsed
     from eai_notebook.io.schema import ClickSchema
 
 _NEWLINE, _TAB = 10, 9
@@ -68,21 +69,26 @@ class TextPart:
 
     def parse(self, fetched: NDArray[np.uint8]) -> Loaded:
         """Return the good rows, and where the first bad one begins."""
+        parsed = self.parsed(fetched)
+        rows, bad = parsed.rows, parsed.bad
+        columns = {NUMBERS: rows.numbers, IDS: rows.ids, LABEL: rows.labels}
+        return Loaded(columns, len(bad), bad[0] if bad else 0)
+
+    def parsed(self, fetched: NDArray[np.uint8], *, raw: bool = False) -> Parsed:
+        """Return the good rows, perhaps with raw values, and where each bad one begins."""
         length = self.chunk.end - self.chunk.begin
         ends = fetched[length - 1] == _NEWLINE
         # The newline that `read` put after an unfinished last line lets it be parsed.
-        parsed = parse(fetched, length if ends else length + 1, self.schema, self.chunk.lines)
-        rows, bad = parsed.rows, parsed.bad
-        kept = len(rows)
+        end = length if ends else length + 1
+        parsed = parse(fetched, end, self.schema, self.chunk.lines, raw=raw)
         if not ends and fetched[length - 1] == _TAB:
             # A whole row whose last value is missing looks just like one cut off there: do
             # not train on a guess.
             breaks = np.flatnonzero(fetched[:length] == _NEWLINE)
             begin = int(breaks[-1]) + 1 if len(breaks) else 0
-            if begin not in bad:
-                bad, kept = (*bad, begin), kept - 1
-        columns = {NUMBERS: rows.numbers[:kept], IDS: rows.ids[:kept], LABEL: rows.labels[:kept]}
-        return Loaded(columns, len(bad), bad[0] if bad else 0)
+            if begin not in parsed.bad:
+                return parsed.without_last(begin)
+        return parsed
 
     def fault(self, first_bad: int) -> EaiError:
         """Return the error about the row that begins at a byte of this part."""

@@ -1,4 +1,4 @@
-"""Rows as columns: put together, picked out, without a Python step for each row."""
+"""Rows as columns, and memory for them that TensorFlow takes over without a copy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -31,25 +31,6 @@ def nothing(spec: Mapping[str, Field]) -> Columns:
     return {name: np.empty((0, *field.shape), field.dtype) for name, field in spec.items()}
 
 
-def concatenate(parts: Sequence[Columns]) -> Columns:
-    """Return all rows of `parts` as one."""
-    if len(parts) == 1:
-        return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def take(columns: Columns, order: NDArray[np.int64]) -> Columns:
-    """Return the rows at `order`, in fresh memory that TensorFlow may keep."""
-    return {name: _picked(column, order) for name, column in columns.items()}
-
-
-def _picked(column: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any]:
-    chosen = aligned((len(order), *column.shape[1:]), column.dtype)
-    # "clip" writes where it is told; the default fills a copy first. It releases the interpreter.
-    np.take(column, order, axis=0, out=chosen, mode="clip")
-    return chosen
-
-
 def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return memory that begins where TensorFlow wants it; objects, such as text, anywhere."""
     if dtype.hasobject:
@@ -58,3 +39,9 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     begin = -memory.ctypes.data % _ALIGNMENT
     return memory[begin : begin + size].view(dtype).reshape(shape)
+
+
+def is_aligned(column: NDArray[Any]) -> bool:
+    """Return whether TensorFlow can take `column` over as it is."""
+    whole = column.flags.c_contiguous and not column.dtype.hasobject
+    return bool(whole and column.ctypes.data % _ALIGNMENT == 0)

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from eai_notebook.errors import EaiError
-from eai_notebook.io.flow.columns import concatenate, nothing, rows_in, take
+from eai_notebook.io.flow.columns import nothing, rows_in
 from eai_notebook.io.flow.meter import Meter, Stretch
 from eai_notebook.io.flow.order import Order, Start
+from eai_notebook.io.flow.pile import Pile
 from eai_notebook.io.flow.reading import POLL_S, Desk, Reading, ThreadDesk
 
 if TYPE_CHECKING:
@@ -162,12 +163,12 @@ class Epoch:
             if self._stop.is_set():
                 return
             good += sum(rows_in(piece) for piece in pieces[1:])
-            columns = self._timed(functools.partial(concatenate, pieces))
-            order = self._order.mixed(window, rows_in(columns))
+            pile = Pile(pieces)
+            order = self._order.mixed(window, pile.rows)
             whole = len(order) // size * size
             for begin in range(0, whole, size):
-                yield self._cut(columns, order[begin : begin + size])
-            rest = take(columns, order[whole:])
+                yield self._cut(pile, order, begin)
+            rest = pile.take(order[whole:])
             if (window + 1) % self._order.windows:
                 continue
             # All parts were read. What comes now is for steps that they do not fill.
@@ -176,25 +177,33 @@ class Epoch:
                     yield rest
                 return
             if plan.uneven == "pad":
-                yield from self._padding(rest if rows_in(rest) else columns, rows_in(rest))
+                yield from self._padding(Pile([rest]) if rows_in(rest) else pile, rows_in(rest))
             if good == 0:
                 raise EaiError("there is no good row in the input", "check its format")
             self.repeats = True
 
-    def _padding(self, columns: Columns, count: int) -> Iterator[Columns]:
+    def _padding(self, pile: Pile, count: int) -> Iterator[Columns]:
         """Yield for ever batches that count for nothing, but for the first `count` rows."""
         size = self._plan.batch_size
-        order = np.arange(size) % rows_in(columns)
+        order = np.arange(size) % pile.rows
         while True:
-            batch = self._cut(columns, order)
+            batch = self._weighted(pile.take(order))
             batch[WEIGHT][count:] = 0
             yield batch
             count = 0
 
-    def _cut(self, columns: Columns, order: NDArray[np.int64]) -> Columns:
-        batch = self._timed(functools.partial(take, columns, order))
+    def _cut(self, pile: Pile, order: NDArray[np.int64], begin: int) -> Columns:
+        """Return the batch whose rows stand in `order` from `begin` on."""
+        end = begin + self._plan.batch_size
+        if self._plan.shuffle:
+            picked = functools.partial(pile.take, order[begin:end])
+        else:
+            picked = functools.partial(pile.slice, begin, end)
+        return self._weighted(self._timed(picked))
+
+    def _weighted(self, batch: Columns) -> Columns:
         if self._plan.uneven == "pad" and not self._plan.whole:
-            batch[WEIGHT] = np.ones(len(order), np.float32)
+            batch[WEIGHT] = np.ones(rows_in(batch), np.float32)
         return batch
 
     def _timed(self, work: Callable[[], Columns]) -> Columns:
@@ -217,7 +226,7 @@ class Epoch:
         sizes = {part: rows_in(piece) for part, piece in pieces.items()}
         begins = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist(), strict=False))
         places = np.array([begins[part] + place for part, place in rest.tolist()], np.int64)
-        return take(concatenate(list(pieces.values())), places)
+        return Pile(list(pieces.values())).take(places)
 
     def _loaded(self, reading: Reading, count: int) -> Iterator[Columns]:
         """Yield the good rows of the next parts, as many as are there until one stops."""

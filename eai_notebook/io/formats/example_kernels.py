@@ -1,0 +1,455 @@
+"""Read records of `tf.train.Example` from bytes: compiled, checked, no object made on the way.
+
+A record is its length (8 bytes), the length's checksum (4), the data, the data's checksum (4).
+The data is a protocol buffer: an Example holds Features, a map from a name to a Feature, which
+is a list of byte strings, floats or 64-bit integers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numba import njit
+
+from eai_notebook.io.compiled import compiled
+from eai_notebook.io.formats.crc32c import masked_crc
+from eai_notebook.io.hashing import bucket_of
+from eai_notebook.io.parse import LOG1P, SMALL
+from eai_notebook.io.words import hexadecimal, word_at
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+HEADER: Final = 12
+FRAME: Final = 16
+"""Bytes of a record that are not its data: `HEADER` before it, a checksum after it."""
+
+BYTES, FLOATS, INTEGERS = 1, 2, 3
+"""The kinds of Feature, as the protocol buffer numbers them."""
+
+GOOD, BAD_SUM, BAD_EXAMPLE, BAD_COUNT, BAD_VALUE, BAD_KIND, ABSENT = range(7)
+"""What can be wrong with a record."""
+
+_ENTRY, _KEY, _VALUE = 0x0A, 0x0A, 0x12
+_PACKED, _ONE_FLOAT, _ONE_INTEGER = 0x0A, 0x0D, 0x08
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_LONG, _WORD = 0x80, 8
+_MORE = np.uint64(0x8080808080808080)
+_ALL_BUT_LAST = np.uint64(0x00FFFFFFFFFFFFFF)
+_UPPER_HALF = np.uint64(0xFFFFFFF0000000)
+_FIRST_BYTES = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
+_MOST, _LEAST = 0xFFFFFFFF, -(1 << 31)
+
+
+@njit(inline="always")
+def _low32(text: Any, at: Any) -> Any:
+    return (
+        np.uint32(text[at])
+        | (np.uint32(text[at + 1]) << np.uint32(8))
+        | (np.uint32(text[at + 2]) << np.uint32(16))
+        | (np.uint32(text[at + 3]) << np.uint32(24))
+    )
+
+
+@njit(inline="always")
+def _is_header(text: Any, at: Any) -> Any:
+    return masked_crc(text, at, at + 8) == _low32(text, at + 8)
+
+
+@compiled
+def walk(text: NDArray[np.uint8], end: int, stop: int) -> tuple[int, int, int]:
+    """Pass over whole records that begin before `stop` and end by `end`.
+
+    Returns how many, where the next one begins, and 1 if that is no record at all.
+    """
+    at = np.int64(0)
+    count = 0
+    while at < stop and at + HEADER <= end:
+        if not _is_header(text, at):
+            return count, at, 1
+        length = np.int64(word_at(text, at))
+        if length < 0 or at + FRAME + length > end:
+            return count, at, 0
+        at += FRAME + length
+        count += 1
+    return count, at, 0
+
+
+@compiled
+def next_record(text: NDArray[np.uint8], end: int, left: int) -> int:
+    """Return where the first record begins, -1 if none does; `left` bytes are in the file."""
+    for at in range(end - HEADER + 1):
+        length = np.int64(word_at(text, at))
+        if 0 <= length <= left - at - FRAME and _is_header(text, at):
+            return at
+    return -1
+
+
+@njit(inline="always")
+def _varint(text: Any, at: Any, end: Any) -> Any:
+    """Return a number of variable length and where it ends; -1 if it does not."""
+    if at >= end:
+        return np.uint64(0), np.int64(-1)
+    byte = np.uint64(text[at])
+    at += 1
+    value = byte & np.uint64(0x7F)
+    shift = np.uint64(7)
+    while byte >= np.uint64(0x80):
+        if at >= end or shift > np.uint64(63):
+            return np.uint64(0), np.int64(-1)
+        byte = np.uint64(text[at])
+        at += 1
+        value |= (byte & np.uint64(0x7F)) << shift
+        shift += np.uint64(7)
+    return value, np.int64(at)
+
+
+@njit
+def _skip(text: Any, at: Any, end: Any, tag: Any) -> Any:
+    """Return where a field ends that nobody asked for; -1 if it does not."""
+    wire = np.int64(tag) & 7
+    if wire == _VARINT:
+        return _varint(text, at, end)[1]
+    size = np.int64(0)
+    if wire == _LENGTH:
+        length, at = _varint(text, at, end)
+        size = np.int64(length)
+    elif wire == _FIXED64:
+        size = np.int64(8)
+    elif wire == _FIXED32:
+        size = np.int64(4)
+    else:
+        return np.int64(-1)
+    return at + size if at >= 0 and 0 <= size <= end - at else np.int64(-1)
+
+
+@njit(inline="always")
+def _inner(text: Any, at: Any, end: Any) -> Any:
+    """Return where the contents of a field with a length begin and end; -1 if they do not."""
+    length, at = _varint(text, at, end)
+    if at < 0 or length > np.uint64(end - at):
+        return np.int64(-1), np.int64(-1)
+    return at, at + np.int64(length)
+
+
+@njit
+def _feature(  # noqa: C901, PLR0911, PLR0912, PLR0915 - each way to be wrong ends it
+    text: Any, at: Any, end: Any, begin: Any, room: Any, values: Any
+) -> tuple[int, int]:
+    """Read a Feature into ``values[begin:begin + room]``; return its kind and how many values.
+
+    The kind is -1 if it cannot be read. Floats are kept as their bits, byte strings as
+    ``place << 32 | length``.
+    """
+    kind = np.int64(0)
+    count = np.int64(0)
+    while at < end:
+        tag, at = _varint(text, at, end)
+        if at < 0:
+            return -1, 0
+        found = np.int64(tag) >> 3
+        if found < BYTES or found > INTEGERS or (np.int64(tag) & 7) != _LENGTH:
+            at = _skip(text, at, end, tag)
+            if at < 0:
+                return -1, 0
+            continue
+        at, stop = _inner(text, at, end)
+        if at < 0:
+            return -1, 0
+        kind = found
+        count = np.int64(0)
+        while at < stop:
+            inner, at = _varint(text, at, stop)
+            if at < 0:
+                return -1, 0
+            if kind == INTEGERS and inner == _ONE_INTEGER:
+                value, at = _varint(text, at, stop)
+                if at < 0:
+                    return -1, 0
+                if count < room:
+                    values[begin + count] = np.int64(value)
+                count += 1
+            elif kind == FLOATS and inner == _ONE_FLOAT:
+                if stop - at < 4:  # noqa: PLR2004 - bytes of a float
+                    return -1, 0
+                if count < room:
+                    values[begin + count] = np.int64(_low32(text, at))
+                count += 1
+                at += 4
+            elif inner == _PACKED:
+                at, last = _inner(text, at, stop)
+                if at < 0:
+                    return -1, 0
+                if kind == BYTES:
+                    if count < room:
+                        values[begin + count] = (at << 32) | (last - at)
+                    count += 1
+                    at = last
+                elif kind == FLOATS:
+                    if (last - at) & 3:
+                        return -1, 0
+                    while at < last:
+                        if count < room:
+                            values[begin + count] = np.int64(_low32(text, at))
+                        count += 1
+                        at += 4
+                else:
+                    while at < last:
+                        value, at = _varint(text, at, last)
+                        if at < 0:
+                            return -1, 0
+                        if count < room:
+                            values[begin + count] = np.int64(value)
+                        count += 1
+            else:
+                at = _skip(text, at, stop, inner)
+                if at < 0:
+                    return -1, 0
+        at = stop
+    return kind, count
+
+
+@njit(inline="always")
+def _is_key(text: Any, at: Any, length: Any, keys: Any, begin: Any, wanted: Any) -> Any:
+    if length != wanted:
+        return False
+    done = np.int64(0)
+    while done + 8 <= length:
+        if word_at(text, at + done) != word_at(keys, begin + done):
+            return False
+        done += 8
+    if done == length:
+        return True
+    spare = np.uint64(8 * (8 - (length - done)))
+    return (word_at(text, at + done) ^ word_at(keys, begin + done)) << spare == np.uint64(0)
+
+
+@njit(inline="always")
+def _short_varint(word: Any, size: Any) -> Any:
+    """Return the number in a word's first `size` bytes, 1 to 8; -1 if they are not just one."""
+    spare = np.uint64(64 - 8 * size)
+    word <<= spare
+    more = _MORE << spare
+    if word & _MORE != more & _ALL_BUT_LAST:
+        return np.int64(-1)
+    # From 7 bits in each byte to 14 in each pair, 28 in each half, 56 in all.
+    word = (word & ~_MORE) >> spare
+    word = (word & np.uint64(0x007F007F007F007F)) | (
+        (word & np.uint64(0x7F007F007F007F00)) >> np.uint64(1)
+    )
+    word = (word & np.uint64(0x00003FFF00003FFF)) | (
+        (word & np.uint64(0x3FFF00003FFF0000)) >> np.uint64(2)
+    )
+    return np.int64((word & np.uint64(0xFFFFFFF)) | ((word >> np.uint64(4)) & _UPPER_HALF))
+
+
+@njit(inline="always")
+def _quick(  # noqa: PLR0911 - each way to be something else ends it
+    text: Any, at: Any, end: Any, guess: Any, words: Any, sizes: Any
+) -> Any:
+    """Read an entry of one small value under a short name, as nearly all are.
+
+    Returns where it ends, which feature it is, its kind and its value; the end is -1 if it is
+    anything else, which is left to those who look more closely.
+    """
+    nothing = np.int64(-1), np.int64(0), np.int64(0), np.int64(0)
+    entry = np.int64(text[at + 1])
+    name = np.int64(text[at + 3])
+    if text[at] != _ENTRY or entry >= _LONG or at + 2 + entry > end:
+        return nothing
+    if text[at + 2] != _KEY or name > _WORD or name + 8 > entry:
+        return nothing
+    key = word_at(text, at + 4) & _FIRST_BYTES[name]
+    features = len(words)
+    which = guess
+    tried = np.int64(0)
+    while words[which] != key or sizes[which] != name:
+        which += 1
+        which = np.int64(0) if which == features else which
+        tried += 1
+        if tried == features:
+            return nothing
+    at += 4 + name
+    size = entry - name - 8
+    kind = np.int64(text[at + 2]) >> 3
+    lengths = text[at + 1] == size + 4 and text[at + 3] == size + 2 and text[at + 5] == size
+    tags = (
+        text[at] == _VALUE and (text[at + 2] & np.uint8(7)) == _LENGTH and text[at + 4] == _PACKED
+    )
+    if not (lengths and tags):
+        return nothing
+    at += 6
+    if kind == INTEGERS and 0 < size <= _WORD:
+        value = _short_varint(word_at(text, at), size)
+        if value < 0:
+            return nothing
+    elif kind == FLOATS and size == 4:  # noqa: PLR2004 - bytes of a float
+        value = np.int64(_low32(text, at))
+    elif kind == BYTES:
+        value = (at << 32) | size
+    else:
+        return nothing
+    return at + size, which, kind, value
+
+
+@compiled
+def examples(  # noqa: C901, PLR0912, PLR0915 - one walk over nested messages
+    text: NDArray[np.uint8],
+    keys: NDArray[np.uint8],
+    key_begins: NDArray[np.int64],
+    slots: NDArray[np.int64],
+    values: NDArray[np.int64],
+    kinds: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    status: NDArray[np.uint8],
+) -> None:
+    """Read one record a row.
+
+    Args:
+        text: Whole records, with 16 more bytes after them.
+        keys: The names of the features one after the other, with 8 more bytes.
+        key_begins: Where each name begins, and the last one ends.
+        slots: Where each feature's values begin in a row of `values`, and the last one's end.
+        values: What was found, see `_feature`.
+        kinds: The kind of each row's features, 0 where absent or empty.
+        starts: Where each record begins.
+        status: `GOOD`, `BAD_SUM`, `BAD_EXAMPLE` or `BAD_COUNT`.
+    """
+    features = len(slots) - 1
+    sizes = key_begins[1:] - key_begins[:-1]
+    words = np.zeros(features, np.uint64)
+    for which in range(features):
+        if sizes[which] <= _WORD:
+            words[which] = word_at(keys, key_begins[which]) & _FIRST_BYTES[sizes[which]]
+    guess = np.int64(0)
+    record = np.int64(0)
+    for row in range(len(status)):
+        starts[row] = record
+        kinds[row] = 0
+        status[row] = BAD_EXAMPLE
+        at = record + HEADER
+        stop = at + np.int64(word_at(text, record))
+        record = stop + 4
+        if masked_crc(text, at, stop) != _low32(text, stop):
+            status[row] = BAD_SUM
+            continue
+        good = True
+        count_wrong = False
+        while good and at < stop:
+            tag, at = _varint(text, at, stop)
+            if at < 0 or tag != _ENTRY:
+                at = _skip(text, at, stop, tag) if at >= 0 else at
+                good = at >= 0
+                continue
+            at, features_end = _inner(text, at, stop)
+            if at < 0:
+                good = False
+                break
+            while good and at < features_end:
+                done, which, kind, value = _quick(text, at, features_end, guess, words, sizes)
+                if done >= 0:
+                    at = done
+                    kinds[row, which] = kind
+                    values[row, slots[which]] = value
+                    count_wrong |= slots[which + 1] - slots[which] != 1
+                    guess = which + 1 if which + 1 < features else 0
+                    continue
+                tag, at = _varint(text, at, features_end)
+                if at < 0 or tag != _ENTRY:
+                    at = _skip(text, at, features_end, tag) if at >= 0 else at
+                    good = at >= 0
+                    continue
+                at, entry_end = _inner(text, at, features_end)
+                key, key_end = np.int64(0), np.int64(0)
+                place, place_end = np.int64(0), np.int64(0)
+                good = at >= 0
+                while good and at < entry_end:
+                    tag, at = _varint(text, at, entry_end)
+                    if at < 0:
+                        good = False
+                    elif tag == _KEY:
+                        key, key_end = _inner(text, at, entry_end)
+                        at = key_end
+                    elif tag == _VALUE:
+                        place, place_end = _inner(text, at, entry_end)
+                        at = place_end
+                    else:
+                        at = _skip(text, at, entry_end, tag)
+                    good = at >= 0
+                if not good:
+                    break
+                # The features of one record mostly follow each other like those of the last.
+                which = np.int64(-1)
+                for step in range(features):
+                    candidate = guess + step
+                    if candidate >= features:
+                        candidate -= features
+                    begin = key_begins[candidate]
+                    size = key_begins[candidate + 1] - begin
+                    if _is_key(text, key, key_end - key, keys, begin, size):
+                        which = candidate
+                        break
+                if which < 0:
+                    continue
+                guess = which + 1 if which + 1 < features else 0
+                first = slots[which]
+                room = slots[which + 1] - first
+                kind, count = _feature(text, place, place_end, first, room, values[row])
+                if kind < 0:
+                    good = False
+                elif count:
+                    kinds[row, which] = kind
+                    count_wrong |= count != room
+        if good:
+            status[row] = BAD_COUNT if count_wrong else GOOD
+
+
+@compiled
+def click_features(  # noqa: PLR0913, PLR0917 - arrays, for a compiler that knows no objects
+    text: NDArray[np.uint8],
+    values: NDArray[np.int64],
+    kinds: NDArray[np.uint8],
+    missing_integer: float,
+    buckets: NDArray[np.int32],
+    numbers: NDArray[np.float32],
+    ids: NDArray[np.int32],
+    labels: NDArray[np.float32],
+    status: NDArray[np.uint8],
+) -> None:
+    """Make features of one slot a field: the label, the integers, the categoricals."""
+    integers = numbers.shape[1]
+    categoricals = ids.shape[1]
+    raw = np.empty(categoricals, np.int64)
+    for row in range(len(status)):
+        if status[row] != GOOD:
+            continue
+        label = values[row, 0]
+        wrong = kinds[row, 0] != INTEGERS or label < 0 or label > 1
+        labels[row, 0] = np.float32(label)
+        for column in range(integers):
+            kind = kinds[row, 1 + column]
+            value = values[row, 1 + column]
+            if kind == 0:
+                numbers[row, column] = missing_integer
+                continue
+            wrong |= kind != INTEGERS
+            size = abs(value)
+            log = LOG1P[size] if 0 <= size < SMALL else np.float32(math.log1p(abs(float(value))))
+            numbers[row, column] = -log if value < 0 else log
+        for column in range(categoricals):
+            kind = kinds[row, 1 + integers + column]
+            value = values[row, 1 + integers + column]
+            if kind == BYTES:
+                length = value & _MOST
+                value = np.int64(hexadecimal(word_at(text, value >> 32))) if length == 8 else -1  # noqa: PLR2004
+                wrong |= value < 0 and length != 0
+                kind = np.uint8(0) if length == 0 else np.uint8(INTEGERS)
+            wrong |= kind == FLOATS or (kind != 0 and (value > _MOST or value < _LEAST))
+            raw[column] = value if kind != 0 else np.int64(-1) << 32
+        for column in range(categoricals):
+            bucket = bucket_of(np.uint32(raw[column]), column, buckets[column])
+            ids[row, column] = np.int32(0) if raw[column] < _LEAST else bucket
+        if wrong:
+            status[row] = BAD_VALUE

@@ -1,0 +1,111 @@
+"""A file as Arrow's C++ wants it: reads go to a range that was fetched, or to storage."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from eai_notebook.io.sources.file import File
+
+_GAP = 1 << 20  # bytes not wanted that are read along, rather than ask storage twice
+_mine = threading.local()
+
+
+class Stream:
+    """What `pyarrow.PythonFile` needs of a file, without a copy on the way."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self._at = 0
+        self._fetched: list[tuple[int, NDArray[np.uint8]]] = []
+        self.closed = False
+
+    def fetch(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Read ranges now, near ones in one go.
+
+        They hold until this thread fetches again: fresh memory costs as much as reading.
+        """
+        wanted = _merged(ranges)
+        memory = _memory_for(sum(end - begin for begin, end in wanted))
+        for begin, end in wanted:
+            place, memory = memory[: end - begin], memory[end - begin :]
+            self._file.read_into(place, begin)
+            self._fetched.append((begin, place))
+
+    def read_buffer(self, count: int) -> pa.Buffer:
+        """Return the next bytes."""
+        begin = self._at
+        count = max(0, min(count, self._file.size - begin))
+        self._at += count
+        for first, memory in self._fetched:
+            if first <= begin and begin + count <= first + len(memory):
+                return pa.py_buffer(memory[begin - first : begin - first + count])
+        buffer = pa.allocate_buffer(count)
+        self._file.read_into(np.frombuffer(buffer, np.uint8), begin)
+        return buffer
+
+    def read(self, count: int = -1) -> bytes:
+        """Return the next bytes, copied."""
+        found: bytes = self.read_buffer(self._file.size if count < 0 else count).to_pybytes()
+        return found
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a byte."""
+        self._at = (
+            offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._file.size}[whence]
+        )
+        return self._at
+
+    def tell(self) -> int:
+        """Return the byte that is read next."""
+        return self._at
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def writable(self) -> bool:
+        """Return False."""
+        return False
+
+    def flush(self) -> None:
+        """There is nothing to write."""
+
+    def close(self) -> None:
+        """There is nothing to keep open."""
+        self.closed = True
+
+
+def arrow_file(stream: Stream) -> pa.NativeFile:
+    """Return what Arrow's readers take."""
+    return pa.PythonFile(stream, mode="r")
+
+
+def _merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for begin, end in sorted(ranges):
+        if merged and begin <= merged[-1][1] + _GAP:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((begin, end))
+    return merged
+
+
+def _memory_for(size: int) -> NDArray[np.uint8]:
+    memory: NDArray[np.uint8] | None = getattr(_mine, "memory", None)
+    if memory is None or len(memory) < size:
+        memory = _mine.memory = np.empty(size, np.uint8)
+    return memory[:size]
