@@ -39,6 +39,11 @@ demo: setup ## train Wide & Deep on 2 ranks, headless; results in build/demo
 lab: setup ## open JupyterLab on the tutorials
 	jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --notebook-dir=notebooks $(LAB)
 
+.PHONY: notebooks
+notebooks: setup ## run all worked notebooks at full size; results in build/notebooks
+	$(call say,"the worked notebooks")
+	@python tools/notebooks.py build/notebooks $(NOTEBOOKS)
+
 .PHONY: setup
 setup: $(STAMP)/packages $(STAMP)/front $(STAMP)/horovod ## everything the two above need
 
