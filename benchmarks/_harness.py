@@ -41,18 +41,22 @@ def machine() -> dict[str, Any]:
 def finish(name: str, summary: Mapping[str, Any], details: Mapping[str, Any]) -> None:
     """Write ``results/<date>-<name>.json`` and print `summary` as the last line."""
     RESULTS.mkdir(exist_ok=True)
-    today = dt.datetime.now(dt.timezone.utc).date().isoformat()
     content = {
         "benchmark": name,
-        "date": today,
+        "date": today(),
         "summary": summary,
         "machine": machine(),
         "details": details,
     }
     text = json.dumps(content, indent=1, default=_plain) + "\n"
-    (RESULTS / f"{today}-{name}.json").write_text(text)
+    (RESULTS / f"{today()}-{name}.json").write_text(text)
     sys.stdout.write(json.dumps(summary, default=_plain) + "\n")
     sys.stdout.flush()
+
+
+def today() -> str:
+    """Return the date that result files carry."""
+    return dt.datetime.now(dt.timezone.utc).date().isoformat()
 
 
 def say(message: str) -> None:

@@ -52,6 +52,10 @@ CELLS = {
     "replayed": "%%distributed\nprint(eai.size())",
     "down": "%eai down",
     "down again": "%eai down",
+    "up servers": "%eai up -n 2 --mode ps --servers 2",
+    "servers": "%%distributed\nfrom eai_notebook.train import servers\n"
+    "print(servers.current().layout.servers)",
+    "down servers": "%eai down",
     "on demand": "%%distributed\nimport eai_notebook\nprint(eai_notebook.size())",
     "bad record": "%eai report /nowhere",
 }
@@ -103,7 +107,10 @@ def error(cell: Any) -> tuple[str, str]:
         ("help up", "-n N"),
         ("completion", "'restart',\n  'status',\n  'up'"),
         ("completion", "['--patience', '--ranks', '--restart', '--setup']"),
-        ("flags", "['--hosts', '--interface', '--keep', '--measure-again', '-n']"),
+        (
+            "flags",
+            "'--interface', '--keep', '--measure-again', '--mode', '--servers', '-n']",
+        ),
         ("list", "in use"),
         ("where", "ranks 0-1: between cells"),
         ("diff", "`x['a']` of rank 1 differs from rank 0: max abs difference 1, 1 of 1 values"),
@@ -120,7 +127,13 @@ def test_a_cell_says(cells: dict[str, Any], name: str, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("setup", "loaded"), ("after error", "2"), ("pushed", "{'a': 3}"), ("replayed", "2")],
+    [
+        ("setup", "loaded"),
+        ("after error", "2"),
+        ("pushed", "{'a': 3}"),
+        ("replayed", "2"),
+        ("servers", "(0, 1)"),
+    ],
 )
 def test_every_rank_says(cells: dict[str, Any], name: str, said: str) -> None:
     assert by_rank(text(cells[name])) == {0: [said], 1: [said]}

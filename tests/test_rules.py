@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from eai_notebook.cluster.rings import RingChoice, SizeChoice, _choose_one
+from eai_notebook.cluster.rings import RingChoice, SizeChoice, _choose_one, _distance
 from eai_notebook.cluster.rules import (
     CANDIDATES,
     DEFAULT,
@@ -22,8 +22,11 @@ SEGMENTS = Algorithm(5, 256 << 10)
 
 def algorithm_at(rules: str, size: int) -> tuple[int, int]:
     """Return number and segment that Open MPI takes from `rules`: the last row not above `size`."""
-    _, collective, _, _, _, *rows = rules.splitlines()
+    _, collective, numbers, *rest = rules.splitlines()
     assert collective == "2"
+    half = len(rest) // int(numbers)  # a part of the group does as the whole does
+    assert rest[1:half] == rest[-half + 1 :]
+    _, _, *rows = rest[-half:]
     found = [tuple(map(int, row.split())) for row in rows]
     assert found == sorted(found)
     number, _, segment = [row[1:] for row in found if row[0] <= size][-1]
@@ -45,7 +48,9 @@ def test_a_choice_holds_up_to_half_way_to_the_next_size() -> None:
     assert algorithm_at(rules, (1 << 18) - 1) == (0, 0)
     assert algorithm_at(rules, 1 << 18) == (4, 0)
     assert algorithm_at(rules, 1 << 22) == (5, 256 << 10)
-    assert rules.splitlines()[3] == "4"
+    lines = rules.splitlines()
+    assert lines[2:4] == ["2", "2"]
+    assert lines[3 + len(lines[3:]) // 2] == "4"
 
 
 def test_what_cannot_win_is_not_tried() -> None:
@@ -61,9 +66,19 @@ def test_what_cannot_win_is_not_tried() -> None:
     ("ring_s", "wins"), [(0.5, True), (0.94, True), (0.97, False), (2.0, False)]
 )
 def test_another_algorithm_must_be_clearly_quicker(ring_s: float, wins: bool) -> None:
-    chosen = _choose_one(1 << 20, {0: 1.0, CANDIDATES.index(RING): ring_s})
+    times = {0: 1.0, CANDIDATES.index(RING): ring_s}
+    chosen = _choose_one(1 << 20, times, _distance([times]))
     assert chosen.algorithm == (RING if wins else DEFAULT)
     assert chosen.default_seconds == 1.0
+
+
+def test_of_nearly_equal_ones_the_best_at_all_sizes_is_chosen() -> None:
+    ring, cut = CANDIDATES.index(RING), CANDIDATES.index(SEGMENTS)
+    large = {0: 2.0, ring: 1.00, cut: 1.02}
+    small = {0: 2.0, ring: 1.30, cut: 1.00}
+    distance = _distance([small, large])
+    assert _choose_one(16 << 20, large, distance).algorithm == SEGMENTS
+    assert _choose_one(16 << 20, {**large, cut: 1.1}, distance).algorithm == RING
 
 
 CHOICE = RingChoice(

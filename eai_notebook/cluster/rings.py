@@ -35,7 +35,7 @@ from eai_notebook.cluster.trial import run_module
 from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from eai_notebook.cluster.preflight import Placement
@@ -47,9 +47,10 @@ BUDGET_S = 8.0
 LINK_S = 1.0
 CLEARLY: Final = 0.95
 """Another algorithm replaces Open MPI's choice if it takes at most this share of its time."""
+NEARLY: Final = 1.03
 LEAST_FUSED: Final = 2 << 20
 MOST_FUSED: Final = 64 << 20
-VERSION: Final = 1
+VERSION: Final = 2
 
 _MARK: Final = "eai-tuning:"
 
@@ -161,20 +162,39 @@ def _measure(place: Placement) -> RingChoice:
         mark=_MARK,
         what="measuring the link between the hosts",
     )
-    choices = []
-    for size, times in zip(SIZES, found["times"], strict=True):
-        middle = {int(each): statistics.median(seconds) for each, seconds in times.items()}
-        choices.append(_choose_one(size, middle))
-    return RingChoice(place.size, found["goodput"], tuple(choices), time.time())
+    middles = [
+        {int(each): statistics.median(seconds) for each, seconds in times.items()}
+        for times in found["times"]
+    ]
+    rows = zip(SIZES, middles, strict=True)
+    choices = tuple(_choose_one(size, middle, _distance(middles)) for size, middle in rows)
+    return RingChoice(place.size, found["goodput"], choices, time.time())
 
 
-def _choose_one(size: int, middle: Mapping[int, float]) -> SizeChoice:
-    """Return the quickest at one size; Open MPI's own choice unless another is clearly so."""
+def _distance(middles: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """Return how far each candidate is from the best, on average over the sizes it was tried at."""
+    far: dict[int, list[float]] = {}
+    for middle in middles:
+        for place, seconds in middle.items():
+            far.setdefault(place, []).append(seconds / min(middle.values()))
+    return {place: statistics.mean(ratios) for place, ratios in far.items()}
+
+
+def _choose_one(
+    size: int, middle: Mapping[int, float], distance: Mapping[int, float]
+) -> SizeChoice:
+    """Return the quickest at one size; Open MPI's own choice unless another is clearly so.
+
+    A few tries cannot tell candidates apart that are nearly equal: of those it is the one
+    with the least `distance`, so that the tries at other sizes count, too.
+    """
     own = middle[CANDIDATES.index(DEFAULT)]
-    best = min(middle, key=lambda place: middle[place])
-    if middle[best] > CLEARLY * own:
-        best = CANDIDATES.index(DEFAULT)
-    return SizeChoice(size, CANDIDATES[best], middle[best], own)
+    best = min(middle.values())
+    equal = [place for place, seconds in middle.items() if seconds <= best * NEARLY]
+    chosen = min(equal, key=lambda place: distance[place])
+    if middle[chosen] > CLEARLY * own:
+        chosen = CANDIDATES.index(DEFAULT)
+    return SizeChoice(size, CANDIDATES[chosen], middle[chosen], own)
 
 
 def _deliver(place: Placement, text: str) -> str:

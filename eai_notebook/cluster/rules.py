@@ -69,9 +69,15 @@ def worth_trying(size: int, ranks: int) -> list[int]:
 
 
 def rules_text(ranks: int, rows: Sequence[tuple[int, Algorithm]]) -> str:
-    """Return the file that has `ranks` ranks use each row's algorithm from its size on (bytes)."""
-    lines = ["1", str(_ALLREDUCE), "1", str(ranks), str(len(rows))]
-    lines += [f"{size} {algorithm.number} 0 {algorithm.segment}" for size, algorithm in rows]
+    """Return the file that has `ranks` ranks use each row's algorithm from its size on (bytes).
+
+    A part of them does so, too: Open MPI takes the rows of the next smaller number of ranks.
+    """
+    numbers = sorted({2, ranks})
+    lines = ["1", str(_ALLREDUCE), str(len(numbers))]
+    for number in numbers:
+        lines += [str(number), str(len(rows))]
+        lines += [f"{size} {algorithm.number} 0 {algorithm.segment}" for size, algorithm in rows]
     return "\n".join(lines) + "\n"
 
 

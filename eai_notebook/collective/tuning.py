@@ -27,7 +27,10 @@ MARK = "eai-tuning:"
 """What rank 0's line of result begins with."""
 HOPELESS = 1.5
 """A candidate that took so many times the best is not tried again, nor at the next size."""
-LEAST_TRIES = 2
+LARGE = 4 << 20
+HOPELESS_LARGE = 1.15
+"""The same from `LARGE` bytes on: what is slower there stays so, and tries take long."""
+LEAST_TRIES = 3
 MOST_TRIES = 25
 
 
@@ -48,7 +51,8 @@ def measure(asked: dict[str, Any]) -> dict[str, Any]:
     for size, candidates in zip(asked["sizes"], asked["candidates"], strict=True):
         hopeful = [each for each in candidates if each not in hopeless]
         times.append(_race(world, size, hopeful, asked["step"], share))
-        hopeless |= world.bcast(_slow(times[-1]))
+        bound = HOPELESS_LARGE if size >= LARGE else HOPELESS
+        hopeless |= world.bcast(_slow(times[-1], bound))
     return {"rank": world.rank, "ranks": world.size, "goodput": goodput, "times": times}
 
 
@@ -100,11 +104,11 @@ def _still_running(times: dict[int, list[float]], passed: float, seconds: float)
     return [candidate for candidate in times if candidate not in slow]
 
 
-def _slow(times: dict[int, list[float]]) -> set[int]:
+def _slow(times: dict[int, list[float]], bound: float = HOPELESS) -> set[int]:
     """Return the candidates without hope; the first is what all are compared with, and stays."""
     middle = {candidate: float(np.median(taken)) for candidate, taken in times.items()}
-    bound = HOPELESS * min(middle.values())
-    return {each for each in list(times)[1:] if middle[each] > bound}
+    limit = bound * min(middle.values())
+    return {each for each in list(times)[1:] if middle[each] > limit}
 
 
 def _one(world: MPI.Intracomm, data: np.ndarray, total: np.ndarray, size: int) -> float:

@@ -90,13 +90,17 @@ class EaiMagics(Magics):
     # -- the commands of %eai -----------------------------------------------------------
 
     def _up(self, arguments: Namespace) -> None:
-        self._start(
+        session = self._start(
             arguments.size,
             keep=arguments.keep,
             hosts=arguments.hosts,
             interface=arguments.interface,
             measure_again=arguments.measure_again,
         )
+        if arguments.mode == "ps":
+            session.serve(
+                arguments.servers, apart=arguments.apart, asynchronous=arguments.asynchronous
+            )
 
     def _status(self, _: Namespace) -> None:
         if self.session is None:

@@ -51,6 +51,21 @@ def make_parser() -> MagicArgumentParser:
         "--measure-again", action="store_true", help="measure the link anew, not as kept"
     )
     up.add_argument(
+        "--mode",
+        choices=("ring", "ps"),
+        default="ring",
+        help="exchange in a ring, or on parameter servers, to compare with (default: ring)",
+    )
+    up.add_argument(
+        "--servers", type=int, metavar="K", default=1, help="ranks that hold weights (--mode ps)"
+    )
+    up.add_argument(
+        "--apart", action="store_true", help="servers are the last ranks, and do not compute"
+    )
+    up.add_argument(
+        "--asynchronous", action="store_true", help="workers do not wait for each other"
+    )
+    up.add_argument(
         "--keep", action="store_true", help="leave it running when the notebook ends, for `attach`"
     )
     known["attach"].add_argument(

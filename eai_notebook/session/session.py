@@ -191,6 +191,19 @@ class Session:
         self.pulse.forget()
         self._set_state("down")
 
+    def serve(self, servers: int, *, apart: bool = False, asynchronous: bool = False) -> None:
+        """Train on `servers` parameter servers from now on, also after a restart.
+
+        ``apart``: the last ranks are servers and nothing else; ``asynchronous``: workers
+        do not wait for each other. It comes before any cell that makes a variable.
+        """
+        self.run(
+            "from eai_notebook.train import servers as _servers\n"
+            f"_servers.start({servers}, apart={apart}, asynchronous={asynchronous})\n"
+            "del _servers",
+            setup=True,
+        )
+
     def restart(self) -> None:
         """End the group, start it again and replay the set-up cells."""
         self.down()

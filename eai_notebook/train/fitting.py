@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
-from eai_notebook.train import agreement, clock
+from eai_notebook.train import agreement, clock, servers
 from eai_notebook.train.around import callbacks as around
 from eai_notebook.train.checkpoint import Checkpoint
 
@@ -34,7 +34,8 @@ def fit(
     A plain optimizer is wrapped in `DistributedOptimizer`; weights come from rank 0;
     every rank takes as many steps an epoch as the rank with the fewest batches has;
     metrics are those of all ranks; progress and files come from rank 0; each step is
-    measured and the record shown.
+    measured and the record shown. In a group with parameter servers (`%eai up --mode ps`)
+    it trains on those instead, without a ledger.
 
     Args:
         model: A compiled Keras model, the same on all ranks.
@@ -64,6 +65,10 @@ def fit(
 
     """
     collective.ensure_formed()
+    if (holders := servers.current()) is not None:
+        extra = {"validation_data": validation_data, "callbacks": list(callbacks)}
+        extra |= {"checkpoint": checkpoint, "check_every": check_every}
+        return holders.fit(model, data, epochs, **extra, **fit_kwargs)
     agreement.distribute(model, wrap=True)
     arguments = _common_steps(data, dict(fit_kwargs))
     if arguments.get("verbose", "auto") == "auto":

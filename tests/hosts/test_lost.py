@@ -32,24 +32,25 @@ def session(hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
         yield session
 
 
-def left_on(hosts: Hosts, patience: float) -> list[int]:
+def left_on(hosts: Hosts, patience: float) -> list[str]:
     """Return what runs on the hosts beside sshd, once `patience` seconds have passed or nothing does."""
     until = time.monotonic() + patience
-    while left := [pid for name in hosts.names for pid in engines_on(name)]:
+    while left := [each for name in hosts.names for each in engines_on(name)]:
         if time.monotonic() > until:
             break
         time.sleep(0.1)
     return left
 
 
-def engines_on(host: str) -> list[int]:
-    """Return the processes on `host` that are no part of its sshd."""
+def engines_on(host: str) -> list[str]:
+    """Return the processes on `host` that are no part of its sshd, in words."""
     found = []
     for pid in pids_on(host):
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
-            if "sshd" not in " ".join(process.cmdline()) + process.name():
-                found.append(pid)
+            line = " ".join(process.cmdline())
+            if "sshd" not in line + process.name():
+                found.append(f"{host}: {pid} ({process.status()}, {process.ppid()}) {line}")
     return found
 
 
