@@ -17,6 +17,7 @@ import eai_notebook as eai
 from eai_notebook.errors import EaiError
 from eai_notebook.io import criteo, ranges
 from eai_notebook.io.flow import order
+from eai_notebook.io.load import TextPart
 
 if TYPE_CHECKING:
     from eai_notebook.io import InputData
@@ -246,6 +247,22 @@ def test_loop_left_early_leaves_no_thread(folder: Path) -> None:
         time.sleep(0.02)
     assert readers() == []
     assert len(list(data)) == 200  # and the next loop is whole
+
+
+def test_an_epoch_fetches_each_part_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+    usual = TextPart.fetch
+
+    def noted(part: TextPart) -> Any:
+        fetched.append(part.name)
+        return usual(part)
+
+    monkeypatch.setattr(TextPart, "fetch", noted)
+    for size in (50, 60):  # what is left over is not filled up from a second lap
+        fetched.clear()
+        data = criteo(folder, size)
+        assert len(list(data)) == 400 // size
+        assert sorted(fetched) == sorted(part.name for part in data.plan.source.parts)
 
 
 def test_second_loop_at_once_is_refused_clearly(folder: Path) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from eai_notebook.io.formats.binary import binary
     from eai_notebook.io.formats.parquet import parquet
     from eai_notebook.io.formats.tfrecord import tfrecord
+    from eai_notebook.io.mapped import map_files
 
 _HOMES = {
     "InputData": "eai_notebook.io.flow.dataset",
@@ -25,6 +26,7 @@ _HOMES = {
     "binary": "eai_notebook.io.formats.binary",
     "convert": "eai_notebook.io.conversion",
     "criteo": "eai_notebook.io.clicks",
+    "map_files": "eai_notebook.io.mapped",
     "parquet": "eai_notebook.io.formats.parquet",
     "tfrecord": "eai_notebook.io.formats.tfrecord",
 }
@@ -37,6 +39,7 @@ __all__ = [
     "binary",
     "convert",
     "criteo",
+    "map_files",
     "parquet",
     "tfrecord",
 ]

@@ -49,13 +49,15 @@ class RunEnded:
     """A rank left a run: ``outcome`` is ``"done"``, ``"failed"`` or ``"interrupted"``.
 
     ``measuring`` is the time this rank spent measuring, in seconds, over the whole run,
-    so that the cost of the clock is in the same record as what it measured.
+    so that the cost of the clock is in the same record as what it measured. ``input`` is
+    what its steps waited for in the input, see `waits.Sums`; empty where no reader tells.
     """
 
     run: str
     rank: int
     outcome: str
     measuring: float
+    input: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

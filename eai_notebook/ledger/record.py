@@ -42,7 +42,8 @@ class RunInfo:
 
     ``state`` is ``"running"``, ``"done"``, ``"failed"``, ``"interrupted"`` or ``"lost"``
     (a rank left without saying so). Offsets and uncertainties are in seconds, to be
-    added to a rank's clock to get rank 0's; ``measuring`` is seconds spent measuring.
+    added to a rank's clock to get rank 0's; ``measuring`` is seconds spent measuring,
+    ``input`` what its steps waited for in the input.
     """
 
     run: str
@@ -56,6 +57,7 @@ class RunInfo:
     clock_uncertainty: dict[int, float] = field(default_factory=dict)
     outcomes: dict[int, str] = field(default_factory=dict)
     measuring: dict[int, float] = field(default_factory=dict)
+    input: dict[int, dict[str, float]] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -74,9 +76,10 @@ class RunInfo:
             "clock_uncertainty",
             "outcomes",
             "measuring",
+            "input",
         )
         for name in keyed_by_rank:
-            raw[name] = {int(rank): value for rank, value in raw[name].items()}
+            raw[name] = {int(rank): value for rank, value in raw.get(name, {}).items()}
         return cls(**raw)
 
 
@@ -174,6 +177,8 @@ class RunRecord:
         info = self.info
         info.outcomes[ended.rank] = ended.outcome
         info.measuring[ended.rank] = ended.measuring
+        if ended.input:
+            info.input[ended.rank] = ended.input
         if len(info.outcomes) == info.size:
             info.state = max(info.outcomes.values(), key=_OUTCOMES.index)
 

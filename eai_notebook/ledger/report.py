@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eai_notebook.ledger import waits
 from eai_notebook.ledger.merge import TRANSFER, Floats, Ledger, mean, merge
 from eai_notebook.ledger.step import PARTS
 from eai_notebook.ledger.units import amount, ms, percent
@@ -65,6 +66,7 @@ class Report:
     rates: Rates
     verdict: Verdict
     measuring_pct: float
+    input_wait: str | None = None
 
     def to_text(self) -> str:
         """Return the verdict, the table and the rates as plain text."""
@@ -96,6 +98,8 @@ class Report:
         if rates.redone > 0:
             told.append(f"{rates.redone:.3g} exchanges a step made again: fp16 overflowed")
         notes = [" · ".join(told), counted]
+        if self.input_wait:
+            notes.insert(0, self.input_wait)
         if self.clamped:
             notes.append(f"{self.clamped} steps had contradicting stamps; they were cut to fit")
         return notes
@@ -114,6 +118,7 @@ def report(ledger: Ledger, info: RunInfo | None = None) -> Report:
         rates=rates(typical),
         verdict=verdict(ledger),
         measuring_pct=measuring_pct(float(np.nansum(ledger.wall)), info),
+        input_wait=waits.told(info.input.values()) if info else None,
     )
 
 

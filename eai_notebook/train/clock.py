@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 
 from eai_notebook import collective
-from eai_notebook.ledger import messages
+from eai_notebook.ledger import messages, waits
 from eai_notebook.train import marks
 from eai_notebook.train.rows import HEAD, SAMPLES, step_rows
 from eai_notebook.train.sampling import is_measured, stride
@@ -70,6 +70,8 @@ class StepClock:
     """What the marks in the graph cost a step, in seconds."""
     marked: int = 0
     """Steps that had marks."""
+    input_before: waits.Sums = field(default_factory=waits.sums)
+    """What the data was waited for before this run."""
     _every: int = 1
     _begin: float = field(default_factory=time.time)
     _opened: float = field(default_factory=time.monotonic)
@@ -194,7 +196,8 @@ def end_run(outcome: str) -> None:
     spent = (clock.spent_ns + time.perf_counter_ns() - entered + _sender.spent_ns) * _NS
     _sender.spent_ns = 0
     spent += clock.marked * clock.marks_s
-    messages.emit(messages.RunEnded(clock.run, clock.rank, outcome, spent))
+    waited = waits.since(clock.input_before, waits.sums())
+    messages.emit(messages.RunEnded(clock.run, clock.rank, outcome, spent, waited))
 
 
 def steps_taken() -> int | None:

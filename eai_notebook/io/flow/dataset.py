@@ -18,7 +18,10 @@ from eai_notebook.errors import EaiError
 from eai_notebook.io.flow.bad import BadRows
 from eai_notebook.io.flow.epoch import WEIGHT, ClosedError, Epoch
 from eai_notebook.io.flow.meter import Meter
+from eai_notebook.io.flow.sizing import Sizing
+from eai_notebook.io.flow.workers import Workers
 from eai_notebook.io.formats.part import LABEL
+from eai_notebook.ledger import waits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +66,7 @@ class Batches(_OwnIterator):
         # A loop left early must not leave readers behind; but a newer loop's are not ours.
         data = getattr(self, "_input_data", None)
         if data is not None and data.epochs_begun == self._born + 1:
-            data.close()
+            data.end_loop()
 
 
 class InputData(tf.data.Dataset):
@@ -82,6 +85,7 @@ class InputData(tf.data.Dataset):
         error: What ended the last epoch early, if something did.
         epochs_begun: Loops begun so far, also those left after one batch.
         meter: What reading has cost and what was waited for.
+        sizing: How many parts are read at once, and how many batches are kept ready.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -95,7 +99,9 @@ class InputData(tf.data.Dataset):
         self.error: EaiError | None = None
         self.epochs_begun = 0
         self.meter = Meter()
+        self.sizing = Sizing(plan, self.meter)
         self._bad = BadRows(plan)
+        self._workers = Workers()
         self._told = False
         self._now: Epoch | None = None
         # Every batch is full, but perhaps the last one where nothing is left out.
@@ -164,7 +170,12 @@ class InputData(tf.data.Dataset):
         self.epoch, self.first_step = position["epoch"], position["step"]
 
     def close(self) -> None:
-        """End the loop under way and its readers, if there is one."""
+        """End the loop under way, if there is one, its readers, and their processes."""
+        self.end_loop()
+        self._workers.close()
+
+    def end_loop(self) -> None:
+        """End the loop under way, if there is one; reader processes wait for the next."""
         if self._now is not None:
             self._now.close()
             self._now = None
@@ -203,12 +214,29 @@ class InputData(tf.data.Dataset):
 
     def _begin(self) -> tuple[Any, Any]:
         """Begin a loop, ending the one before, and return its number and first step."""
-        self.close()
+        self.end_loop()
         self.error = None
         self.epochs_begun += 1
+        self._workers.open()
+        waits.tell_input_with(self._waits)
         first, self.first_step = self.first_step, 0
-        self._now = Epoch(self.plan, self.epoch, first, meter=self.meter, bad=self._bad)
+        self._now = Epoch(
+            self.plan,
+            self.epoch,
+            first,
+            meter=self.meter,
+            bad=self._bad,
+            sizing=self.sizing,
+            workers=self._workers,
+        )
         return np.int64(self.epochs_begun), np.int64(first)
+
+    def _waits(self) -> waits.Sums:
+        """Return what this data was waited for, and the sizes it has come to."""
+        meter = self.meter
+        now = {"depth": meter.depth, "readers": self.sizing.readers.size}
+        now |= {"queue": self.sizing.queue.size, "batches": meter.batches}
+        return {**meter.waited, "cpu_s": meter.cpu_s, **{k: float(v) for k, v in now.items()}}
 
     def _next_rows(self, loop: np.int64) -> list[np.ndarray]:
         """Return the arrays of a loop's next batch."""

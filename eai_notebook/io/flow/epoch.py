@@ -21,21 +21,18 @@ from eai_notebook.io.flow.meter import Meter, Stretch
 from eai_notebook.io.flow.order import Order, Start
 from eai_notebook.io.flow.pile import Pile
 from eai_notebook.io.flow.reading import POLL_S, Desk, Reading, ThreadDesk
+from eai_notebook.io.flow.workers import ProcessDesk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
     from eai_notebook.io.flow.bad import BadRows
     from eai_notebook.io.flow.plan import Plan
+    from eai_notebook.io.flow.sizing import Sizing
+    from eai_notebook.io.flow.workers import Workers
     from eai_notebook.io.formats.part import Columns
-
-READERS: Final = 2
-"""Parts in flight: one waits for storage while the other is parsed."""
-
-QUEUE: Final = 4
-"""Batches kept ready."""
 
 WEIGHT: Final = "weight"
 """The column that says which rows only fill up a batch: 1 or 0."""
@@ -68,19 +65,28 @@ class Epoch:
     """
 
     def __init__(
-        self, plan: Plan, number: int, first: int = 0, *, meter: Meter, bad: BadRows
+        self,
+        plan: Plan,
+        number: int,
+        first: int = 0,
+        *,
+        meter: Meter,
+        bad: BadRows,
+        sizing: Sizing,
+        workers: Workers,
     ) -> None:
         self._plan = plan
         self._order = Order(plan, number)
         self._meter = meter
         self._bad = bad
+        self._sizing = sizing
+        self._workers = workers
         self._held: list[Stretch] = []
-        self._ready: queue.Queue[Made | BaseException] = queue.Queue(
-            QUEUE if plan.queue == "auto" else plan.queue
-        )
+        self._ready: queue.Queue[Made | BaseException] = queue.Queue(sizing.queue.size)
         self._stop = threading.Event()
         self.first = self.taken = first
         self.repeats = False
+        sizing.begin(time.perf_counter())
         self._thread = threading.Thread(target=self._run, name="eai-input", daemon=True)
         self._thread.start()
 
@@ -105,7 +111,9 @@ class Epoch:
         if isinstance(item, BaseException):
             self.close()
             raise item
-        self._meter.delivered(asked, time.perf_counter(), item.held, depth)
+        got = time.perf_counter()
+        self._meter.delivered(asked, got, item.held, depth)
+        self._sizing.look(got)
         self.taken += 1
         return item.columns
 
@@ -130,6 +138,7 @@ class Epoch:
         """Wait for room; return False when nobody wants batches any more."""
         began = time.perf_counter()
         while not self._stop.is_set():
+            self._ready.maxsize = self._sizing.queue.size
             try:
                 self._ready.put(item, timeout=POLL_S)
             except queue.Full:
@@ -146,8 +155,12 @@ class Epoch:
         start = self._order.start(self.taken) if exact and self.taken else none
         parts = self._plan.source.parts
         old = sorted(set(start.rest[:, 0].tolist()))
-        indices = itertools.chain(old, self._indices(start.window))
-        reading = Reading(parts, indices, self._desk, self._readers(), self._order.width)
+        needed = self._order.last_window + 1
+        indices = itertools.chain(old, self._indices(range(start.window, needed)))
+        more = range(needed, self._order.windows) if self._order.once else itertools.count(needed)
+        spare = self._indices(more)
+        readers = self._sizing.readers.size
+        reading = Reading(parts, indices, spare, self._desk, readers, self._order.width)
         try:
             yield from itertools.islice(self._mixed(reading, start, old), start.passed, None)
         finally:
@@ -231,6 +244,7 @@ class Epoch:
     def _loaded(self, reading: Reading, count: int) -> Iterator[Columns]:
         """Yield the good rows of the next parts, as many as are there until one stops."""
         for _ in range(count):
+            reading.readers = self._sizing.readers.size
             found = reading.next(self._stop)
             if found is None:
                 return
@@ -239,14 +253,12 @@ class Epoch:
             self._bad.note(index, loaded)
             yield loaded.columns
 
-    def _indices(self, window: int) -> Iterator[int]:
-        """Yield the parts to read from a window on, lap after lap where rows are repeated."""
-        windows = self._order.windows
-        for number in range(window, windows) if self._order.once else itertools.count(window):
+    def _indices(self, windows: Iterable[int]) -> Iterator[int]:
+        """Yield the parts of some windows, which may be of several laps."""
+        for number in windows:
             yield from self._order.parts(number).tolist()
 
-    def _readers(self) -> int:
-        return READERS if self._plan.readers == "auto" else self._plan.readers
-
     def _desk(self) -> Desk:
+        if self._plan.source.holds_gil:
+            return ProcessDesk(self._meter, self._workers, self._stop)
         return ThreadDesk(self._meter)

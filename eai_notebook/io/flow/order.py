@@ -61,17 +61,24 @@ class Order:
         if not self.plan.shuffle:
             return 1
         source = self.plan.source
-        row = sum(
-            np.dtype(field.dtype).itemsize * int(np.prod(field.shape, dtype=np.int64))
-            for field in source.spec.values()
-        )
-        part = max(row * source.rows // max(len(source.parts), 1), 1)
+        part = max(source.row_bytes * source.rows // max(len(source.parts), 1), 1)
         return max(1, min(WINDOW, MOST_BYTES // part))
 
     @property
     def windows(self) -> int:
         """Windows in one lap over all parts."""
         return -(-len(self.plan.source.parts) // self.width)
+
+    @cached_property
+    def last_window(self) -> int:
+        """The window that the last step ends in, if no row is bad: what follows is not read."""
+        rows = np.array([part.rows for part in self.plan.source.parts], np.int64)
+        wanted = self.plan.steps * self.plan.batch_size
+        if self.once and wanted >= rows.sum():
+            return self.windows - 1
+        lap, left = divmod(wanted - 1, int(rows.sum()))
+        place = int(np.searchsorted(np.cumsum(rows[self.lap(lap)]), left, side="right"))
+        return lap * self.windows + place // self.width
 
     def lap(self, number: int) -> NDArray[np.int64]:
         """Return the parts of a lap, in order."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from eai_notebook.errors import EaiError
 from eai_notebook.io.flow.columns import rows_in
 from eai_notebook.io.flow.meter import Meter, Stretch
-from eai_notebook.io.sources.retry import persist
+from eai_notebook.io.sources.retry import persist, stop_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -85,6 +85,8 @@ class ThreadDesk:
 class Reading:
     """The parts at some indices, loaded ahead, in the order in which they were asked for.
 
+    Those at `spare` indices follow, each loaded when it is asked for: most epochs end before.
+
     Attributes:
         readers: How many read at once; may be changed under way.
         ahead: How many parts may be loaded or on their way.
@@ -94,12 +96,14 @@ class Reading:
         self,
         parts: Sequence[Part],
         indices: Iterator[int],
+        spare: Iterator[int],
         desk: Callable[[], Desk],
         readers: int,
         width: int,
     ) -> None:
         self._parts = parts
         self._indices = indices
+        self._spare = spare
         self._desk = desk
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._ahead: deque[Job] = deque()
@@ -137,6 +141,8 @@ class Reading:
         """Ask for more parts, and for more readers where there are too few."""
         while len(self._ahead) < self._width + self.readers:
             index = next(self._indices, None)
+            if index is None and not self._ahead:
+                index = next(self._spare, None)
             if index is None:
                 break
             job = Job(index, self._parts[index])
@@ -154,6 +160,7 @@ class Reading:
     def _read(self, place: int) -> None:
         """Work on jobs until nobody wants them, or until there are fewer readers."""
         desk: Desk | None = None
+        stop_with(self._stop)
         try:
             while not self._stop.is_set() and place < self.readers:
                 try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -90,3 +92,11 @@ class Source:
     def rows(self) -> int:
         """Rows of all parts of this rank."""
         return sum(part.rows for part in self.parts)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row in memory; of an object, such as text, its reference alone."""
+        return sum(
+            np.dtype(field.dtype).itemsize * int(np.prod(field.shape, dtype=np.int64))
+            for field in self.spec.values()
+        )

@@ -45,7 +45,16 @@ def client_of(scheme: str, place: str) -> Any:
     return _any_other(scheme, place)
 
 
-def _s3(**options: Any) -> Any:
+def _s3() -> Any:
+    """Return Amazon's storage, or one with its interface at `AWS_ENDPOINT_URL`."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if not endpoint:
+        return _by_s3()
+    parts = urlsplit(endpoint)
+    return _by_s3(endpoint_override=parts.netloc, scheme=parts.scheme)
+
+
+def _by_s3(**options: Any) -> Any:
     from pyarrow import fs
 
     return fs.S3FileSystem(
@@ -66,7 +75,7 @@ def _oss() -> Any:
             "set it, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET before the group starts",
         )
     parts = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
-    return _s3(
+    return _by_s3(
         endpoint_override=parts.netloc,
         scheme=parts.scheme,
         region=os.environ.get("OSS_REGION", "oss"),

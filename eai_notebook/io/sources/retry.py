@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -17,6 +18,14 @@ Result = TypeVar("Result")
 TRIES: Final = 5
 FIRST_PAUSE_S: Final = 0.2
 """Each further pause is four times as long, give or take a quarter: 17 s for all."""
+
+
+_mine = threading.local()
+
+
+def stop_with(event: threading.Event) -> None:
+    """Have this thread try nothing again once `event` is set: nobody wants the bytes."""
+    _mine.stop = event
 
 
 def persist(work: Callable[[], Result], url: str) -> Result:
@@ -36,6 +45,12 @@ def persist(work: Callable[[], Result], url: str) -> Result:
             pause = FIRST_PAUSE_S * 4 ** (attempt - 1) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
             fault = told_fault(error, url, 1).what
             # In one piece: several ranks and threads write beside each other.
+            stop: threading.Event | None = getattr(_mine, "stop", None)
+            if stop is not None and stop.is_set():
+                raise told_fault(error, url, attempt) from error
             sys.stdout.write(f"{fault}; try {attempt + 1} of {TRIES} in {pause:.1f} s\n")
-            time.sleep(pause)
+            if stop is None:
+                time.sleep(pause)
+            elif stop.wait(pause):
+                raise told_fault(error, url, attempt) from error
     raise AssertionError  # the last try returns or raises
