@@ -125,6 +125,6 @@ def test_the_user_s_own_fusion_threshold_stands(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("HOROVOD_FUSION_THRESHOLD", raising=False)
     assert CHOICE.environment() == {"HOROVOD_FUSION_THRESHOLD": str(8 << 20)}
     monkeypatch.setenv("HOROVOD_FUSION_THRESHOLD", "1024")
-    assert CHOICE.environment() == {"HOROVOD_FUSION_THRESHOLD": "1024"}
+    assert CHOICE.environment() == {"HOROVOD_FUSION_THRESHOLD": "1024", "EAI_TUNE_FUSION": "0"}
     quick = replace(CHOICE, sizes=CHOICE.sizes[:1])
     assert quick.fusion_threshold == 2 << 20

@@ -109,9 +109,11 @@ class RingChoice:
         return said
 
     def environment(self) -> dict[str, str]:
-        """Return what Horovod is told; a value the user has set stands."""
+        """Return what Horovod is told; a value the user has set stands, and is not tuned."""
         name = "HOROVOD_FUSION_THRESHOLD"
-        return {name: os.environ.get(name, str(self.fusion_threshold))}
+        if name in os.environ:
+            return {name: os.environ[name], "EAI_TUNE_FUSION": "0"}
+        return {name: str(self.fusion_threshold)}
 
 
 def choose(

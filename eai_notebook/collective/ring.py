@@ -46,6 +46,7 @@ class _Ring:
     local_size: int
     world_size: int
     comm: MPI.Intracomm
+    members: tuple[int, ...]
     calls: Iterator[int] = field(default_factory=itertools.count)
 
 
@@ -94,6 +95,7 @@ def form(ranks: Sequence[int] | None = None) -> None:
         local_size=hvd.local_size(),
         world_size=world.Get_size(),
         comm=comm,
+        members=tuple(members),
     )
     _released = False
     for memory in list(_on_form):
@@ -131,6 +133,19 @@ def release() -> None:
     _ring = None
     _released = True
     horovod().shutdown()
+
+
+def fuse_up_to(size: int) -> None:
+    """Have Horovod put up to `size` bytes of small tensors into one message.
+
+    Every rank must call it when no exchange is under way: the ring is formed anew.
+    """
+    if _ring is None:
+        return
+    members = _ring.members
+    os.environ["HOROVOD_FUSION_THRESHOLD"] = str(size)
+    release()
+    form(members)
 
 
 def is_formed() -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import keras
 
 from eai_notebook import collective
-from eai_notebook.train import agreement, clock
+from eai_notebook.train import agreement, clock, fusion
 from eai_notebook.train.function import MeasuredStep
 from eai_notebook.train.metrics import reduce_metrics
 from eai_notebook.train.replicas import ReplicaCheck
@@ -182,6 +182,8 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
 
     def _begin_run(self, step: MeasuredStep) -> None:
         """Announce the run, when compiling is over."""
+        planned = (self.params.get("epochs") or 0) * (self.params.get("steps") or 0)
+        step.tuner = fusion.tuner_for(self.model, planned)
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         clock.begin_run(
             self._name,

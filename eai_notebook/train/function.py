@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from eai_notebook.train.clock import StepClock
+    from eai_notebook.train.fusion import FusionTuner
 
 
 class MeasuredStep:
@@ -38,6 +39,7 @@ class MeasuredStep:
         self.ring = _ring()
         self.tracing_s = 0.0
         """How long compiling the step took, in seconds; 0 until it has been done."""
+        self.tuner: FusionTuner | None = None
         self._ready = False
         self._unmarked: Any = None
         self._eager = model.run_eagerly
@@ -65,6 +67,8 @@ class MeasuredStep:
         if self._hooks is not None:
             self._begin(iterator, *self._hooks)
         running = clock.current()
+        if self.tuner is not None and self.tuner.before_step() and running is not None:
+            running.resume()
         marked = self._eager or running is None or running.measures_next
         step = self._marked if marked else self._compiled_unmarked(running, iterator)
         try:

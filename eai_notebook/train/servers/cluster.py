@@ -7,6 +7,7 @@ TensorFlow's servers listen without a key: use them in networks you trust.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -18,6 +19,8 @@ from eai_notebook.errors import EaiError
 from eai_notebook.train.servers.layout import Layout, lay_out
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import keras
 
 _NETWORKS: Final = "OMPI_MCA_btl_tcp_if_include"
@@ -129,11 +132,20 @@ def _coordinate(cluster: dict[str, list[str]]) -> Any:
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec(cluster), rpc_layer="grpc"
     )
-    log = tf.get_logger()
-    level = log.level
-    log.setLevel("WARNING")  # it would list all addresses, twice
-    try:
+    with quiet():
         strategy = tf.distribute.ParameterServerStrategy(resolver)
         return tf.distribute.coordinator.ClusterCoordinator(strategy)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out what TensorFlow says of addresses, and of every single step."""
+    import tensorflow as tf
+
+    log = tf.get_logger()
+    level = log.level
+    log.setLevel("WARNING")
+    try:
+        yield
     finally:
         log.setLevel(level)

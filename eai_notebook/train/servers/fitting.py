@@ -11,6 +11,7 @@ import tensorflow as tf
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
 from eai_notebook.train import agreement
+from eai_notebook.train.servers.cluster import quiet
 from eai_notebook.train.servers.weights import Weights
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def fit(
     history.set_model(model)
     history.on_train_begin()
     if collective.rank() == 0:
-        _train(servers, model, (graphs, data.element_spec), (epochs, steps), history, verbose)
+        with quiet():
+            _train(servers, model, (graphs, data.element_spec), (epochs, steps), history, verbose)
     collective.broadcast_variables(model.variables)
     return history
 
