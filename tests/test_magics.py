@@ -105,7 +105,7 @@ def error(cell: Any) -> tuple[str, str]:
         ("pulled", "'1'"),
         ("help", "restart   end the group"),
         ("help up", "-n N"),
-        ("completion", "'restart',\n  'status',\n  'up'"),
+        ("completion", "'restart',\n  'status',\n  'trace',\n  'up'"),
         ("completion", "['--patience', '--ranks', '--restart', '--setup']"),
         (
             "flags",

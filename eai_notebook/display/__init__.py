@@ -5,7 +5,9 @@ Displays draw the view of a run (`ledger.view`) and never ask a rank for anythin
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from eai_notebook.display.live import LiveRun, bundle, display, in_ipython
@@ -36,3 +38,13 @@ def show(run: RunRecord | Path | str | None = None) -> None:
         display(bundle(view), raw=True)
     else:
         print(text(view))  # noqa: T201 - a terminal is printed to
+
+
+class _Room(ModuleType):
+    """A room that can be called: ``eai.display(run)`` is ``eai.show(run)``."""
+
+    def __call__(self, run: RunRecord | Path | str | None = None) -> None:
+        show(run)
+
+
+sys.modules[__name__].__class__ = _Room

@@ -24,15 +24,17 @@ def controls() -> Any:
     """
     if not in_notebook():
         raise EaiError("buttons need a notebook", "use `%eai up`, or `eai.Session` in a script")
-    from ipywidgets import BoundedIntText, Button, HBox, Label, Text, VBox
+    from ipywidgets import BoundedIntText, Button, Dropdown, HBox, Label, Text, VBox
 
     ranks = BoundedIntText(value=2, min=1, max=512, description="Ranks")
     hosts = Text(placeholder="this machine", description="Hosts")
+    wire = Dropdown(options=["fp32", "fp16", "bf16", "int8"], description="Wire")
     state, said = Label("no group is running"), Label()
 
     def start_line() -> str:
         where = hosts.value.strip()
-        return f"up --hosts {where}" if where else f"up -n {ranks.value}"
+        group = f"--hosts {where}" if where else f"-n {ranks.value}"
+        return f"up {group} --wire {wire.value}"
 
     buttons = {
         "Start": Button(description="Start", button_style="success"),
@@ -58,7 +60,7 @@ def controls() -> Any:
         buttons["Restart"].disabled = buttons["Shut down"].disabled = not is_up or is_busy
 
     follow_group(show)
-    box = VBox([HBox([ranks, hosts]), HBox(list(buttons.values())), HBox([state, said])])
+    box = VBox([HBox([ranks, hosts, wire]), HBox(list(buttons.values())), HBox([state, said])])
     display(box)
     return box
 

@@ -13,8 +13,8 @@ def rates_line(view: dict[str, Any]) -> str:
     Example:
         >>> rates_line({"run": {"steps": 40, "size": 2}, "measuring_pct": None, "rates": {
         ...     "step_ms": 12.5, "samples_per_s": 81920.0, "bytes_per_step": 4e6,
-        ...     "bus_bytes_per_s": None, "hidden_ms": None}})
-        '40 steps on 2 ranks · 12.5 ms a step · 81,920 samples/s · 4 MB/step'
+        ...     "bus_bytes_per_s": 41e6, "link_bytes_per_s": 56e6, "hidden_ms": None}})
+        "40 steps on 2 ranks · 12.5 ms a step · 81,920 samples/s · 4 MB/step · bus 41 MB/s of the link's 56 MB/s"
     """
     run, rates = view["run"], view["rates"]
     told = [f"{run['steps']} steps on {run['size']} rank{'s' * (run['size'] != 1)}"]
@@ -25,7 +25,9 @@ def rates_line(view: dict[str, Any]) -> str:
     if rates["bytes_per_step"] is not None:
         told.append(f"{amount(rates['bytes_per_step'])}/step")
     if rates["bus_bytes_per_s"] is not None:
-        told.append(f"bus {amount(rates['bus_bytes_per_s'])}/s")
+        link = rates["link_bytes_per_s"]
+        of = "" if link is None else f" of the link's {amount(link)}/s"
+        told.append(f"bus {amount(rates['bus_bytes_per_s'])}/s{of}")
     if rates["hidden_ms"]:
         told.append(
             f"communication {ms(_exposed_ms(view) / 1e3)} exposed, "

@@ -12,14 +12,18 @@ from eai_notebook import collective
 from eai_notebook.engine import answers, guard, telemetry, vitals
 
 
-def warm_up() -> dict[str, Any]:
+def warm_up(wire: str | None = None) -> dict[str, Any]:
     """Make this engine a rank: load TensorFlow, form the ring, watch the cells.
+
+    Where an optimizer does not say otherwise, its gradients travel as ``wire``.
 
     It is sent once, right after the engines have registered, so that the seconds
     TensorFlow takes to load pass while the user reads on; the first cell queues behind
     it instead of waiting for the import a second time.
     """
     shell: Any = get_ipython()
+    if wire is not None:
+        os.environ["EAI_WIRE"] = wire  # read by `train.wire`, which this room does not know
     telemetry.install(shell)
     collective.form()
     watched = guard.install(shell, collective.rank())

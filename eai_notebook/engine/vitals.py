@@ -50,6 +50,7 @@ class VitalSigns:
             memory_bytes=float(self._process.memory_info().rss),
             gpus=gpus,
             no_gpu=no_gpu,
+            queue=messages.queue_depth(),
         )
 
 

@@ -98,7 +98,8 @@ class Gpu:
 class Vitals:
     """How a rank's process is doing: CPU in percent of one core, memory in bytes.
 
-    ``no_gpu`` says why ``gpus`` is empty, if it is.
+    ``no_gpu`` says why ``gpus`` is empty, if it is. ``queue`` is how many batches were
+    ready when the last one was asked for, None without readers.
     """
 
     rank: int
@@ -106,6 +107,7 @@ class Vitals:
     memory_bytes: float | None
     gpus: list[Gpu]
     no_gpu: str = ""
+    queue: int | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,7 @@ def on_cell_end(hook: Callable[[str], None]) -> None:
 
 def cell_ended(outcome: str) -> None:
     """Tell the hooks that the current cell has ended."""
+    note_queue(None)
     for hook in _cell_end_hooks:
         hook(outcome)
 
@@ -189,6 +192,20 @@ def count_steps_with(counter: Callable[[], int | None]) -> None:
 def steps_taken() -> int | None:
     """Return how many steps the open run has taken, or None without one; any thread may ask."""
     return None if _step_counter is None else _step_counter()
+
+
+_queue: int | None = None
+
+
+def note_queue(depth: int | None) -> None:
+    """Note how many batches were ready when the readers were asked for one."""
+    global _queue
+    _queue = depth
+
+
+def queue_depth() -> int | None:
+    """Return what was noted last in this cell; any thread may ask."""
+    return _queue
 
 
 _step_watch: Callable[[str, int | None], bool] | None = None

@@ -86,6 +86,7 @@ def run_view(info: RunInfo, summary: Summary) -> dict[str, Any]:
             "step_ms": _number(1e3 * numbers.step),
             "bytes_per_step": _number(numbers.bytes_per_step),
             "bus_bytes_per_s": _number(numbers.bus_bandwidth),
+            "link_bytes_per_s": info.meta.get("link_bytes_per_s"),
             "hidden_ms": _number(1e3 * numbers.hidden),
         },
         "price": {

@@ -96,6 +96,7 @@ class EaiMagics(Magics):
             hosts=arguments.hosts,
             interface=arguments.interface,
             measure_again=arguments.measure_again,
+            wire=arguments.wire,
         )
         if arguments.mode == "ps":
             session.serve(
@@ -191,6 +192,8 @@ class EaiMagics(Magics):
         session = self.session
         if command == "log":
             return session.pulse.log(arguments["rank"]) if session else ""
+        if command == "deep":
+            return self._started_session().trace(int(arguments["steps"]))
         if command == "interrupt":
             os.kill(os.getpid(), signal.SIGINT)
         elif command == "up":

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic_arguments import MagicArgumentParser
 
+from eai_notebook.session.session import WIRES
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -64,6 +66,11 @@ def make_parser() -> MagicArgumentParser:
     )
     up.add_argument(
         "--asynchronous", action="store_true", help="workers do not wait for each other"
+    )
+    up.add_argument(
+        "--wire",
+        choices=WIRES,
+        help="what gradients travel in where the optimizer does not say (default: fp32)",
     )
     up.add_argument(
         "--keep", action="store_true", help="leave it running when the notebook ends, for `attach`"

@@ -11,11 +11,14 @@ from typing import Any, NamedTuple
 from ipyparallel import error as ipp_error
 
 
-def warm_up() -> dict[str, Any]:
-    """Make an engine a rank; returns its ``rank``, ``host`` and ``pid``."""
+def warm_up(wire: str | None = None) -> dict[str, Any]:
+    """Make an engine a rank; returns its ``rank``, ``host`` and ``pid``.
+
+    ``wire`` is what gradients travel in where an optimizer does not say.
+    """
     from eai_notebook.engine import start
 
-    return start.warm_up()
+    return start.warm_up(wire)
 
 
 def introduce() -> dict[str, Any]:

@@ -30,6 +30,8 @@ class RunKeeper:
         self._open: dict[str, RunRecord] = {}
         self._live: dict[str, LiveView] = {}
         self._next_look: dict[str, float] = {}
+        self.facts: dict[str, Any] = {}
+        """What is known of the group, and goes into the record of each of its runs."""
         self._traces: dict[str, dict[int, TraceTaken]] = {}
 
     def take(self, message: RunMessage) -> None:
@@ -39,6 +41,7 @@ class RunKeeper:
             if not isinstance(message, RunBegan):
                 return  # a run that was given up; its rank does not know yet
             record = RunRecord.create(self.root, message)
+            record.info.meta.update(self.facts)
             self._open[message.run] = record
             self._live[message.run] = LiveView(record)
             self.records.append(record)

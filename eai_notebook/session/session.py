@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+WIRES = ("fp32", "fp16", "bf16", "int8")
+
 
 class Session:
     """Starts a group of ranks and runs code on all of them at once.
@@ -55,12 +57,14 @@ class Session:
         hosts: str | Sequence[str] | None = None,
         interface: str | None = None,
         measure_again: bool = False,
+        wire: str | None = None,
         launcher: str = LOCAL,
         watcher: Watcher | None = None,
     ) -> None:
         self._places = parse_hosts(hosts) if hosts else ()
         self._interface = interface
         self._measure_again = measure_again
+        self._wire = _checked(wire)
         self.ring_choice: rings.RingChoice | None = None
         self.size = group_size(size, self._places)
         if self.size < 1:
@@ -123,7 +127,8 @@ class Session:
         self._kept = keep
         if keep:
             self._group.keep()
-        self._take_over(self._group, "TensorFlow is loading on the ranks", errands.warm_up)
+        words = "TensorFlow is loading on the ranks"
+        self._take_over(self._group, words, errands.warm_up, self._wire)
         self._ring = tuple(range(self.size))
         crowd = "" if self._places else _crowded(self.size)
         self.watcher.progress(f"{self._words()}{crowd}", final=True)
@@ -138,6 +143,7 @@ class Session:
         self._measure_again = False
         if self.ring_choice is None:
             return Group.start(self.size, REMOTE, say, place)
+        self._keeper.facts = {"link_bytes_per_s": self.ring_choice.goodput}
         ring = rings.apply(place, self.ring_choice)
         return Group.start(self.size, REMOTE, say, place, ring, self.ring_choice.environment())
 
@@ -165,13 +171,14 @@ class Session:
             group.leave()
         self._set_state("down")
 
-    def _take_over(self, group: Group, words: str, errand: Any) -> None:
+    def _take_over(self, group: Group, words: str, errand: Any, *arguments: Any) -> None:
         """Use the group from now on; its ranks do `errand` first, told about in `words`."""
         atexit.register(self._at_exit)
         self._warming = words
         with reaching(group, self._died):
-            self._warm_up = group.view(range(self.size)).apply_async(errand)
+            self._warm_up = group.view(range(self.size)).apply_async(errand, *arguments)
         self._set_state("up")
+        self._warm_up.add_done_callback(partial(self._introduce, group))
 
     def _at_exit(self) -> None:
         if self._kept:
@@ -371,6 +378,11 @@ class Session:
             }
             for rank in sorted(self.hosts)
         ]
+        if not ranks and self._warm_up is not None:
+            ranks = [
+                {"rank": rank, "host": "", "pid": None, "state": "loading"}
+                for rank in range(self.size)
+            ]
         return {"state": self.state, "size": self.size, "message": self._words(), "ranks": ranks}
 
     # -- the life of a cell -------------------------------------------------------------
@@ -438,10 +450,19 @@ class Session:
         if waited:
             self.watcher.progress(f"{self.size} ranks are ready", final=True)
         self._warm_up = None
-        self.hosts = {info["rank"]: info["host"] for info in found}
-        self.pids = {info["rank"]: info["pid"] for info in found}
+        self._note_ranks(found)
         me = socket.gethostname()
         group.cover([info["pid"] for info in found if info["host"] == me])
+
+    def _note_ranks(self, found: list[dict[str, Any]]) -> None:
+        self.hosts = {info["rank"]: info["host"] for info in found}
+        self.pids = {info["rank"]: info["pid"] for info in found}
+
+    def _introduce(self, group: Group, warm_up: Any) -> None:
+        """Show who the ranks are as soon as they say so; called in the client's thread."""
+        if group is self._group and warm_up.exception() is None:
+            self._note_ranks(warm_up.result())
+            self.watcher.group(self.group_model())
 
     def _form_ring(self, ranks: list[int]) -> None:
         """Form the ring on `ranks` if the last cell broke it or it spans others."""
@@ -493,6 +514,13 @@ def group_size(size: int | None, hosts: Sequence[Host]) -> int:
         what = f"{size} ranks were asked for, but the hosts have {slots} slots"
         raise EaiError(what, "leave the number out, or change the slots: `h1:2,h2:2`")
     return slots
+
+
+def _checked(wire: str | None) -> str | None:
+    """Return the wire format, or refuse one that no optimizer would take."""
+    if wire is not None and wire not in WIRES:
+        raise EaiError(f"gradients cannot travel as {wire!r}", f"use one of {', '.join(WIRES)}")
+    return wire
 
 
 def default_size() -> int:

@@ -10,7 +10,7 @@ from eai_notebook import collective
 from eai_notebook.errors import EaiError
 from eai_notebook.train import gradients as exchange
 from eai_notebook.train import marks
-from eai_notebook.train.wire import OWED, Format, Sparse, Wire
+from eai_notebook.train.wire import OWED, Format, Sparse, Wire, default_format
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,8 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
     Args:
         inner_optimizer: A Keras optimizer, or a name or config of one.
         wire: The format large gradients travel in: ``"fp32"`` as computed, ``"fp16"``,
-            ``"bf16"`` or ``"int8"``. Computing and weights stay as they are.
+            ``"bf16"`` or ``"int8"``; by default what the group was started with (``%eai up
+            --wire``), or else ``"fp32"``. Computing and weights stay as they are.
         sparse: ``"merged"``: repeated rows of embedding gradients are added up, which is
             much less to send and what a dense gradient would be. ``"rows"``: they stay
             apart, exactly as plain Keras has them. Optimizers that square gradients tell
@@ -58,13 +59,14 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         self,
         inner_optimizer: keras.optimizers.Optimizer | str | dict[str, Any],
         *,
-        wire: Format = "fp32",
+        wire: Format | None = None,
         sparse: Sparse = "merged",
         name: str | None = None,
     ) -> None:
         inner = keras.optimizers.get(inner_optimizer)
         if isinstance(inner, DistributedOptimizer):
             raise EaiError("the optimizer is distributed already", "wrap it once")
+        wire = wire or default_format()
         memory = Wire(wire, sparse)
         # The base class wants a rate to make a variable of; the inner optimizer's counts.
         super().__init__(learning_rate=0.0, name=name or f"distributed_{inner.name}")

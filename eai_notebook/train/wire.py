@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
@@ -33,6 +34,21 @@ as the backward pass made it, in fp32. Optimizers that square gradients (Adam, F
 
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 SPARSE: Final[tuple[Sparse, ...]] = get_args(Sparse)
+
+
+def default_format() -> Format:
+    """Return the format of an optimizer that names none: what its group was started with.
+
+    Raises:
+        EaiError: ``EAI_WIRE`` is no format.
+
+    """
+    named = os.environ.get("EAI_WIRE", "fp32")
+    for known in FORMATS:
+        if known == named:
+            return known
+    raise EaiError(f"gradients cannot travel as EAI_WIRE={named!r}", f"use one of {FORMATS}")
+
 
 OWED: Final = "owed/"
 """How the keys of what a rank has yet to send begin: each rank's own, all else is common."""

@@ -21,6 +21,7 @@ const BY_PART: Readonly<Record<string, Doing>> = {
 const BY_STATE: Readonly<Record<string, Doing>> = {
   up: { kind: 'idle', words: 'idle', letter: '' },
   idle: { kind: 'idle', words: 'idle', letter: '' },
+  loading: { kind: 'changing', words: 'loading TensorFlow', letter: '…' },
   busy: { kind: 'running', words: 'running', letter: 'r' },
   dead: { kind: 'dead', words: 'dead', letter: '✕' },
   failed: { kind: 'dead', words: 'failed', letter: '✕' },
@@ -49,6 +50,9 @@ export function vitalLines(vitals: Vitals | null | undefined): string[] {
   }
   if (vitals.memory_bytes !== null) {
     told.push(amount(vitals.memory_bytes));
+  }
+  if (typeof vitals.queue === 'number') {
+    told.push(`${vitals.queue} batch${vitals.queue === 1 ? '' : 'es'} ready`);
   }
   const gpus = vitals.gpus.map(gpu => {
     const busy = gpu.busy_pct === null ? '' : ` ${Math.round(gpu.busy_pct)} %`;

@@ -1,6 +1,6 @@
 /** The group: its state in words, and the buttons that start, stop and end it. */
 import { type JSX, useState } from 'react';
-import { upCode } from './code';
+import { upCode, WIRES } from './code';
 import type { KernelLink } from './link';
 import type { GroupState } from './model';
 import type { Insert } from './panel';
@@ -29,6 +29,12 @@ export function GroupSection({ link, notebook, insert }: Props): JSX.Element {
         {words}
       </div>
       {said !== '' && <p className="eai-Panel-message">{said}</p>}
+      {!link.state.besideCells && (
+        <p className="eai-Panel-message">
+          This kernel is older than ipykernel 7: while a cell runs only Stop is served, all else
+          when it has ended.
+        </p>
+      )}
       {isDown ? (
         <StartForm link={link} insert={insert} canRestart={group?.state === 'lost'} />
       ) : (
@@ -42,8 +48,10 @@ function StartForm(props: { link: KernelLink; insert: Insert; canRestart: boolea
   const { link, insert, canRestart } = props;
   const [ranks, setRanks] = useState(2);
   const [hosts, setHosts] = useState('');
+  const [wire, setWire] = useState<string>(WIRES[0]);
+  const [keep, setKeep] = useState(false);
   const { pending } = link.state;
-  const wish = { ranks, hosts };
+  const wish = { ranks, hosts, wire, keep };
   return (
     <form
       className="eai-Panel-form"
@@ -79,6 +87,33 @@ function StartForm(props: { link: KernelLink; insert: Insert; canRestart: boolea
             setHosts(event.target.value);
           }}
         />
+      </label>
+      <label>
+        Wire{' '}
+        <select
+          className="jp-mod-styled"
+          title="What gradients travel in between ranks, where the optimizer does not say"
+          disabled={pending}
+          value={wire}
+          onChange={event => {
+            setWire(event.target.value);
+          }}
+        >
+          {WIRES.map(format => (
+            <option key={format}>{format}</option>
+          ))}
+        </select>
+      </label>
+      <label className="eai-mod-check">
+        <input
+          type="checkbox"
+          disabled={pending}
+          checked={keep}
+          onChange={event => {
+            setKeep(event.target.checked);
+          }}
+        />
+        Keep when the notebook ends
       </label>
       <div className="eai-Panel-buttons">
         <button className="jp-mod-styled jp-mod-accept" type="submit" disabled={pending}>
@@ -125,8 +160,8 @@ function UpButtons({ link, state }: { link: KernelLink; state: GroupState }): JS
       </button>
       <button
         className="jp-mod-styled"
-        disabled={isChanging || state === 'busy'}
-        title="End every rank, start the group again, replay the set-up cells"
+        disabled={isChanging}
+        title="Stop a running cell, end every rank, start the group again, replay the set-up cells"
         onClick={() => void link.restart()}
       >
         Restart
@@ -134,7 +169,7 @@ function UpButtons({ link, state }: { link: KernelLink; state: GroupState }): JS
       <button
         className="jp-mod-styled"
         disabled={isChanging}
-        title="End every rank; their variables are lost"
+        title="Stop a running cell and end every rank; their variables are lost"
         onClick={() => void link.shutDown()}
       >
         Shut down

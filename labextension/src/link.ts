@@ -18,6 +18,8 @@ const CONTROL_TARGET = 'eai_notebook_ctl';
 const PATIENCE_MS = 1500;
 /** Reading a long record, or ending a group, may take this long. */
 const LONG_MS = 60_000;
+/** A cell that was stopped has ended after this time, if need be without a deaf rank. */
+const CALM_MS = 15_000;
 
 let links = 0;
 
@@ -28,6 +30,9 @@ export class KernelLink {
     kernel.statusChanged.connect(this._onStatus);
     this._listen();
     void this._greet();
+    void kernel.info.then(() => {
+      this.state.set({ besideCells: kernel.supportsSubshells });
+    });
   }
 
   /** Tells links apart: a restarted kernel gets a new one. */
@@ -42,23 +47,35 @@ export class KernelLink {
 
   /** Interrupt what the ranks are running. */
   async stop(): Promise<void> {
+    const before = this.state.notice;
     this.state.set({ notice: 'Stopping…' });
     const answer = await this._command('interrupt', {}, PATIENCE_MS);
     if (answer === null) {
       // No answer: the comm may wait behind the cell. The server can always interrupt.
       await this._kernel.interrupt();
     }
-    this._clearNotice('Stopping…');
+    this._clearNotice('Stopping…', before);
   }
 
-  /** End the group. */
+  /** End the group, and what it runs first. */
   async shutDown(): Promise<void> {
-    await this._while('Shutting down…', () => this._tell('down'));
+    await this._while('Shutting down…', async () => {
+      await this._calm();
+      return this._tell('down');
+    });
   }
 
-  /** End the group, start it again and replay the set-up cells. */
+  /** End the group, and what it runs first; start it again and replay the set-up cells. */
   async restart(): Promise<void> {
-    await this._while('Restarting…', () => runBeside(this._kernel, '%eai restart'));
+    await this._while('Restarting…', async () => {
+      await this._calm();
+      return runBeside(this._kernel, '%eai restart');
+    });
+  }
+
+  /** Have the next steps recorded in depth; returns which, in words. */
+  async deepTrace(steps: number): Promise<string> {
+    return (await this._ask('deep', { steps })) as string;
   }
 
   /** The earlier runs, from their records; loads the extension if the kernel has not. */
@@ -222,14 +239,30 @@ export class KernelLink {
     this.state.set({ notice: failure, pending: false });
   }
 
+  /** Stop the running cell of the group, if there is one, and wait for its end. */
+  private async _calm(): Promise<void> {
+    if (!this._isBusy()) {
+      return;
+    }
+    await this.stop();
+    const deadline = Date.now() + CALM_MS;
+    while (this._isBusy() && Date.now() < deadline) {
+      await new Promise(resolve => window.setTimeout(resolve, 50));
+    }
+  }
+
+  private _isBusy(): boolean {
+    return this.state.group?.state === 'busy';
+  }
+
   private _onAnswer(answer: Answer): void {
     this._pending.get(answer.number)?.(answer);
     this._pending.delete(answer.number);
   }
 
-  private _clearNotice(mine: string): void {
+  private _clearNotice(mine: string, before: string): void {
     if (this.state.notice === mine) {
-      this.state.set({ notice: '' });
+      this.state.set({ notice: before });
     }
   }
 

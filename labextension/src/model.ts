@@ -53,6 +53,8 @@ export interface View {
     step_ms: Measured;
     bytes_per_step: Measured;
     bus_bytes_per_s: Measured;
+    /** What a link between hosts carries each way, measured when the group started. */
+    link_bytes_per_s: Measured;
     /** Communication that went on while computing, a step. */
     hidden_ms: Measured;
   };
@@ -78,6 +80,8 @@ export interface Vitals {
   gpus: Gpu[];
   /** Why there is no GPU to tell of; empty if there is one. */
   no_gpu: string;
+  /** Batches that were ready when the last one was asked for; missing without a reader. */
+  queue?: Measured;
 }
 
 export interface GroupRank {

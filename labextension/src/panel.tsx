@@ -75,6 +75,8 @@ function KernelView({ link, notebook, insert }: KernelViewProps): JSX.Element {
               <RankSection link={link} group={group} view={view} />
             )}
             <LedgerSection
+              link={link}
+              group={group}
               view={opened ?? view}
               isRecorded={opened !== null}
               onClose={() => {

@@ -22,6 +22,11 @@ export class KernelState {
     return this._pending;
   }
 
+  /** Whether the kernel serves the panel while a cell runs; not known at once. */
+  get besideCells(): boolean {
+    return this._besideCells;
+  }
+
   get changed(): ISignal<this, void> {
     return this._changed;
   }
@@ -31,11 +36,13 @@ export class KernelState {
     view?: View | null;
     notice?: string;
     pending?: boolean;
+    besideCells?: boolean;
   }): void {
     this._group = news.group === undefined ? this._group : news.group;
     this._view = news.view === undefined ? this._view : news.view;
     this._notice = news.notice ?? this._notice;
     this._pending = news.pending ?? this._pending;
+    this._besideCells = news.besideCells ?? this._besideCells;
     this._changed.emit();
   }
 
@@ -43,5 +50,6 @@ export class KernelState {
   private _view: View | null = null;
   private _notice = '';
   private _pending = false;
+  private _besideCells = true;
   private readonly _changed = new Signal<this, void>(this);
 }

@@ -42,7 +42,9 @@ export function ratesLine(view: View): string {
     told.push(`${amount(rates.bytes_per_step)}/step`);
   }
   if (rates.bus_bytes_per_s !== null) {
-    told.push(`bus ${amount(rates.bus_bytes_per_s)}/s`);
+    const link = rates.link_bytes_per_s;
+    const of = link === null ? '' : ` of the link’s ${amount(link)}/s`;
+    told.push(`bus ${amount(rates.bus_bytes_per_s)}/s${of}`);
   }
   if (rates.hidden_ms !== null && rates.hidden_ms > 0) {
     const transfer = view.parts.indexOf('transfer');

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from eai_notebook.ledger import messages
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -89,3 +91,4 @@ class Meter:
         self.waited["hand_over"] += max(left, 0.0)
         self.batches += 1
         self.depth = depth
+        messages.note_queue(depth)
