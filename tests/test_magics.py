@@ -109,7 +109,7 @@ def error(cell: Any) -> tuple[str, str]:
         ("completion", "['--patience', '--ranks', '--restart', '--setup']"),
         (
             "flags",
-            "'--interface', '--keep', '--measure-again', '--mode', '--servers', '-n']",
+            "'--interface', '--keep', '--measure-again', '--mode', '--servers', '--wire', '-n']",
         ),
         ("list", "in use"),
         ("where", "ranks 0-1: between cells"),
