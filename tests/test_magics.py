@@ -45,7 +45,7 @@ CELLS = {
     "help up": "%eai up --help",
     "completion": "ip = get_ipython()\n"
     "sorted(ip.complete('', '%eai ', 5)[1]), ip.complete('--', '%%distributed --', 16)[1]",
-    "flags": "sorted(ip.complete('-', '%eai up -', 9)[1])",
+    "flags": "print(sorted(ip.complete('-', '%eai up -', 9)[1]))",
     "no tensorflow here": "import sys\n'tensorflow' in sys.modules",
     "pids": "import psutil\n[child.pid for child in psutil.Process().children(recursive=True)]",
     "restart": "%eai restart",
