@@ -94,11 +94,11 @@ LOGS: Final = Recipe(
 def _rules() -> Recipe:
     combined, taste, single = ((24, 13), (5, 22), (8, 21)), ((4, 6), (7, 12)), (0, 1, 16)
     distinct, zipf = [min(count, 10) for count in _LOGS_DISTINCT], [1.5] * CATEGORICALS
-    for pairs, count, power in ((combined, 20, 0.5), (taste, 60, 0.7)):
+    for pairs, count, power in ((combined, 12, 0.5), (taste, 30, 0.7)):
         for column in (column for pair in pairs for column in pair):
             distinct[column], zipf[column] = count, power
     for column in single:
-        distinct[column], zipf[column] = 30, 0.7
+        distinct[column], zipf[column] = 10, 0.7
     return replace(
         LOGS,
         name="rules",
@@ -106,10 +106,12 @@ def _rules() -> Recipe:
         zipf=tuple(zipf),
         single=dict.fromkeys(single, 0.3),
         combined=combined,
+        combined_size=0.8,
         taste=taste,
-        taste_size=0.5,
+        taste_size=0.35,
         taste_length=1,
         taste_mean=1.0,
+        bend={5: 0.2, 10: 0.15},
         bias=-2.0,
     )
 
@@ -117,9 +119,9 @@ def _rules() -> Recipe:
 RULES: Final = _rules()
 """Memory and judgement are both needed, and both can be learned from some hundred thousand rows.
 
-Three pairs of columns have 400 combinations each, every one with an effect that follows from
-nothing else: an exception, to be remembered. Two pairs have 3,600, most of them rare, whose
-effects follow from a hidden taste of either value: a rule, to be found.
+Three pairs of columns have 144 combinations each, every one with an effect that follows from
+nothing else: an exception, to be remembered. Two pairs have 900, many of them rare, whose effects
+follow from a hidden taste of either value: a rule, to be found.
 """
 
 RECIPES: Final = {recipe.name: recipe for recipe in (LOGS, RULES)}
