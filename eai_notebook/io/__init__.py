@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from eai_notebook.io.formats.parquet import parquet
     from eai_notebook.io.formats.tfrecord import tfrecord
     from eai_notebook.io.mapped import map_files
+    from eai_notebook.io.serving import features
 
 _HOMES = {
     "InputData": "eai_notebook.io.flow.dataset",
@@ -27,6 +28,7 @@ _HOMES = {
     "convert": "eai_notebook.io.conversion",
     "criteo": "eai_notebook.io.clicks",
     "map_files": "eai_notebook.io.mapped",
+    "features": "eai_notebook.io.serving",
     "parquet": "eai_notebook.io.formats.parquet",
     "tfrecord": "eai_notebook.io.formats.tfrecord",
 }
@@ -39,6 +41,7 @@ __all__ = [
     "binary",
     "convert",
     "criteo",
+    "features",
     "map_files",
     "parquet",
     "tfrecord",

@@ -15,20 +15,20 @@ from numba import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_FIELD_STEP = np.uint32(0x9E3779B1)  # 2**32 / golden ratio: spreads neighbouring field numbers
-_MIX_1 = np.uint32(0x85EBCA6B)  # the finalizer of MurmurHash3 (Appleby, public domain):
-_MIX_2 = np.uint32(0xC2B2AE35)  # every input bit flips about half of the output bits
+FIELD_STEP = np.uint32(0x9E3779B1)  # 2**32 / golden ratio: spreads neighbouring field numbers
+MIX_1 = np.uint32(0x85EBCA6B)  # the finalizer of MurmurHash3 (Appleby, public domain):
+MIX_2 = np.uint32(0xC2B2AE35)  # every input bit flips about half of the output bits
 _MASK = np.uint64(0xFFFFFFFF)
 
 
 @njit(inline="always")
 def bucket_of(value: np.uint32, field: int, buckets: int) -> np.int32:
     """Return the bucket of one value, for compiled readers; see `hash_ids`."""
-    mixed = np.uint32(value + np.uint32(field + 1) * _FIELD_STEP)
+    mixed = np.uint32(value + np.uint32(field + 1) * FIELD_STEP)
     mixed ^= mixed >> np.uint32(16)
-    mixed = np.uint32(mixed * _MIX_1)
+    mixed = np.uint32(mixed * MIX_1)
     mixed ^= mixed >> np.uint32(13)
-    mixed = np.uint32(mixed * _MIX_2)
+    mixed = np.uint32(mixed * MIX_2)
     mixed ^= mixed >> np.uint32(16)
     # Multiply and shift instead of modulo: as even, and several times cheaper.
     bucket: np.int32 = np.int32(1 + ((np.uint64(mixed) * np.uint64(buckets - 1)) >> np.uint64(32)))
@@ -53,9 +53,9 @@ def hash_ids(values: NDArray[np.uint32], field: int, buckets: int) -> NDArray[np
         >>> hash_ids(np.array([0x68FD1E64, 0x68FD1E64], np.uint32), 0, 1000).tolist()
         [145, 145]
     """
-    mixed = np.asarray(values, np.uint32) + np.asarray(field + 1, np.uint32) * _FIELD_STEP
-    mixed = (mixed ^ (mixed >> np.uint32(16))) * _MIX_1
-    mixed = (mixed ^ (mixed >> np.uint32(13))) * _MIX_2
+    mixed = np.asarray(values, np.uint32) + np.asarray(field + 1, np.uint32) * FIELD_STEP
+    mixed = (mixed ^ (mixed >> np.uint32(16))) * MIX_1
+    mixed = (mixed ^ (mixed >> np.uint32(13))) * MIX_2
     mixed ^= mixed >> np.uint32(16)
     scaled = (mixed.astype(np.uint64) & _MASK) * np.uint64(buckets - 1)
     chosen: NDArray[np.int32] = (1 + (scaled >> np.uint64(32))).astype(np.int32)

@@ -1,0 +1,154 @@
+"""What do columns cost to read, and how far is that from text in tf.data?
+
+Two questions, rows per CPU second, everything in one process and in turns, files in the page
+cache:
+
+- a click log converted to Parquet, Arrow and records of fixed width, into the same tensors as
+  from text (checked by sums over all bits), batches of 8192 rows;
+- the test that HybridBackend published for its Parquet reader: batches of 20,000 rows of 200
+  columns, each a tensor, against `TextLineDataset.batch(...).map(decode_csv)`.
+
+Opening the files is part of what is measured in the first; in the second both data sets are made
+once, because a step is what was published.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import tensorflow as tf
+from _harness import finish, say
+from _input import Contest, checksum, count, same
+
+from eai_notebook import io
+from eai_notebook.io.generate import criteo as make
+
+BATCH = 8192
+WIDE_ROWS, WIDE_COLUMNS = 20_000, 200
+WIDE_FILES = 10
+FORMATS: tuple[Any, ...] = ("parquet", "arrow", "binary")
+
+
+def write_wide(folder: Path) -> None:
+    """Write files of whole numbers, the same ones as text and as Parquet."""
+    rng = np.random.default_rng(0)
+    for number in range(WIDE_FILES):
+        values = rng.integers(0, 1_000_000, (WIDE_COLUMNS, WIDE_ROWS))
+        names = [f"c{column}" for column in range(WIDE_COLUMNS)]
+        table = pa.table(dict(zip(names, values, strict=True)))
+        options = pa.csv.WriteOptions(include_header=False)
+        pa.csv.write_csv(table, folder / f"{number}.csv", options)
+        pq.write_table(table, folder / f"{number}.parquet")
+
+
+def wide_text(files: list[str]) -> Any:
+    """The baseline of the published test, with reading ahead."""
+    defaults = [tf.constant([0], tf.int64)] * WIDE_COLUMNS
+    lines = tf.data.TextLineDataset(files, buffer_size=1 << 20).batch(WIDE_ROWS)
+    columns = lines.map(
+        lambda batch: tuple(tf.io.decode_csv(batch, defaults)),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    return columns.prefetch(tf.data.AUTOTUNE)
+
+
+def rows_and_sum(batches: Any) -> tuple[int, int]:
+    """Return the rows of batches of many columns, and the sum of all values."""
+    rows = total = 0
+    for batch in batches:
+        columns = list(batch.values()) if isinstance(batch, dict) else list(batch)
+        rows += int(columns[0].shape[0])
+        total += sum(int(column.numpy().sum()) for column in columns)
+    return rows, total
+
+
+def wide_rows(batches: Any) -> int:
+    """Read all batches of many columns, and return the rows."""
+    rows = 0
+    for batch in batches:
+        columns = list(batch.values()) if isinstance(batch, dict) else batch
+        rows += int(columns[0].shape[0])
+    return rows
+
+
+def main() -> None:
+    """Measure, and write the result."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=1_600_000)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as home:
+        say(f"making {options.rows:,} rows")
+        make(Path(home) / "data", options.rows, 8)
+        files = sorted(str(path) for path in (Path(home) / "data").glob("*.tsv"))
+        sizes = {}
+        for to in FORMATS:
+            sizes[to] = io.convert(files, Path(home) / to, to=to).size
+        wide = Path(home) / "wide"
+        wide.mkdir()
+        write_wide(wide)
+        text, parquet = (sorted(map(str, wide.glob(f"*.{kind}"))) for kind in ("csv", "parquet"))
+
+        def opened(to: str, *, shuffle: bool = False) -> io.InputData:
+            schema = {} if to == "binary" else {"schema": io.CRITEO}
+            place = Path(home) / to
+            data: io.InputData = getattr(io, to)(
+                place, BATCH, shuffle=shuffle, shard=False, **schema
+            )
+            return data
+
+        def wide_ours() -> io.InputData:
+            return io.parquet(parquet, WIDE_ROWS, shuffle=False, shard=False)
+
+        plain = io.criteo(files, BATCH, shuffle=False, shard=False)
+        sums = [checksum(plain), *(checksum(opened(to)) for to in FORMATS)]
+        same(sums)
+        baseline, columns = wide_text(text), wide_ours()
+        assert rows_and_sum(baseline) == rows_and_sum(columns)
+        say(f"all tensors agree: {sums[0]}")
+        contest = Contest(
+            {
+                "parquet": lambda: count(opened("parquet")),
+                "arrow": lambda: count(opened("arrow")),
+                "binary": lambda: count(opened("binary")),
+                "parquet_again": lambda: count(opened("parquet")),
+                "parquet_mixed": lambda: count(opened("parquet", shuffle=True)),
+                "arrow_mixed": lambda: count(opened("arrow", shuffle=True)),
+                "wide_text": lambda: wide_rows(baseline),
+                "wide_parquet": lambda: wide_rows(columns),
+            }
+        )
+        contest.run(options.rounds)
+    rates = {name: contest.rate(name) for name in contest.readers}
+    ratios = {
+        "hb_ratio": contest.ratio("wide_parquet", "wide_text"),
+        "same_twice": contest.ratio("parquet", "parquet_again"),
+    }
+    summary = {
+        "parquet_rows_per_cpu_s": round(1e6 * rates["parquet"]["median"]),
+        "ipc_rows_per_cpu_s": round(1e6 * rates["arrow"]["median"]),
+        "binary_rows_per_cpu_s": round(1e6 * rates["binary"]["median"]),
+        **{name: round(one["median"], 3) for name, one in ratios.items()},
+        "parquet_mixed_rows_per_cpu_s": round(1e6 * rates["parquet_mixed"]["median"]),
+    }
+    details = {
+        "checksum": sums[0],
+        "bytes_a_row": {to: size / options.rows for to, size in sizes.items()},
+        "ratios": ratios,
+        "readers": contest.details(),
+    }
+    finish("input_columnar", summary, details)
+
+
+if __name__ == "__main__":
+    main()
