@@ -51,6 +51,7 @@ class RunEnded:
     ``measuring`` is the time this rank spent measuring, in seconds, over the whole run,
     so that the cost of the clock is in the same record as what it measured. ``input`` is
     what its steps waited for in the input, see `waits.Sums`; empty where no reader tells.
+    ``notes`` are what was found out on the way, and go to the record's ``meta``.
     """
 
     run: str
@@ -58,6 +59,7 @@ class RunEnded:
     outcome: str
     measuring: float
     input: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,7 @@ class RunRecord:
         info.measuring[ended.rank] = ended.measuring
         if ended.input:
             info.input[ended.rank] = ended.input
+        info.meta.update(ended.notes)
         if len(info.outcomes) == info.size:
             info.state = max(info.outcomes.values(), key=_OUTCOMES.index)
 

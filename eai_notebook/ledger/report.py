@@ -67,6 +67,7 @@ class Report:
     verdict: Verdict
     measuring_pct: float
     input_wait: str | None = None
+    remarks: tuple[str, ...] = ()
 
     def to_text(self) -> str:
         """Return the verdict, the table and the rates as plain text."""
@@ -97,7 +98,7 @@ class Report:
         )
         if rates.redone > 0:
             told.append(f"{rates.redone:.3g} exchanges a step made again: fp16 overflowed")
-        notes = [" · ".join(told), counted]
+        notes = [" · ".join(told), counted, *self.remarks]
         if self.input_wait:
             notes.insert(0, self.input_wait)
         if self.clamped:
@@ -119,6 +120,7 @@ def report(ledger: Ledger, info: RunInfo | None = None) -> Report:
         verdict=verdict(ledger),
         measuring_pct=measuring_pct(float(np.nansum(ledger.wall)), info),
         input_wait=waits.told(info.input.values()) if info else None,
+        remarks=(info.meta["wire_trial"],) if info and "wire_trial" in info.meta else (),
     )
 
 

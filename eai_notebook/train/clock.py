@@ -72,6 +72,8 @@ class StepClock:
     """Steps that had marks."""
     input_before: waits.Sums = field(default_factory=waits.sums)
     """What the data was waited for before this run."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What was found out on the way, for the record."""
     _every: int = 1
     _begin: float = field(default_factory=time.time)
     _opened: float = field(default_factory=time.monotonic)
@@ -197,7 +199,14 @@ def end_run(outcome: str) -> None:
     _sender.spent_ns = 0
     spent += clock.marked * clock.marks_s
     waited = waits.since(clock.input_before, waits.sums())
-    messages.emit(messages.RunEnded(clock.run, clock.rank, outcome, spent, waited))
+    notes = clock.notes
+    messages.emit(messages.RunEnded(clock.run, clock.rank, outcome, spent, waited, notes))
+
+
+def note(**found: Any) -> None:
+    """Have what was found out during the open run go into its record, as JSON can hold it."""
+    if _current is not None:
+        _current.notes.update(found)
 
 
 def steps_taken() -> int | None:

@@ -8,8 +8,9 @@ import numpy as np
 
 from eai_notebook import collective
 from eai_notebook.collective import codes, narrow
+from eai_notebook.train import tryout
 from eai_notebook.train.buckets import SMALL
-from eai_notebook.train.tally import as_float
+from eai_notebook.train.tally import Tally, as_float
 from eai_notebook.train.wire import key_of
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from eai_notebook.train.buckets import Group, Slice
-    from eai_notebook.train.tally import Tally
     from eai_notebook.train.wire import Wire
 
 
@@ -126,7 +126,38 @@ def _int8(
     return [part[: piece.length] for part, piece in zip(mean, message, strict=True)]
 
 
-FORMATS = {"fp16": _fp16, "bf16": _bf16, "int8": _int8}
+def _fp32(
+    message: list[Slice],
+    parts: list[tf.Tensor],
+    wire: Wire,  # noqa: ARG001 -- the formats' common shape
+    tally: Tally,
+) -> list[tf.Tensor]:
+    import tensorflow as tf
+
+    lengths = [piece.length for piece in message]
+    tally.reduced(4 * sum(lengths))
+    mean = collective.allreduce(tf.concat(parts, 0), _name("fp32", message))
+    return list(tf.split(mean, lengths))
+
+
+def _auto(
+    message: list[Slice], parts: list[tf.Tensor], wire: Wire, tally: Tally
+) -> list[tf.Tensor]:
+    """Average in the format whose turn it is."""
+
+    def branch(name: str) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+        own = Tally()
+        averages = FORMATS[name](message, parts, wire, own)
+        sent, _, redone = own.marks()
+        return averages, sent, redone
+
+    averages, sent, redone = tryout.switch(wire.now, branch)
+    tally.dense.append(sent)
+    tally.redone.append(redone)
+    return list(averages)
+
+
+FORMATS = {"fp32": _fp32, "fp16": _fp16, "bf16": _bf16, "int8": _int8, "auto": _auto}
 
 
 def _name(kind: str, message: list[Slice]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
-from eai_notebook.train import buckets, dense, marks
+from eai_notebook.train import buckets, dense, embeddings, marks, shards, tryout
 from eai_notebook.train.tally import Tally, as_float
 
 if TYPE_CHECKING:
@@ -82,17 +82,40 @@ def exchange(gradients: Sequence[Any], names: Sequence[str], wire: Wire) -> Exch
     lengths = {place: g.shape.num_elements() for place, g in given.items() if place not in rows}
     results = list(gradients)
     ready, reduced, tally = [], [], Tally()
+    if wire.format == "auto":
+        wire.now = tryout.now(wire)
     for group in buckets.plan(lengths, rows, narrow=wire.format != "fp32"):
         members = group.places
         ready.append(marks.stamp(given[place] for place in members))
         with tf.control_dependencies(ready[-1:]):
             averages = dense.average(group, given, wire, tally)
-            averages |= {p: _rows(given[p], f"{p}.{names[p]}", wire, tally) for p in group.sparse}
+            averages |= _sparse(group.sparse, given, names, wire, tally)
         reduced.append(marks.stamp(averages[place] for place in members))
         arrived = marks.held((averages[place] for place in members), reduced[-1])
         for place, average in zip(members, arrived, strict=True):
             results[place] = average
+    if wire.format == "auto":
+        tryout.note(wire, tryout.ready_time(given.values()))
     return Exchanged(results, tally.marks(), ready, reduced)
+
+
+def exchange_copies(gradients: Sequence[Any], variables: Sequence[Any], wire: Wire) -> Exchanged:
+    """Average the gradients of variables that every rank has; names may stand for them.
+
+    Those of parts of larger tables are left as they are, for their rank: what was sent for
+    them, in the model's own lookups, is counted here.
+    """
+    names = [v if isinstance(v, str) else getattr(v, "path", v.name) for v in variables]
+    exchanged = exchange(shards.without_parts(gradients, variables), names, wire)
+    for place, variable in enumerate(variables):
+        if shards.shard_of(variable) is not None:
+            own = gradients[place]
+            exchanged.gradients[place] = merged(own) if wire.sparse == "merged" else own
+    sent = shards.bytes_sent(variables)
+    if sent is not None:
+        exchanged.counted[marks.BYTES] += sent
+        exchanged.counted[marks.EMBEDDING] += sent
+    return exchanged
 
 
 def _check(given: Mapping[int, Any], names: Sequence[str], wire: Wire) -> None:
@@ -105,7 +128,19 @@ def _check(given: Mapping[int, Any], names: Sequence[str], wire: Wire) -> None:
             )
 
 
+def _sparse(
+    places: Sequence[int], given: Mapping[int, Any], names: Sequence[str], wire: Wire, tally: Tally
+) -> dict[int, Any]:
+    """Average sparse gradients: rows added up, or every row as it is."""
+    joined = [p for p in places if wire.sparse == "merged" and embeddings.can_join(given[p])]
+    averages = embeddings.average(joined, given, wire, tally)
+    for place in sorted(set(places) - set(joined)):
+        averages[place] = _rows(given[place], f"{place}.{names[place]}", wire, tally)
+    return averages
+
+
 def _rows(gradient: tf.IndexedSlices, name: str, wire: Wire, tally: Tally) -> tf.IndexedSlices:
+    """Average one sparse gradient by itself: all rows, or a table whose size is not known."""
     import tensorflow as tf
 
     if wire.sparse == "merged":

@@ -91,18 +91,18 @@ def stamp(after: Iterable[Any] = ()) -> tf.Tensor:
     if not _taken:
         with tf.device("CPU:0"):
             return tf.constant(np.nan, tf.float64)
-    waits = list(_waits(after))
+    held_back = list(waits(after))
     with tf.device("CPU:0"):
         if _has_gpu():
-            waits = [_fetched(wait) for wait in waits]
-        with tf.control_dependencies(waits):
+            held_back = [_fetched(wait) for wait in held_back]
+        with tf.control_dependencies(held_back):
             reading = tf.timestamp()
     if not tf.executing_eagerly():
-        _let_alone(reading)
+        let_alone(reading)
     return reading
 
 
-def _let_alone(reading: tf.Tensor) -> None:
+def let_alone(reading: tf.Tensor) -> None:
     """Keep TensorFlow from ordering clock readings as they were written down.
 
     It chains all operations with effects that use no variable. Then no gradient would be
@@ -223,7 +223,7 @@ def operation_count() -> int:
     return len(tf.compat.v1.get_default_graph().get_operations())
 
 
-def _waits(after: Iterable[Any]) -> Iterable[Any]:
+def waits(after: Iterable[Any]) -> Iterable[Any]:
     """Yield the tensors and operations in `after`, a sparse gradient as its parts."""
     import tensorflow as tf
 

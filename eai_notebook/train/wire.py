@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from eai_notebook.train.buckets import Slice
 
-Format = Literal["fp32", "fp16", "bf16", "int8"]
+Format = Literal["fp32", "fp16", "bf16", "int8", "auto"]
 """``"fp32"``: as computed. ``"fp16"``, ``"bf16"``: half of the bytes. ``"int8"``: a quarter,
-what rounding takes away is sent later.
+what rounding takes away is sent later. ``"auto"``: the one that makes steps quickest.
 Computing, the weights and the optimizer's state stay as they are in all of them."""
 
 Sparse = Literal["merged", "rows"]
@@ -76,6 +76,10 @@ class Wire:
             raise EaiError(f"sparse={sparse!r} is unknown", f"use one of {SPARSE}")
         self.format = wire
         self.sparse = sparse
+        self.now: Any = None
+        """With ``"auto"``, the format of the step that is being traced, as `tryout.now` says."""
+        self.tables: dict[str, Any] = {}
+        """The embedding tables whose rows are exchanged, by the key of their memory."""
         self._variables: dict[str, tf.Variable] = {}
         self._initial: dict[str, np.ndarray] = {}
         self._loaded: dict[str, np.ndarray] = {}
