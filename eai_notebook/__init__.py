@@ -1,8 +1,8 @@
 """Train on many ranks from a notebook, and see where each step's time goes.
 
 Kernel side: `%load_ext eai_notebook` gives the `%eai` and `%%distributed` magics.
-Rank side: `DistributedOptimizer`, `RoutedOptimizer`, `fit`, `Checkpoint`, `callbacks`, `step`,
-`allreduce_gradients`, `export`, and the rooms `io`, `models`, `schedules`.
+Rank side: `DistributedOptimizer`, `RoutedOptimizer`, `ShardedEmbedding`, `fit`, `Checkpoint`,
+`callbacks`, `step`, `allreduce_gradients`, `export`, and the rooms `io`, `models`, `schedules`.
 
 Names are loaded when first used, so that importing the package in the kernel is quick
 and never imports TensorFlow there.
@@ -22,6 +22,7 @@ _HOMES = {
     "Checkpoint": "eai_notebook.train",
     "DistributedOptimizer": "eai_notebook.train",
     "RoutedOptimizer": "eai_notebook.train",
+    "ShardedEmbedding": "eai_notebook.train",
     "allreduce_gradients": "eai_notebook.train",
     "callbacks": "eai_notebook.train",
     "export": "eai_notebook.train",
@@ -44,6 +45,7 @@ __all__ = [
     "DistributedOptimizer",
     "RoutedOptimizer",
     "Session",
+    "ShardedEmbedding",
     "__version__",
     "allreduce_gradients",
     "callbacks",

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from eai_notebook.train.fitting import fit
     from eai_notebook.train.optimizer import DistributedOptimizer
     from eai_notebook.train.routed import RoutedOptimizer
+    from eai_notebook.train.sharded_embedding import ShardedEmbedding
 
 __all__ = [
     "Checkpoint",
     "DistributedOptimizer",
     "RoutedOptimizer",
+    "ShardedEmbedding",
     "allreduce_gradients",
     "callbacks",
     "export",
@@ -32,6 +34,7 @@ _HOMES = {
     "Checkpoint": "checkpoint",
     "DistributedOptimizer": "optimizer",
     "RoutedOptimizer": "routed",
+    "ShardedEmbedding": "sharded_embedding",
     "allreduce_gradients": "custom",
     "callbacks": "around",
     "export": "exporting",

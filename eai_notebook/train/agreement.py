@@ -15,6 +15,7 @@ import numpy as np
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
 from eai_notebook.train.optimizer import DistributedOptimizer
+from eai_notebook.train.shards import copies, shard_of
 
 
 def distribute(model: keras.Model, *, wrap: bool) -> None:
@@ -69,7 +70,11 @@ def check_same(model: keras.Model, steps: int | None) -> None:
     """
     if collective.size() == 1:
         return
-    shapes = [(tuple(v.shape), str(v.dtype)) for v in model.weights]
+    shapes = [
+        # Ranks meet by a part's name, so it must be the same on all.
+        (tuple(v.shape), str(v.dtype), getattr(shard_of(v), "name", None))
+        for v in model.weights
+    ]
     digest = hashlib.sha256(repr(shapes).encode()).digest()[:6]
     table = collective.gather_numpy(
         np.array([int.from_bytes(digest, "big"), -1 if steps is None else steps], np.int64)
@@ -98,7 +103,7 @@ def share_state(model: keras.Model) -> None:
     optimizer = model.optimizer
     if not optimizer.built:
         optimizer.build(model.trainable_variables)
-    collective.broadcast_variables([*model.weights, *optimizer.variables])
+    collective.broadcast_variables(copies([*model.weights, *optimizer.variables]))
     optimizer.exchange_memory.share()
     optimizer.shared = True
 
@@ -115,7 +120,9 @@ def average_statistics(model: keras.Model) -> None:
     """
     if collective.size() == 1:
         return
-    counted = [v for v in model.non_trainable_weights if keras.backend.is_float_dtype(v.dtype)]
+    counted = [
+        v for v in copies(model.non_trainable_weights) if keras.backend.is_float_dtype(v.dtype)
+    ]
     if not counted:
         return
     flat = [np.asarray(v, np.float64).ravel() for v in counted]

@@ -1,7 +1,8 @@
 """`Checkpoint`: what is needed to go on after a death, written by rank 0 as training goes.
 
 What belongs to a training: weights, the optimizer's variables, the state of every seed on
-every rank, what int8 still owes, and where in the data it was.
+every rank, what int8 still owes, and where in the data it was. Of a table that is spread
+over the ranks, each rank writes and reads its own part.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import numpy as np
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
-from eai_notebook.train import agreement, snapshot
+from eai_notebook.train import agreement, shard_files, snapshot
+from eai_notebook.train.shards import copies, parts, shard_of
 from eai_notebook.train.snapshot import Snapshot
 from eai_notebook.train.wire import Wire
 
@@ -138,12 +140,17 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         for kind, variables in kinds.items():
             _check_same(self.folder, about[kind], variables)
             for variable, values in zip(variables, found.arrays.get(kind, []), strict=False):
+                if shard_of(variable) is not None:
+                    continue
                 # NumPy does not know the name of formats such as bfloat16, only their bits.
                 bits = (
                     values.view(np.asarray(variable).dtype) if values.dtype.kind == "V" else values
                 )
                 variable.assign(bits)
-        collective.broadcast_variables([*model.weights, *model.optimizer.variables])
+        everything = [*model.weights, *model.optimizer.variables]
+        collective.broadcast_variables(copies(everything))
+        if about.get("shards"):
+            shard_files.read(self.folder, about["shards"], parts(everything))
         _set_seeds(_seeds(model), found.arrays["seeds"][0])
         # Files of earlier versions have none. What a rank owes is the same on all of them.
         _memory(model).load(
@@ -192,12 +199,15 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         seeds = _gather_seeds(_seeds(model))
         _memory(model).settle()
         memory = _memory(model).state()
+        number = int(model.optimizer.iterations)
+        spread = parts([*model.weights, *model.optimizer.variables])
+        shards = shard_files.write(self.folder, number, spread)
         problem = None
         if collective.rank() == 0:
             state = Snapshot(
                 {
-                    "weights": [np.asarray(v) for v in model.weights],
-                    "optimizer": [np.asarray(v) for v in model.optimizer.variables],
+                    "weights": [_own(v) for v in model.weights],
+                    "optimizer": [_own(v) for v in model.optimizer.variables],
                     "seeds": [seeds],
                     "memory": list(memory.values()),
                 },
@@ -208,13 +218,15 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
                     "data_epoch": data_epoch if self._whole_epochs() else None,
                     "ranks": collective.size(),
                     "memory": list(memory),
+                    "shards": shards,
                     "weights": _describe(model.weights),
                     "optimizer": _describe(model.optimizer.variables),
                     "build": keras.saving.serialize_keras_object(model.get_build_config()),
                 },
             )
             try:
-                snapshot.write(self.folder, int(model.optimizer.iterations), state, self.keep)
+                snapshot.write(self.folder, number, state, self.keep)
+                shard_files.tidy(self.folder, snapshot.numbers(self.folder))
             except OSError as error:
                 problem = str(error)
         problem = collective.broadcast_object(problem)
@@ -275,7 +287,21 @@ def _set_seeds(seeds: Sequence[keras.Variable], table: np.ndarray) -> None:
 
 
 def _describe(variables: Sequence[keras.Variable]) -> list[list[Any]]:
-    return [[v.path, list(v.shape), str(v.dtype)] for v in variables]
+    """Return names, shapes and dtypes; of a part, the shape of the whole table."""
+    shards = [shard_of(v) for v in variables]
+    lengths = [
+        list(v.shape[:1]) if shard is None else [shard.rows]
+        for v, shard in zip(variables, shards, strict=True)
+    ]
+    return [
+        [v.path, [*length, *v.shape[1:]], str(v.dtype)]
+        for v, length in zip(variables, lengths, strict=True)
+    ]
+
+
+def _own(variable: keras.Variable) -> np.ndarray:
+    """Return what rank 0 writes of a variable: nothing, where each rank has a part."""
+    return np.asarray(variable) if shard_of(variable) is None else np.zeros(0, np.float32)
 
 
 def _check_same(folder: Path, theirs: list[list[Any]], variables: Sequence[keras.Variable]) -> None:

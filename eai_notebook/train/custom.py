@@ -14,7 +14,7 @@ import numpy as np
 from typing_extensions import Self
 
 from eai_notebook import collective
-from eai_notebook.train import clock, marks
+from eai_notebook.train import clock, marks, shards
 from eai_notebook.train import gradients as exchange
 from eai_notebook.train.wire import Format, Sparse, Wire
 
@@ -117,7 +117,7 @@ def allreduce_gradients(
     _share([v for v in variables if not isinstance(v, str)])
     memory = _memory(wire, sparse, tuple(names))
     if collective.exchanges():
-        exchanged = exchange.exchange(gradients, names, memory)
+        exchanged = exchange.exchange_copies(gradients, variables, memory)
     else:
         exchanged = exchange.local(gradients, memory)
     exchanged.write_marks()
@@ -134,7 +134,7 @@ def _share(variables: Sequence[Any]) -> None:
     """Take over rank 0's values of the variables that were not seen before."""
     if not collective.exchanges():
         return
-    new = [v for v in variables if not getattr(v, "_eai_shared", False)]
+    new = [v for v in shards.copies(variables) if not getattr(v, "_eai_shared", False)]
     collective.broadcast_variables(new)
     for variable in new:
         variable._eai_shared = True  # noqa: SLF001

@@ -12,6 +12,8 @@ from eai_notebook.errors import EaiError
 from eai_notebook.train import agreement, clock, servers
 from eai_notebook.train.around import callbacks as around
 from eai_notebook.train.checkpoint import Checkpoint
+from eai_notebook.train.sharded_embedding import explained
+from eai_notebook.train.shards import parts
 
 if TYPE_CHECKING:
     import os
@@ -78,6 +80,7 @@ def fit(
         arguments["verbose"] = 0
     if isinstance(data, tf.data.Dataset):
         arguments.setdefault("shuffle", False)  # Keras warns that it would not, by default
+    _common_validation(model, validation_data, arguments)
     own = list(callbacks)
     if checkpoint is not None:
         own.append(_checkpoint_of(data, checkpoint))
@@ -91,10 +94,10 @@ def fit(
     except KeyboardInterrupt:
         clock.end_run("interrupted")
         raise
-    except BaseException:
+    except BaseException as error:
         clock.end_run("failed")
         # Data that knows what was wrong says it better than TensorFlow's report of it.
-        cause = getattr(data, "error", None)
+        cause = getattr(data, "error", None) or explained(error)
         if isinstance(cause, EaiError):
             raise cause from None
         raise
@@ -132,6 +135,31 @@ def _common_steps(data: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     if isinstance(data, tf.data.Dataset):
         return arguments | {"x": data if steps == _batches(data) else data.take(steps)}
     return arguments | {"x": data, "steps_per_epoch": steps}
+
+
+def _common_validation(model: keras.Model, data: Any, arguments: dict[str, Any]) -> None:
+    """Have all ranks validate equally long, where they look up each other's rows meanwhile.
+
+    Raises:
+        EaiError: The number of steps is unknown.
+
+    """
+    together = data is not None and collective.size() > 1 and parts(model.weights)
+    if not together or arguments.get("validation_steps") is not None:
+        return
+    if isinstance(data, tuple | list):
+        size = arguments.get("validation_batch_size") or arguments.get("batch_size") or 32
+        count: int | None = -(-len(keras.tree.flatten(data)[0]) // size)
+    else:
+        count = _batches(data)
+    steps = agreement.fewest(count, "batches of validation data")
+    if steps is None:
+        raise EaiError(
+            "the ranks cannot tell how many batches their validation data has, and they look up "
+            "each other's rows in every one",
+            "pass validation_steps=",
+        )
+    arguments["validation_steps"] = steps
 
 
 def _as_arguments(data: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import keras
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
 from eai_notebook.train import clock, marks
+from eai_notebook.train.sharded_embedding import explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,9 +74,9 @@ class MeasuredStep:
         step = self._marked if marked else self._compiled_unmarked(running, iterator)
         try:
             logs, taken = step(iterator)
-        except tf.errors.OpError:
+        except tf.errors.OpError as error:
             # Data that knows what was wrong says it better than TensorFlow's report of it.
-            cause = getattr(iterator, "error", None)
+            cause = getattr(iterator, "error", None) or explained(error)
             if isinstance(cause, EaiError):
                 raise cause from None
             raise

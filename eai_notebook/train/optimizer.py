@@ -9,7 +9,7 @@ import keras
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
 from eai_notebook.train import gradients as exchange
-from eai_notebook.train import marks
+from eai_notebook.train import marks, shards
 from eai_notebook.train.wire import OWED, Format, Sparse, Wire, default_format
 
 if TYPE_CHECKING:
@@ -38,8 +38,10 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
     Args:
         inner_optimizer: A Keras optimizer, or a name or config of one.
         wire: The format large gradients travel in: ``"fp32"`` as computed, ``"fp16"``,
-            ``"bf16"`` or ``"int8"``; by default what the group was started with (``%eai up
-            --wire``), or else ``"fp32"``. Computing and weights stay as they are.
+            ``"bf16"`` or ``"int8"``; or ``"auto"``: formats are tried in the first 64 steps,
+            and a narrower one stays if steps get quicker. By default what the group was
+            started with (``%eai up --wire``), or else ``"fp32"``. Computing and weights stay
+            as they are. Rows of embeddings travel in the same format.
         sparse: ``"merged"``: repeated rows of embedding gradients are added up, which is
             much less to send and what a dense gradient would be. ``"rows"``: they stay
             apart, exactly as plain Keras has them. Optimizers that square gradients tell
@@ -90,6 +92,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
             if not self.inner_optimizer.built:
                 self.inner_optimizer.build(variables)
             super().build(variables)
+        shards.mark_slots(self.inner_optimizer.variables, variables)
 
     def apply(
         self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None
@@ -104,12 +107,14 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         if not self.built:
             self.build(variables)
         collective.ensure_formed()
+        if collective.size() > 1:
+            shards.check_optimizer(self.inner_optimizer, variables)
         self._share(variables)
         if not collective.exchanges():
             self._update(exchange.local(grads, self.exchange_memory), variables)
         elif self._accumulation_steps() is None:
             self._update(
-                exchange.exchange(grads, _names(variables), self.exchange_memory), variables
+                exchange.exchange_copies(grads, variables, self.exchange_memory), variables
             )
         else:
             self._accumulate(grads, variables)
@@ -144,7 +149,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
                     "build it before fit, with model.build(shape) or model(batch), or use eai.fit",
                 )
         self.shared = True
-        collective.broadcast_variables([*variables, *self.variables])
+        collective.broadcast_variables(shards.copies([*variables, *self.variables]))
 
     # ------------------------------------------------------- gradient accumulation
 
@@ -180,7 +185,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
                 None if g is None else g + total.value
                 for g, total in zip(here, totals, strict=True)
             ]
-            exchanged = exchange.exchange(sums, _names(variables), self.exchange_memory)
+            exchanged = exchange.exchange_copies(sums, variables, self.exchange_memory)
             with tf.control_dependencies([g for g in sums if g is not None]):
                 for total in totals:
                     total.assign(tf.zeros_like(total.value))
@@ -286,11 +291,6 @@ def _stored(key: str) -> str:
 
 def _key(name: str) -> str:
     return name.replace("|", "/")
-
-
-def _names(variables: Sequence[Any]) -> list[str]:
-    """Return the variables' paths; a plain TensorFlow variable has a name only."""
-    return [getattr(variable, "path", variable.name) for variable in variables]
 
 
 def _applied(first: int) -> tf.Tensor:

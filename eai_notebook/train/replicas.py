@@ -14,6 +14,7 @@ import numpy as np
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
+from eai_notebook.train.shards import copies
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,8 +107,8 @@ class ReplicaCheck(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
         """
         if self._every is not None and batch - self._checked >= self._every:
             self._checked = batch
-            check_replicas(self.model.trainable_variables)
+            check_replicas(copies(self.model.trainable_variables))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Compare."""
-        check_replicas(self.model.trainable_variables)
+        check_replicas(copies(self.model.trainable_variables))

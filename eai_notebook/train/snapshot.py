@@ -128,6 +128,11 @@ def read(path: Path) -> Snapshot:
     return Snapshot(arrays, head["about"])
 
 
+def numbers(folder: Path) -> list[int]:
+    """Return the numbers of the checkpoints in `folder`, the newest first."""
+    return [int(path.stem.partition("-")[2]) for path in _files(folder)]
+
+
 def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob(_FILES), reverse=True)
 
