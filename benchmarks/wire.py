@@ -1,0 +1,127 @@
+"""fp32, fp16 and int8 on links of 200 Mbit/s: time, bytes, and what becomes of the model.
+
+Time: 16 gradients of 1 MB exchanged by themselves, and whole steps of a network with as many
+weights, on two hosts, formats in turns; fp32 twice, as a control. Bytes: read off the links
+and set against theory, which is what the ledger counts.
+
+AUC: Wide & Deep on planted click logs, 20 seeds, each trained in every format from the same
+weights on the same rows, on two ranks. Two one-sided tests (Schuirmann 1987) say whether
+fp16's and int8's AUC are those of fp32 within 0.0005, at 5 %.
+
+    python benchmarks/wire.py              # both; as root: it makes test hosts
+    python benchmarks/wire.py --auc only   # or --auc skip
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import _harness as harness
+import _on_hosts
+import numpy as np
+from hosts.cluster import Hosts
+
+RANKS = 2
+RATE_MBIT = 200.0
+BOUND = 0.0005
+T_19 = 1.7291
+"""The 95 % quantile of Student's t with 19 degrees of freedom (20 seeds)."""
+HERE = Path(__file__)
+
+
+def ratio(part: dict[str, Any], name: str) -> tuple[float, Any]:
+    """Return fp32's seconds over those of `name`, the median round by round, and its interval."""
+    each = np.array(part["seconds"]["fp32"]) / np.array(part["seconds"][name])
+    return float(np.median(each)), harness.bootstrap_interval(each)
+
+
+def over_theory(part: dict[str, Any]) -> dict[str, float]:
+    """Return the bytes on the link over those that the ledger counts, by format."""
+    return {
+        name: float(np.median(np.array(sent) / np.array(part["counted"][name])))
+        for name, sent in part["bytes"].items()
+    }
+
+
+def of_time(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of times and bytes."""
+    theory = over_theory(found["exchange"])
+    summary: dict[str, Any] = {}
+    for name in ("fp16", "int8"):
+        summary[f"{name}_ratio"], summary[f"{name}_interval"] = ratio(found["exchange"], name)
+        summary[f"{name}_step_ratio"], summary[f"{name}_step_interval"] = ratio(found["step"], name)
+    summary["control_ratio"], summary["control_interval"] = ratio(found["exchange"], "fp32 again")
+    summary["bytes_over_theory"] = theory
+    summary["bytes_within_5_pct"] = all(abs(each - 1) <= 0.05 for each in theory.values())
+    summary["fp16_rel_error"] = found["survives"]
+    return summary
+
+
+def of_auc(seeds: list[dict[str, float]]) -> dict[str, Any]:
+    """Return the two one-sided tests of each format against fp32."""
+    summary: dict[str, Any] = {"auc_fp32": float(np.mean([each["fp32"] for each in seeds]))}
+    passed = len(seeds) == 20
+    for name in ("fp16", "int8"):
+        apart = np.array([each[name] - each["fp32"] for each in seeds])
+        error = float(apart.std(ddof=1) / np.sqrt(len(apart)))
+        low, high = apart.mean() - T_19 * error, apart.mean() + T_19 * error
+        summary[f"auc_{name}_minus_fp32_90_pct"] = [float(low), float(high)]
+        passed = passed and low > -BOUND and high < BOUND
+    summary["auc_equivalent"] = bool(passed)
+    return summary
+
+
+def rounded(value: Any) -> Any:
+    """Return `value` with its floats to four digits."""
+    if isinstance(value, dict):
+        return {name: rounded(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(each) for each in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def main() -> None:
+    """Measure, test, and say whether the targets are met."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--auc", choices=("both", "only", "skip"), default="both")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--rows", type=int, default=40_000)
+    parser.add_argument("--timeout", type=float, default=1200)
+    arguments = parser.parse_args()
+    asked = {"count": 16, "length": 1 << 18, "units": 1024, "layers": 4, "batch": 32}
+    asked |= {"rounds": arguments.rounds}
+    asked_auc = {"seeds": arguments.seeds, "rows": arguments.rows, "test_rows": 100_000}
+    asked_auc |= {"batch": 1000, "buckets": 2000}
+    earlier = sorted(harness.RESULTS.glob("*-wire.json"))
+    details = json.loads(earlier[-1].read_text())["details"] if earlier else {}
+    if arguments.auc != "only":
+        with Hosts(RANKS, rate_mbit=RATE_MBIT) as hosts, hosts.crossing(at_least=100e6):
+            details["time"] = _on_hosts.run(
+                hosts, HERE.with_name("_wire_rank.py"), asked, arguments.timeout
+            )
+        details["asked"] = asked
+    if arguments.auc != "skip":
+        with Hosts(RANKS) as hosts, hosts.crossing(at_least=1e6):
+            details["auc"] = _on_hosts.run(
+                hosts, HERE.with_name("_auc_rank.py"), asked_auc, arguments.timeout
+            )
+        details["asked_auc"] = asked_auc
+    summary = of_time(details["time"]) if "time" in details else {}
+    summary |= of_auc(details["auc"]) if "auc" in details else {}
+    harness.finish("wire", rounded(summary), details)
+    met = (
+        summary.get("fp16_ratio", 0) >= 1.9
+        and summary.get("int8_ratio", 0) >= 3.5
+        and summary.get("auc_equivalent", False)
+        and summary["bytes_within_5_pct"]
+    )
+    sys.exit(0 if met else 1)
+
+
+if __name__ == "__main__":
+    main()
