@@ -17,6 +17,7 @@ from eai_notebook.errors import EaiError
 from eai_notebook.session import Session, Watcher
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow]
@@ -31,8 +32,11 @@ print(session.name, *session.pids.values(), flush=True)
 
 
 @pytest.fixture(autouse=True)
-def _own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
+    yield
+    for entry in registry.entries():  # of a test that failed
+        registry.reclaim(entry)
 
 
 def test_a_kept_group_outlives_its_process_and_is_attached_to_with_its_variables() -> None:
