@@ -10,6 +10,7 @@ from eai_notebook.display.palette import COLOURS, MEANINGS
 from eai_notebook.display.panel import CONTROL_TARGET, PUSH_ID, PUSH_TARGET
 from eai_notebook.display.rates import WAITS
 from eai_notebook.display.static import MOST_THICK, RANKS_HEIGHT
+from eai_notebook.ledger.wires import WIRES
 
 FRONT = Path(__file__).parents[1] / "labextension"
 
@@ -59,3 +60,9 @@ def test_the_lock_file_names_no_registry() -> None:
     lock = (FRONT / "package-lock.json").read_text()
     assert '"resolved"' not in lock
     assert ".tgz" not in lock
+
+
+def test_what_gradients_can_travel_in() -> None:
+    told = re.search(r"WIRES = \[([^]]*)\]", source("code.ts"))
+    assert told is not None
+    assert tuple(re.findall(r"'(\w+)'", told[1])) == WIRES

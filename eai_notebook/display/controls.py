@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from eai_notebook.display.live import display, in_notebook, shell
 from eai_notebook.display.panel import follow_group
 from eai_notebook.errors import EaiError
+from eai_notebook.ledger.wires import WIRES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ def controls() -> Any:
 
     ranks = BoundedIntText(value=2, min=1, max=512, description="Ranks")
     hosts = Text(placeholder="this machine", description="Hosts")
-    wire = Dropdown(options=["fp32", "fp16", "bf16", "int8"], description="Wire")
+    wire = Dropdown(options=WIRES, description="Wire")
     state, said = Label("no group is running"), Label()
 
     def start_line() -> str:

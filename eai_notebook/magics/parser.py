@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from eai_notebook.session.session import WIRES
+from eai_notebook.ledger.wires import WIRES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,6 +18,7 @@ from eai_notebook.cluster.remote import LAUNCHER as REMOTE
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.record import RunRecord, list_runs, runs_folder
 from eai_notebook.ledger.report import Report, report_record
+from eai_notebook.ledger.wires import WIRES
 from eai_notebook.session import deep, difference, errands, stall, where
 from eai_notebook.session.cell import Cell
 from eai_notebook.session.course import Outcome, see_through, wait_for_stragglers
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from typing_extensions import Self
-
-WIRES = ("fp32", "fp16", "bf16", "int8")
 
 
 class Session:

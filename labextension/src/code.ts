@@ -11,7 +11,7 @@ export interface Wish {
   keep: boolean;
 }
 
-export const WIRES = ['fp32', 'fp16', 'bf16', 'int8'] as const;
+export const WIRES = ['fp32', 'fp16', 'bf16', 'int8', 'auto'] as const;
 
 export function upCode(wish: Wish): string {
   const hosts = wish.hosts.trim();
