@@ -15,7 +15,8 @@ from eai_notebook.collective import codes
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.wires import WIRES
 from eai_notebook.train.buckets import PIECE, plan
-from eai_notebook.train.wire import FORMATS, Wire
+from eai_notebook.train.wire import FORMATS as TAKEN
+from eai_notebook.train.wire import Wire
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +25,7 @@ RunRanks = Callable[..., list[Any]]
 
 
 def test_the_formats_are_those_that_are_offered() -> None:
-    assert FORMATS == WIRES
+    assert TAKEN == WIRES
 
 
 def test_int8_is_off_by_half_a_step_at_most_and_passes_on_what_is_not_finite() -> None:
@@ -99,7 +100,8 @@ from eai_notebook.errors import EaiError
 collective.form()
 import tensorflow as tf
 from eai_notebook.train import gradients, marks
-from eai_notebook.train.wire import FORMATS, Wire
+from eai_notebook.train.wire import FORMATS as TAKEN
+from eai_notebook.train.wire import Wire
 
 r, n = collective.rank(), collective.size()
 rng = np.random.default_rng(0)
