@@ -17,7 +17,8 @@ MAY_USE = {
     "ledger": {"errors"},
     "collective": ANYONE,
     "io": ANYONE | {"collective", "quality"},
-    "models": ANYONE | {"io", "quality"},
+    # Batch norm over all ranks' samples is a layer that exchanges.
+    "models": ANYONE | {"collective", "io", "quality"},
     "schedules": ANYONE,
     "train": ANYONE | {"collective"},
     "engine": ANYONE | {"collective"},

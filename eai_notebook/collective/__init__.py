@@ -17,6 +17,7 @@ from eai_notebook.collective.exchange import (
     broadcast_variables,
     gather_numpy,
 )
+from eai_notebook.collective.joint import joint_sum
 from eai_notebook.collective.ring import (
     ensure_formed,
     exchanges,
@@ -50,6 +51,7 @@ __all__ = [
     "fuse_up_to",
     "gather_numpy",
     "is_formed",
+    "joint_sum",
     "launched_size",
     "local_rank",
     "local_size",

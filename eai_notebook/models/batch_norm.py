@@ -1,0 +1,82 @@
+"""Batch normalisation over the samples of all ranks, and the way back to the plain layer."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from eai_notebook import collective
+from eai_notebook.errors import EaiError
+
+BatchNorm = Literal["local", "synchronised"]
+"""Whose samples a layer normalises by while it trains: those of its own rank, or of all."""
+
+
+@keras.saving.register_keras_serializable(package="eai_notebook")
+class SyncBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc,unused-ignore]
+    """Batch normalisation by the mean and variance of all ranks' samples together.
+
+    Keras's own ``synchronized=True`` asks a `tf.distribute` strategy for its replicas, and
+    there is none here. N ranks with this layer compute what one process with the global
+    batch would, gradients included, also where the ranks' batches differ in size. Each call
+    exchanges ``2 x channels + 1`` numbers forward and as many back, while the ranks wait:
+    worth it where a rank has a few samples only. The ledger books that wait to `compute`.
+
+    Weights, their names and what it answers after training are the plain layer's:
+    `local_batch_norm` gives a model that loads without this package.
+
+    Args:
+        kwargs: What `keras.layers.BatchNormalization` takes.
+
+    Raises:
+        EaiError: It is called with a mask; Keras passes that on as a `RuntimeError`.
+
+    Example:
+        >>> layer = SyncBatchNormalization(momentum=0.9)
+        >>> layer(ops.ones((4, 2)), training=True).shape
+        TensorShape([4, 2])
+    """
+
+    def _moments(self, inputs: Any, mask: Any) -> tuple[Any, Any]:
+        """Return mean and variance by channel; Keras calls it in each training step."""
+        if mask is not None:
+            raise EaiError(
+                f"{self.name} cannot leave out masked samples", "normalise before masking"
+            )
+        axes = self._reduction_axes
+        sums = ops.sum(inputs, axes)
+        count = ops.cast(ops.size(inputs) / ops.size(sums), inputs.dtype)
+        parts = [sums, ops.sum(ops.square(inputs), axes), ops.reshape(count, (1,))]
+        # Not by the layer's name: Keras numbers unnamed layers, and a rank that made one
+        # more, for itself, would wait for ever. What counts is the order of the layers.
+        total = collective.joint_sum(ops.concatenate(parts), "batch_norm")
+        channels = inputs.shape[self.axis]
+        mean, square = total[:channels] / total[-1], total[channels:-1] / total[-1]
+        # Rounding must not make a variance of 0 negative.
+        return mean, ops.maximum(square - ops.square(mean), 0.0)
+
+
+def local_batch_norm(model: keras.Model) -> keras.Model:
+    """Return a copy of `model` with Keras's own batch normalisation and the same weights.
+
+    It predicts the same, and once saved it loads in plain Keras, without this package. The
+    copy is not compiled.
+
+    Example:
+        >>> inputs = keras.Input((2,))
+        >>> model = keras.Model(inputs, SyncBatchNormalization()(inputs))
+        >>> [type(layer).__name__ for layer in local_batch_norm(model).layers]
+        ['InputLayer', 'BatchNormalization']
+    """
+
+    def plain(layer: keras.layers.Layer) -> keras.layers.Layer:
+        kind = type(layer)
+        if kind is SyncBatchNormalization:
+            kind = keras.layers.BatchNormalization
+        return kind.from_config(layer.get_config())
+
+    copy = keras.models.clone_model(model, clone_function=plain)
+    copy.set_weights(model.get_weights())
+    return copy
