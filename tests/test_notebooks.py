@@ -135,3 +135,19 @@ def test_semantic_hashing_shows_both_codes(tmp_path: Path, monkeypatch: pytest.M
     assert re.search(r"^auto-encoder +radius 4: +\d+\.\d documents, \d+% right", said, re.MULTILINE)
     assert re.search(r"^random planes +radius 4: ", said, re.MULTILINE)
     assert pictures(notebook) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.ranks
+@pytest.mark.timeout(600)
+def test_resnet_trains_with_the_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EAI_PICTURES", "2048")
+    monkeypatch.setenv("EAI_PICTURES_EPOCHS", "3")
+    monkeypatch.setenv("EAI_RUNS", str(tmp_path / "runs"))
+    notebook = run("05_resnet50", tmp_path)
+    found = re.search(r"^top-1 on the held-out pictures (\d\.\d+)", printed(notebook), re.MULTILINE)
+    assert found is not None
+    assert (
+        0 < float(found[1]) < 1
+    )  # so few pictures teach little; the full scale is `make notebooks`
+    assert pictures(notebook) == 2
