@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def controls() -> Any:
+def controls() -> None:
     """Show the group's state with buttons that start, stop, restart and end it.
 
-    They do what `%eai` does, so either can be used at any time; the state follows. The
-    widget is also returned. Needs a notebook; with ipykernel 6 a button that is pressed
-    while a cell runs is served when it has ended.
+    They do what `%eai` does, so either can be used at any time; the state follows. Nothing
+    is returned: as a cell's last value it would be shown a second time. Needs a notebook;
+    with ipykernel 6 a button that is pressed while a cell runs is served when it has ended.
 
     Raises `EaiError` outside of a notebook.
     """
@@ -63,7 +63,6 @@ def controls() -> Any:
     follow_group(show)
     box = VBox([HBox([ranks, hosts, wire]), HBox(list(buttons.values())), HBox([state, said])])
     display(box)
-    return box
 
 
 def _press(action: Callable[[], None], said: Any) -> Callable[[Any], None]:
