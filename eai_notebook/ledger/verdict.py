@@ -152,8 +152,8 @@ class PeerIsLate(Rule):
         ranks = facts.typical.ranks
         if lateness.culprit is None:
             sentence = (
-                f"ranks wait for each other: {percent(share)} of each step goes to waiting for "
-                f"the last one, and no one rank is always last; its `{cause}` part is then "
+                f"ranks wait for each other: whoever is not last waits {percent(share)} of each "
+                f"step, and no one rank is always last; its `{cause}` part is then "
                 f"{ms(lateness.excess)} longer"
             )
             rank = None
