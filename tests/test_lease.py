@@ -10,7 +10,7 @@ import psutil
 if TYPE_CHECKING:
     from pathlib import Path
 
-from eai_notebook.cluster.lease import Lease, end_processes
+from eai_notebook.lease import Lease, end_processes
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 DEAF = [
@@ -33,7 +33,7 @@ def test_what_is_covered_ends_when_its_owner_is_killed(tmp_path: Path) -> None:
                 sys.executable,
                 "-c",
                 (
-                    "import time; from eai_notebook.cluster.lease import Lease\n"
+                    "import time; from eai_notebook.lease import Lease\n"
                     f"lease = Lease(); lease.cover([{covered.pid}])\n"
                     f"lease.cover_folder({str(folder)!r}); print(flush=True); time.sleep(60)"
                 ),
@@ -49,6 +49,17 @@ def test_what_is_covered_ends_when_its_owner_is_killed(tmp_path: Path) -> None:
     while folder.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not folder.exists()
+
+
+def test_what_is_covered_with_patience_may_leave_by_itself() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(2)"]) as covered:
+        owner = [
+            sys.executable,
+            "-c",
+            f"from eai_notebook.lease import Lease; Lease(30.0).cover([{covered.pid}])",
+        ]
+        subprocess.run(owner, check=True)
+        assert covered.wait(20) == 0
 
 
 def test_what_is_released_is_left_alone() -> None:

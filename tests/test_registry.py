@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from eai_notebook.cli import app
 from eai_notebook.cluster import registry
-from eai_notebook.cluster.lease import is_running, started
 from eai_notebook.errors import EaiError
+from eai_notebook.lease import is_running, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,11 +10,12 @@ import pytest
 import eai_notebook
 
 PACKAGE = Path(eai_notebook.__file__).parent
-ANYONE = {"errors", "ledger"}
+ANYONE = {"errors", "ledger", "lease"}
 MAY_USE = {
     "errors": set(),
     "quality": {"errors"},
     "ledger": {"errors"},
+    "lease": set(),
     "collective": ANYONE,
     "io": ANYONE | {"collective", "quality"},
     # Batch norm over all ranks' samples is a layer that exchanges.
@@ -34,7 +35,7 @@ ONLY_IN = {
     "mpi4py": {"collective"},
     "ipyparallel": {"cluster", "session"},
 }
-KERNEL_SIDE = {"session", "cluster", "display", "magics", "ledger", "errors"}
+KERNEL_SIDE = {"session", "cluster", "display", "magics", "ledger", "errors", "lease"}
 
 
 def imports(path: Path) -> set[str]:

@@ -22,9 +22,9 @@ from traitlets.config import Config
 
 from eai_notebook.cluster import registry
 from eai_notebook.cluster.aside import do_aside
-from eai_notebook.cluster.lease import Lease, Started, end_processes, started
 from eai_notebook.cluster.local import find_mpirun
 from eai_notebook.errors import EaiError
+from eai_notebook.lease import Lease, Started, end_processes, started
 
 if TYPE_CHECKING:
     from eai_notebook.cluster.preflight import Placement

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_core.paths import jupyter_runtime_dir
 
-from eai_notebook.cluster.lease import Started, end_processes, is_running, started
 from eai_notebook.errors import EaiError
+from eai_notebook.lease import Started, end_processes, is_running, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -23,6 +23,10 @@ _LOST = {"time": "4", "intvl": "2", "probes": "3"}
 """After so many silent seconds, and so many probes so many seconds apart, mpirun and a host
 give each other up: a pulled cable sends no word. Open MPI's own default is eight minutes."""
 
+_ABORT_DELAY_S = "3"
+"""A rank whose peer is gone aborts the group; it waits, so that mpirun hears first of what the
+peer died."""
+
 _FORWARDED = ("EAI_", "HOROVOD_", "TF_", "KERAS_", "OMP_NUM", "NCCL_", "IPP_CONNECTION", "XLA_")
 _FORWARDED_ALONE = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 
@@ -41,7 +45,7 @@ def mpirun_arguments(place: Placement, ring: Mapping[str, str]) -> list[str]:
     words += ["--prtemca", "prte_if_include", networks]
     for what, value in _LOST.items():
         words += ["--prtemca", f"oob_tcp_keepalive_{what}", value]
-    parameters = {"btl_tcp_if_include": networks}
+    parameters = {"btl_tcp_if_include": networks, "mpi_abort_delay": _ABORT_DELAY_S}
     if not place.fabric:
         # Other transports would be tried first, each with an idea of its own of the way.
         parameters |= {"pml": "ob1", "btl": "tcp,self,sm"}
@@ -77,7 +81,8 @@ class HostsEngineSetLauncher(MPIEngineSetLauncher):
 
     def start(self, n: int) -> object:
         """Start `n` engines, as many as `place` has slots."""
-        self.environment.update({**host_environment(self.place), **self.told})
+        away = {"EAI_AWAY": "1"}  # a rank must expect that it loses the controller
+        self.environment.update({**host_environment(self.place), **self.told, **away})
         self.mpi_cmd = [find_mpirun()]
         self.mpi_args = [*mpirun_arguments(self.place, self.ring), *forwarded(self.environment)]
         return super().start(n)

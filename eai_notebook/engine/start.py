@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Any
+from typing import Any, Final
 
+import psutil
 from IPython.core.getipython import get_ipython
 
 from eai_notebook import collective
 from eai_notebook.engine import answers, guard, telemetry, vitals
+from eai_notebook.lease import Lease
+
+NANNY_S: Final = 10.0
+"""How long a rank's nanny may take to tell of the rank's death before it is ended."""
+
+NANNY: Final = "ipyparallel.engine.nanny"
+
+_kept: list[Lease] = []
+"""The keepers that hear of this process's end by its end of their pipes."""
 
 
 def warm_up(wire: str | None = None) -> dict[str, Any]:
@@ -29,9 +39,22 @@ def warm_up(wire: str | None = None) -> dict[str, Any]:
     watched = guard.install(shell, collective.rank())
     vitals.watch(collective.rank(), lambda: watched.is_running)
     answers.install(shell.kernel, collective.rank())
+    if "EAI_AWAY" in os.environ:
+        _take_nanny_along()
     if collective.rank() != 0:
         _leave_progress_bars_to_rank_0()
     return introduce()
+
+
+def _take_nanny_along() -> None:
+    """Have this engine's nanny leave after it, on a host that may have lost the controller.
+
+    It would try for ever to deliver its last messages, in a session of its own where
+    ``mpirun`` does not find it.
+    """
+    nannies = [child for child in psutil.Process().children() if NANNY in child.cmdline()]
+    _kept.append(Lease(NANNY_S))
+    _kept[-1].cover(nanny.pid for nanny in nannies)
 
 
 def introduce() -> dict[str, Any]:

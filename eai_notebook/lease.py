@@ -1,11 +1,11 @@
-"""The lease on a group's processes and files: when its notebook is gone, they leave.
+"""The lease on processes and files: when the process that started them is gone, they leave.
 
-A kernel that is killed cannot clean up after itself. So a keeper process, in a session
-of its own where the notebook's signals do not reach it, holds the other end of a pipe
-to the kernel. When the pipe closes, whatever the reason, it ends the processes it was
-told of - by pid and start time, never by name.
+A kernel, or a rank, that is killed cannot clean up after itself. So a keeper process, in a
+session of its own where its signals do not reach it, holds the other end of a pipe to it.
+When the pipe closes, whatever the reason, it ends the processes it was told of - by pid
+and start time, never by name.
 
-Run as ``python -m eai_notebook.cluster.lease``; it reads one JSON object a line.
+Run as ``python -m eai_notebook.lease``; it reads one JSON object a line.
 """
 
 from __future__ import annotations
@@ -31,17 +31,21 @@ Started = tuple[int, float]
 
 
 class Lease:
-    """The kernel's end: name the processes with `cover`, then `end` them or `release` them."""
+    """The owner's end: name the processes with `cover`, then `end` them or `release` them.
 
-    def __init__(self) -> None:
+    ``patience`` is how many seconds they get to leave by themselves when the owner is gone.
+    """
+
+    def __init__(self, patience: float = 0.0) -> None:
         self._covered: list[Started] = []
         self._folders: list[str] = []
         self._keeper = subprocess.Popen(
-            [sys.executable, "-m", "eai_notebook.cluster.lease"],
+            [sys.executable, "-m", "eai_notebook.lease"],
             stdin=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
+        self._tell({"patience": patience})
 
     def cover(self, pids: Iterable[int]) -> list[Started]:
         """Have the processes `pids` ended with the lease; return them with their start times."""
@@ -122,12 +126,15 @@ def main() -> None:
     """Keep the lease: wait for the pipe to close, then end what is still covered."""
     covered: list[Started] = []
     folders: list[str] = []
+    patience = 0.0
     for line in sys.stdin:
         message = json.loads(line)
         if "release" in message:
             return
         covered += [(pid, at) for pid, at in message.get("cover", [])]
         folders += [message["folder"]] if "folder" in message else []
+        patience = message.get("patience", patience)
+    psutil.wait_procs([found for process in covered if (found := _find(process))], patience)
     end_processes(covered)
     _remove(folders)
 
