@@ -77,12 +77,13 @@ class StopOn(Watcher):
 
 @pytest.mark.parametrize("words", ["starting the controller", "0 of 2 ranks are up"])
 def test_an_interrupted_start_leaves_nothing_behind(words: str) -> None:
-    threads = threading.active_count()
+    me = psutil.Process()
+    threads, children = threading.active_count(), set(me.children(recursive=True))
     session = Session(2, watcher=StopOn(words))
     with pytest.raises(KeyboardInterrupt):
         session.up()
     assert session.state == "down"
-    _, alive = psutil.wait_procs(psutil.Process().children(recursive=True), 20)
+    _, alive = psutil.wait_procs(set(me.children(recursive=True)) - children, 20)
     assert not alive
     assert registry.entries() == []
     assert threading.active_count() <= threads + 1
