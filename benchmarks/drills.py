@@ -26,6 +26,8 @@ import numpy as np
 from ipyparallel import error as ipp_error
 from traitlets.config import Config
 
+# In this folder's place, where this file would be taken for the folder of drills.
+sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from drills.catalog import DRILLS, PREPARE, Drill
