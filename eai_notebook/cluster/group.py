@@ -25,14 +25,13 @@ from eai_notebook.cluster.aside import do_aside
 from eai_notebook.cluster.local import find_mpirun
 from eai_notebook.errors import EaiError
 from eai_notebook.lease import Lease, Started, end_processes, started
+from eai_notebook.ledger.messages import TRACE_REQUEST, WHERE_REQUEST
 
 if TYPE_CHECKING:
     from eai_notebook.cluster.preflight import Placement
 
 START_TIMEOUT_S = 120.0
 HEARING_MS = 50.0
-WHERE_REQUEST = "eai_where_request"
-TRACE_REQUEST = "eai_trace_request"
 PEERS_S = 1.5
 """How long the peers of a dead rank may take to end by themselves."""
 DEATH_S = 8.0

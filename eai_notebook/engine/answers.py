@@ -7,9 +7,7 @@ from typing import Any
 
 from eai_notebook.engine import whereabouts
 from eai_notebook.engine.deep import DeepTrace, pace
-
-WHERE_REQUEST = "eai_where_request"
-TRACE_REQUEST = "eai_trace_request"
+from eai_notebook.ledger.messages import TRACE_REQUEST, WHERE_REQUEST
 
 
 def install(kernel: Any, world_rank: int) -> None:

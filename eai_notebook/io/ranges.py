@@ -6,7 +6,6 @@ A row belongs to the range that holds its first byte, so ranges need not know ea
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from eai_notebook.io.parse import PADDING
+from eai_notebook.io.sources.memory import ThreadMemory
 from eai_notebook.io.sources.unpack import is_compressed, share_whole, unpack_all
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ REQUESTS: Final = 16
 
 _NEWLINE: Final = 10
 _SEARCH: Final = 1 << 16
-_mine = threading.local()
+_memory = ThreadMemory()
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def read(file: File, begin: int, end: int) -> NDArray[np.uint8]:
     Raises:
         EaiError: The file is gone, has changed, or its storage fails for good.
     """
-    text = _memory_for(end - begin + 1 + PADDING)
+    text = _memory.of(end - begin + 1 + PADDING)
     file.read_into(text[: end - begin], begin)
     text[end - begin :] = _NEWLINE
     return text
@@ -149,10 +149,3 @@ def _row_begin(file: File, pos: int) -> int:
             return at + int(found[0]) + 1
         at = end
     return file.size
-
-
-def _memory_for(size: int) -> NDArray[np.uint8]:
-    memory: NDArray[np.uint8] | None = getattr(_mine, "memory", None)
-    if memory is None or len(memory) < size:
-        memory = _mine.memory = np.empty(size, np.uint8)
-    return memory[:size]

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import numpy as np
+
+WHERE_REQUEST: Final = "eai_where_request"
+TRACE_REQUEST: Final = "eai_trace_request"
+"""What the kernel may ask a rank beside its cell, on the control channel."""
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+
+from eai_notebook.io.sources.memory import ThreadMemory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from eai_notebook.io.sources.file import File
 
 _GAP = 1 << 20  # bytes not wanted that are read along, rather than ask storage twice
-_mine = threading.local()
+_memory = ThreadMemory()
 
 
 class Stream:
@@ -35,7 +36,7 @@ class Stream:
         They hold until this thread fetches again: fresh memory costs as much as reading.
         """
         wanted = _merged(ranges)
-        memory = _memory_for(sum(end - begin for begin, end in wanted))
+        memory = _memory.of(sum(end - begin for begin, end in wanted))
         for begin, end in wanted:
             place, memory = memory[: end - begin], memory[end - begin :]
             self._file.read_into(place, begin)
@@ -102,10 +103,3 @@ def _merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             merged.append((begin, end))
     return merged
-
-
-def _memory_for(size: int) -> NDArray[np.uint8]:
-    memory: NDArray[np.uint8] | None = getattr(_mine, "memory", None)
-    if memory is None or len(memory) < size:
-        memory = _mine.memory = np.empty(size, np.uint8)
-    return memory[:size]
