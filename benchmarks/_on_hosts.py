@@ -1,6 +1,6 @@
-"""Run one script on every test host, and let its rank 0 set the links' rate while it runs.
+"""Run one script on every test host; its rank 0 sets links' rate and hosts' cores meanwhile.
 
-Driver side: `run`. Rank side: `ask_rate` and `sent_bytes`.
+Driver side: `run`. Rank side: `ask_rate`, `ask_cores` and `sent_bytes`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,15 @@ _said = time.perf_counter()
 _THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
-def run(hosts: Hosts, script: Path, asked: dict[str, Any], timeout: float) -> Any:
-    """Run ``script <asked as JSON>`` as one rank a host; return what rank 0 reported."""
+def run(
+    hosts: Hosts, script: Path, asked: dict[str, Any], timeout: float, *, pinned: bool = False
+) -> Any:
+    """Run ``script <asked as JSON>`` as one rank a host; return what rank 0 reported.
+
+    If `pinned`, every host stays on one of this machine's cores. A host with a share of a core
+    needs that: on two at once, a thread that waits for the network would use up what the one
+    that computes has to share with it; on one, it makes room.
+    """
     with tempfile.TemporaryDirectory() as folder:
         done = threading.Event()
         shaper = threading.Thread(target=_serve, args=(hosts, Path(folder), done))
@@ -44,6 +51,9 @@ def run(hosts: Hosts, script: Path, asked: dict[str, Any], timeout: float) -> An
         command = hosts.mpirun(settings={"mpi_yield_when_idle": "1"})
         for name, value in environment.items():
             command += ["-x", f"{name}={value}"]
+        cores = len(os.sched_getaffinity(0))
+        own = f'exec taskset -c $((OMPI_COMM_WORLD_RANK % {cores})) "$0" "$@"'
+        pin = ["sh", "-c", own] if pinned else []
         root = {
             f"{who}_ALLOW_RUN_AS_ROOT{end}": "1"
             for who in ("OMPI", "PRTE")
@@ -51,7 +61,7 @@ def run(hosts: Hosts, script: Path, asked: dict[str, Any], timeout: float) -> An
         }
         try:
             finished = subprocess.run(
-                [*command, sys.executable, str(script), json.dumps(asked)],
+                [*command, *pin, sys.executable, str(script), json.dumps(asked)],
                 env={**os.environ, **hosts.environment(), **root},
                 stdout=subprocess.PIPE,
                 text=True,
@@ -64,23 +74,39 @@ def run(hosts: Hosts, script: Path, asked: dict[str, Any], timeout: float) -> An
     return json.loads(finished.stdout.partition(_MARK)[2])
 
 
-def _serve(hosts: Hosts, folder: Path, done: threading.Event) -> None:
-    """Shape the links as rank 0 asks."""
+def _serve(hosts: Hosts, wishes: Path, done: threading.Event) -> None:
+    """Shape the links and limit the hosts as rank 0 asks."""
+    grant = {"rate": hosts.shape, "cores": hosts.set_cores}
     while not done.wait(0.05):
-        for wish in folder.glob("rate-*.json"):
-            hosts.shape(json.loads(wish.read_text()))
+        for wish in wishes.glob("*.json"):
+            what, value = json.loads(wish.read_text())
+            grant[what](value)
             wish.rename(wish.with_suffix(".done"))
 
 
 def ask_rate(rate_mbit: float | None) -> None:
     """Rank 0: have all links shaped; the other ranks must wait for it."""
-    folder = Path(os.environ["EAI_BENCH_FOLDER"])
-    wish = folder / f"rate-{time.monotonic_ns()}.json"
+    _ask("rate", rate_mbit)
+
+
+def ask_cores(cores: float | None) -> None:
+    """Rank 0: have all hosts limited to so many cores each; the other ranks must wait for it."""
+    _ask("cores", cores)
+
+
+def _ask(what: str, value: float | None) -> None:
+    """Wish for something and wait until it is so."""
+    wish = folder() / f"{what}-{time.monotonic_ns()}.json"
     part = wish.with_suffix(".part")
-    part.write_text(json.dumps(rate_mbit))
+    part.write_text(json.dumps([what, value]))
     part.rename(wish)
     while not wish.with_suffix(".done").exists():
         time.sleep(0.02)
+
+
+def folder() -> Path:
+    """Return a folder that this run's ranks share, and no other run."""
+    return Path(os.environ["EAI_BENCH_FOLDER"])
 
 
 def sent_bytes() -> int:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hosts.remains import Remains
 
 _CGROUPS = Path("/sys/fs/cgroup")
-PERIOD_US = 20_000
+PERIOD_US = 5_000
 """Short, so that a host that has used up its share does not stop for long."""
 
 
