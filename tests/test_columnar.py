@@ -70,6 +70,24 @@ def test_click_logs_of_any_types_give_the_features_of_the_text(
         np.testing.assert_array_equal(y, label, strict=True)
 
 
+@pytest.mark.parametrize("compression", ["lz4", "zstd", None])
+def test_record_batches_read_in_one_go_hold_until_they_are_features(
+    compression: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "log.tsv").write_text("".join(f"{row(number)}\n" for number in range(1200)))
+    table = click_table(1200, text="int32")
+    options = {"options": ipc.IpcWriteOptions(compression=compression)}
+    write("arrow", tmp_path / "log.arrow", table, 7, **options)
+    for shuffle in (False, True):
+        data = io.arrow(tmp_path / "log.arrow", 400, schema=CRITEO, shuffle=shuffle, readers=3)
+        wanted = io.criteo(tmp_path / "log.tsv", 400, shuffle=False)
+        sums = [
+            sum(int(x["ids"].numpy().astype(np.int64).sum()) for x, _ in batches)
+            for batches in (data, wanted)
+        ]
+        assert sums[0] == sums[1]
+
+
 def plain_table(rows: int) -> pa.Table:
     rng = np.random.default_rng(0)
     vectors = rng.random((rows, 3)).astype(np.float32)
@@ -171,6 +189,9 @@ def test_files_that_do_not_fit_are_refused(to: str, tmp_path: Path) -> None:
     with pytest.raises(EaiError, match="column 'a' is string, int64 in the first file"):
         opened(to, tmp_path, 1, columns=["a"])
     path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(EaiError, match="or cut off"):
+        opened(to, path, 1)
+    path.write_bytes(bytes(range(256)))
     with pytest.raises(EaiError, match="or cut off"):
         opened(to, path, 1)
 

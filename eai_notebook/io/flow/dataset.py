@@ -199,6 +199,8 @@ class InputData(tf.data.Dataset):
         options = tf.data.Options()
         options.autotune.enabled = False
         options.experimental_optimization.inject_prefetch = False
+        # There is nothing to optimize in one call, and looking for it takes longer than the call.
+        options.experimental_optimization.apply_default_optimizations = False
         counted = batches.apply(tf.data.experimental.assert_cardinality(steps))
         return counted.with_options(options), batches.with_options(options)
 

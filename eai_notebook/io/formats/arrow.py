@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -9,16 +10,19 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from eai_notebook.errors import EaiError
+from eai_notebook.io.formats.arrow_blocks import blocks_of, rows_of
 from eai_notebook.io.formats.options import open_files
 from eai_notebook.io.formats.part import Source
 from eai_notebook.io.formats.share import share_rows
 from eai_notebook.io.formats.stream import Stream, arrow_file
 from eai_notebook.io.formats.table import fault_in, reader_for
+from eai_notebook.io.sources.memory import ThreadMemory
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from eai_notebook.io.flow.dataset import InputData
+    from eai_notebook.io.formats.arrow_blocks import Block
     from eai_notebook.io.formats.options import Options
     from eai_notebook.io.formats.part import Loaded
     from eai_notebook.io.formats.plain_table import Chosen, Missing
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from eai_notebook.io.sources.find import Pattern
 
 SUFFIXES: Final = frozenset({".arrow", ".feather", ".ipc"})
+_memory = ThreadMemory()
 
 
 def arrow(
@@ -47,12 +52,15 @@ def arrow(
     """
 
     def describe(files: list[File], rank: int, size: int) -> Source:
-        first = _opened(files[0], None).schema
+        first = schema_of(files[0])
         reader = reader_for(schema, columns, label, missing, first, files[0])
+        for file in files:
+            if schema_of(file) != first or file is files[0]:
+                reader.check(file, schema_of(file))
         groups = [
-            (file, number, rows)
+            (file, number, rows_of(file, block))
             for file in files
-            for number, rows in enumerate(_counted(file, reader))
+            for number, block in enumerate(blocks_of(file).batches)
         ]
         parts = [
             ArrowPart(groups[at.group][0], groups[at.group][1], at.begin, at.end, reader)
@@ -95,8 +103,14 @@ class ArrowPart:
         Raises:
             EaiError: It is damaged.
         """
+        blocks = blocks_of(self.file)
+        kinds = schema_of(self.file)
+        every = not set(kinds.names) - set(self.reader.columns)
         try:
-            batch = _opened(self.file, self.reader.columns).get_batch(self.batch)
+            if self.reader.copies and every and not blocks.dictionaries:
+                batch = _in_one_go(self.file, blocks.batches[self.batch], kinds)
+            else:
+                batch = _opened(self.file, self.reader.columns).get_batch(self.batch)
         except (pa.ArrowException, OSError) as error:
             raise EaiError(
                 f"{self.file} record batch {self.batch} is damaged ({error})",
@@ -115,6 +129,23 @@ class ArrowPart:
         return fault_in(place, self.begin + first_bad, fault)
 
 
+def _in_one_go(file: File, block: Block, kinds: pa.Schema) -> pa.RecordBatch:
+    """Return a record batch that holds until this thread fetches again."""
+    memory = _memory.of(block.head + block.body)
+    file.read_into(memory, block.begin)
+    return ipc.read_record_batch(ipc.read_message(pa.py_buffer(memory)), kinds)
+
+
+@functools.lru_cache(maxsize=4096)
+def schema_of(file: File) -> pa.Schema:
+    """Return the columns of a file; kept, because every part of it asks.
+
+    Raises:
+        EaiError: It is no Arrow file.
+    """
+    return _opened(file, None).schema
+
+
 def _opened(file: File, columns: object) -> ipc.RecordBatchFileReader:
     """Open a file, to read some columns of it, or all where they are None."""
     try:
@@ -131,11 +162,3 @@ def _opened(file: File, columns: object) -> ipc.RecordBatchFileReader:
             f"{file} is no Arrow file or cut off ({error})",
             "copy or write it again; a stream of Arrow must be written as a file",
         ) from error
-
-
-def _counted(file: File, reader: TableReader) -> list[int]:
-    """Return the rows of each record batch."""
-    reader.check(file, _opened(file, None).schema)
-    # One column is enough to count.
-    opened = _opened(file, reader.columns[:1])
-    return [opened.get_batch(number).num_rows for number in range(opened.num_record_batches)]

@@ -44,6 +44,11 @@ class ClickTable:
         return (self.label, *self.schema.integers, *self.schema.categorical)
 
     @property
+    def copies(self) -> bool:
+        """Features are new arrays."""
+        return True
+
+    @property
     def spec(self) -> Mapping[str, Field]:
         """The same as that of delimited text."""
         return spec_of(self.schema)

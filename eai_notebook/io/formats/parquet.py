@@ -13,7 +13,7 @@ from eai_notebook.errors import EaiError
 from eai_notebook.io.formats.options import open_files
 from eai_notebook.io.formats.part import Source
 from eai_notebook.io.formats.share import share_rows
-from eai_notebook.io.formats.stream import Stream, arrow_file
+from eai_notebook.io.formats.stream import Stream, arrow_file, merged
 from eai_notebook.io.formats.table import fault_in, reader_for
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def parquet(
         first = metadata[0].schema.to_arrow_schema()
         reader = reader_for(schema, columns, label, missing, first, files[0])
         for file, one in zip(files, metadata, strict=True):
-            reader.check(file, one.schema.to_arrow_schema())
+            if not one.schema.equals(metadata[0].schema) or file is files[0]:
+                reader.check(file, one.schema.to_arrow_schema())
         groups = [
             (file, number, one.row_group(number).num_rows)
             for file, one in zip(files, metadata, strict=True)
@@ -116,18 +117,8 @@ class ParquetPart:
 
     def fetch(self) -> Stream:
         """Get the bytes of the columns that are wanted."""
-        group = metadata_of(self.file).row_group(self.group)
-        wanted = set(self.reader.columns)
-        ranges = []
-        for number in range(group.num_columns):
-            column = group.column(number)
-            if column.path_in_schema.partition(".")[0] in wanted:
-                # (The dictionary, where there is one, lies before the data.)
-                begin = column.dictionary_page_offset or column.data_page_offset
-                begin = min(begin, column.data_page_offset)
-                ranges.append((begin, min(begin + column.total_compressed_size, self.file.size)))
         stream = Stream(self.file)
-        stream.fetch(ranges)
+        stream.fetch(_ranges(self.file, self.group, tuple(self.reader.columns)))
         return stream
 
     def parse(self, fetched: Stream) -> Loaded:
@@ -171,6 +162,22 @@ def metadata_of(file: File) -> pq.FileMetaData:
         raise EaiError(
             f"{file} is no Parquet file or cut off ({_line(error)})", "copy or write it again"
         ) from error
+
+
+@functools.lru_cache(maxsize=65_536)
+def _ranges(file: File, number: int, columns: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Return where some columns of a row group lie; kept, because every epoch asks."""
+    group = metadata_of(file).row_group(number)
+    wanted = set(columns)
+    ranges = []
+    for place in range(group.num_columns):
+        column = group.column(place)
+        if column.path_in_schema.partition(".")[0] in wanted:
+            # (The dictionary, where there is one, lies before the data.)
+            begin = column.dictionary_page_offset or column.data_page_offset
+            begin = min(begin, column.data_page_offset)
+            ranges.append((begin, min(begin + column.total_compressed_size, file.size)))
+    return merged(ranges)
 
 
 def _line(error: BaseException) -> str:

@@ -97,6 +97,11 @@ class PlainTable:
         return list(self.types)
 
     @property
+    def copies(self) -> bool:
+        """Columns are given as they lie in the table, where that can be."""
+        return False
+
+    @property
     def spec(self) -> Mapping[str, Field]:
         """A lone column gives ``[batch]``, several ``[batch, columns]``, the label a column."""
         found = {}

@@ -35,7 +35,7 @@ class Stream:
 
         They hold until this thread fetches again: fresh memory costs as much as reading.
         """
-        wanted = _merged(ranges)
+        wanted = merged(ranges)
         memory = _memory.of(sum(end - begin for begin, end in wanted))
         for begin, end in wanted:
             place, memory = memory[: end - begin], memory[end - begin :]
@@ -95,11 +95,17 @@ def arrow_file(stream: Stream) -> pa.NativeFile:
     return pa.PythonFile(stream, mode="r")
 
 
-def _merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    merged: list[tuple[int, int]] = []
+def merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return ranges in order, of which near ones have become one.
+
+    Example:
+        >>> merged([(5_000_000, 5_000_010), (0, 10), (20, 30)])
+        [(0, 30), (5000000, 5000010)]
+    """
+    found: list[tuple[int, int]] = []
     for begin, end in sorted(ranges):
-        if merged and begin <= merged[-1][1] + _GAP:
-            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        if found and begin <= found[-1][1] + _GAP:
+            found[-1] = found[-1][0], max(end, found[-1][1])
         else:
-            merged.append((begin, end))
-    return merged
+            found.append((begin, end))
+    return found

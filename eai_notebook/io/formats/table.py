@@ -27,6 +27,10 @@ class TableReader(Protocol):
         """The columns it needs."""
 
     @property
+    def copies(self) -> bool:
+        """Whether what it makes holds no memory of the table."""
+
+    @property
     def spec(self) -> Mapping[str, Field]:
         """What a row becomes."""
 

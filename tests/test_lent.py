@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import gc
+import threading
+
+import numpy as np
+
+from eai_notebook.io.flow.lent import LEAST, MOST_KEPT, Lender
+
+
+def test_memory_comes_back_when_the_last_view_of_it_is_gone() -> None:
+    lender = Lender()
+    lent = lender.lend(LEAST)
+    lent[:] = 7
+    view = lent[100:200].view(np.int32).reshape(5, 5)
+    place = lent.ctypes.data
+    del lent
+    other = lender.lend(LEAST)  # while the view is held, others get other memory
+    other[:] = 1
+    assert other.ctypes.data != place
+    assert (view.view(np.uint8) == 7).all()
+    del view
+    assert lender.lend(LEAST).ctypes.data == place
+
+
+def test_no_more_is_kept_than_allowed() -> None:
+    lender = Lender()
+    held = [lender.lend(MOST_KEPT // 4) for _ in range(6)]
+    places = {one.ctypes.data for one in held}
+    held.clear()
+    again = [lender.lend(MOST_KEPT // 4) for _ in range(4)]
+    assert {one.ctypes.data for one in again} <= places
+    assert sum(len(some) for some in lender._kept.values()) == 0
+
+
+def test_many_threads_never_share_memory() -> None:
+    lender = Lender()
+    wrong = []
+
+    def use(number: int) -> None:
+        for _ in range(300):
+            lent = lender.lend(LEAST + number % 2)
+            lent[:] = number
+            gc.collect(0)
+            if not (lent == number).all():
+                wrong.append(number)
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
