@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,13 +142,61 @@ def test_semantic_hashing_shows_both_codes(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.ranks
 @pytest.mark.timeout(600)
 def test_resnet_trains_with_the_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EAI_PICTURES", "2048")
-    monkeypatch.setenv("EAI_PICTURES_EPOCHS", "3")
+    monkeypatch.setenv("EAI_PICTURES", "4096")
+    monkeypatch.setenv("EAI_PICTURES_EPOCHS", "4")
     monkeypatch.setenv("EAI_RUNS", str(tmp_path / "runs"))
     notebook = run("05_resnet50", tmp_path)
-    found = re.search(r"^top-1 on the held-out pictures (\d\.\d+)", printed(notebook), re.MULTILINE)
+    said = printed(notebook)
+    found = re.search(r"^top-1 on the held-out pictures (\d\.\d+)", said, re.MULTILINE)
     assert found is not None
-    assert (
-        0 < float(found[1]) < 1
-    )  # so few pictures teach little; the full scale is `make notebooks`
+    assert float(found[1]) > 0.25  # guessing finds a tenth
+    assert re.search(r"^without warm-up +0\.\d+", said, re.MULTILINE)
     assert pictures(notebook) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.ranks
+@pytest.mark.timeout(600)
+def test_image_models_send_four_bytes_a_parameter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # At full scale all four of 224 x 224 are trained: `make notebooks`, benchmarks/image_bytes.py.
+    monkeypatch.setenv("EAI_IMAGE_MODELS", "vgg16,small_resnet")
+    monkeypatch.setenv("EAI_IMAGE_SIDE", "32")
+    monkeypatch.setenv("EAI_IMAGE_CLASSES", "10")
+    monkeypatch.setenv("EAI_IMAGE_STEPS", "2")
+    monkeypatch.setenv("EAI_RUNS", str(tmp_path / "runs"))
+    notebook = run("06_image_models", tmp_path)
+    line = r"^(\w+): ([\d,]+) bytes a step, 4 x parameters = ([\d,]+)$"
+    found = re.findall(line, printed(notebook), re.MULTILINE)
+    assert found == [
+        ("vgg16", "134,552,872", "134,552,872"),
+        ("small_resnet", "312,168", "312,168"),
+    ]
+    assert pictures(notebook) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.ranks
+@pytest.mark.timeout(600)
+def test_the_ladder_is_climbed_rung_by_rung(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    criteo(tmp_path / "logs", rows=16_000, files=8)
+    monkeypatch.setenv("EAI_DEMO_DATA", str(tmp_path / "logs"))
+    monkeypatch.setenv("EAI_LADDER_STEPS", "4")
+    monkeypatch.setenv("EAI_RUNS", str(tmp_path / "runs"))
+    notebook = run("07_ladder", tmp_path)
+    said = printed(notebook)
+    rungs = ("+ readers", "+ ring", "+ fp16", "+ blocks", "+ int8, rows once")
+    gains = [
+        re.search(rf"^{re.escape(name)} +\d+\.\d ms +x +(\d+\.\d\d) ", said, re.MULTILINE)
+        for name in (*rungs, "all rungs", "control: the ring again")
+    ]
+    ratios = [float(found[1]) for found in gains if found is not None]
+    assert len(ratios) == len(gains)
+    assert math.prod(ratios[:5]) == pytest.approx(ratios[5], rel=0.1)
+    losses = [float(each) for each in re.findall(r"^\[0\] loss (\d\.\d+)$", said, re.MULTILINE)]
+    assert len(losses) == 10  # servers twice, the ring, fp16 and its blocks, int8, the control
+    assert max(losses) < 0.8
+    assert pictures(notebook) == 1
