@@ -15,7 +15,7 @@ import numpy as np
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
-from eai_notebook.train.shards import Shard, shard_of
+from eai_notebook.train.shards import Shard, put_rows, rows_of, shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _NAME: Final = "shard-{number:010d}-{place}-{rank}.npy"
 _FILES: Final = "shard-*.npy"
-_BLOCK: Final = 1 << 20
+_BLOCK: Final = 1 << 16
 """Bytes are read and written for so many rows at a time."""
 
 
@@ -79,7 +79,7 @@ def read(folder: Path, about: dict[str, Any], parts: Sequence[Any]) -> None:
         for place, part in enumerate(parts):
             files = [file(place, rank) for rank in range(ranks)]
             for first, rows in _blocks(_shard(part), files):
-                part.value[first : first + len(rows)].assign(rows)
+                put_rows(part.value, first, rows)
 
     together(work, "read", folder, "give the folder all its files back, or an empty one")
 
@@ -113,7 +113,8 @@ def _write_one(path: Path, part: Any) -> int:
         head = {"descr": np.dtype(part.dtype).str, "fortran_order": False}
         np.lib.format.write_array_header_1_0(out, {**head, "shape": tuple(part.shape)})
         for first in range(0, part.shape[0], _BLOCK):
-            block = part.value[first : first + _BLOCK].numpy().tobytes()
+            last = min(first + _BLOCK, part.shape[0])
+            block = rows_of(part.value, first, last).tobytes()
             total = zlib.crc32(block, total)
             out.write(block)
         out.flush()

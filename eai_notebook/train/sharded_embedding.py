@@ -10,7 +10,7 @@ import numpy as np
 from eai_notebook import collective
 from eai_notebook.collective.routing import Route
 from eai_notebook.errors import EaiError
-from eai_notebook.train.shards import Shard, mark
+from eai_notebook.train.shards import Shard, mark, put_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,14 +103,16 @@ class ShardedEmbedding(keras.layers.Layer):  # type: ignore[misc,unused-ignore]
             import tensorflow as tf
 
             width = int(shape[1])
-            made = []
-            for first in range(0, shard.length, _BLOCK):
-                count = min(_BLOCK, shard.length - first)
-                numbers = (
-                    tf.range(first, first + count, dtype=tf.int64) * shard.ranks
-                ) + shard.rank
-                made.append(_uniform(numbers, width, self.seed, self.initial_range))
-            return tf.cast(tf.concat(made, 0), dtype or "float32")
+            # Filled in place: rows made one by one and joined would be in memory twice. In a
+            # step that is being traced it has to be done at once, too.
+            with tf.init_scope():
+                rows = tf.Variable(tf.zeros(shape, dtype or "float32"))
+                for first in range(0, shard.length, _BLOCK):
+                    last = min(first + _BLOCK, shard.length)
+                    numbers = tf.range(first, last, dtype=tf.int64) * shard.ranks + shard.rank
+                    made = _uniform(numbers, width, self.seed, self.initial_range)
+                    put_rows(rows, first, tf.cast(made, rows.dtype))
+                return rows.read_value()
 
         return make
 
@@ -199,7 +201,7 @@ class ShardedEmbedding(keras.layers.Layer):  # type: ignore[misc,unused-ignore]
         }
 
 
-_BLOCK: Final = 1 << 20
+_BLOCK: Final = 1 << 16
 """Rows that are made at a time: what making them needs beside them stays small."""
 
 

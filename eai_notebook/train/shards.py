@@ -17,6 +17,7 @@ from eai_notebook.errors import EaiError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    import numpy as np
     import tensorflow as tf
 
 _MARK = "_eai_shard"
@@ -75,6 +76,31 @@ def shard_of(variable: Any) -> Shard | None:
         True
     """
     return getattr(variable, _MARK, None)
+
+
+def rows_of(variable: tf.Variable, first: int, last: int) -> np.ndarray:
+    """Return rows `first` to `last` - 1.
+
+    ``variable[first:last]`` reads the whole variable first; once rows of it have been
+    updated by themselves, that is a copy.
+    """
+    import tensorflow as tf
+
+    found: np.ndarray = tf.gather(variable, tf.range(first, last)).numpy()
+    return found
+
+
+def put_rows(variable: tf.Variable, first: int, rows: Any) -> None:
+    """Set rows from `first` on, in place, where ``variable[first:].assign(rows)`` copies."""
+    import tensorflow as tf
+
+    tf.raw_ops.ResourceStridedSliceAssign(
+        ref=variable.handle,
+        begin=[first],
+        end=[first + len(rows)],
+        strides=[1],
+        value=rows,
+    )
 
 
 def copies(variables: Iterable[Any]) -> list[Any]:
