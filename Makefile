@@ -58,6 +58,10 @@ test: setup chromium sshd lint ## everything that must hold, slow drills and bro
 quick: setup ## the tests that take seconds
 	pytest -m 'not slow and not browser' $(PYTEST)
 
+.PHONY: front-ends
+front-ends: setup chromium ## browser tests on other JupyterLabs, Notebook 7 and kernels
+	@tools/front-ends $(PAIRS)
+
 .PHONY: lint
 lint: $(STAMP)/packages $(STAMP)/front ## ruff, mypy, and the front end's own checks
 	$(call say,"lint")

@@ -1,7 +1,8 @@
 """Does every fault end as promised, how fast, and is everything still there afterwards?
 
 Each drill of `tests/drills/catalog.py` is injected `--repeats` times, in random order, in
-a real group. Noted are the seconds from the fault to the end of the cell (from the press
+a real group; each of `tests/drills/kernels.py` in a notebook's kernel and a group of its
+own. Then 50 cells fail in a row, and what each rank holds is counted before and after. Noted are the seconds from the fault to the end of the cell (from the press
 of Stop where there is one, else from the cell's start), whether the next cell worked, and
 whether a canary variable had survived on every rank. `--px` adds what plain ipyparallel
 does with the same cells, the same ranks and Horovod, given `--patience` seconds each.
@@ -30,14 +31,20 @@ from traitlets.config import Config
 sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from drills.catalog import DRILLS, PREPARE, Drill
-from drills.runner import DrillRunner, Result
+from drills import kernels
+from drills.catalog import DRILLS, PREPARE, Comes, Drill
+from drills.runner import Counts, DrillRunner, Result
 
 from eai_notebook.cluster.local import rank_environment
 
+COMES: dict[str, Comes] = {drill.name: drill.comes for drill in (*DRILLS, *kernels.KERNEL_DRILLS)}
+KEEPS = {drill.name for drill in DRILLS if drill.keeps} | {"browser closed mid-cell"}
 
-def ours(size: int, repeats: int, seed: int) -> dict[str, list[Result]]:
-    """Run every drill `repeats` times on a group of `size`."""
+
+def on_ranks(
+    size: int, repeats: int, seed: int
+) -> tuple[dict[str, list[Result]], dict[str, list[Counts]]]:
+    """Run every drill `repeats` times on a group of `size`, and fifty failing cells."""
     found: dict[str, list[Result]] = {drill.name: [] for drill in DRILLS}
     todo = [drill for drill in DRILLS for _ in range(repeats)]
     random.Random(seed).shuffle(todo)
@@ -45,8 +52,24 @@ def ours(size: int, repeats: int, seed: int) -> dict[str, list[Result]]:
         for number, drill in enumerate(todo, 1):
             result = runner.run(drill)
             found[drill.name].append(result)
-            harness.say(f"{number}/{len(todo)} {drill.name}: {result.came}, {result.seconds:.1f} s")
+            harness.say(f"{number}/{len(todo)} {drill.name}: {_words(result)}")
+        return found, runner.failing_cells(50)
+
+
+def on_kernels(size: int, repeats: int) -> dict[str, list[Result]]:
+    """Do to a notebook's kernel what a drill says, `repeats` times each."""
+    found: dict[str, list[Result]] = {drill.name: [] for drill in kernels.KERNEL_DRILLS}
+    for number in range(1, repeats + 1):
+        for drill in kernels.KERNEL_DRILLS:
+            result = kernels.run(drill, size)
+            found[drill.name].append(result)
+            harness.say(f"{number}/{repeats} {drill.name}: {_words(result)}")
     return found
+
+
+def _words(result: Result) -> str:
+    wrong = "" if result.usable and result.kept and not result.left else f", WRONG: {result}"
+    return f"{result.came}, {result.seconds:.1f} s{wrong}"
 
 
 def plain(drill: Drill, size: int, patience: float) -> dict[str, Any]:
@@ -87,14 +110,13 @@ def _wait(running: Any, patience: float) -> bool:
 
 def table(found: dict[str, list[Result]]) -> dict[str, Any]:
     """Return what came of each drill, in numbers."""
-    promised = {drill.name: drill for drill in DRILLS}
     rows = {}
     for name, results in found.items():
         seconds = [result.seconds for result in results]
         rows[name] = {
             "median_s": round(float(np.median(seconds)), 2),
             "worst_s": round(max(seconds), 2),
-            "as_promised": sum(result.came == promised[name].comes for result in results),
+            "as_promised": sum(result.came == COMES[name] for result in results),
             "next_cell_works": sum(result.usable for result in results),
             "variables_kept": sum(result.kept for result in results),
             "processes_left": sum(result.left for result in results),
@@ -112,33 +134,39 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=20.0)
     parser.add_argument("--px", action="store_true", help="compare with plain ipyparallel")
     given = parser.parse_args()
-    found = ours(given.size, given.repeats, given.seed)
+    # Ignored where a shell starts this in the background, and then no Stop would be heard.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    found, held = on_ranks(given.size, given.repeats, given.seed)
+    found |= on_kernels(given.size, given.repeats)
     rows = table(found)
 
-    def worst(*kinds: str) -> float:
-        names = [drill.name for drill in DRILLS if drill.comes in kinds]
-        return float(max(rows[name]["worst_s"] for name in names))
+    def worst(comes: Comes) -> float:
+        return float(max(row["worst_s"] for name, row in rows.items() if COMES[name] == comes))
 
-    keeps = {drill.name for drill in DRILLS if drill.keeps}
     summary = {
-        "drills": len(DRILLS),
+        "drills": len(rows),
         "repeats": given.repeats,
         "hangs": sum(row["repeats"] - row["next_cell_works"] for row in rows.values()),
         "not_as_promised": sum(row["repeats"] - row["as_promised"] for row in rows.values()),
-        "state_lost": sum(
-            row["repeats"] - row["variables_kept"] for name, row in rows.items() if name in keeps
-        ),
+        "state_lost": sum(rows[name]["repeats"] - rows[name]["variables_kept"] for name in KEEPS),
         "worst_error_s": worst("error"),
         "worst_interrupt_s": worst("interrupt"),
         "worst_death_s": worst("death"),
+        "worst_leave_s": worst("gone"),
         "orphans": sum(row["processes_left"] for row in rows.values()),
     }
-    details: dict[str, Any] = {"size": given.size, "drills": rows}
+    details: dict[str, Any] = {
+        "size": given.size,
+        "drills": rows,
+        "fifty_failing_cells": {
+            when: [count._asdict() for count in counts] for when, counts in held.items()
+        },
+    }
     if given.px:
         details["plain_px"] = {
             drill.name: plain(drill, given.size, given.patience) for drill in DRILLS
         }
-    harness.finish("drills", summary, details)
+    harness.finish("drills" if given.size == 2 else f"drills_{given.size}_ranks", summary, details)
 
 
 if __name__ == "__main__":

@@ -13,24 +13,30 @@ from eai_notebook.ledger.wires import WIRES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_OLD_KERNEL = "Before ipykernel 7, only the notebook's own Stop reaches a cell that runs."
+
 
 def controls() -> None:
     """Show the group's state with buttons that start, stop, restart and end it.
 
     They do what `%eai` does, so either can be used at any time; the state follows. Nothing
-    is returned: as a cell's last value it would be shown a second time. Needs a notebook;
-    with ipykernel 6 a button that is pressed while a cell runs is served when it has ended.
+    is returned: as a cell's last value it would be shown a second time. Needs a notebook.
+    An ipykernel before 7 serves no button while a cell runs, and the controls say so.
 
     Raises `EaiError` outside of a notebook.
     """
     if not in_notebook():
         raise EaiError("buttons need a notebook", "use `%eai up`, or `eai.Session` in a script")
-    from ipywidgets import BoundedIntText, Button, Dropdown, HBox, Label, Text, VBox
+    from importlib.metadata import version
 
+    from ipywidgets import BoundedIntText, Button, Dropdown, HBox, Label, Text, VBox
+    from packaging.version import Version
+
+    is_served = Version(version("ipykernel")) >= Version("7")  # also while a cell runs
     ranks = BoundedIntText(value=2, min=1, max=512, description="Ranks")
     hosts = Text(placeholder="this machine", description="Hosts")
     wire = Dropdown(options=WIRES, description="Wire")
-    state, said = Label("no group is running"), Label()
+    state, said = Label("no group is running"), Label("" if is_served else _OLD_KERNEL)
 
     def start_line() -> str:
         where = hosts.value.strip()
@@ -57,7 +63,7 @@ def controls() -> None:
         is_up, is_busy = model["state"] in ("up", "busy"), model["state"] == "busy"
         state.value = model["message"] or model["state"]
         buttons["Start"].disabled = model["state"] not in ("down", "lost")
-        buttons["Stop"].disabled = not is_busy
+        buttons["Stop"].disabled = not (is_busy and is_served)
         buttons["Restart"].disabled = buttons["Shut down"].disabled = not is_up or is_busy
 
     follow_group(show)

@@ -179,8 +179,11 @@ export class KernelLink {
     comm.onClose = () => {
       this._ctl = null;
     };
-    // Not part of the interface: until it settles, messages would go to the main thread.
-    await (comm as Kernel.IComm & { subshellStarted?: Promise<void> }).subshellStarted;
+    if (this._kernel.supportsSubshells) {
+      // Not part of the interface: until it settles, messages would go to the main thread.
+      // In a kernel without subshells it never does.
+      await (comm as Kernel.IComm & { subshellStarted?: Promise<void> }).subshellStarted;
+    }
     comm.open({});
     return comm;
   }

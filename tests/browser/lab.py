@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import nbformat
 import pytest
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-SCREENS = ROOT / "build" / "screens"
+SCREENS = ROOT / os.environ.get("EAI_TEST_SCREENS", "build/screens")
+PYTHON = os.environ.get("EAI_TEST_JUPYTER", sys.executable)  # see tools/front-ends
 BUILT = ROOT / "eai_notebook" / "labextension" / "package.json"
 
 
@@ -40,10 +41,17 @@ def chromium() -> str | None:
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 
-class Lab:
-    """A JupyterLab server on a free port of the loopback interface."""
+def kernel_release() -> int:
+    """Return the first number of ipykernel's version where the notebooks run."""
+    asked = "import ipykernel; print(ipykernel.version_info[0])"
+    return int(subprocess.run([PYTHON, "-c", asked], capture_output=True, check=True).stdout)
 
-    def __init__(self, folder: Path) -> None:
+
+class Lab:
+    """A JupyterLab, or Notebook 7, on a free port of the loopback interface."""
+
+    def __init__(self, folder: Path, application: Literal["lab", "notebook"] = "lab") -> None:
+        self._page = "lab/tree" if application == "lab" else "notebooks"
         self.root = folder / "notebooks"
         self.root.mkdir()
         settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
@@ -61,20 +69,26 @@ class Lab:
             "JUPYTER_CONFIG_DIR": str(folder / "config"),
             "PYTHONPATH": os.pathsep.join(map(str, (ROOT, HERE, HERE.parent))),
         }
+        app = {"lab": "LabApp", "notebook": "JupyterNotebookApp"}[application]
         self._log = (folder / "lab.log").open("wb")
         self._process = subprocess.Popen(
             [
-                sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
+                PYTHON, "-m", {"lab": "jupyterlab"}.get(application, application),
+                "--no-browser", "--allow-root",
                 "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
                 "--ServerApp.base_url=/user/someone/", "--ServerApp.port_retries=0", "--IdentityProvider.token=",
                 "--ServerApp.password=", f"--ServerApp.root_dir={self.root}",
-                "--LabApp.expose_app_in_browser=True",
-                f"--LabApp.user_settings_dir={folder / 'settings'}",
-                f"--LabApp.workspaces_dir={folder / 'workspaces'}",
+                f"--{app}.expose_app_in_browser=True",
+                f"--{app}.user_settings_dir={folder / 'settings'}",
+                f"--{app}.workspaces_dir={folder / 'workspaces'}",
             ],
             env=environment, stdout=self._log, stderr=self._log,
         )  # fmt: skip
         self._wait()
+
+    def page(self, notebook: str) -> str:
+        """Return the address at which a notebook opens."""
+        return f"{self.url}/{self._page}/{notebook}?reset"
 
     @property
     def log(self) -> str:
@@ -118,7 +132,7 @@ class Notebook:
         self.lab = lab
         self.outside: list[str] = []
         page.on("request", self._note_request)
-        page.goto(f"{lab.url}/lab/tree/{self.path.name}?reset")
+        page.goto(lab.page(self.path.name))
 
     def second_tab(self) -> Notebook:
         """Return the same notebook, open once more beside this one, not waited for."""

@@ -41,16 +41,20 @@ class Player:
         frames = int(seconds * 5)
         info = record.info
         info.state = "running"
-        for piece in np.array_split(np.arange(steps), frames):
-            for rank in rows:
-                growing.add(rank, rows[rank][piece])
-            summary.add(growing.take())
-            view = run_view(info, summary)
-            self.panel.run(view)
-            if live:
-                shown.update(view)
-            if self.stopped.wait(max(0.0, (ended - time.monotonic()) / frames)):
-                break
+        try:
+            for piece in np.array_split(np.arange(steps), frames):
+                for rank in rows:
+                    growing.add(rank, rows[rank][piece])
+                summary.add(growing.take())
+                view = run_view(info, summary)
+                self.panel.run(view)
+                if live:
+                    shown.update(view)
+                if self.stopped.wait(max(0.0, (ended - time.monotonic()) / frames)):
+                    break
+        except KeyboardInterrupt:
+            self._group("up")
+            raise
         info.state = "done"
         final = record_view(record)
         self.panel.run(final)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Comes = Literal["error", "interrupt", "death", "stuck", "stall", "fine"]
+Comes = Literal["error", "interrupt", "death", "stuck", "stall", "fine", "gone"]
 
 PREPARE = """
 import ctypes, hashlib, os, signal, sys, time

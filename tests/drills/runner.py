@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 
@@ -15,10 +15,10 @@ from eai_notebook.errors import EaiError
 from eai_notebook.session import RankError, Session, Watcher
 
 if TYPE_CHECKING:
-    from drills.catalog import Comes, Drill
+    from drills.catalog import Comes
     from typing_extensions import Self
 
-from drills.catalog import PREPARE
+from drills.catalog import PREPARE, Drill
 
 
 class Count(Watcher):
@@ -53,6 +53,14 @@ class Result:
     kept: bool
     left: int
     writes: int
+
+
+class Counts(NamedTuple):
+    """What a rank holds: threads, open files, and bytes of memory."""
+
+    threads: int
+    files: int
+    memory: int
 
 
 class DrillRunner:
@@ -92,6 +100,24 @@ class DrillRunner:
             self.session.run("canary = 40 + rank")
         usable, kept = self._next_cell()
         return Result(came, said, seconds, usable, kept, left, writes)
+
+    def failing_cells(self, cells: int) -> dict[str, list[Counts]]:
+        """Let so many cells in a row fail; return what each rank held before and after."""
+        failing = Drill("fail", "if rank == 1: fail()\nloop()", "error")
+        for _ in range(5):  # what the first failures load once is not a leak
+            self.run(failing)
+        before = self._counts()
+        for _ in range(cells):
+            self.run(failing)
+        return {"before": before, "after": self._counts()}
+
+    def _counts(self) -> list[Counts]:
+        self.session.run(
+            "import gc, psutil, threading; gc.collect(); me = psutil.Process()\n"
+            "counts = [threading.active_count(), me.num_fds(), me.memory_info().rss]"
+        )
+        pulled = [self.session.pull("counts", rank) for rank in range(self.session.size)]
+        return [Counts(*counts) for counts in pulled]
 
     def _cell(self, drill: Drill) -> tuple[Comes, str]:
         press = threading.Timer(drill.after or 0.0, os.kill, (os.getpid(), signal.SIGINT))

@@ -34,22 +34,8 @@ def test_a_fault_ends_as_promised(runner: DrillRunner, drill: Drill) -> None:
 
 
 def test_fifty_failing_cells_leave_nothing_behind(runner: DrillRunner) -> None:
-    count = (
-        "import psutil, threading, gc; gc.collect(); me = psutil.Process()\n"
-        "counts = [threading.active_count(), me.num_fds(), me.memory_info().rss]"
-    )
-    failing = Drill("fail", "if rank == 1: fail()\nloop()", "error")
-    for _ in range(5):
-        runner.run(failing)
-    runner.session.run(count)
-    before = [runner.session.pull("counts", rank) for rank in range(2)]
-    for _ in range(50):
-        runner.run(failing)
-    runner.session.run(count)
-    after = [runner.session.pull("counts", rank) for rank in range(2)]
-    for (threads, files, memory), (more_threads, more_files, more_memory) in zip(
-        before, after, strict=True
-    ):
-        assert more_threads <= threads
-        assert more_files <= files + 2
-        assert more_memory < memory + 30e6
+    held = runner.failing_cells(50)
+    for before, after in zip(held["before"], held["after"], strict=True):
+        assert after.threads <= before.threads
+        assert after.files <= before.files + 2
+        assert after.memory < before.memory + 30e6
