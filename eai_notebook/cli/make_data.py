@@ -20,11 +20,6 @@ make_data = typer.Typer(
 )
 
 
-@make_data.callback()
-def _root() -> None:
-    """Keep `criteo` a sub-command: other data sets come beside it."""
-
-
 @make_data.command()
 def criteo(
     folder: Annotated[Path, typer.Argument(help="Where the files go; made if missing.")],
@@ -71,6 +66,55 @@ def write_criteo(
             report(written / rows, f"{written:,} rows")
 
         return generate.criteo(folder, rows, files, seed, progress=count, recipe=recipe)
+
+
+@make_data.command()
+def images(
+    folder: Annotated[Path, typer.Argument(help="Where the files go; made if missing.")],
+    kind: Annotated[
+        str, typer.Option(help="planted: classes with a known truth; digits: real ones.")
+    ] = "planted",
+    layout: Annotated[
+        str, typer.Option(help="folders: JPEG files, one folder a class; tfrecord: as ImageNet's.")
+    ] = "folders",
+    pictures: Annotated[int, typer.Option(help="In all; one in eight is held out.")] = 4096,
+    classes: Annotated[int, typer.Option(help="Of planted pictures, 2 to 32.")] = 10,
+    size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 64,
+    seed: Annotated[int, typer.Option(help="The same seed writes the same pictures.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace the data in FOLDER.")] = False,
+) -> None:
+    """Write pictures in ImageNet's layouts: with a known truth, or scikit-learn's digits.
+
+    Folders are train/CLASS/*.jpg and val/CLASS/*.jpg; records are train-00000-of-00008 and so
+    on, and validation-.... If the folder already holds exactly this data, nothing is written.
+    """
+    from eai_notebook.io import make_pictures  # NumPy is not needed for --help
+
+    if force:
+        _remove(folder, make_pictures.TRUTH)
+    written = 0
+    with progress(f"writing {pictures:,} pictures") as report:
+
+        def count(more: int) -> None:
+            nonlocal written
+            written += more
+            report(min(written / pictures, 1), f"{written:,} pictures")
+
+        truth = make_pictures.make_pictures(
+            folder,
+            kind=kind,
+            layout=layout,
+            pictures=pictures,
+            classes=classes,
+            size=size,
+            seed=seed,
+            progress=count,
+        )
+    console.out.print(
+        f"{truth.train:,} pictures to train on and {truth.val:,} held out, "
+        f"{len(truth.classes)} classes, in {folder}",
+        highlight=False,
+    )
 
 
 def _remove(folder: Path, truth: str) -> None:

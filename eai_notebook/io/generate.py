@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,6 +11,7 @@ import numpy as np
 
 from eai_notebook.errors import EaiError
 from eai_notebook.io.recipes import LOGS, find_recipe
+from eai_notebook.io.whole_folder import is_free, whole_folder
 from eai_notebook.quality import auc
 
 if TYPE_CHECKING:
@@ -103,6 +102,7 @@ def criteo(
             sense, or there is no such recipe.
 
     Example:
+        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as home:
         ...     truth = criteo(Path(home) / "data", rows=2000, files=8)
         ...     names = sorted(path.name for path in (Path(home) / "data").iterdir())
@@ -122,25 +122,13 @@ def criteo(
         if progress is not None:
             progress(rows)
         return found
-    work = _workplace(target)
-    try:
-        truth = _write_all(work, rows, files, seed, progress, recipe)
-        if target.exists():
-            target.rmdir()  # empty, as was looked at above
-        work.rename(target)
-    except OSError as error:
-        raise EaiError(
-            f"{target} cannot be written ({error.strerror or error})",
-            "make room, or choose another folder",
-        ) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return truth
+    with whole_folder(target) as work:
+        return _write_all(work, rows, files, seed, progress, recipe)
 
 
 def _already_there(target: Path, wanted: tuple[int, int, int, int, str]) -> Truth | None:
     """Return the truth if `target` holds this very data; None if it is free."""
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+    if is_free(target):
         return None
     if (target / TRUTH).exists():
         truth = Truth.load(target)
@@ -150,20 +138,6 @@ def _already_there(target: Path, wanted: tuple[int, int, int, int, str]) -> Trut
     raise EaiError(
         f"{target} already holds something else", "choose another folder, or delete this one"
     )
-
-
-def _workplace(target: Path) -> Path:
-    """Make a folder beside `target`, on the same file system, so that renaming is atomic."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        work.chmod(0o755)
-    except OSError as error:
-        raise EaiError(
-            f"{target.parent} cannot be written ({error.strerror or error})",
-            "choose another folder",
-        ) from error
-    return work
 
 
 def _write_all(

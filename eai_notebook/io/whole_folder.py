@@ -1,0 +1,65 @@
+"""A folder that is there when it is complete, and not before."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eai_notebook.errors import EaiError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def is_free(target: Path) -> bool:
+    """Return whether `target` is not there, or is an empty folder."""
+    return not target.exists() or (target.is_dir() and not any(target.iterdir()))
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Give a folder to write to that becomes `target` at the end; after an error it is gone.
+
+    Args:
+        target: What `is_free` says is free.
+
+    Raises:
+        EaiError: It cannot be written.
+
+    Example:
+        >>> home = Path(tempfile.mkdtemp())
+        >>> with whole_folder(home / "data") as work:
+        ...     _ = (work / "file").write_text("all of it")
+        >>> [path.name for path in (home / "data").iterdir()]
+        ['file']
+    """
+    work = _beside(target)
+    try:
+        yield work
+        if target.exists():
+            target.rmdir()
+        work.rename(target)
+    except OSError as error:
+        raise EaiError(
+            f"{target} cannot be written ({error.strerror or error})",
+            "make room, or choose another folder",
+        ) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _beside(target: Path) -> Path:
+    """Make a folder on the same file system, so that renaming is atomic."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        work.chmod(0o755)
+    except OSError as error:
+        raise EaiError(
+            f"{target.parent} cannot be written ({error.strerror or error})",
+            "choose another folder",
+        ) from error
+    return work
