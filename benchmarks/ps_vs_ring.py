@@ -38,7 +38,7 @@ from eai_notebook.train.servers.layout import exchange_seconds, ring_seconds
 
 WORKERS = 4
 SERVERS = (1, WORKERS // 2, WORKERS)
-WIDTH = 360
+WIDTH = 512
 
 READY = """
 from eai_notebook.train import servers
@@ -132,16 +132,18 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4, help="a turn")
     parser.add_argument("--shared", action="store_true", help="servers on the workers' hosts")
+    parser.add_argument("--fuse", type=int, help="MB that Horovod puts together, not as chosen")
     given = parser.parse_args()
     os.environ.update({"OMPI_MCA_mpi_yield_when_idle": "1"})
+    if given.fuse:
+        os.environ["HOROVOD_FUSION_THRESHOLD"] = str(given.fuse << 20)
     file = harness.RESULTS / f"{harness.today()}-ps_vs_ring.json"
     details = dict(json.loads(file.read_text())["details"]) if file.exists() else {}
     arms = details.setdefault("shared hosts" if given.shared else "hosts of their own", {})
     for servers in given.servers:
         harness.say(f"{servers} servers")
-        arms[str(servers)] = measure(
-            servers, given.rate, given.turns, given.steps, shared=given.shared
-        )
+        name = f"{servers}, {given.fuse} MB fused" if given.fuse else str(servers)
+        arms[name] = measure(servers, given.rate, given.turns, given.steps, shared=given.shared)
         harness.finish("ps_vs_ring", summarize(details), details)
 
 
