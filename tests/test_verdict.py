@@ -27,6 +27,24 @@ def test_input_on_all_ranks_is_input_bound() -> None:
     assert found.sentence == "input-bound: 61 % of each step waits for the next batch"
 
 
+def test_the_stage_that_input_waits_for_is_named() -> None:
+    waited = {
+        0: {"fetch": 3.0, "parse": 1.0, "shuffle": 0.0, "hand_over": 0.0, "batches": 9.0},
+        1: {"fetch": 1.0, "parse": 2.5, "hand_over": 0.5, "batches": 9.0},
+    }
+    found = verdict(ledger(input=0.020), waited)
+    assert found.sentence == (
+        "input-bound: 61 % of each step waits for the next batch, "
+        "fetch-bound: storage is 50 % of that"
+    )
+    late = verdict(ledger(late={1: {"input": 0.010}}), waited)
+    assert late.sentence.endswith("longer, parse-bound: parsing is 62 % of that")
+    nothing: list[dict[int, dict[str, float]]] = [{}, {0: {}}, {0: {"batches": 9.0, "fetch": 0.0}}]
+    for other in nothing:
+        assert verdict(ledger(input=0.020), other).sentence.endswith("waits for the next batch")
+    assert "of that" not in verdict(ledger(update=0.005), waited).sentence
+
+
 def test_a_part_that_costs_less_than_half_is_said_to_cost_most() -> None:
     found = verdict(ledger(update=0.005))
     assert found.kind == "update"

@@ -10,10 +10,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from eai_notebook.ledger import waits
 from eai_notebook.ledger.merge import (
     COMPUTE,
     INPUT,
@@ -27,6 +28,9 @@ from eai_notebook.ledger.merge import (
 )
 from eai_notebook.ledger.step import PARTS
 from eai_notebook.ledger.units import ms, percent, span
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 WORTH_NAMING: Final = 0.15
 """A loss is named when it costs at least this share of a step."""
@@ -281,8 +285,11 @@ def findings(ledger: Ledger) -> list[Finding]:
     return sorted(found, key=lambda finding: -finding.share)
 
 
-def verdict(ledger: Ledger) -> Verdict:
+def verdict(ledger: Ledger, waited: Mapping[int, Mapping[str, float]] | None = None) -> Verdict:
     """Return what holds the run up, in one sentence, with its evidence.
+
+    Where that is the input, and `waited` has by rank what its readers were waited for, as
+    `waits.Sums`, the sentence goes on with the stage and its share.
 
     ``kind`` is ``"input"``, ``"wait_peer"``, ``"transfer"``, ``"update"``, ``"other"``,
     ``"compute"`` where no loss is worth naming, or ``"unknown"`` where too little was
@@ -296,8 +303,19 @@ def verdict(ledger: Ledger) -> Verdict:
     counted = f"over {count} steps of {len(ledger.ranks)} rank{'s' * (len(ledger.ranks) != 1)}"
     if not found:
         return _compute(facts, counted)
-    best = found[0]
+    best = _with_stage(found[0], waited or {})
     return Verdict(**vars(replace(best, evidence=(*best.evidence, counted))))
+
+
+def _with_stage(found: Finding, waited: Mapping[int, Mapping[str, float]]) -> Finding:
+    """Return a finding about input with the stage of it that was waited for most."""
+    if "input" not in {found.kind, found.cause}:
+        return found
+    # A late rank's input is what it is late for; otherwise all ranks' readers count.
+    late = found.kind != "input" and found.rank in waited
+    ranks = [waited[found.rank]] if late and found.rank is not None else list(waited.values())
+    stage = waits.bound_by(ranks)
+    return found if stage is None else replace(found, sentence=f"{found.sentence}, {stage}")
 
 
 def _compute(facts: Facts, counted: str) -> Verdict:

@@ -55,6 +55,24 @@ def since(before: Mapping[str, float], now: Mapping[str, float]) -> Sums:
     }
 
 
+def bound_by(ranks: Iterable[Mapping[str, float]]) -> str | None:
+    """Return the stage that input waited for most and its share; None if nothing is known.
+
+    Example:
+        >>> bound_by([{"fetch": 3.0, "parse": 1.0, "batches": 100.0}])
+        'fetch-bound: storage is 75 % of that'
+    """
+    waited = dict.fromkeys(BOUND, 0.0)
+    for rank in ranks:
+        for stage in BOUND:
+            waited[stage] += rank.get(stage, 0.0)
+    whole = sum(waited.values())
+    if not whole > 0:
+        return None
+    worst = max(waited, key=lambda stage: waited[stage])
+    return f"{BOUND[worst]} is {percent(waited[worst] / whole)} of that"
+
+
 def told(ranks: Iterable[Mapping[str, float]]) -> str | None:
     """Return in one line what input was waited for, on all ranks; None if it was not.
 
