@@ -61,7 +61,7 @@ _TRAINING = """
         with contextlib.redirect_stdout(said):
             history = eai.fit(made, data, 4, verbose=0, **more)
         return {"state": state(made), "epochs": history.epoch, "steps": data.steps_per_epoch,
-                "said": said.getvalue()}
+                "said": said.getvalue(), "batches": data.meter.batches}
 """
 
 
@@ -92,6 +92,44 @@ def test_an_interrupted_training_ends_as_one_that_was_not(
         assert resumed["said"] == ("resuming from epoch 3, step 2\n" if rank == 0 else "")
         assert resumed["epochs"] == [2, 3]
         assert resumed["state"] == whole["state"]
+        assert whole["batches"] == 4 * steps
+        assert resumed["batches"] == 2 * steps - 2  # nothing was read that had been trained on
+
+
+def test_other_rows_than_before_begin_the_epoch_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def model() -> keras.Model:
+        numbers = keras.Input((13,), name="numbers")
+        ids = keras.Input((26,), name="ids", dtype="int32")
+        made = keras.Model({"numbers": numbers, "ids": ids}, keras.layers.Dense(1)(numbers))
+        made.compile("sgd", "mse")
+        return made
+
+    clicklog.write_log(tmp_path / "train.tsv", range(64))
+    checkpoint = eai.Checkpoint(tmp_path / "kept", every_steps=1)
+    with pytest.raises(KeyboardInterrupt):
+        eai.fit(
+            model(), eai.io.criteo(tmp_path / "train.tsv", 8), 2, verbose=0,
+            checkpoint=checkpoint, callbacks=[Stops()],
+        )  # fmt: skip
+    for seed, told in ((1, "the data cannot go on within an epoch"), (0, "from epoch 1, step 2")):
+        capsys.readouterr()
+        data = eai.io.criteo(tmp_path / "train.tsv", 8, seed=seed)
+        again = model()
+        with pytest.raises(KeyboardInterrupt):
+            eai.fit(
+                again, data, 2, verbose=0, checkpoint=tmp_path / "kept", callbacks=[StopsAtEnd()]
+            )
+        assert told in capsys.readouterr().out
+        assert int(again.optimizer.iterations) == (2 + 8 if seed else 8)
+
+
+class StopsAtEnd(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
+    """Ends a training at the end of an epoch, before a checkpoint of it."""
+
+    def on_epoch_end(self, *_: Any) -> None:
+        raise KeyboardInterrupt
 
 
 class Stops(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]

@@ -33,11 +33,12 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
     reads and writes; the others get their state from it. At the start it says on one line
     where it goes on, with epochs counted as Keras shows them and the steps made in it.
 
-    Within an epoch it goes on at the very next batch if the data has an ``epoch`` that can
-    be set and gives the same batches for the same epoch, as `eai_notebook.io` data does;
-    the batches before it are read and thrown away. With other data, or another number of
-    ranks, that epoch begins again, and it says so. The state of callbacks is not kept, and
-    the metrics of an epoch that was gone on with are those of its rest.
+    Within an epoch it goes on at the very next batch. `eai_notebook.io` data begins there, and
+    reads nothing that came before, if files and options are the same. Of other data whose
+    ``epoch`` can be set, and gives the same batches again, those before are read and thrown
+    away. With any other, or another number of ranks, that epoch begins again, and it says so.
+    The state of callbacks is not kept, and the metrics of an epoch that was gone on with are
+    those of its rest.
 
     Args:
         folder: Where the files are; one training a folder.
@@ -70,6 +71,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         self._epoch = 0
         self._saved = 0
         self._skip = 0
+        self._goes_to = False
         self._data_epoch: int | None = None
 
     # ------------------------------------------------------------------ going on
@@ -85,6 +87,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         self.model._initial_epoch = about["epoch"]  # noqa: SLF001 -- as Keras's own backup does
         again = about["step"] > 0 and not self._can_skip(about)
         self._skip = 0 if again else about["step"]
+        self._goes_to = bool(about.get("identities"))
         if about["data_epoch"] is not None and hasattr(self.data, "epoch"):
             self.data.epoch = about["data_epoch"]
         if about["epoch"] >= self.params["epochs"]:
@@ -95,12 +98,15 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
             _say(f"the data cannot go on within an epoch: epoch {about['epoch'] + 1} begins again")
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Note where the data is, and pass over the steps that were made before."""
+        """Note where the data is, and begin after the steps that were made before."""
         self.model._initial_epoch = None  # noqa: SLF001 -- the next fit begins at its beginning
         self._epoch, self._saved = epoch, self._skip
         self._data_epoch = getattr(self.data, "epoch", None)
         if self._skip:
-            self.model.train_function = _Skipping(self.model, self._skip)
+            if self._goes_to:
+                self.data.go_to(self.data.position(self._data_epoch, self._skip))
+            # (Keras counts steps from 0 in every epoch: those that were made must pass.)
+            self.model.train_function = _Skipping(self.model, self._skip, read=not self._goes_to)
             self._skip = 0
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
@@ -166,8 +172,17 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
             and about["ranks"] == collective.size()
             and about["steps"] == self.params.get("steps")
             and self.model.steps_per_execution == 1
+            and self._is_same(about)
         )
         return not agreement.any_rank(not can)
+
+    def _is_same(self, about: dict[str, Any]) -> bool:
+        """Return whether this rank's data is what it was, as far as it can tell."""
+        identities = about.get("identities")
+        if not identities or about["ranks"] != collective.size():
+            return True
+        can = hasattr(self.data, "position")
+        return can and _identity(self.data) == identities[collective.rank()]
 
     def _whole_epochs(self) -> bool:
         """Return whether an epoch of the training is one of the data."""
@@ -199,6 +214,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         seeds = _gather_seeds(_seeds(model))
         _memory(model).settle()
         memory = _memory(model).state()
+        identities = _gather_identities(self.data)
         number = int(model.optimizer.iterations)
         spread = parts([*model.weights, *model.optimizer.variables])
         shards = shard_files.write(self.folder, number, spread)
@@ -217,6 +233,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
                     "steps": self.params.get("steps"),
                     "data_epoch": data_epoch if self._whole_epochs() else None,
                     "ranks": collective.size(),
+                    "identities": identities,
                     "memory": list(memory),
                     "shards": shards,
                     "weights": _describe(model.weights),
@@ -238,19 +255,24 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
 
 
 class _Skipping:
-    """Stands in for a model's train function: takes some batches, trains on none of them."""
+    """Stands in for a model's train function in some steps, and trains in none of them.
 
-    def __init__(self, model: keras.Model, steps: int) -> None:
+    It takes their batches, unless the data begins after them.
+    """
+
+    def __init__(self, model: keras.Model, steps: int, *, read: bool) -> None:
         self._model = model
         self._usual = model.train_function
         self._left = steps
+        self._read = read
 
     def __call__(self, iterator: Any) -> dict[str, Any]:
-        """Take the iterator's next batch, and step aside after the last one to take."""
+        """Pass over a step, and step aside after the last one to pass over."""
         self._left -= 1
         taken = False
         try:
-            next(iterator)
+            if self._read:
+                next(iterator)
             taken = True
         finally:
             if not taken or self._left == 0:
@@ -268,6 +290,20 @@ def _seeds(model: keras.Model) -> list[keras.Variable]:
     """Return the states of the model's random seeds, which are each rank's own."""
     others = {id(variable) for variable in [*model.weights, *model.metrics_variables]}
     return [v for v in model.variables if id(v) not in others and "int" in str(v.dtype)]
+
+
+def _identity(data: Any) -> str:
+    """Return what tells data apart that would give other batches."""
+    found: str = data.position(0, 0)["identity"]
+    return found
+
+
+def _gather_identities(data: Any) -> list[str] | None:
+    """Return what identifies each rank's data; None where that of one cannot begin within an epoch."""
+    mine = int(_identity(data), 16) if hasattr(data, "go_to") else 0
+    table = collective.gather_numpy(np.array([mine], np.uint64).view(np.int64))
+    found = [f"{number:016x}" for number in table.view(np.uint64).ravel().tolist()]
+    return None if f"{0:016x}" in found else found
 
 
 def _gather_seeds(seeds: Sequence[keras.Variable]) -> np.ndarray:
