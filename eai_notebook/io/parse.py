@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 
 from eai_notebook.io.compiled import compiled
+from eai_notebook.io.flow.columns import aligned
 from eai_notebook.io.hashing import bucket_of
 from eai_notebook.io.words import bytes_before, decimal, hexadecimal, word_at
 
@@ -208,9 +209,9 @@ def parse(
         The good rows, in order, and where each bad one began.
     """
     buckets = np.asarray(schema.buckets, np.int32)
-    numbers = np.empty((count, len(schema.integers)), np.float32)
-    ids = np.empty((count, len(schema.categorical)), np.int32)
-    labels = np.empty((count, 1), np.float32)
+    numbers = aligned((count, len(schema.integers)), np.dtype(np.float32))
+    ids = aligned((count, len(schema.categorical)), np.dtype(np.int32))
+    labels = aligned((count, 1), np.dtype(np.float32))
     kept = count if raw else 0
     integers = np.empty((kept, len(schema.integers)), np.int64)
     values = np.empty((kept, len(schema.categorical)), np.int64)

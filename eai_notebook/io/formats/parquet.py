@@ -138,8 +138,11 @@ class ParquetPart:
     def _table(self, fetched: Stream) -> pa.Table:
         try:
             opened = pq.ParquetFile(arrow_file(fetched), metadata=metadata_of(self.file))
+            wanted = list(self.reader.columns)
+            # (To look up hundreds of columns by name would take as long as to read some.)
+            every = _names(self.file) == frozenset(wanted)
             table = opened.read_row_group(
-                self.group, columns=list(self.reader.columns), use_threads=False
+                self.group, columns=None if every else wanted, use_threads=False
             )
         except (pa.ArrowException, OSError) as error:
             raise EaiError(
@@ -162,6 +165,11 @@ def metadata_of(file: File) -> pq.FileMetaData:
         raise EaiError(
             f"{file} is no Parquet file or cut off ({_line(error)})", "copy or write it again"
         ) from error
+
+
+@functools.lru_cache(maxsize=4096)
+def _names(file: File) -> frozenset[str]:
+    return frozenset(metadata_of(file).schema.to_arrow_schema().names)
 
 
 @functools.lru_cache(maxsize=65_536)

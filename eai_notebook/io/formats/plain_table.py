@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,7 +102,16 @@ class PlainTable:
         """Columns are given as they lie in the table, where that can be."""
         return False
 
-    @property
+    @cached_property
+    def _numeric(self) -> frozenset[str]:
+        """Columns of numbers, which are taken as they lie if there is no null among them."""
+        return frozenset(
+            name
+            for name, kind in self.types.items()
+            if kinds.is_integer(kind) or kinds.is_floating(kind)
+        )
+
+    @cached_property
     def spec(self) -> Mapping[str, Field]:
         """A lone column gives ``[batch]``, several ``[batch, columns]``, the label a column."""
         found = {}
@@ -133,8 +143,9 @@ class PlainTable:
         bad = np.zeros(table.num_rows, np.bool_)
         columns = {}
         spec = self.spec
+        found = dict(zip(table.column_names, table.itercolumns(), strict=True))
         for feature, names in self.features.items():
-            parts = [self._values(table.column(name), name, bad) for name in names]
+            parts = [self._values(found[name], name, bad) for name in names]
             field = spec[feature]
             if len(parts) == 1:
                 columns[feature] = parts[0].reshape(table.num_rows, *field.shape)
@@ -160,6 +171,11 @@ class PlainTable:
         array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
         if isinstance(array, pa.ChunkedArray):
             array = array.chunk(0)
+        numeric = name in self._numeric and array.type == self.types[name]
+        if numeric and not array.null_count:
+            # (There may be hundreds of them, so that what each costs counts.)
+            numbers: NDArray[Any] = array.to_numpy()
+            return numbers
         if kinds.is_dictionary(array.type):
             array = array.dictionary_decode()
         field = _field(array.type)
