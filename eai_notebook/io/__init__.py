@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from eai_notebook.io.formats.binary import binary
     from eai_notebook.io.formats.parquet import parquet
     from eai_notebook.io.formats.tfrecord import tfrecord
+    from eai_notebook.io.images import imagenet, images
     from eai_notebook.io.mapped import map_files
     from eai_notebook.io.serving import features
 
@@ -29,6 +30,8 @@ _HOMES = {
     "criteo": "eai_notebook.io.clicks",
     "map_files": "eai_notebook.io.mapped",
     "features": "eai_notebook.io.serving",
+    "imagenet": "eai_notebook.io.images",
+    "images": "eai_notebook.io.images",
     "parquet": "eai_notebook.io.formats.parquet",
     "tfrecord": "eai_notebook.io.formats.tfrecord",
 }
@@ -42,6 +45,8 @@ __all__ = [
     "convert",
     "criteo",
     "features",
+    "imagenet",
+    "images",
     "map_files",
     "parquet",
     "tfrecord",

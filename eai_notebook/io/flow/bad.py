@@ -19,6 +19,7 @@ class BadRows:
 
     plan: Plan
     by_part: dict[int, int] = field(default_factory=dict)
+    _paths: dict[int, tuple[str, ...]] = field(default_factory=dict)
     _first: EaiError | None = None
 
     def note(self, index: int, loaded: Loaded) -> None:
@@ -35,6 +36,7 @@ class BadRows:
         if self._first is None:
             self._first = part.fault(loaded.first_bad)
         self.by_part[index] = loaded.bad
+        self._paths[index] = loaded.bad_paths or (part.path,) * loaded.bad
         bad, rows = sum(self.by_part.values()), plan.source.rows
         if bad == rows:
             raise EaiError(
@@ -51,6 +53,6 @@ class BadRows:
     def by_file(self) -> dict[str, int]:
         """Bad rows of each file."""
         found: Counter[str] = Counter()
-        for index, bad in sorted(self.by_part.items()):
-            found[self.plan.source.parts[index].path] += bad
+        for _, paths in sorted(self._paths.items()):
+            found.update(paths)
         return dict(found)

@@ -104,8 +104,9 @@ class InputData(tf.data.Dataset):
         self._workers = Workers()
         self._told = False
         self._now: Epoch | None = None
-        # Every batch is full, but perhaps the last one where nothing is left out.
-        full = not plan.whole or plan.steps * plan.batch_size <= self.rows
+        # Every batch is full, but perhaps the last one where no good row is left out.
+        known = plan.on_error == "raise" and plan.steps * plan.batch_size <= self.rows
+        full = not plan.whole or known
         self._names, self._spec = _spec(plan, plan.batch_size if full else None)
         self._source, self._resumed = self._in_graph()
         super().__init__(self._source._variant_tensor)  # noqa: SLF001 - no other way in

@@ -153,7 +153,7 @@ class Epoch:
         exact = self._plan.on_error == "raise"
         none = Start(0, np.empty((0, 2), np.int64), self.taken)
         start = self._order.start(self.taken) if exact and self.taken else none
-        parts = self._plan.source.parts
+        parts = self._plan.source.parts_at(self._order.epoch)
         old = sorted(set(start.rest[:, 0].tolist()))
         needed = self._order.last_window + 1
         indices = itertools.chain(old, self._indices(range(start.window, needed)))

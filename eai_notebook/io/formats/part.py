@@ -32,12 +32,14 @@ class Field:
 class Loaded:
     """The good rows of a part, and what was bad: how many, and where the first begins.
 
-    ``first_bad`` is whatever the part's own `Part.fault` understands: a byte, a row.
+    ``first_bad`` is whatever the part's own `Part.fault` understands: a byte, a row. Where a
+    part is of several files, ``bad_paths`` are those of the bad rows.
     """
 
     columns: Columns
     bad: int = 0
     first_bad: int = 0
+    bad_paths: tuple[str, ...] = ()
 
 
 class Part(Protocol):
@@ -87,6 +89,11 @@ class Source:
     files: int = 1
     seen_bytes: int = 0
     holds_gil: bool = False
+
+    def parts_at(self, epoch: int) -> Sequence[Part]:
+        """Return the parts as an epoch sees them: of some formats, such as pictures, other views."""
+        vary = self.parts and hasattr(self.parts[0], "at_epoch")
+        return [part.at_epoch(epoch) for part in self.parts] if vary else self.parts  # type: ignore[attr-defined]
 
     @property
     def rows(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -16,7 +16,7 @@ from eai_notebook.io.parse import PADDING
 from eai_notebook.io.ranges import CHUNK, read, share
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from typing_extensions import Unpack
@@ -72,11 +72,23 @@ def tfrecord(
         else:
             reader = PlainExamples.of(features, label, lambda: _first(files))
         reader.warm_up()
-        parts = [part for span in share(files, rank, size) for part in _cut(span, reader)]
+        parts = parts_of(files, rank, size, reader)
         name = schema.name if schema else "TFRecord"
         return Source(name, parts, reader.spec, len(files), sum(file.size for file in files))
 
     return open_files(pattern, SUFFIXES, batch_size, describe, options)
+
+
+def parts_of(
+    files: list[File], rank: int, size: int, reader: ExampleReader
+) -> Sequence[RecordPart]:
+    """Return a rank's share of some files' records, of which views differ from epoch to epoch.
+
+    Raises:
+        EaiError: A file is damaged.
+    """
+    kind = ViewPart if hasattr(reader, "at_epoch") else RecordPart
+    return [kind(*one) for span in share(files, rank, size) for one in _cut(span, reader)]
 
 
 @dataclass(frozen=True)
@@ -125,8 +137,17 @@ class RecordPart:
         return EaiError(f"{self.file} record {number} (byte {at}) {what}", _MEND)
 
 
-def _cut(span: Span, reader: ExampleReader) -> Iterator[RecordPart]:
-    """Yield the parts of a span: the records whose first byte lies there."""
+@dataclass(frozen=True)
+class ViewPart(RecordPart):
+    """Whole records of which each epoch sees something else."""
+
+    def at_epoch(self, epoch: int) -> ViewPart:
+        """Return the same records as an epoch sees them."""
+        return replace(self, reader=self.reader.at_epoch(epoch))  # type: ignore[attr-defined]
+
+
+def _cut(span: Span, reader: ExampleReader) -> Iterator[tuple[File, int, int, int, ExampleReader]]:
+    """Yield what the parts of a span are made of: the records whose first byte lies there."""
     file = span.file
     begin = _record_begin(file, span.begin)
     room = CHUNK
@@ -139,7 +160,7 @@ def _cut(span: Span, reader: ExampleReader) -> Iterator[RecordPart]:
         if not count:
             room *= 2  # a record larger than that
             continue
-        yield RecordPart(file, begin, begin + stop, count, reader)
+        yield file, begin, begin + stop, count, reader
         begin += stop
         room = CHUNK
     if begin != _record_begin(file, span.end):
