@@ -17,7 +17,7 @@ from eai_notebook.io.flow.open import check_options, open_batches
 from eai_notebook.io.formats.options import open_files
 from eai_notebook.io.formats.part import Source
 from eai_notebook.io.formats.views import Views
-from eai_notebook.io.sources.find import Pattern, find_files
+from eai_notebook.io.sources.find import MANIFEST, Pattern, find_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,7 +166,8 @@ def _found(folder: Any) -> list[File]:
     """Return the pictures, sorted; in a folder, those that are in a folder of it."""
     if isinstance(folder, (str, os.PathLike)):
         name = os.fspath(folder)
-        if not any(sign in name for sign in "*?[") and not PurePosixPath(name).suffix:
+        one_file = PurePosixPath(name).suffix.lower() in {*SUFFIXES, MANIFEST}
+        if not one_file and not any(sign in name for sign in "*?["):
             folder = f"{name.rstrip('/')}/*/*"
     files = [file for file in find_files(folder, SUFFIXES) if file.kind.lower() in SUFFIXES]
     if not files:
