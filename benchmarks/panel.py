@@ -16,7 +16,12 @@ between two animation frames; the heap is measured after a garbage collection; a
 a frame of the page's websockets, whatever is in it. The worse of the two cases is the
 summary.
 
-    python benchmarks/panel.py                 # about four minutes
+Then two things that people do: the press of *Stop* in a cell that sleeps a minute on two
+real ranks, until the cell has ended on the screen; and a reload of the page in mid-run,
+until the panel shows the whole run again, counted from the reload and from when JupyterLab
+itself has its notebook on the screen.
+
+    python benchmarks/panel.py                 # about five minutes
     python benchmarks/panel.py --seconds 10    # a look
 """
 
@@ -179,6 +184,53 @@ def measure(
     }
 
 
+def stops(browser: Any, lab: Any, presses: int) -> list[float]:
+    """Return the seconds from each press of Stop to the end of the cell, both in the page."""
+    from browser.lab import Notebook
+
+    sleep = "%%distributed\nimport time\ntime.sleep(60)"
+    page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
+    page.set_default_timeout(120_000)
+    cells = ("%load_ext eai_notebook\n%eai up -n 2", *[sleep] * presses)
+    notebook = Notebook(lab, page, cells, "stops")
+    notebook.run_cell()
+    page.wait_for_selector(".eai-Panel-state[data-state=up]")
+    found = []
+    for number in range(presses):
+        notebook.wait_cells(1 + number)
+        notebook.run_cell()
+        page.wait_for_selector(".eai-Panel-state[data-state=busy]")
+        page.wait_for_timeout(1000)
+        pressed = time.monotonic()
+        page.get_by_role("button", name="Stop", exact=True).click()
+        notebook.wait_cells(2 + number)
+        found.append(time.monotonic() - pressed)
+        page.wait_for_selector(".eai-Panel-state[data-state=up]")
+    notebook.close()
+    return found
+
+
+def reloads(browser: Any, lab: Any, times: int) -> list[tuple[float, float]]:
+    """Return the seconds until a reloaded page shows the run, in all and of the panel's own."""
+    from browser.lab import Notebook
+
+    page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
+    code = "from player import Player\nPlayer(8).play(120, 12_000, live=False)"
+    notebook = Notebook(lab, page, (code,), "reloads")
+    notebook.run_cell()
+    found = []
+    for _ in range(times):
+        notebook.wait_steps(100)
+        began = time.monotonic()
+        page.reload(wait_until="commit")
+        notebook.wait_ready(idle=False)
+        ready = time.monotonic()
+        notebook.wait_steps(100)
+        found.append((time.monotonic() - began, time.monotonic() - ready))
+    notebook.close()
+    return found
+
+
 def waited(
     seen: np.ndarray, log: dict[str, Any], rate: float, window: tuple[float, float]
 ) -> dict[str, float]:
@@ -238,11 +290,16 @@ def main() -> None:
                 harness.say(f"{name} at {rate:g} steps/s for {options.seconds:g} s")
                 found[name] = measure(browser, lab, ranks, rate, options.seconds, options.history)
                 harness.say(json.dumps(found[name]))
+            harness.say("Stop, and a reload of the page")
+            pressed, reloaded = stops(browser, lab, 10), reloads(browser, lab, 5)
     finally:
         lab.stop()
     keys = ("p95_latency_ms", "p95_frame_ms", "heap_growth_mb", "messages_per_s")
     summary = {key: max(case[key] for case in found.values()) for key in keys}
-    harness.finish("panel", summary, {"cases": found, "seconds": options.seconds})
+    summary["p95_stop_s"] = round(float(np.percentile(pressed, 95)), 2)
+    summary["longest_reattach_s"] = round(max(own for _, own in reloaded), 2)
+    people = {"stop_s": np.round(pressed, 3), "reload_and_reattach_s": np.round(reloaded, 3)}
+    harness.finish("panel", summary, {"cases": found, "seconds": options.seconds, **people})
 
 
 if __name__ == "__main__":
