@@ -16,26 +16,28 @@ from eai_notebook import collective
 from eai_notebook.io.planted import MISSING, PlantedModel
 from eai_notebook.quality import auc
 
+RATE = 1e-3
 FORMATS = ("fp32", "fp16", "int8")
 
 
-def rows(planted: PlantedModel, part: int, count: int, buckets: int) -> tuple[Any, Any]:
-    """Return rows as `eai.models.wide_deep` takes them, and their clicks."""
+def rows(planted: PlantedModel, part: int, count: int, buckets: int) -> tuple[Any, Any, Any]:
+    """Return rows as `eai.models.wide_deep` takes them, their clicks, and the clicks' chances."""
     drawn = planted.draw(part, count)
     integers = np.where(drawn.integers == MISSING, 0, drawn.integers)
     numbers = np.log1p(np.maximum(integers, 0)).astype("f4")
     ids = np.where(drawn.missing, buckets - 1, drawn.values % (buckets - 1)).astype("i4")
-    return {"numbers": numbers, "ids": ids}, drawn.labels.astype("f4")[:, None]
+    return {"numbers": numbers, "ids": ids}, drawn.labels.astype("f4")[:, None], drawn.probabilities
 
 
 class Training:
     """One model, and for each format an optimizer and a compiled step that trains it."""
 
-    def __init__(self, buckets: int) -> None:
+    def __init__(self, buckets: int, steps: int) -> None:
         schema = eai.io.CRITEO.with_buckets(buckets)
         self.model = eai.models.wide_deep(schema, hidden=(64, 32))
         self.variables = self.model.trainable_variables
-        self.inner = {name: keras.optimizers.Adam(2e-3) for name in FORMATS}
+        falling = keras.optimizers.schedules.CosineDecay(RATE, steps)
+        self.inner = {name: keras.optimizers.Adam(falling) for name in FORMATS}
         self.outer = {n: eai.DistributedOptimizer(self.inner[n], wire=n) for n in FORMATS}
         for optimizer in self.outer.values():
             optimizer.build(self.variables)
@@ -81,20 +83,20 @@ def main() -> None:
     """Train and judge; rank 0 reports each seed's AUC by format."""
     asked = json.loads(sys.argv[1])
     collective.form()
-    training = Training(asked["buckets"])
-    found: list[dict[str, float]] = []
-    for seed in range(asked["seeds"]):
+    training = Training(asked["buckets"], asked["rows"] // asked["batch"])
+    found: dict[str, dict[str, float]] = {}
+    for seed in asked["seeds"]:
         planted = PlantedModel(seed)
-        x, y = rows(planted, 1 + eai.rank(), asked["rows"], asked["buckets"])
-        test, truth = rows(planted, 0, asked["test_rows"], asked["buckets"])
+        x, y, _ = rows(planted, 1 + eai.rank(), asked["rows"], asked["buckets"])
+        test, truth, best = rows(planted, 0, asked["test_rows"], asked["buckets"])
         scores = {}
         for name in FORMATS:
             training.train(name, training.initial(seed), x, y, asked["batch"])
             scores[name] = auc(truth, training.judge(test).numpy()) if eai.rank() == 0 else 0.0
             collective.barrier()
-        found.append(scores)
-        if eai.rank() == 0:
-            sys.stderr.write(f"seed {seed}: {scores}\n")
+        scores["best"] = auc(truth, best) if eai.rank() == 0 else 0.0
+        found[str(seed)] = scores
+        _on_hosts.say(f"seed {seed}: {scores}")
     if eai.rank() == 0:
         _on_hosts.report(found)
 

@@ -151,10 +151,21 @@ def average_int8(flat: tf.Tensor, owed: tf.Variable, name: str) -> tf.Tensor:
     short = rows - decode(sent[0])
     mine = (total - decode(sent[1])) * float(size())
     left = tf.tensor_scatter_nd_add(short, [[rank() % size()]], mine)
-    # What was not finite is gone: the step shows it, the next one must not.
-    left = tf.where(tf.math.is_finite(left), left, tf.zeros_like(left))
-    owed.assign(_flat(left, length))
+    owed.assign(_flat(_finite(left), length))
     return _flat(average, length)
+
+
+def _finite(values: tf.Tensor) -> tf.Tensor:
+    """Return `values` with zeros for what is not finite: the step shows it, the next must not.
+
+    Nearly always all are finite, which one look at their sum tells.
+    """
+    import tensorflow as tf
+
+    def cleaned() -> tf.Tensor:
+        return tf.where(tf.math.is_finite(values), values, tf.zeros_like(values))
+
+    return tf.cond(tf.math.is_finite(tf.reduce_sum(values)), lambda: values, cleaned)
 
 
 def bf16_bytes(length: int) -> int:
@@ -195,7 +206,8 @@ def _padded(flat: tf.Tensor, unit: int) -> tf.Tensor:
 
     length = int(flat.shape[0])
     width = -(-length // (size() * unit)) * unit
-    return tf.reshape(tf.pad(flat, [[0, width * size() - length]]), [size(), width])
+    short = width * size() - length
+    return tf.reshape(tf.pad(flat, [[0, short]]) if short else flat, [size(), width])
 
 
 def _flat(rows: tf.Tensor, length: int) -> tf.Tensor:

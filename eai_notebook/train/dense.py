@@ -117,7 +117,7 @@ def _int8(
     # A block shares one scale, so none may hold numbers of two gradients.
     widths = [-(-piece.length // codes.BLOCK) * codes.BLOCK for piece in message]
     padded = [
-        tf.pad(part, [[0, width - piece.length]])
+        tf.pad(part, [[0, width - piece.length]]) if width > piece.length else part
         for piece, part, width in zip(message, parts, widths, strict=True)
     ]
     tally.reduced(narrow.int8_bytes(sum(widths)))
