@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -90,6 +91,7 @@ def images(
     """
     from eai_notebook.io import make_pictures  # NumPy is not needed for --help
 
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what writes records talks a lot
     if force:
         _remove(folder, make_pictures.TRUTH)
     written = 0
