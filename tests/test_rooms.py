@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ast
+import pkgutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import eai_notebook
+from eai_notebook import io, models
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 PACKAGE = Path(eai_notebook.__file__).parent
 ANYONE = {"errors", "ledger", "lease"}
@@ -80,3 +86,10 @@ def test_a_library_is_imported_in_its_room_only(library: str) -> None:
 @pytest.mark.parametrize("room", sorted(KERNEL_SIDE))
 def test_the_kernel_side_never_imports_tensorflow(room: str) -> None:
     assert not {n for n in rooms()[room] if n.split(".")[0] in {"tensorflow", "keras", "horovod"}}
+
+
+@pytest.mark.parametrize("package", [io, models], ids=lambda package: package.__name__)
+def test_no_module_takes_the_place_of_a_function(package: ModuleType) -> None:
+    # Imported, a module would stand where the name was to be loaded when first used.
+    modules = {found.name for found in pkgutil.iter_modules(package.__path__)}
+    assert not modules & set(package.__all__)

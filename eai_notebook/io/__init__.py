@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from eai_notebook.io.formats.binary import binary
     from eai_notebook.io.formats.parquet import parquet
     from eai_notebook.io.formats.tfrecord import tfrecord
-    from eai_notebook.io.images import imagenet, images
+    from eai_notebook.io.image_files import imagenet, images
     from eai_notebook.io.mapped import map_files
     from eai_notebook.io.serving import features
 
@@ -30,8 +30,8 @@ _HOMES = {
     "criteo": "eai_notebook.io.clicks",
     "map_files": "eai_notebook.io.mapped",
     "features": "eai_notebook.io.serving",
-    "imagenet": "eai_notebook.io.images",
-    "images": "eai_notebook.io.images",
+    "imagenet": "eai_notebook.io.image_files",
+    "images": "eai_notebook.io.image_files",
     "parquet": "eai_notebook.io.formats.parquet",
     "tfrecord": "eai_notebook.io.formats.tfrecord",
 }
@@ -58,5 +58,5 @@ def __getattr__(name: str) -> Any:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
     found = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = found  # over the module of the same name, where there is one
+    globals()[name] = found
     return found

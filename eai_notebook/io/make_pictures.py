@@ -76,7 +76,7 @@ def make_pictures(  # noqa: PLR0913 - options, all but the first by name
     """Write a set of pictures as JPEG files, or as records, in ImageNet's layouts.
 
     One picture in eight is held out. The folder appears when it is complete; if it holds
-    exactly this set already, nothing is written. `eai_notebook.io.images` reads folders,
+    exactly this set already, nothing is written. `eai.io.images` reads folders,
     `eai_notebook.io.imagenet` records.
 
     Args:
