@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,8 @@ from eai_notebook.cli.progress import progress
 from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from eai_notebook.io.generate import Truth
 
 make_data = typer.Typer(
@@ -58,14 +61,7 @@ def write_criteo(
 
     if force:
         _remove(folder, generate.TRUTH)
-    written = 0
-    with progress(f"writing {rows:,} rows") as report:
-
-        def count(more: int) -> None:
-            nonlocal written
-            written += more
-            report(written / rows, f"{written:,} rows")
-
+    with _counted(rows, "rows") as count:
         return generate.criteo(folder, rows, files, seed, progress=count, recipe=recipe)
 
 
@@ -94,14 +90,7 @@ def images(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what writes records talks a lot
     if force:
         _remove(folder, make_pictures.TRUTH)
-    written = 0
-    with progress(f"writing {pictures:,} pictures") as report:
-
-        def count(more: int) -> None:
-            nonlocal written
-            written += more
-            report(min(written / pictures, 1), f"{written:,} pictures")
-
+    with _counted(pictures, "pictures") as count:
         truth = make_pictures.make_pictures(
             folder,
             kind=kind,
@@ -117,6 +106,20 @@ def images(
         f"{len(truth.classes)} classes, in {folder}",
         highlight=False,
     )
+
+
+@contextmanager
+def _counted(total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """Show progress by how many more have been written."""
+    written = 0
+    with progress(f"writing {total:,} {what}") as report:
+
+        def count(more: int) -> None:
+            nonlocal written
+            written += more
+            report(min(written / total, 1), f"{written:,} {what}")
+
+        yield count
 
 
 def _remove(folder: Path, truth: str) -> None:
