@@ -2,7 +2,8 @@
 
 Keras asks the iterator for a batch inside its compiled step, where Python cannot see how
 long that takes. So for a measured run the step is compiled by us, from the same parts
-and with the same outcome: ``model.train_step`` on the iterator's next batch.
+and with the same outcome: ``model.train_step`` on the iterator's next batch. An iterator that
+says that it is `quick_in_python`, such as `eai_notebook.io`'s, is asked before the step begins.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
@@ -73,7 +75,7 @@ class MeasuredStep:
         marked = self._eager or running is None or running.measures_next
         step = self._marked if marked else self._compiled_unmarked(running, iterator)
         try:
-            logs, taken = step(iterator)
+            logs, taken = step(*_next_of(iterator, marked=marked))
         except tf.errors.OpError as error:
             # Data that knows what was wrong says it better than TensorFlow's report of it.
             cause = getattr(iterator, "error", None) or explained(error)
@@ -91,7 +93,7 @@ class MeasuredStep:
         """
         if self._unmarked is None:
             self._unmarked = _compiled(self._model, eager=False, marked=False)
-            self._unmarked.get_concrete_function(iterator)
+            self._unmarked.get_concrete_function(*_spec_of(iterator))
             if running is not None:
                 running.resume()
         return self._unmarked
@@ -105,7 +107,7 @@ class MeasuredStep:
         before()
         if not self._ready and not self._eager:
             began = time.perf_counter()
-            self._marked.get_concrete_function(iterator)
+            self._marked.get_concrete_function(*_spec_of(iterator))
             self.tracing_s = time.perf_counter() - began
         self._ready = True
         after()
@@ -137,21 +139,46 @@ def _ring() -> tuple[bool, int]:
     return collective.exchanges(), collective.size()
 
 
+def _is_quick(iterator: tf.data.Iterator) -> bool:
+    """Return whether the next batch is there sooner if Python asks for it, and not the graph."""
+    return bool(getattr(iterator, "quick_in_python", False))
+
+
+def _next_of(iterator: tf.data.Iterator, *, marked: bool) -> tuple[Any, ...]:
+    """Return what a step is called with: the iterator, or its next batch and how long that took."""
+    if not _is_quick(iterator):
+        return (iterator,)
+    asked = time.time()
+    batch = next(iterator)
+    return batch, np.array([asked, time.time()] if marked else [np.nan, np.nan])
+
+
+def _spec_of(iterator: tf.data.Iterator) -> tuple[Any, ...]:
+    """Return what a step is compiled for."""
+    import tensorflow as tf
+
+    if not _is_quick(iterator):
+        return (iterator,)
+    return iterator.element_spec, tf.TensorSpec([2], tf.float64)
+
+
 def _compiled(model: keras.Model, *, eager: bool, marked: bool) -> Any:
-    """Return the step from iterator to (logs, marks), compiled unless `eager`.
+    """Return the step from what `_next_of` returns to (logs, marks), compiled unless `eager`.
 
     Unless `marked` it reads no clock, and of its marks only the samples are known.
     """
     import tensorflow as tf
 
-    def step(iterator: tf.data.Iterator) -> tuple[Any, tf.Tensor]:
-        asked = marks.stamp()
-        with tf.control_dependencies([asked]):
-            batch = iterator.get_next()
-        tensors = [
-            part for part in tf.nest.flatten(batch, expand_composites=True) if tf.is_tensor(part)
-        ]
-        got = marks.stamp(tensors)
+    def step(source: Any, times: Any = None) -> tuple[Any, tf.Tensor]:
+        if times is None:
+            asked = marks.stamp()
+            with tf.control_dependencies([asked]):
+                batch = source.get_next()
+            tensors = _tensors_in(batch)
+            got = marks.stamp(tensors)
+        else:
+            batch, tensors = source, _tensors_in(source)
+            asked, got = tf.unstack(times)
         batch = keras.tree.map_structure(_none_for_optional, batch)
         (batch,) = marks.held([batch], got)
         logs = model.train_step(batch)
@@ -159,13 +186,20 @@ def _compiled(model: keras.Model, *, eager: bool, marked: bool) -> Any:
             head = tf.stack([asked, got, _samples(tensors)])
             return logs, tf.concat([head, marks.read()], axis=0)
 
-    def unmarked(iterator: tf.data.Iterator) -> tuple[Any, tf.Tensor]:
+    def unmarked(source: Any, times: Any = None) -> tuple[Any, tf.Tensor]:
         with marks.left_out():
-            return step(iterator)
+            return step(source, times)
 
     if eager:
         return step
     return tf.function(step if marked else unmarked, reduce_retracing=True, autograph=False)
+
+
+def _tensors_in(batch: Any) -> list[tf.Tensor]:
+    import tensorflow as tf
+
+    flat = tf.nest.flatten(batch, expand_composites=True)
+    return [part for part in flat if tf.is_tensor(part)]
 
 
 def _none_for_optional(part: Any) -> Any:

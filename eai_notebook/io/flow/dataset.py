@@ -1,8 +1,8 @@
 """A rank's batches, as everything that trains accepts them.
 
 `InputData` is a `tf.data.Dataset`, so `model.fit`, `evaluate`, `predict`, every dataset
-method and a plain Python loop take it. A batch costs one call into Python, whatever its
-size; a generator would cost a fifth of a step.
+method and a plain Python loop take it. A graph gets a batch by one call into Python, whatever
+its size, where a generator would cost a fifth of a step; a loop in Python gets it from `Batches`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from eai_notebook.errors import EaiError
 from eai_notebook.io.flow.bad import BadRows
+from eai_notebook.io.flow.batches import Batches
 from eai_notebook.io.flow.epoch import WEIGHT, ClosedError, Epoch
 from eai_notebook.io.flow.meter import Meter
 from eai_notebook.io.flow.sizing import Sizing
@@ -34,39 +35,6 @@ Batch = Any
 features alone where there is no label."""
 
 _UNDER_WAY = 2  # batches after which an epoch counts: Keras looks at one before it begins
-
-# TensorFlow's own iterator, which has no public name to derive from.
-_OwnIterator: Any = type(iter(tf.data.Dataset.range(0)))
-
-
-class Batches(_OwnIterator):
-    """TensorFlow's iterator over one epoch, that raises what the reader raised."""
-
-    def __init__(self, data: InputData, dataset: tf.data.Dataset) -> None:
-        self._input_data = data
-        self._born = data.epochs_begun
-        super().__init__(dataset)
-
-    @property
-    def error(self) -> EaiError | None:
-        """What ended this loop early, if something did."""
-        return self._input_data.error
-
-    def __next__(self) -> Batch:
-        try:
-            batch: Batch = super().__next__()
-        except tf.errors.OpError:
-            # TensorFlow buries the one line that matters under its own.
-            if self.error is not None and tf.executing_eagerly():
-                raise self.error from None
-            raise
-        return batch
-
-    def __del__(self) -> None:
-        # A loop left early must not leave readers behind; but a newer loop's are not ours.
-        data = getattr(self, "_input_data", None)
-        if data is not None and data.epochs_begun == self._born + 1:
-            data.end_loop()
 
 
 class InputData(tf.data.Dataset):
@@ -104,6 +72,7 @@ class InputData(tf.data.Dataset):
         self._workers = Workers()
         self._told = False
         self._now: Epoch | None = None
+        self._goes_on = False
         # Every batch is full, but perhaps the last one where no good row is left out.
         known = plan.on_error == "raise" and plan.steps * plan.batch_size <= self.rows
         full = not plan.whole or known
@@ -113,7 +82,7 @@ class InputData(tf.data.Dataset):
 
     def __iter__(self) -> Iterator[Batch]:
         if tf.executing_eagerly():
-            return Batches(self, self._resumed if self.first_step else self)
+            return Batches(self)
         iterator: Iterator[Batch] = super().__iter__()
         return iterator
 
@@ -181,6 +150,42 @@ class InputData(tf.data.Dataset):
             self._now.close()
             self._now = None
 
+    def begin_loop(self) -> int:
+        """Begin a loop, ending the one before, and return its number."""
+        self.end_loop()
+        self.error = None
+        self.epochs_begun += 1
+        self._workers.open()
+        waits.tell_input_with(self._waits)
+        first, self.first_step = self.first_step, 0
+        self._now = Epoch(
+            self.plan,
+            self.epoch,
+            first,
+            meter=self.meter,
+            bad=self._bad,
+            sizing=self.sizing,
+            workers=self._workers,
+        )
+        return self.epochs_begun
+
+    def next_arrays(self, loop: int) -> list[np.ndarray] | None:
+        """Return a loop's next batch, in the order of `element_spec`; None after the last one.
+
+        Raises:
+            ClosedError: The loop was left, or another one has begun.
+            EaiError: A row or a file is bad.
+        """
+        now = self._now
+        if now is not None and loop == self.epochs_begun and now.taken == self.steps_per_epoch:
+            return None
+        return self._next_rows(loop)
+
+    def rest_of(self, loop: int) -> tf.data.Dataset:
+        """Return a dataset that goes on with a loop; 0 is one that has not begun."""
+        self._goes_on = self._now is not None and loop == self.epochs_begun
+        return self._resumed if self._goes_on or self.first_step else self
+
     def _inputs(self) -> list[Any]:
         return [self._source]
 
@@ -216,23 +221,14 @@ class InputData(tf.data.Dataset):
         return tf.nest.pack_sequence_as(self._spec, tensors)
 
     def _begin(self) -> tuple[Any, Any]:
-        """Begin a loop, ending the one before, and return its number and first step."""
-        self.end_loop()
-        self.error = None
-        self.epochs_begun += 1
-        self._workers.open()
-        waits.tell_input_with(self._waits)
-        first, self.first_step = self.first_step, 0
-        self._now = Epoch(
-            self.plan,
-            self.epoch,
-            first,
-            meter=self.meter,
-            bad=self._bad,
-            sizing=self.sizing,
-            workers=self._workers,
-        )
-        return np.int64(self.epochs_begun), np.int64(first)
+        """Begin a loop, or go on with the one under way; return its number and first step."""
+        goes_on, self._goes_on = self._goes_on, False
+        now = self._now
+        if not goes_on or now is None:
+            self.begin_loop()
+            now = self._now
+            assert now is not None  # noqa: S101 - it has just begun
+        return np.int64(self.epochs_begun), np.int64(now.taken)
 
     def _waits(self) -> waits.Sums:
         """Return what this data was waited for, and the sizes it has come to."""
@@ -241,7 +237,7 @@ class InputData(tf.data.Dataset):
         now |= {"queue": self.sizing.queue.size, "batches": meter.batches}
         return {**meter.waited, "cpu_s": meter.cpu_s, **{k: float(v) for k, v in now.items()}}
 
-    def _next_rows(self, loop: np.int64) -> list[np.ndarray]:
+    def _next_rows(self, loop: int | np.int64) -> list[np.ndarray]:
         """Return the arrays of a loop's next batch."""
         now = self._now
         if now is None or loop != self.epochs_begun:

@@ -1,0 +1,130 @@
+"""A loop in Python and one in a graph get the same batches, each once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from clicklog import row, row_number, write_log
+
+import eai_notebook as eai
+from eai_notebook.errors import EaiError
+from eai_notebook.io import criteo
+from eai_notebook.io.flow.batches import tensor_of
+from eai_notebook.io.flow.columns import aligned
+from eai_notebook.ledger import messages
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROWS, BATCH = 200, 20
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    write_log(tmp_path / "train.tsv", range(ROWS))
+    return str(tmp_path / "train.tsv")
+
+
+@tf.function
+def first_numbers(iterator: Any) -> tf.Tensor:
+    return next(iterator)[0]["numbers"][:, 0]
+
+
+def numbers_in(column: tf.Tensor) -> list[int]:
+    return [row_number(value) for value in column.numpy().tolist()]
+
+
+def test_a_graph_goes_on_where_a_loop_in_python_has_stopped(file: str) -> None:
+    data = criteo(file, BATCH, shuffle=False)
+    batches = iter(data)
+    found = [number for _ in range(3) for number in numbers_in(next(batches)[0]["numbers"][:, 0])]
+    for _ in range(3):
+        found += numbers_in(first_numbers(batches))
+    # Back in Python.
+    for features, _ in batches:
+        found += numbers_in(features["numbers"][:, 0])
+    assert found == list(range(ROWS))
+    assert data.epochs_begun == 1
+    assert data.epoch == 1
+
+
+def test_a_loop_that_goes_on_within_an_epoch_does_so_in_python_and_in_a_graph(file: str) -> None:
+    data = criteo(file, BATCH, shuffle=False)
+    for ask in (lambda batches: next(batches)[0]["numbers"][:, 0], first_numbers):
+        data.go_to(data.position(epoch=0, step=7))
+        assert numbers_in(ask(iter(data))) == list(range(7 * BATCH, 8 * BATCH))
+
+
+def test_a_loop_is_over_after_its_last_batch(file: str) -> None:
+    batches = iter(criteo(file, BATCH))
+    assert len(list(batches)) == ROWS // BATCH
+    assert next(batches, None) is None
+
+
+def test_both_ways_give_the_same_types_and_shapes(file: str) -> None:
+    data = criteo(file, BATCH, uneven="pad")
+    batch = next(iter(data))
+    tf.nest.assert_same_structure(batch, data.element_spec)
+    for tensor, spec in zip(
+        tf.nest.flatten(batch), tf.nest.flatten(data.element_spec), strict=True
+    ):
+        assert spec.is_compatible_with(tensor)
+
+
+def test_a_bad_row_in_a_loop_in_python_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.tsv").write_text(row(0) + "\n1\tshort\n" + row(2) + "\n")
+    with pytest.raises(EaiError, match=r"bad\.tsv"):
+        next(iter(criteo(str(tmp_path / "bad.tsv"), 1)))
+
+
+def test_a_measured_fit_knows_how_long_it_waited_for_each_batch(
+    file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[np.ndarray] = []
+    emit = messages.emit
+
+    def note(message: Any) -> None:
+        if isinstance(message, messages.StepsDone):
+            rows.append(message.rows)
+        emit(message)
+
+    monkeypatch.setattr(messages, "emit", note)
+    numbers = keras.Input((13,), name="numbers")
+    ids = keras.Input((26,), name="ids", dtype="int32")
+    output = keras.layers.Dense(1, activation="sigmoid")(numbers)
+    model = keras.Model({"numbers": numbers, "ids": ids}, output)
+    model.compile(eai.DistributedOptimizer("sgd"), "binary_crossentropy")
+    eai.fit(model, criteo(file, BATCH), epochs=2, verbose=0)
+    steps = np.concatenate(rows)
+    assert len(steps) == 2 * ROWS // BATCH
+    assert set(steps["samples"].tolist()) == {BATCH}
+    waited = steps["input"][1:]  # a run's first step has no parts
+    assert np.all(waited > 0)
+    assert np.all(waited < (steps["end"] - steps["begin"])[1:])
+
+
+def test_a_tensor_lies_where_its_rows_were_gathered() -> None:
+    array = aligned((8, 2), np.dtype("float32"))
+    array[:] = 1
+    tensor = tensor_of(array)
+    array[0, 0] = 7
+    assert tensor[0, 0] == 7
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.frombuffer(b"0123456789abcdef" * 9, np.int32)[1:],
+        np.array([b"some", b"text"]),
+        np.array([b"other", b"text"], object),
+        np.ones((4, 6), np.float32)[:, ::2],
+        aligned((3,), np.dtype("bool")),
+    ],
+    ids=["begins anywhere", "fixed width", "objects", "with gaps", "bool"],
+)
+def test_what_lies_otherwise_becomes_the_same_tensor(array: np.ndarray) -> None:
+    assert np.array_equal(tensor_of(array).numpy().astype(array.dtype), array)
