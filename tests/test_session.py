@@ -15,6 +15,7 @@ import psutil
 import pytest
 from folding import by_rank
 
+from eai_notebook.engine.start import NANNY
 from eai_notebook.errors import EaiError
 from eai_notebook.session import RankError, Session, Watcher, stall
 
@@ -202,6 +203,52 @@ def test_an_interrupt_ends_the_cell(session: Session, said: Listener, code: str)
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         session.run(code)
+    assert_usable(session, said)
+
+
+SLOW_TO_JOIN = """
+import time
+form = collective.form
+def form_slowly(ranks=None):
+    collective.form = form
+    time.sleep(1.5)
+    form(ranks)
+collective.form = form_slowly
+if collective.rank() == 0: del form_slowly, no_such_name
+"""
+
+
+def test_an_interrupt_while_the_ring_is_formed_leaves_it_whole(
+    session: Session, said: Listener
+) -> None:
+    with pytest.raises(RankError):
+        session.run(SLOW_TO_JOIN)
+    threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        session.run("began = True; import time; time.sleep(60)")
+    with pytest.raises(EaiError, match="no variable began"):
+        session.pull("began")
+    assert_usable(session, said)
+
+
+def test_a_rank_is_not_interrupted_while_it_joins_the_ring(
+    session: Session, said: Listener
+) -> None:
+    with pytest.raises(RankError):
+        session.run(SLOW_TO_JOIN)
+    threading.Timer(0.7, session.interrupt).start()
+    assert_usable(session, said)
+
+
+def test_an_interrupt_that_is_late_does_not_strike_the_next_cell(
+    session: Session, said: Listener
+) -> None:
+    children = psutil.Process(session.pids[0]).children()
+    (nanny,) = [child for child in children if NANNY in child.cmdline()]
+    nanny.suspend()  # it delivers the signal
+    session.interrupt()
+    threading.Timer(0.5, nanny.resume).start()
+    session.run("import time; time.sleep(1)")
     assert_usable(session, said)
 
 

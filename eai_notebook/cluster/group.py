@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import wait as wait_for
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ from eai_notebook.lease import Lease, Started, end_processes, started
 from eai_notebook.ledger.messages import TRACE_REQUEST, WHERE_REQUEST
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from eai_notebook.cluster.preflight import Placement
 
 START_TIMEOUT_S = 120.0
@@ -38,6 +41,8 @@ DEATH_S = 8.0
 """How long ``mpirun`` may take to say who died."""
 LOST_S = 20.0
 """The same with several hosts, where it may first have to give one of them up."""
+SETTLE_S = 3.0
+"""How long a nanny may take to deliver a signal."""
 _DEATH = re.compile(
     r"process rank (?P<rank>\d+) with PID \d+ on node (?P<host>\S+)\s+exited on\s+"
     r"signal (?P<signal>\d+)|"
@@ -88,6 +93,7 @@ class Group:
         self._lease = lease
         self._elsewhere = elsewhere
         self._ranks: list[Started] = []
+        self._interrupts: list[Future[Any]] = []
 
     @classmethod
     def start(
@@ -231,7 +237,12 @@ class Group:
 
     def interrupt(self, ranks: Sequence[int]) -> None:
         """Send SIGINT to `ranks` through their nannies; ``mpirun`` is not signalled."""
-        self._signal(signal.SIGINT, ranks)
+        self._interrupts += self._signal(signal.SIGINT, ranks)
+
+    def settle(self) -> None:
+        """Return when no interrupt is on its way any more: it was meant for an earlier cell."""
+        pending, self._interrupts = self._interrupts, []
+        wait_for(pending, SETTLE_S)
 
     def ask_where(self, ranks: Sequence[int]) -> None:
         """Have `ranks` say where they are, as telemetry of the cell they run."""
@@ -283,11 +294,16 @@ class Group:
         if self._elsewhere and self.client is not None:  # through the nannies of their hosts
             self._signal(signal.SIGKILL, range(self.size))
 
-    def _signal(self, number: signal.Signals, ranks: Iterable[int]) -> None:
-        """Signal those of `ranks` that are still there; who is gone is told of elsewhere."""
+    def _signal(self, number: signal.Signals, ranks: Iterable[int]) -> list[Future[Any]]:
+        """Signal those of `ranks` that are still there, and return what tells when it is done.
+
+        Who is gone is told of elsewhere.
+        """
+        sent = []
         for rank in ranks:
             with contextlib.suppress(*UNREACHABLE):
-                self.client.send_signal(number, targets=rank, block=False)
+                sent.append(self.client.send_signal(number, targets=rank, block=False))
+        return sent
 
     def log(self) -> str:
         """Return what the engines and ``mpirun`` wrote outside of cells."""

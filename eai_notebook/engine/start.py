@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from typing import Any, Final
 
@@ -68,9 +69,17 @@ def introduce() -> dict[str, Any]:
 
 
 def join_ring(ranks: list[int]) -> None:
-    """Form the ring anew on `ranks`, after it was released or for a part of the group."""
-    collective.release()
-    collective.form(ranks)
+    """Form the ring anew on `ranks`, after it was released or for a part of the group.
+
+    An interrupt that comes late, or too early, must not keep this rank out of it: the others
+    would wait for it, and nobody could tell them not to.
+    """
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        collective.release()
+        collective.form(ranks)
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def leave_ring() -> None:

@@ -130,28 +130,26 @@ def see_through(
     *,
     on_event: Callable[[Event], None],
     on_tick: Callable[[], None],
+    is_stopped: Callable[[], bool],
     say: Callable[[str], None],
     patience: float,
 ) -> tuple[Outcome, str]:
     """Follow `cell` until it is over, passing on its events; return how it ended, and why.
 
-    ``say`` is given what the user should know meanwhile, a sentence a time; ``on_tick``
-    is called after each batch of events, about twenty times a second; ``patience`` is
-    how long a likely stall may last, in seconds. A
-    `KeyboardInterrupt` that arrives meanwhile stops the ranks, and is told by the outcome
-    once they have stopped.
+    ``on_tick`` is called after each batch of events, about twenty times a second, and so is
+    ``is_stopped``: it tells whether the user wants the ranks to stop, each time anew. ``say``
+    is given what the user should know meanwhile, a sentence a time; ``patience`` is how long a
+    likely stall may last, in seconds.
     """
     course = Course(group, cell, say, patience)
     while True:
-        try:
-            for event in cell.events(TICK_S):
-                course.heard(event)
-                on_event(event)
-            on_tick()
-            outcome = course.look()
-        except KeyboardInterrupt:  # it may strike anywhere above; the loop takes up from there
+        for event in cell.events(TICK_S):
+            course.heard(event)
+            on_event(event)
+        on_tick()
+        if is_stopped():
             course.interrupt()
-            continue
+        outcome = course.look()
         if outcome is not None:
             return outcome, course.stalled or ""
 

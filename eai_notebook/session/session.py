@@ -23,9 +23,11 @@ from eai_notebook.session import deep, difference, errands, stall, where
 from eai_notebook.session.cell import Cell
 from eai_notebook.session.course import Outcome, see_through, wait_for_stragglers
 from eai_notebook.session.failure import interruption, root_cause
+from eai_notebook.session.presses import Presses
 from eai_notebook.session.pulse import Pulse
 from eai_notebook.session.ranks import name_ranks
 from eai_notebook.session.reach import name_missing, reaching
+from eai_notebook.session.ring import Ring
 from eai_notebook.session.runs import RunKeeper
 from eai_notebook.session.showing import CellShow
 from eai_notebook.session.watcher import Watcher
@@ -79,7 +81,7 @@ class Session:
         self._warm_up: Any = None
         self._warming = ""
         self._stragglers: Cell | None = None  # a stopped cell that some rank still runs
-        self._ring: tuple[int, ...] | None = None  # the ranks the ring is formed on, if it is
+        self._ring = Ring()
         self._setup: list[tuple[str, list[int] | None]] = []
         self._keeper = RunKeeper(runs_folder())
         self.pulse = Pulse()
@@ -128,7 +130,7 @@ class Session:
             self._group.keep()
         words = "TensorFlow is loading on the ranks"
         self._take_over(self._group, words, errands.warm_up, self._wire)
-        self._ring = tuple(range(self.size))
+        self._ring.ranks = tuple(range(self.size))
         crowd = "" if self._places else _crowded(self.size)
         self.watcher.progress(f"{self._words()}{crowd}", final=True)
 
@@ -192,7 +194,7 @@ class Session:
         if group is not None:
             self._set_state("stopping")
             group.stop()
-        self._ring, self._warm_up, self._stragglers = None, None, None
+        self._ring.ranks, self._warm_up, self._stragglers = None, None, None
         self.hosts, self.pids = {}, {}
         self.pulse.forget()
         self._set_state("down")
@@ -260,7 +262,15 @@ class Session:
     ) -> None:
         group = self._ready_group()
         chosen = list(range(self.size)) if ranks is None else ranks
-        self._form_ring(chosen)
+        with Presses() as presses:
+            self._form_ring(group, chosen, presses)
+            if presses.take():
+                raise interruption(chosen)
+            self._see_through(group, code, chosen, presses, patience)
+
+    def _see_through(
+        self, group: Group, code: str, chosen: list[int], presses: Presses, patience: float
+    ) -> None:
         self._set_state("busy")
         with reaching(group, self._died):
             cell = Cell(group, code, chosen, self.hosts)
@@ -271,9 +281,14 @@ class Session:
                 cell,
                 on_event=show.take,
                 on_tick=partial(self._tick, show),
+                is_stopped=presses.take,
                 say=show.say,
                 patience=patience,
             )
+        except KeyboardInterrupt:  # the user insisted: whoever still runs is waited for later
+            self._ring.ranks, self._stragglers = None, cell
+            self._set_state("up")
+            raise
         finally:
             show.close()
         self._conclude(group, cell, outcome, why)
@@ -393,7 +408,7 @@ class Session:
         self._set_state("up")
         error = root_cause(list(cell.replies.values()), cell.unfinished)
         if error is not None or cell.unfinished:
-            self._ring = None  # some rank has released it
+            self._ring.ranks = None  # some rank has released it
         if cell.unfinished:
             self._stragglers = cell
         if outcome == "interrupted":
@@ -420,6 +435,7 @@ class Session:
             self._finish_warm_up(self._group)
         if self._stragglers is not None:
             self._wait_for_stragglers(self._group, self._stragglers)
+        self._group.settle()
         return self._group
 
     def _wait_for_stragglers(self, group: Group, cell: Cell) -> None:
@@ -463,18 +479,12 @@ class Session:
             self._note_ranks(warm_up.result())
             self.watcher.group(self.group_model())
 
-    def _form_ring(self, ranks: list[int]) -> None:
+    def _form_ring(self, group: Group, ranks: list[int], presses: Presses) -> None:
         """Form the ring on `ranks` if the last cell broke it or it spans others."""
-        if self._ring == tuple(ranks):
-            return
-        group = self._ready_group()
-        others = [rank for rank in self._ring or range(self.size) if rank not in ranks]
-        self._ring = None  # until all have done their part: the user may press Stop meanwhile
         with reaching(group, self._died):
-            if others:
-                group.view(others).apply_sync(errands.leave_ring)
-            group.view(ranks).apply_sync(errands.join_ring, ranks)
-        self._ring = tuple(ranks)
+            formed = self._ring.form(group, ranks, presses, self.watcher.progress)
+        if not formed:
+            raise self._lost("the ranks did not form a ring; the group was ended")
 
     def _died(self, group: Group) -> EaiError:
         """End a group that misses a rank, and return what to tell the user."""

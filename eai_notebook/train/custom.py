@@ -16,6 +16,7 @@ from typing_extensions import Self
 from eai_notebook import collective
 from eai_notebook.train import clock, marks, shards
 from eai_notebook.train import gradients as exchange
+from eai_notebook.train.iterators import free_aside
 from eai_notebook.train.wire import Format, Sparse, Wire
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class step:  # noqa: N801 -- used as a function: `with eai.step():`
             StopIteration: There is none.
 
         """
+        free_aside(batches)
         self._asked = time.time()
         batch = next(batches)
         self._got = time.time()

@@ -17,6 +17,7 @@ import numpy as np
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
 from eai_notebook.train import clock, marks
+from eai_notebook.train.iterators import free_aside
 from eai_notebook.train.sharded_embedding import explained
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class MeasuredStep:
 
         if not isinstance(iterator, tf.data.Iterator):
             return self.plain(iterator)  # train_on_batch
+        free_aside(iterator)
         if self._hooks is not None:
             self._begin(iterator, *self._hooks)
         running = clock.current()
