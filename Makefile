@@ -50,13 +50,18 @@ setup: $(STAMP)/packages $(STAMP)/front $(STAMP)/horovod ## everything the two a
 # ------------------------------------------------------------------------------ work on it
 
 .PHONY: test
-test: setup chromium sshd lint ## everything that must hold, slow drills and browser included
+test: setup chromium sshd lint ## everything that must hold but the drills, in a browser and on hosts
 	$(call say,"tests")
-	pytest $(PYTEST)
+	pytest -m 'not drill' $(PYTEST)
+
+.PHONY: drills
+drills: setup ## faults in real groups of two and four ranks
+	$(call say,"drills")
+	pytest -m drill tests/drills $(PYTEST)
 
 .PHONY: quick
 quick: setup ## the tests that take seconds
-	pytest -m 'not slow and not browser' $(PYTEST)
+	pytest -m 'not slow and not browser and not drill' $(PYTEST)
 
 .PHONY: front-ends
 front-ends: setup chromium ## browser tests on other JupyterLabs, Notebook 7 and kernels

@@ -1,4 +1,4 @@
-"""Each fault once, on a group of two; `benchmarks/drills.py` repeats them and times them."""
+"""Each fault once, on groups of two and four; `benchmarks/drills.py` repeats and times them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from drills.runner import DrillRunner
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.ranks, pytest.mark.slow]
+pytestmark = [pytest.mark.ranks, pytest.mark.drill]
 
 
-@pytest.fixture(scope="module")
-def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DrillRunner]:
+@pytest.fixture(scope="module", params=[2, 4], ids="{} ranks".format)
+def runner(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DrillRunner]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EAI_RUNS", str(tmp_path_factory.mktemp("drills") / "runs"))
-        with DrillRunner(2) as runner:
+        with DrillRunner(request.param) as runner:
             yield runner
 
 

@@ -10,7 +10,7 @@ from drills import kernels
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.ranks, pytest.mark.slow]
+pytestmark = [pytest.mark.ranks, pytest.mark.drill]
 
 
 CLOSED = [drill for drill in kernels.KERNEL_DRILLS if drill.act in ("shut down", "close")]
