@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import DTypeLike, NDArray
+    from typing_extensions import Self
 
     from eai_notebook.errors import EaiError
 
@@ -70,6 +71,14 @@ class Part(Protocol):
         """Return the error about a bad row: file, row, what is wrong with it, remedy."""
 
 
+@runtime_checkable
+class ByEpoch(Protocol):
+    """What is something else in each epoch, such as random views of the same pictures."""
+
+    def at_epoch(self, epoch: int) -> Self:
+        """Return it as an epoch sees it."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A rank's share of some files: its parts, and what their rows are.
@@ -92,8 +101,7 @@ class Source:
 
     def parts_at(self, epoch: int) -> Sequence[Part]:
         """Return the parts as an epoch sees them: of some formats, such as pictures, other views."""
-        vary = self.parts and hasattr(self.parts[0], "at_epoch")
-        return [part.at_epoch(epoch) for part in self.parts] if vary else self.parts  # type: ignore[attr-defined]
+        return [part.at_epoch(epoch) if isinstance(part, ByEpoch) else part for part in self.parts]
 
     @property
     def rows(self) -> int:

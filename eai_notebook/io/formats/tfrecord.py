@@ -11,7 +11,7 @@ from eai_notebook.errors import EaiError
 from eai_notebook.io.formats import example_kernels as kernels
 from eai_notebook.io.formats.example_readers import ClickExamples, Example, PlainExamples
 from eai_notebook.io.formats.options import open_files
-from eai_notebook.io.formats.part import Loaded, Source
+from eai_notebook.io.formats.part import ByEpoch, Loaded, Source
 from eai_notebook.io.parse import PADDING
 from eai_notebook.io.ranges import CHUNK, read, share
 
@@ -87,7 +87,7 @@ def parts_of(
     Raises:
         EaiError: A file is damaged.
     """
-    kind = ViewPart if hasattr(reader, "at_epoch") else RecordPart
+    kind = ViewPart if isinstance(reader, ByEpoch) else RecordPart
     return [kind(*one) for span in share(files, rank, size) for one in _cut(span, reader)]
 
 
@@ -143,7 +143,8 @@ class ViewPart(RecordPart):
 
     def at_epoch(self, epoch: int) -> ViewPart:
         """Return the same records as an epoch sees them."""
-        return replace(self, reader=self.reader.at_epoch(epoch))  # type: ignore[attr-defined]
+        assert isinstance(self.reader, ByEpoch)  # noqa: S101 - `parts_of` has seen to it
+        return replace(self, reader=self.reader.at_epoch(epoch))
 
 
 def _cut(span: Span, reader: ExampleReader) -> Iterator[tuple[File, int, int, int, ExampleReader]]:
