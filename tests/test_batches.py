@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -113,6 +114,23 @@ def test_a_tensor_lies_where_its_rows_were_gathered() -> None:
     tensor = tensor_of(array)
     array[0, 0] = 7
     assert tensor[0, 0] == 7
+
+
+def test_memory_that_may_only_be_read_is_taken_over_and_never_written_to() -> None:
+    mapped = mmap.mmap(-1, 4096 * 4)
+    mapped.write(np.arange(4096, dtype=np.float32).tobytes())
+    array = np.frombuffer(mapped, np.float32)
+    array.flags.writeable = False
+    tensor = tensor_of(array)
+    shared = np.frombuffer(mapped, np.float32)
+    shared[0] = 7
+    assert tensor[0] == 7
+    shared[0] = 0
+    add = tf.function(lambda rows: tf.tensor_scatter_nd_add(rows, [[0]], [1.0]) + 1)
+    assert add(tensor)[0] == 2
+    del tensor
+    assert add(tensor_of(array))[0] == 2  # nobody else holds that one: its memory might be reused
+    assert array.tolist() == list(range(4096))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import tensorflow as tf
 
 from eai_notebook.io.flow.columns import is_aligned
@@ -111,7 +112,23 @@ def tensor_of(array: NDArray[Any]) -> tf.Tensor:
     """
     if is_aligned(array):
         try:
-            return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+            lasting = array if array.flags.writeable else np.asarray(_Lasting(array))
+            return tf.experimental.dlpack.from_dlpack(lasting.__dlpack__())
         except BufferError:
-            pass  # fixed-width text, or memory that is mapped for reading
+            pass  # fixed-width text
     return tf.convert_to_tensor(array)
+
+
+class _Lasting:
+    """An array that may not be written to, for whoever only takes those that may, and writes not.
+
+    TensorFlow never reuses memory that it did not get by itself.
+    """
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        place, _ = self._array.__array_interface__["data"]
+        return {**self._array.__array_interface__, "data": (place, False)}
