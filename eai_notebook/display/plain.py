@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from eai_notebook.display.rates import price_line, rates_line
+from eai_notebook.ledger.units import ms
 
 WIDTH: Final = 48
 """Characters of the longest rank's bar."""
@@ -36,7 +37,7 @@ def _bar(rank: dict[str, Any], parts: list[str], longest: float) -> str:
     for part, length in zip(parts, rank["ms"], strict=True):
         until += length or 0.0
         bar += LETTERS[part] * (round(WIDTH * until / longest) - len(bar))
-    return f"rank {rank['rank']:<4}{bar:<{WIDTH}}  {_length(rank['ms']):.4g} ms"
+    return f"rank {rank['rank']:<4}{bar:<{WIDTH}}  {ms(_length(rank['ms']) / 1e3)}"
 
 
 def _length(parts: list[float | None]) -> float:

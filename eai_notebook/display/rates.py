@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from eai_notebook.ledger.units import amount, ms
+from eai_notebook.ledger.units import amount, count, ms
 
 
 def rates_line(view: dict[str, Any]) -> str:
@@ -21,7 +21,7 @@ def rates_line(view: dict[str, Any]) -> str:
     if rates["step_ms"] is not None:
         told.append(f"{ms(rates['step_ms'] / 1e3)} a step")
     if rates["samples_per_s"] is not None:
-        told.append(f"{rates['samples_per_s']:,.0f} samples/s")
+        told.append(f"{count(rates['samples_per_s'])} samples/s")
     if rates["bytes_per_step"] is not None:
         told.append(f"{amount(rates['bytes_per_step'])}/step")
     if rates["bus_bytes_per_s"] is not None:

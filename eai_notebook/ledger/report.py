@@ -10,7 +10,7 @@ import numpy as np
 from eai_notebook.ledger import waits
 from eai_notebook.ledger.merge import TRANSFER, Floats, Ledger, mean, merge
 from eai_notebook.ledger.step import PARTS
-from eai_notebook.ledger.units import amount, ms, percent
+from eai_notebook.ledger.units import amount, count, ms, percent
 from eai_notebook.ledger.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Report:
         size = len(self.ranks)
         told = [f"step {ms(rates.step)}" if np.isfinite(rates.step) else "no step was measured"]
         if np.isfinite(rates.samples_per_s):
-            told.append(f"{rates.samples_per_s:,.0f} samples/s")
+            told.append(f"{count(rates.samples_per_s)} samples/s")
         if np.isfinite(rates.bytes_per_step):
             told.append(f"{amount(rates.bytes_per_step)}/step" + _of_embeddings(rates))
         if np.isfinite(rates.bus_bandwidth):

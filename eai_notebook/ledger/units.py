@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from math import floor, log10
+from typing import Final
+
+_MANY: Final = 100
 
 
 def percent(share: float) -> str:
@@ -25,6 +28,16 @@ def ms(seconds: float) -> str:
     value = float(f"{1e3 * seconds:.3g}")
     before_the_point = 1 + floor(log10(abs(value))) if value else 1
     return f"{value:.{min(2, max(0, 3 - before_the_point))}f} ms"
+
+
+def count(number: float) -> str:
+    """Return a number of things, a small one with three digits.
+
+    Example:
+        >>> count(81_920.4), count(2.9412), count(0)
+        ('81,920', '2.94', '0')
+    """
+    return f"{number:,.0f}" if number >= _MANY else f"{number:.3g}"
 
 
 def amount(number: float) -> str:

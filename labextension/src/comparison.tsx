@@ -2,7 +2,7 @@
 import type { JSX } from 'react';
 import type { Change, Comparison, Measured, View } from './model';
 import { background } from './texture';
-import { mean, ms, sum } from './units';
+import { count, mean, ms, sum } from './units';
 
 export function ComparisonTable({ comparison }: { comparison: Comparison }): JSX.Element {
   const { before, after, parts, step, sentence } = comparison;
@@ -38,8 +38,8 @@ export function ComparisonTable({ comparison }: { comparison: Comparison }): JSX
           </tr>
           <tr>
             <th scope="row">samples/s</th>
-            <td>{count(before.rates.samples_per_s)}</td>
-            <td>{count(after.rates.samples_per_s)}</td>
+            <td>{counted(before.rates.samples_per_s)}</td>
+            <td>{counted(after.rates.samples_per_s)}</td>
             <td>{ratio(before.rates.samples_per_s, after.rates.samples_per_s)}</td>
           </tr>
         </tbody>
@@ -101,8 +101,8 @@ function told(value: Measured): string {
   return value === null ? '–' : ms(value);
 }
 
-function count(value: Measured): string {
-  return value === null ? '–' : Math.round(value).toLocaleString('en');
+function counted(value: Measured): string {
+  return value === null ? '–' : count(value);
 }
 
 function ratio(before: Measured, after: Measured): string {

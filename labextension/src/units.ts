@@ -1,6 +1,8 @@
 /** How numbers are told to a person; `eai_notebook/ledger/units.py` tells them the same. */
 import type { Measured, View } from './model';
 
+const MANY = 100;
+
 export function percent(share: number): string {
   return `${Math.round(100 * share)} %`;
 }
@@ -10,6 +12,11 @@ export function ms(value: number): string {
   const rounded = Number(value.toPrecision(3));
   const beforeThePoint = rounded === 0 ? 1 : 1 + Math.floor(Math.log10(Math.abs(rounded)));
   return `${rounded.toFixed(Math.min(2, Math.max(0, 3 - beforeThePoint)))} ms`;
+}
+
+/** A number of things, a small one with three digits. */
+export function count(value: number): string {
+  return value >= MANY ? Math.round(value).toLocaleString('en') : `${Number(value.toPrecision(3))}`;
 }
 
 export function amount(bytes: number): string {
@@ -36,7 +43,7 @@ export function ratesLine(view: View): string {
     told.push(`${ms(rates.step_ms)} a step`);
   }
   if (rates.samples_per_s !== null) {
-    told.push(`${Math.round(rates.samples_per_s).toLocaleString('en')} samples/s`);
+    told.push(`${count(rates.samples_per_s)} samples/s`);
   }
   if (rates.bytes_per_step !== null) {
     told.push(`${amount(rates.bytes_per_step)}/step`);
