@@ -111,9 +111,7 @@ class Epoch:
         if isinstance(item, BaseException):
             self.close()
             raise item
-        got = time.perf_counter()
-        self._meter.delivered(asked, got, item.held, depth)
-        self._sizing.look(got)
+        self._meter.delivered(asked, time.perf_counter(), item.held, depth)
         self.taken += 1
         return item.columns
 
@@ -128,6 +126,7 @@ class Epoch:
                 if not self._put(Made(columns, self._held)):
                     return
                 self._held = []
+                self._sizing.look(time.perf_counter())
                 self._meter.add_cpu(-began + (began := time.thread_time()))
         except BaseException as error:  # noqa: BLE001 - given to whoever waits
             self._put(error)

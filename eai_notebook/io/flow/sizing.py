@@ -75,7 +75,10 @@ class Dial:
 
 @dataclass
 class Sizing:
-    """The sizes of some data, kept from epoch to epoch; `look` is called with each batch.
+    """The sizes of some data, kept from epoch to epoch.
+
+    `look` is called with each batch, by the thread that makes it: to ask how much memory there is
+    takes longer than to hand a batch over.
 
     Attributes:
         plan: What is read.
