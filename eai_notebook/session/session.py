@@ -19,7 +19,7 @@ from eai_notebook.errors import EaiError
 from eai_notebook.ledger.record import RunRecord, list_runs, runs_folder
 from eai_notebook.ledger.report import Report, report_record
 from eai_notebook.ledger.wires import WIRES
-from eai_notebook.session import deep, difference, errands, stall, where
+from eai_notebook.session import deep, errands, stall, variables, where
 from eai_notebook.session.cell import Cell
 from eai_notebook.session.course import Outcome, see_through, wait_for_stragglers
 from eai_notebook.session.failure import interruption, root_cause
@@ -295,26 +295,19 @@ class Session:
 
     def pull(self, name: str, rank: int = 0) -> Any:
         """Return variable `name` of `rank`; a Keras history comes as plain numbers."""
-        group = self._ready_group()
-        try:
-            with reaching(group, self._died):
-                return group.view([rank]).apply_sync(errands.fetch, name)[0]
-        except errands.REMOTE_ERRORS as error:
-            cause = errands.first_error(error)
-            if cause.ename == "NameError":
-                raise EaiError(f"rank {rank} has no variable {name}", "set it in a cell") from None
-            what = f"{name} cannot be sent from rank {rank} ({cause.evalue})"
-            raise EaiError(what, "pull plain data or arrays") from None
+        return variables.pull(self._ready_group(), name, rank, self._died)
 
-    def push(self, **variables: Any) -> None:
-        """Set `variables` on every rank, for values that can be pickled."""
-        group = self._ready_group()
-        try:
-            with reaching(group, self._died):
-                group.view(range(self.size)).push(variables, block=True)
-        except (TypeError, AttributeError, ValueError) as error:
-            names = ", ".join(variables)
-            raise EaiError(f"{names} cannot be pickled ({error})", "push plain data") from error
+    def push(self, **values: Any) -> None:
+        """Set variables on every rank, by name, to values that can be pickled."""
+        variables.push(self._ready_group(), values, self._died)
+
+    def diff(self, name: str) -> str:
+        """Compare variable `name` of all ranks, and say where they first differ.
+
+        Arrays, tensors, Keras variables, models with their optimizers, and containers of
+        them are compared bit for bit, other values by their text.
+        """
+        return variables.diff(self._ready_group(), name, self._died)
 
     def where(self) -> str:
         """Return what every rank is doing now, in words; any thread may ask, at any time."""
@@ -334,35 +327,6 @@ class Session:
         if self.state == "up":
             self._ready_group()  # a rank that still loads TensorFlow cannot answer
         return deep.ask(self._group, steps)
-
-    def diff(self, name: str) -> str:
-        """Compare variable `name` of all ranks, and say where they first differ.
-
-        Arrays, tensors, Keras variables, models with their optimizers, and containers of
-        them are compared bit for bit, other values by their text.
-        """
-        group = self._ready_group()
-        try:
-            with reaching(group, self._died):
-                return self._diff(group, name)
-        except errands.REMOTE_ERRORS as error:
-            cause = errands.first_error(error)
-            if cause.ename == "NameError":
-                what = f"there is no variable {name} on some rank"
-                raise EaiError(what, "set it in a cell on all ranks") from None
-            raise EaiError(f"{name} cannot be compared ({cause.evalue})", "pull it") from None
-
-    def _diff(self, group: Group, name: str) -> str:
-        everyone = group.view(range(self.size))
-        apart = difference.first_difference(
-            dict(enumerate(everyone.apply_sync(errands.digest, name)))
-        )
-        if apart is None:
-            return f"`{name}` is the same on all {self.size} ranks"
-        if "missing" in apart.kinds:
-            return difference.tell(apart, None, None)
-        sides = group.view([apart.even, apart.odd[0]])
-        return difference.tell(apart, *sides.apply_sync(errands.part, name, apart.path))
 
     def interrupt(self) -> None:
         """Interrupt whatever the ranks are running."""
