@@ -18,22 +18,49 @@ from typing import TYPE_CHECKING, Any
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
-from hosts.network import LINK  # noqa: E402 -- the tests' hosts are not a package of ours
+import _harness as harness  # noqa: E402 -- the tests' hosts are not a package of ours
+from hosts.network import LINK  # noqa: E402
+
+from eai_notebook.cluster import rings  # noqa: E402
+from eai_notebook.cluster.hosts import Host  # noqa: E402
+from eai_notebook.cluster.preflight import prepare  # noqa: E402
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hosts.cluster import Hosts
+
+    from eai_notebook.cluster.preflight import Placement
 
 _MARK = "eai-result:"
 _said = time.perf_counter()
 _THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
+def choose_ring(hosts: Hosts) -> tuple[Placement, rings.RingChoice, dict[str, str]]:
+    """Choose how ranks on `hosts` sum, as `%eai up --hosts` does.
+
+    Returns where they are placed, the choice, and the MCA parameters that make it so.
+    """
+    os.environ.update(hosts.environment())
+    place = prepare([Host(name, 1) for name in hosts.names])
+    choice = rings.choose(place, harness.say, again=True)
+    assert choice is not None
+    return place, choice, rings.apply(place, choice)
+
+
 def run(
-    hosts: Hosts, script: Path, asked: dict[str, Any], timeout: float, *, pinned: bool = False
+    hosts: Hosts,
+    script: Path,
+    asked: dict[str, Any],
+    timeout: float,
+    *,
+    pinned: bool = False,
+    ring: Mapping[str, str] | None = None,
 ) -> Any:
     """Run ``script <asked as JSON>`` as one rank a host; return what rank 0 reported.
 
-    If `pinned`, every host stays on one of this machine's cores. A host with a share of a core
+    The ranks sum as Open MPI does by itself, or as the MCA parameters in `ring` say. If `pinned`, every host stays on one of this machine's cores. A host with a share of a core
     needs that: on two at once, a thread that waits for the network would use up what the one
     that computes has to share with it; on one, it makes room.
     """
@@ -48,7 +75,7 @@ def run(
             "HOROVOD_STALL_CHECK_DISABLE": "1",
             **dict.fromkeys(_THREADS, "1"),
         }
-        command = hosts.mpirun(settings={"mpi_yield_when_idle": "1"})
+        command = hosts.mpirun(settings={"mpi_yield_when_idle": "1", **(ring or {})})
         for name, value in environment.items():
             command += ["-x", f"{name}={value}"]
         cores = len(os.sched_getaffinity(0))

@@ -23,25 +23,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import _allreduce_rank as rank_side
 import _harness as harness
 import _layers
+import _on_hosts  # where the tests' hosts are found
 import numpy as np
+from hosts.cluster import Hosts
+
+from eai_notebook.cluster.trial import run_module
+from eai_notebook.session import Session, Watcher
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "tests"))
-
-from hosts.cluster import Hosts  # noqa: E402  # lies with the tests
-
-from eai_notebook.cluster import rings  # noqa: E402
-from eai_notebook.cluster.hosts import Host  # noqa: E402
-from eai_notebook.cluster.preflight import prepare  # noqa: E402
-from eai_notebook.cluster.trial import run_module  # noqa: E402
-from eai_notebook.session import Session, Watcher  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,11 +78,7 @@ def measure_cell(count: int, rate: float, turns: int) -> dict[str, Any]:
     """Return the figures of one number of hosts and one rate, by size."""
     with Hosts(count, rate_mbit=rate) as hosts:
         hosts.favour()
-        os.environ.update(hosts.environment())
-        place = prepare([Host(name, 1) for name in hosts.names])
-        choice = rings.choose(place, harness.say, again=True)
-        assert choice is not None
-        ring = rings.apply(place, choice)
+        place, choice, ring = _on_hosts.choose_ring(hosts)
         raw: dict[str, list[dict[str, Any]]] = {"ours": [], "stock": []}
         for turn in range(turns):
             for name in ("ours", "stock") if turn % 2 else ("stock", "ours"):

@@ -1,11 +1,12 @@
 """Does every fault end as promised, how fast, and is everything still there afterwards?
 
-Each drill of `tests/drills/catalog.py` is injected `--repeats` times, in random order, in
-a real group; each of `tests/drills/kernels.py` in a notebook's kernel and a group of its
-own. Then 50 cells fail in a row, and what each rank holds is counted before and after. Noted are the seconds from the fault to the end of the cell (from the press
-of Stop where there is one, else from the cell's start), whether the next cell worked, and
-whether a canary variable had survived on every rank. `--px` adds what plain ipyparallel
-does with the same cells, the same ranks and Horovod, given `--patience` seconds each.
+Each drill of `tests/drills/catalog.py` is injected `--repeats` times, in random order, in a real
+group; each of `tests/drills/kernels.py` in a notebook's kernel and a group of its own. Then 50
+cells fail in a row, and what each rank holds is counted before and after. Noted are the seconds
+from the fault to the end of the cell (from the press of Stop where there is one, else from the
+cell's start), whether the next cell worked, and whether a canary variable had survived on every
+rank. `--px` adds what plain ipyparallel does with the same cells, the same ranks and Horovod,
+given `--patience` seconds each.
 
     python benchmarks/drills.py --repeats 20 --px
 """

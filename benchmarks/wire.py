@@ -1,8 +1,9 @@
 """fp32, fp16 and int8 on links of 200 Mbit/s: time, bytes, and what becomes of the model.
 
 Time: 16 gradients of 1 MB exchanged by themselves, and whole steps of a network with as many
-weights, on two hosts, formats in turns; fp32 twice, as a control. Bytes: read off the links
-and set against theory, which is what the ledger counts.
+weights, on two hosts, formats in turns; fp32 twice, as a control. All by the allreduce that
+`%eai up --hosts` chooses: by Open MPI's own, fp32 would get half the link and flatter the others.
+Bytes: read off the links and set against theory, which is what the ledger counts.
 
 AUC: Wide & Deep on planted click logs, 20 seeds, each trained in every format from the same
 weights on the same rows, on two ranks. Two one-sided tests (Schuirmann 1987) say whether
@@ -107,9 +108,11 @@ def main() -> None:
     details = json.loads(earlier[-1].read_text())["details"] if earlier else {}
     if arguments.auc != "only":
         with Hosts(RANKS, rate_mbit=RATE_MBIT) as hosts, hosts.crossing(at_least=100e6):
+            _, choice, ring = _on_hosts.choose_ring(hosts)
             details["time"] = _on_hosts.run(
-                hosts, HERE.with_name("_wire_rank.py"), asked, arguments.timeout
+                hosts, HERE.with_name("_wire_rank.py"), asked, arguments.timeout, ring=ring
             )
+            details["chosen"] = choice.lines()
         details["asked"] = asked
     if arguments.auc != "skip":
         if details.get("asked_auc") != asked_auc:  # of another kind, or none
