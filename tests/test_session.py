@@ -206,6 +206,25 @@ def test_an_interrupt_ends_the_cell(session: Session, said: Listener, code: str)
     assert_usable(session, said)
 
 
+def test_an_interrupt_at_the_very_end_of_the_start_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = Session(2, watcher=Watcher())
+    take_over = session._take_over
+
+    def pressed(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        take_over(*arguments)
+
+    monkeypatch.setattr(session, "_take_over", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        session.up()
+    assert (session.is_up, session.state) == (False, "down")
+    monkeypatch.undo()
+    with session:
+        session.run("assert True")
+
+
 SLOW_TO_JOIN = """
 import time
 form = collective.form

@@ -20,22 +20,31 @@ Result = TypeVar("Result")
 LOOK_S = 0.05
 
 
+def never() -> bool:
+    """Return False: whoever waits is interrupted in the usual way."""
+    return False
+
+
 def do_aside(
-    work: Callable[[Callable[[str], None]], Result], progress: Callable[[str], None]
+    work: Callable[[Callable[[str], None]], Result],
+    progress: Callable[[str], None],
+    is_stopped: Callable[[], bool] = never,
 ) -> Result:
     """Return ``work(say)``; what it says is passed to `progress`, in this thread.
 
-    On an interrupt `say` raises `KeyboardInterrupt` inside the work, which then cleans up;
-    it is raised here when that is done, or at once when the user insists.
+    On an interrupt, or when `is_stopped` says so, `say` raises `KeyboardInterrupt` inside the
+    work, which then cleans up; it is raised here when that is done, or at once when the user
+    insists.
     """
     task = _Task(work)
     task.start()
     try:
-        task.wait(progress)
+        task.wait(progress, is_stopped)
     except KeyboardInterrupt:
         task.cancelled.set()
         progress("stopping what was started")
-        task.join()
+        while task.is_alive() and not is_stopped():
+            task.join(LOOK_S)
         task.throw_away()
         raise
     return task.outcome()
@@ -58,9 +67,11 @@ class _Task(threading.Thread, Generic[Result]):
         except BaseException as error:  # noqa: BLE001  # raised again where it is waited for
             self._error = error
 
-    def wait(self, progress: Callable[[str], None]) -> None:
+    def wait(self, progress: Callable[[str], None], is_stopped: Callable[[], bool]) -> None:
         """Return when the work is done, passing on what it says meanwhile."""
         while self.is_alive():
+            if is_stopped():
+                raise KeyboardInterrupt
             with contextlib.suppress(Empty):
                 progress(self._words.get(timeout=LOOK_S))
 

@@ -22,7 +22,7 @@ from tornado.ioloop import PeriodicCallback
 from traitlets.config import Config
 
 from eai_notebook.cluster import registry
-from eai_notebook.cluster.aside import do_aside
+from eai_notebook.cluster.aside import do_aside, never
 from eai_notebook.cluster.local import find_mpirun
 from eai_notebook.errors import EaiError
 from eai_notebook.lease import Lease, Started, end_processes, started
@@ -104,15 +104,16 @@ class Group:
         place: Placement | None = None,
         ring: Mapping[str, str] | None = None,
         told: Mapping[str, str] | None = None,
+        is_stopped: Callable[[], bool] = never,
     ) -> Group:
         """Start `size` engines; on any failure or interrupt nothing is left running.
 
-        With a `place` they go to its hosts, and exchange as the MCA parameters in `ring`
+        `is_stopped` is asked now and then: whether to stop, as by an interrupt. With a `place` they go to its hosts, and exchange as the MCA parameters in `ring`
         and the variables they are `told` say.
         """
         find_mpirun()
         work = partial(cls._start, size, launcher, place=place, ring=ring, told=told)
-        return do_aside(work, progress)
+        return do_aside(work, progress, is_stopped)
 
     @classmethod
     def _start(

@@ -121,32 +121,40 @@ class Session:
             raise EaiError(what, "use it, or end it first with `%eai down`")
         self._set_state("starting")
         try:
-            self._group = self._start_group()
+            self._bring_up(keep=keep, **self._plan())
         except BaseException:
-            self._set_state("down")
+            self.down()
             raise
-        self._kept = keep
-        if keep:
-            self._group.keep()
-        words = "TensorFlow is loading on the ranks"
-        self._take_over(self._group, words, errands.warm_up, self._wire)
-        self._ring.ranks = tuple(range(self.size))
         crowd = "" if self._places else _crowded(self.size)
         self.watcher.progress(f"{self._words()}{crowd}", final=True)
 
-    def _start_group(self) -> Group:
-        say = self.watcher.progress
+    def _plan(self) -> dict[str, Any]:
+        """Return how `Group.start` is to start it: on which hosts, and how they are to exchange."""
         if not self._places:
-            return Group.start(self.size, self._launcher, say)
+            return {"launcher": self._launcher}
+        say = self.watcher.progress
         say(f"looking at {len(self._places)} hosts")
         place = prepare(self._places, self._interface)
         self.ring_choice = rings.choose(place, say, again=self._measure_again)
         self._measure_again = False
         if self.ring_choice is None:
-            return Group.start(self.size, REMOTE, say, place)
+            return {"launcher": REMOTE, "place": place}
         self._keeper.facts = {"link_bytes_per_s": self.ring_choice.goodput}
-        ring = rings.apply(place, self.ring_choice)
-        return Group.start(self.size, REMOTE, say, place, ring, self.ring_choice.environment())
+        ring, told = rings.apply(place, self.ring_choice), self.ring_choice.environment()
+        return {"launcher": REMOTE, "place": place, "ring": ring, "told": told}
+
+    def _bring_up(self, *, keep: bool, **plan: Any) -> None:
+        """Start the group and take it over; a press of Stop leaves all of it, or nothing."""
+        with Presses() as presses:
+            self._group = group = Group.start(
+                self.size, progress=self.watcher.progress, is_stopped=presses.take, **plan
+            )
+            self._kept = keep
+            if keep:
+                group.keep()
+            words = "TensorFlow is loading on the ranks"
+            self._take_over(group, words, errands.warm_up, self._wire)
+            self._ring.ranks = tuple(range(self.size))
 
     @classmethod
     def attach(cls, name: str | None = None, *, watcher: Watcher | None = None) -> Session:
