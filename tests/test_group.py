@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
 from eai_notebook.cluster import registry
+from eai_notebook.cluster.group import _start_cluster, _twice
 from eai_notebook.errors import EaiError
 from eai_notebook.session import Session, Watcher
 
@@ -87,3 +88,34 @@ def test_an_interrupted_start_leaves_nothing_behind(words: str) -> None:
     assert not alive
     assert registry.entries() == []
     assert threading.active_count() <= threads + 1
+
+
+class Failing:
+    """An ipyparallel cluster whose controller ends at once."""
+
+    def start_cluster(self) -> None: ...
+
+    def _in_thread(self, _work: object) -> None:
+        raise RuntimeError("Controller stopped with 1")
+
+
+def test_a_group_whose_controller_ended_at_once_is_started_again() -> None:
+    said: list[str] = []
+    clusters: Iterator[Failing | None] = iter([Failing(), None])
+
+    def start(_say: object) -> Any:
+        if (cluster := next(clusters)) is not None:
+            _start_cluster(cluster)
+        return "a group"
+
+    found: Any = _twice(start, said.append)
+    assert found == "a group"
+    assert said == ["starting the controller once more"]
+
+
+def test_if_it_ends_again_it_is_said() -> None:
+    def start(_say: object) -> Any:
+        _start_cluster(Failing())
+
+    with pytest.raises(EaiError, match=r"did not start .*stopped with 1.*eai-notebook check"):
+        _twice(start, lambda _words: None)

@@ -113,7 +113,7 @@ class Group:
         """
         find_mpirun()
         work = partial(cls._start, size, launcher, place=place, ring=ring, told=told)
-        return do_aside(work, progress, is_stopped)
+        return do_aside(partial(_twice, work), progress, is_stopped)
 
     @classmethod
     def _start(
@@ -145,7 +145,7 @@ class Group:
         client = None
         try:
             progress("starting the controller")
-            cluster._in_thread(cluster.start_cluster)  # noqa: SLF001  # its loop must go on
+            _start_cluster(cluster)
             entry.processes = lease.cover(
                 [cluster.controller.process.pid, cluster.engine_set.process.pid]
             )
@@ -417,6 +417,32 @@ def _relay(message: Any, said: Any, on_output: OnOutput) -> None:
 def _error_of(result: Any) -> Any:
     """Return the remote error that `result` is, or None if the cell went well."""
     return result if isinstance(result, BaseException) else None
+
+
+class _NoControllerError(EaiError):
+    """The controller ended before it could be reached."""
+
+
+def _start_cluster(cluster: Any) -> None:
+    """Start controller and engines; raise if the controller does not live that long."""
+    try:
+        cluster._in_thread(cluster.start_cluster)  # noqa: SLF001  # its loop must go on
+    except (RuntimeError, TimeoutError) as error:
+        what = f"the controller did not start ({error})"
+        raise _NoControllerError(what, "run `eai-notebook check`") from error
+
+
+def _twice(start: Callable[[Progress], Group], say: Progress) -> Group:
+    """Start a group, and once more if its controller ended at once.
+
+    It takes ports that it has found free a moment before: of two that start together on one
+    machine, one may come late.
+    """
+    try:
+        return start(say)
+    except _NoControllerError:
+        say("starting the controller once more")
+        return start(say)
 
 
 def _wait_for_engines(cluster: Any, client: Any, size: int, progress: Progress) -> None:
