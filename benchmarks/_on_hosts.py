@@ -57,10 +57,12 @@ def run(
     *,
     pinned: bool = False,
     ring: Mapping[str, str] | None = None,
+    told: Mapping[str, str] | None = None,
 ) -> Any:
     """Run ``script <asked as JSON>`` as one rank a host; return what rank 0 reported.
 
-    The ranks sum as Open MPI does by itself, or as the MCA parameters in `ring` say. If `pinned`, every host stays on one of this machine's cores. A host with a share of a core
+    The ranks sum as Open MPI does by itself, or as the MCA parameters in `ring` and the variables
+    they are `told` say. If `pinned`, every host stays on one of this machine's cores. A host with a share of a core
     needs that: on two at once, a thread that waits for the network would use up what the one
     that computes has to share with it; on one, it makes room.
     """
@@ -74,6 +76,7 @@ def run(
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "HOROVOD_STALL_CHECK_DISABLE": "1",
             **dict.fromkeys(_THREADS, "1"),
+            **(told or {}),
         }
         command = hosts.mpirun(settings={"mpi_yield_when_idle": "1", **(ring or {})})
         for name, value in environment.items():

@@ -110,7 +110,12 @@ def main() -> None:
         with Hosts(RANKS, rate_mbit=RATE_MBIT) as hosts, hosts.crossing(at_least=100e6):
             _, choice, ring = _on_hosts.choose_ring(hosts)
             details["time"] = _on_hosts.run(
-                hosts, HERE.with_name("_wire_rank.py"), asked, arguments.timeout, ring=ring
+                hosts,
+                HERE.with_name("_wire_rank.py"),
+                asked,
+                arguments.timeout,
+                ring=ring,
+                told=choice.environment(),
             )
             details["chosen"] = choice.lines()
         details["asked"] = asked
