@@ -62,7 +62,9 @@ def run(
     """Run ``script <asked as JSON>`` as one rank a host; return what rank 0 reported.
 
     The ranks sum as Open MPI does by itself, or as the MCA parameters in `ring` and the variables
-    they are `told` say. If `pinned`, every host stays on one of this machine's cores. A host with a share of a core
+    they are `told` say.
+
+    If `pinned`, every host stays on one of this machine's cores. A host with a share of a core
     needs that: on two at once, a thread that waits for the network would use up what the one
     that computes has to share with it; on one, it makes room.
     """

@@ -2,8 +2,9 @@
 
 Time: 16 gradients of 1 MB exchanged by themselves, and whole steps of a network with as many
 weights, on two hosts, formats in turns; fp32 twice, as a control. All by the allreduce that
-`%eai up --hosts` chooses: by Open MPI's own, fp32 would get half the link and flatter the others.
-Bytes: read off the links and set against theory, which is what the ledger counts.
+`%eai up --hosts` chooses. Look at fp32's seconds before its ratios: where it gets half the link,
+the others seem quicker than they are. Bytes: read off the links and set against theory, which is
+what the ledger counts.
 
 AUC: Wide & Deep on planted click logs, 20 seeds, each trained in every format from the same
 weights on the same rows, on two ranks. Two one-sided tests (Schuirmann 1987) say whether

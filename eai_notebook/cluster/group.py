@@ -108,8 +108,9 @@ class Group:
     ) -> Group:
         """Start `size` engines; on any failure or interrupt nothing is left running.
 
-        `is_stopped` is asked now and then: whether to stop, as by an interrupt. With a `place` they go to its hosts, and exchange as the MCA parameters in `ring`
-        and the variables they are `told` say.
+        With a `place` they go to its hosts, and exchange as the MCA parameters in `ring`
+        and the variables they are `told` say. `is_stopped` is asked now and then whether to
+        stop, as by an interrupt.
         """
         find_mpirun()
         work = partial(cls._start, size, launcher, place=place, ring=ring, told=told)
