@@ -1,10 +1,10 @@
 """Letting go of TensorFlow's iterators without waiting for them.
 
-tf.data tunes itself in a thread that sleeps up to a minute between two looks. An iterator that is
-freed wakes it, but says only afterwards that it has ended; a thread that was quick to look has gone
-to sleep again, and whoever freed the iterator waits (TensorFlow 2.21, ``Model::OptimizeLoop`` and
-``CancellationManager::StartCancel``). After an interrupt that would be the main thread, deep in the
-garbage collector, and the rank would not listen.
+tf.data tunes itself in a thread that sleeps up to a minute between two looks, and whoever frees an
+iterator waits for that thread to end. On a busy machine it often does not end before its next look
+(TensorFlow 2.21: 0.24 s after 0.4 s of work, more after more; never with tuning off). It seems to be
+woken before it can see that it was told to end. After an interrupt the one who waits is the main
+thread, deep in the garbage collector, and the rank does not listen.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def free_aside(iterator: Iterator[Any]) -> None:
     """Have a thread of its own free what `iterator` holds in TensorFlow, once nobody uses it.
 
     A queue in TensorFlow keeps hold of it until then, since the last one to let go waits.
-    Asking twice changes nothing, and neither does asking for an iterator that holds nothing in TensorFlow.
+    Asking twice changes nothing, and neither does asking for an iterator of another kind.
 
     Example:
         >>> import tensorflow as tf
