@@ -58,6 +58,8 @@ class Pile:
 
     def take(self, order: NDArray[np.int64]) -> Columns:
         """Return the rows at `order`, in fresh memory that TensorFlow may keep."""
+        if not len(order):
+            return {name: column[:0] for name, column in self._pieces[0].items()}
         return {name: self._taken(name, column, order) for name, column in self._pieces[0].items()}
 
     def _taken(self, name: str, like: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any]:
@@ -65,7 +67,7 @@ class Pile:
             whole: NDArray[Any] = np.concatenate([piece[name] for piece in self._pieces])[order]
             return whole
         chosen = aligned((len(order), *like.shape[1:]), like.dtype)
-        if not chosen.nbytes:
+        if not chosen.nbytes:  # rows of nothing
             return chosen
         if name not in self._sources:
             arrays = [_rows_whole(piece[name]) for piece in self._pieces]
