@@ -12,6 +12,7 @@ from eai_notebook.cluster.rules import (
     DEFAULT,
     Algorithm,
     chosen_rules,
+    fragment_size,
     probe_rules,
     worth_trying,
 )
@@ -60,6 +61,13 @@ def test_what_cannot_win_is_not_tried() -> None:
     assert not any(each.segment for each in small)
     assert {each.number for each in large} == {0, 4, 5}
     assert large[0] == DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("goodput", "size"), [(1e3, 128 << 10), (59e6, 128 << 10), (1.2e9, 512 << 10), (3e9, 1 << 20)]
+)
+def test_a_quicker_link_takes_larger_fragments(goodput: float, size: int) -> None:
+    assert fragment_size(goodput) == size
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 """The choice of a ring: measured once for a set of hosts, kept, applied at every start.
 
 Open MPI's own choice of allreduce algorithm knows the number of ranks and the message's
-size, but not the link. On slow links it is often half as fast as a ring. So each new set
+size, but not the link. On slow links it is often half as fast as another. So each new set
 of hosts is measured for a few seconds, in an ``mpirun`` of its own before the engines
-start, and what was best is given to theirs as a rules file.
+start, and what was best is given to theirs as a rules file, with the pieces that large
+messages are cut into (see `rules.fragment_size`).
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from eai_notebook.cluster.local import find_mpirun
 from eai_notebook.cluster.rules import (
     CANDIDATES,
     DEFAULT,
+    LEAST_FRAGMENT,
     Algorithm,
     chosen_rules,
+    fragment_size,
     probe_rules,
     use,
     worth_trying,
@@ -50,7 +53,7 @@ CLEARLY: Final = 0.95
 NEARLY: Final = 1.03
 LEAST_FUSED: Final = 2 << 20
 MOST_FUSED: Final = 64 << 20
-VERSION: Final = 2
+VERSION: Final = 3
 
 _MARK: Final = "eai-tuning:"
 
@@ -143,7 +146,7 @@ def choose(
 def apply(place: Placement, choice: RingChoice) -> dict[str, str]:
     """Put the rules on every host; return the MCA parameters that have them used."""
     rows = [(each.size, each.algorithm) for each in choice.sizes]
-    return use(_deliver(place, chosen_rules(choice.ranks, rows)))
+    return use(_deliver(place, chosen_rules(choice.ranks, rows)), fragment_size(choice.goodput))
 
 
 def _measure(place: Placement) -> RingChoice:
@@ -156,7 +159,7 @@ def _measure(place: Placement) -> RingChoice:
         "link_s": LINK_S,
         "budget_s": BUDGET_S,
     }
-    rules = use(_deliver(place, probe_rules(place.size, SIZES, STEP)))
+    rules = use(_deliver(place, probe_rules(place.size, SIZES, STEP)), LEAST_FRAGMENT)
     found = run_module(
         place,
         rules,

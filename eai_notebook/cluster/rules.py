@@ -23,6 +23,10 @@ _NAMES: Final = {
     6: "Rabenseifner",
 }
 
+LEAST_FRAGMENT: Final = 128 << 10
+_FRAGMENT_S: Final = 0.0005
+"""How long the link may be busy with one fragment, where it is quick enough for more than that."""
+
 
 @dataclass(frozen=True)
 class Algorithm:
@@ -98,9 +102,28 @@ def chosen_rules(ranks: int, chosen: Sequence[tuple[int, Algorithm]]) -> str:
     return rules_text(ranks, rows)
 
 
-def use(path: str) -> dict[str, str]:
-    """Return the MCA parameters that have the rules in the file at `path` used."""
+def fragment_size(goodput: float) -> int:
+    """Return in how many bytes a large message should travel on a link of `goodput` bytes/s.
+
+    Open MPI writes the whole of it to the connection at once. If the peer then asks for its own
+    message to be fetched, the request waits behind all of that, and one direction of the link is
+    idle while the other is full: two ranks need up to twice the time, four one and a half times.
+    In fragments the request gets through; too small ones cost a quick link more than they give.
+
+    Example:
+        >>> fragment_size(25e6), fragment_size(1.2e9)
+        (131072, 524288)
+    """
+    return 1 << int(math.log2(max(LEAST_FRAGMENT, goodput * _FRAGMENT_S)))
+
+
+def use(path: str, fragment: int) -> dict[str, str]:
+    """Return the MCA parameters that have the rules in the file at `path` used.
+
+    Large messages travel in pieces of ``fragment`` bytes.
+    """
     return {
+        "btl_tcp_rdma_pipeline_frag_size": str(fragment),
         # They come before `tuned` otherwise, and know no rules.
         "coll": "^han,adapt",
         "coll_tuned_use_dynamic_rules": "1",
