@@ -15,6 +15,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import psutil
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 GRACE_S = 5.0
+LOOK_S = 0.02
 CLOCK_S = 2.0
 """A start time is told by the machine's clock, which may have been set right since."""
 
@@ -99,17 +101,40 @@ def is_running(process: Started) -> bool:
         return False
 
 
+def families(processes: Iterable[Started]) -> list[Started]:
+    """Return those of `processes` that still run, each with all that it has started."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if head := _find(process):
+                found += [(one.pid, one.create_time()) for one in head.children(recursive=True)]
+                found.append(process)
+    return found
+
+
 def end_processes(covered: Iterable[Started], grace: float = GRACE_S) -> list[int]:
     """Terminate, then kill, the processes that still are the ones covered; return their pids."""
-    alive = [found for process in covered if (found := _find(process))]
+    alive = [found for process in covered if is_running(process) and (found := _find(process))]
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, stubborn = psutil.wait_procs(alive, grace)
-    for process in stubborn:
+    for process in _still_running(alive, grace):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     return [process.pid for process in alive]
+
+
+def _still_running(processes: list[psutil.Process], patience: float) -> list[psutil.Process]:
+    """Return those that do not end in `patience` seconds.
+
+    `psutil` would wait, too, for ended ones to be buried by their parent, which may take its time.
+    """
+    until = time.monotonic() + patience
+    while running := [one for one in processes if is_running((one.pid, one.create_time()))]:
+        if time.monotonic() > until:
+            break
+        time.sleep(LOOK_S)
+    return running
 
 
 def _find(process: Started) -> psutil.Process | None:
@@ -134,8 +159,9 @@ def main() -> None:
         covered += [(pid, at) for pid, at in message.get("cover", [])]
         folders += [message["folder"]] if "folder" in message else []
         patience = message.get("patience", patience)
-    psutil.wait_procs([found for process in covered if (found := _find(process))], patience)
-    end_processes(covered)
+    every = families(covered)
+    _still_running([found for process in covered if (found := _find(process))], patience)
+    end_processes([*covered, *every])
     _remove(folders)
 
 

@@ -51,6 +51,20 @@ def test_what_is_covered_ends_when_its_owner_is_killed(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+def test_what_a_covered_process_has_started_ends_with_it() -> None:
+    start = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {!r}]).pid)"
+    sleep = "import time; time.sleep(60)"
+    parent = [sys.executable, "-c", f"{start.format(sleep)}; sys.stdout.flush(); {sleep}"]
+    with subprocess.Popen(parent, stdout=subprocess.PIPE, text=True) as covered:
+        assert covered.stdout is not None
+        child = psutil.Process(int(covered.stdout.readline()))
+        owner = f"from eai_notebook.lease import Lease; Lease().cover([{covered.pid}])"
+        subprocess.run([sys.executable, "-c", owner], check=True)
+        assert covered.wait(10) != 0
+    psutil.wait_procs([child], 10)
+    assert not child.is_running()
+
+
 def test_what_is_covered_with_patience_may_leave_by_itself() -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(2)"]) as covered:
         owner = [

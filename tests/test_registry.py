@@ -56,6 +56,8 @@ def test_an_entry_is_found_again_as_it_was(process: subprocess.Popen[bytes]) -> 
         ({"owner": GONE}, "left behind"),
         ({"owner": GONE, "kept": True}, "kept"),
         ({"processes": [GONE]}, "ended"),
+        ({"processes": []}, "starting"),
+        ({"processes": [], "owner": GONE}, "ended"),
         ({"host": "another"}, "elsewhere"),
     ],
 )

@@ -17,6 +17,7 @@ from folding import by_rank
 
 from eai_notebook.engine.start import NANNY
 from eai_notebook.errors import EaiError
+from eai_notebook.lease import is_running, started
 from eai_notebook.session import RankError, Session, Watcher, stall
 
 if TYPE_CHECKING:
@@ -206,6 +207,27 @@ def test_an_interrupt_ends_the_cell(session: Session, said: Listener, code: str)
     assert_usable(session, said)
 
 
+SLOW_TO_TELL = """
+import os, signal, time
+class Told(Exception):
+    def _render_traceback_(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+        return ["told to the end"]
+raise Told("too late to stop")
+"""
+
+
+def test_an_interrupt_does_not_spoil_what_is_said_of_an_error(
+    session: Session, said: Listener
+) -> None:
+    with pytest.raises(RankError, match="too late to stop") as caught:
+        session.run(SLOW_TO_TELL)
+    assert "told to the end" in "\n".join(caught.value._render_traceback_())
+    assert "KeyboardInterrupt" not in said.said["stderr"]
+    assert_usable(session, said)
+
+
 def test_an_interrupt_at_the_very_end_of_the_start_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -218,6 +240,16 @@ def test_an_interrupt_at_the_very_end_of_the_start_leaves_nothing(
 
     monkeypatch.setattr(session, "_take_over", pressed)
     with pytest.raises(KeyboardInterrupt):
+        session.up()
+    assert (session.is_up, session.state) == (False, "down")
+    monkeypatch.undo()
+
+    def pressed_at_last(words: str, *, final: bool = False) -> None:
+        if final:
+            raise KeyboardInterrupt(words)
+
+    monkeypatch.setattr(session.watcher, "progress", pressed_at_last)
+    with pytest.raises(KeyboardInterrupt, match="2 ranks are up"):
         session.up()
     assert (session.is_up, session.state) == (False, "down")
     monkeypatch.undo()
@@ -363,7 +395,9 @@ def test_a_killed_kernel_takes_its_group_along(tmp_path: Path) -> None:
     assert owner.stdout is not None
     pids = {int(pid) for pid in owner.stdout.readline().split()}
     assert len(pids) == 2
+    rank = min(pids)
     pids |= {child.pid for child in psutil.Process(owner.pid).children(recursive=True)}
+    _hold_up_a_nanny(rank)
     owner.kill()
     owner.communicate()
     _, alive = psutil.wait_procs(
@@ -406,6 +440,15 @@ def test_a_rank_that_dies_is_named_and_the_group_can_be_rebuilt(tmp_path: Path) 
     session.restart()
     session.run("print(set_up, collective.size())")
     assert by_rank(listener.heard()) == {0: ["True 2"], 1: ["True 2"]}
-    pids = list(session.pids.values())
+    known = started([*session.pids.values(), _hold_up_a_nanny(session.pids[0])])
+    assert len(known) == 3
     session.down()
-    assert not any(map(psutil.pid_exists, pids))
+    assert not any(map(is_running, known))
+
+
+def _hold_up_a_nanny(rank: int) -> int:
+    """Have a rank's nanny end at nobody's wish, as one that still has something to say."""
+    children = psutil.Process(rank).children()
+    nanny = next(child for child in children if NANNY in child.cmdline())
+    nanny.suspend()
+    return nanny.pid

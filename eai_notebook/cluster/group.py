@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures import wait as wait_for
 from functools import partial
@@ -25,7 +25,7 @@ from eai_notebook.cluster import registry
 from eai_notebook.cluster.aside import do_aside, never
 from eai_notebook.cluster.local import find_mpirun
 from eai_notebook.errors import EaiError
-from eai_notebook.lease import Lease, Started, end_processes, started
+from eai_notebook.lease import Lease, Started, end_processes, families, started
 from eai_notebook.ledger.messages import TRACE_REQUEST, WHERE_REQUEST
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ _LOST = re.compile(
 )
 _REMEDIES = {
     "in use": "use it there, or end that kernel first",
+    "starting": "use it there, or end that kernel first",
     "left behind": "it was started without `--keep`; end it with `eai-notebook reclaim`",
     "ended": "start a new one with `%eai up`",
     "elsewhere": "attach to it on the machine it was started on",
@@ -156,9 +157,10 @@ class Group:
             _wait_for_engines(cluster, client, size, progress)
             group = cls(size, cluster, client, lease, entry, elsewhere=place is not None)
         except BaseException:
-            if client is not None:
-                client.close()
-            cluster._in_thread(cluster.stop_cluster)  # noqa: SLF001
+            with _ending_all(entry):
+                if client is not None:
+                    client.close()
+                cluster._in_thread(cluster.stop_cluster)  # noqa: SLF001
             lease.end()
             raise
         return group
@@ -322,10 +324,11 @@ class Group:
         if self.client is None:
             return
         client, self.client = self.client, None
-        # the hub may already be gone with the group; closing must go on regardless
-        with contextlib.suppress(OSError, ipp_error.EngineError):
-            client.close()
-        self._cluster.stop_cluster_sync()
+        with _ending_all(self.entry):
+            # the hub may already be gone with the group; closing must go on regardless
+            with contextlib.suppress(OSError, ipp_error.EngineError):
+                client.close()
+            self._cluster.stop_cluster_sync()
         if self._lease is None:
             registry.reclaim(self.entry)
         else:
@@ -338,6 +341,18 @@ class Group:
         client, self.client = self.client, None
         with contextlib.suppress(OSError, ipp_error.EngineError):
             client.close()
+
+
+@contextlib.contextmanager
+def _ending_all(entry: registry.Entry) -> Iterator[None]:
+    """End what is left, after the block, of all that the group's processes had started.
+
+    A rank's nanny is in a session of its own, where ``mpirun`` does not find it, and waits for
+    ever if it cannot deliver its last messages.
+    """
+    known = families(entry.processes)
+    yield
+    end_processes(known)
 
 
 def ask_where(entry: registry.Entry, patience: float) -> Answers:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from jupyter_core.paths import jupyter_runtime_dir
 
 from eai_notebook.errors import EaiError
-from eai_notebook.lease import Started, end_processes, is_running, started
+from eai_notebook.lease import Started, end_processes, families, is_running, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,9 +64,10 @@ class Entry:
         """What has become of the group, in a word or two."""
         if not self.is_here:
             return "elsewhere"
+        used = self.owner is not None and is_running(self.owner)
         if not any(map(is_running, self.processes)):
-            return "ended"
-        if self.owner is not None and is_running(self.owner):
+            return "starting" if used and not self.processes else "ended"
+        if used:
             return "in use"
         return "kept" if self.kept else "left behind"
 
@@ -119,7 +120,7 @@ def find(name: str) -> Entry:
 
 def reclaim(entry: Entry) -> int:
     """End what still runs of a group, and forget it; return how many processes that were."""
-    ended = end_processes(entry.processes)
+    ended = end_processes(families(entry.processes))
     entry.remove()
     return len(ended)
 
@@ -139,7 +140,7 @@ def table(found: Iterable[Entry]) -> str:
 
 def _row(entry: Entry) -> tuple[str, ...]:
     age, state = _age(time.time() - entry.since), entry.state
-    user = f"process {entry.owner[0]}" if entry.owner and state == "in use" else ""
+    user = f"process {entry.owner[0]}" if entry.owner and state in ("starting", "in use") else ""
     return entry.name, str(entry.size), entry.host, age, state, user
 
 

@@ -32,6 +32,8 @@ class Guard:
         self._world_rank = world_rank
         self._cell = 0
         self._running = False
+        self._show_error = shell.showtraceback
+        self._usual: Any = None  # what an interrupt does, while it is passed over
 
     @property
     def is_running(self) -> bool:
@@ -43,8 +45,19 @@ class Guard:
         self._cell += 1
         self._running = True
 
+    def show_error(self, *which: Any, running_compiled_code: bool = False, **how: Any) -> None:
+        """Show an error as the shell does; one that ends the cell cannot be interrupted any more.
+
+        The cell is ending, as an interrupt would have it. It would only spoil what is said of the
+        error, which takes some time where the error comes from deep inside TensorFlow.
+        """
+        if running_compiled_code:
+            self._pass_over_interrupts()
+        self._show_error(*which, running_compiled_code=running_compiled_code, **how)
+
     def after_cell(self, result: Any) -> None:
         """End the cell's runs, and free the peers if the cell failed."""
+        self._pass_over_interrupts()
         self._running = False
         error = result.error_in_exec or result.error_before_exec
         try:
@@ -52,6 +65,12 @@ class Guard:
         finally:
             if error is not None:
                 collective.release()
+            usual, self._usual = self._usual, None
+            signal.signal(signal.SIGINT, usual)
+
+    def _pass_over_interrupts(self) -> None:
+        if self._usual is None:
+            self._usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch_signals(self, wakeups: int) -> None:
         """Act on signals beside the main thread, which may sit in C code for ever.
@@ -87,6 +106,7 @@ def install(shell: Any, world_rank: int) -> Guard:
     guard = Guard(shell, world_rank)
     shell.events.register("pre_run_cell", guard.before_cell)
     shell.events.register("post_run_cell", guard.after_cell)
+    shell.showtraceback = guard.show_error
     wakeups, from_handler = os.pipe()
     os.set_blocking(from_handler, False)
     signal.set_wakeup_fd(from_handler, warn_on_full_buffer=False)

@@ -162,9 +162,9 @@ class EaiMagics(Magics):
     def _start(self, size: int | None, *, keep: bool = False, **where: Any) -> Session:
         """Start a group of `size` ranks, unless one is up: then say so."""
         self._refuse_second_group()
-        session = Session(size, watcher=self._watcher, **where)
+        # Known before it is up: a press of Stop just after must not leave a group to nobody.
+        self.session = session = Session(size, watcher=self._watcher, **where)
         session.up(keep=keep)
-        self.session = session
         if keep:
             print(f"kept as {session.name}: `%eai attach {session.name}` in another notebook")
         return session

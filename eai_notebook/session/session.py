@@ -122,11 +122,11 @@ class Session:
         self._set_state("starting")
         try:
             self._bring_up(keep=keep, **self._plan())
+            crowd = "" if self._places else _crowded(self.size)
+            self.watcher.progress(f"{self._words()}{crowd}", final=True)
         except BaseException:
             self.down()
             raise
-        crowd = "" if self._places else _crowded(self.size)
-        self.watcher.progress(f"{self._words()}{crowd}", final=True)
 
     def _plan(self) -> dict[str, Any]:
         """Return how `Group.start` is to start it: on which hosts, and how they are to exchange."""
