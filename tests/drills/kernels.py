@@ -11,7 +11,11 @@ import psutil
 from drills.runner import Result
 from jupyter_client.manager import KernelManager
 
+from eai_notebook.lease import is_running
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from drills.catalog import Comes
     from jupyter_client.blocking.client import BlockingKernelClient
 
@@ -82,17 +86,23 @@ class Notebook:
         return client
 
     def start(self, code: str) -> str:
-        """Send a cell and return its message's name."""
-        return str(self.client.execute(code))
+        """Send a cell and return its message's name.
+
+        Should it fail, the next one is run all the same: a kernel gives up, unseen, what comes
+        within a moment of an error, as it does with "Run All".
+        """
+        return str(self.client.execute(code, stop_on_error=False))
 
     def reply(self, sent: str) -> str:
-        """Return what ended the cell: ``"ok"`` or the error's name."""
+        """Return what ended the cell: ``"ok"``, or the error's name and text."""
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             answer = self.client.get_shell_msg(timeout=until - time.monotonic())
             if answer["parent_header"].get("msg_id") == sent:
                 content = answer["content"]
-                return str(content.get("ename", content["status"]))
+                if content["status"] == "ok":
+                    return "ok"
+                return f"{content.get('ename')}: {content.get('evalue')}"
         raise TimeoutError
 
     def run(self, code: str) -> str:
@@ -135,10 +145,11 @@ def _stopped(notebook: Notebook, drill: KernelDrill, size: int) -> Result:
     ended = notebook.reply(sent)
     seconds = time.monotonic() - begin
     started = set(notebook.process.children(recursive=True)) - before
-    _, left = psutil.wait_procs(started, PATIENCE / 3)
-    usable = notebook.run(f"%eai up -n {size}") == "ok" and notebook.run(CELL) == "ok"
-    came: Comes = "interrupt" if ended == "KeyboardInterrupt" else "error"
-    return Result(came, ended, seconds, usable, kept=True, left=len(left), writes=0)
+    left = _left_of(started)
+    after = [notebook.run(f"%eai up -n {size}"), notebook.run(CELL)]
+    came: Comes = "interrupt" if ended.startswith("KeyboardInterrupt") else "error"
+    said = "; ".join([ended, *after, *left])
+    return Result(came, said, seconds, after == ["ok", "ok"], kept=True, left=len(left), writes=0)
 
 
 def _browser_closed(notebook: Notebook, sent: str) -> Result:
@@ -159,11 +170,22 @@ def _gone(notebook: Notebook, drill: KernelDrill, group: list[psutil.Process], s
         notebook.process.kill()
     else:
         notebook.manager.shutdown_kernel()
-    _, left = psutil.wait_procs(group, PATIENCE / 3)
+    left = _left_of(group)
     seconds = time.monotonic() - begin
     successor = Notebook()
     try:
         usable = successor.run(f"%eai up -n {size}") == "ok" and successor.run(CELL) == "ok"
     finally:
         successor.close()
-    return Result("gone", drill.act, seconds, usable, kept=True, left=len(left), writes=0)
+    said = "; ".join([drill.act, *left])
+    return Result("gone", said, seconds, usable, kept=True, left=len(left), writes=0)
+
+
+def _left_of(group: Iterable[psutil.Process]) -> list[str]:
+    """Wait for processes to end; say which have not, after a while."""
+    until = time.monotonic() + PATIENCE / 3
+    while alive := [each for each in group if is_running((each.pid, each.create_time()))]:
+        if time.monotonic() > until:
+            return [str(process) for process in alive]
+        time.sleep(0.02)
+    return []

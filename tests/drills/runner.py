@@ -9,9 +9,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-import psutil
-
 from eai_notebook.errors import EaiError
+from eai_notebook.lease import is_running, started
 from eai_notebook.session import RankError, Session, Watcher
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ class DrillRunner:
         if not self.session.is_up:
             self.session.restart()
         self.session.run("canary = 40 + rank")
-        pids = list(self.session.pids.values())
+        ranks = started(self.session.pids.values())
         self.watcher.writes = 0
         begin = time.monotonic()
         came, said = self._cell(drill)
@@ -95,7 +94,7 @@ class DrillRunner:
             came, said = self._after_a_deaf_rank(said)
         left = 0
         if came in ("death", "stuck"):
-            left = sum(map(psutil.pid_exists, pids))
+            left = sum(map(is_running, ranks))
             self.session.restart()
             self.session.run("canary = 40 + rank")
         usable, kept = self._next_cell()
