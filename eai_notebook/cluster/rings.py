@@ -26,7 +26,7 @@ from eai_notebook.cluster.local import find_mpirun
 from eai_notebook.cluster.rules import (
     CANDIDATES,
     DEFAULT,
-    LEAST_FRAGMENT,
+    USUAL_FRAGMENT,
     Algorithm,
     chosen_rules,
     fragment_size,
@@ -159,7 +159,7 @@ def _measure(place: Placement) -> RingChoice:
         "link_s": LINK_S,
         "budget_s": BUDGET_S,
     }
-    rules = use(_deliver(place, probe_rules(place.size, SIZES, STEP)), LEAST_FRAGMENT)
+    rules = use(_deliver(place, probe_rules(place.size, SIZES, STEP)), USUAL_FRAGMENT)
     found = run_module(
         place,
         rules,

@@ -23,9 +23,11 @@ _NAMES: Final = {
     6: "Rabenseifner",
 }
 
-LEAST_FRAGMENT: Final = 128 << 10
-_FRAGMENT_S: Final = 0.0005
-"""How long the link may be busy with one fragment, where it is quick enough for more than that."""
+USUAL_FRAGMENT: Final = 128 << 10
+"""For a link that is not known yet."""
+_LEAST_FRAGMENT: Final = 16 << 10
+_FRAGMENT_S: Final = 0.001
+"""How long the link may be busy with one fragment; Open MPI has four on their way."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,9 @@ def fragment_size(goodput: float) -> int:
 
     Example:
         >>> fragment_size(25e6), fragment_size(1.2e9)
-        (131072, 524288)
+        (16384, 1048576)
     """
-    return 1 << int(math.log2(max(LEAST_FRAGMENT, goodput * _FRAGMENT_S)))
+    return 1 << int(math.log2(max(_LEAST_FRAGMENT, goodput * _FRAGMENT_S)))
 
 
 def use(path: str, fragment: int) -> dict[str, str]:

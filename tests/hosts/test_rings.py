@@ -43,7 +43,7 @@ def test_a_link_is_measured_once_and_the_choice_applied(
     assert hosts.counters()[hosts.names[0]][0] - before[hosts.names[0]][0] < 100_000
     applied = rings.apply(place, choice)
     assert applied["coll_tuned_use_dynamic_rules"] == "1"
-    assert applied["btl_tcp_rdma_pipeline_frag_size"] == str(128 << 10)
+    assert int(applied["btl_tcp_rdma_pipeline_frag_size"]) in (16 << 10, 32 << 10)
 
 
 def test_a_host_lost_while_measuring_is_named(
