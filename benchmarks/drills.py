@@ -9,11 +9,13 @@ rank. `--px` adds what plain ipyparallel does with the same cells, the same rank
 given `--patience` seconds each.
 
     python benchmarks/drills.py --repeats 20 --px
+    python benchmarks/drills.py --only kernels  # takes the place of theirs in the day's file
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import signal
@@ -126,6 +128,12 @@ def table(found: dict[str, list[Result]]) -> dict[str, Any]:
     return rows
 
 
+def earlier(name: str) -> dict[str, Any]:
+    """Return what was measured earlier this day, to be added to."""
+    found = sorted(harness.RESULTS.glob(f"{harness.today()}-{name}.json"))
+    return dict(json.loads(found[-1].read_text())["details"]) if found else {}
+
+
 def main() -> None:
     """Run the drills, write the result file, print the summary."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -133,20 +141,30 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--patience", type=float, default=20.0)
+    parser.add_argument("--only", choices=("ranks", "kernels"), help="leave the others out")
     parser.add_argument("--px", action="store_true", help="compare with plain ipyparallel")
     given = parser.parse_args()
     # Ignored where a shell starts this in the background, and then no Stop would be heard.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    found, held = on_ranks(given.size, given.repeats, given.seed)
-    found |= on_kernels(given.size, given.repeats)
-    rows = table(found)
+    file = "drills" if given.size == 2 else f"drills_{given.size}_ranks"
+    details = earlier(file) if given.only else {}
+    details["size"] = given.size
+    rows: dict[str, Any] = details.setdefault("drills", {})
+    if given.only != "kernels":
+        found, held = on_ranks(given.size, given.repeats, given.seed)
+        rows |= table(found)
+        details["fifty_failing_cells"] = {
+            when: [count._asdict() for count in counts] for when, counts in held.items()
+        }
+    if given.only != "ranks":
+        rows |= table(on_kernels(given.size, given.repeats))
 
     def worst(comes: Comes) -> float:
         return float(max(row["worst_s"] for name, row in rows.items() if COMES[name] == comes))
 
     summary = {
         "drills": len(rows),
-        "repeats": given.repeats,
+        "repeats": min(row["repeats"] for row in rows.values()),
         "hangs": sum(row["repeats"] - row["next_cell_works"] for row in rows.values()),
         "not_as_promised": sum(row["repeats"] - row["as_promised"] for row in rows.values()),
         "state_lost": sum(rows[name]["repeats"] - rows[name]["variables_kept"] for name in KEEPS),
@@ -156,18 +174,11 @@ def main() -> None:
         "worst_leave_s": worst("gone"),
         "orphans": sum(row["processes_left"] for row in rows.values()),
     }
-    details: dict[str, Any] = {
-        "size": given.size,
-        "drills": rows,
-        "fifty_failing_cells": {
-            when: [count._asdict() for count in counts] for when, counts in held.items()
-        },
-    }
     if given.px:
         details["plain_px"] = {
             drill.name: plain(drill, given.size, given.patience) for drill in DRILLS
         }
-    harness.finish("drills" if given.size == 2 else f"drills_{given.size}_ranks", summary, details)
+    harness.finish(file, summary, details)
 
 
 if __name__ == "__main__":

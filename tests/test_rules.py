@@ -134,5 +134,7 @@ def test_the_user_s_own_fusion_threshold_stands(monkeypatch: pytest.MonkeyPatch)
     assert CHOICE.environment() == {"HOROVOD_FUSION_THRESHOLD": str(8 << 20)}
     monkeypatch.setenv("HOROVOD_FUSION_THRESHOLD", "1024")
     assert CHOICE.environment() == {"HOROVOD_FUSION_THRESHOLD": "1024", "EAI_TUNE_FUSION": "0"}
+    in_a_buffer = SizeChoice(64 << 10, DEFAULT, 0.0005, 0.0005)
+    assert replace(CHOICE, sizes=(in_a_buffer, *CHOICE.sizes)).fusion_threshold == 8 << 20
     quick = replace(CHOICE, sizes=CHOICE.sizes[:1])
     assert quick.fusion_threshold == 2 << 20

@@ -51,6 +51,7 @@ LINK_S = 1.0
 CLEARLY: Final = 0.95
 """Another algorithm replaces Open MPI's choice if it takes at most this share of its time."""
 NEARLY: Final = 1.03
+LONG_S: Final = 0.05
 LEAST_FUSED: Final = 2 << 20
 MOST_FUSED: Final = 64 << 20
 VERSION: Final = 3
@@ -87,12 +88,15 @@ class RingChoice:
         """Return the bytes up to which Horovod should put small tensors into one message.
 
         Twice the smallest size that is exchanged as fast as the largest: more would only
-        keep the first gradients waiting for the last.
+        keep the first gradients waiting for the last. What is exchanged in a moment does not
+        count: buffers on the way may take it whole, and for each message Horovod's ranks have
+        to agree, which takes milliseconds where cores are busy.
         """
-        rates = [self.bus_bandwidth(choice.seconds, choice.size) for choice in self.sizes]
+        long = [each for each in self.sizes if each.seconds >= LONG_S] or self.sizes[-1:]
+        rates = [self.bus_bandwidth(choice.seconds, choice.size) for choice in long]
         full = next(
             choice.size
-            for choice, rate in zip(self.sizes, rates, strict=True)
+            for choice, rate in zip(long, rates, strict=True)
             if rate >= 0.97 * max(rates)
         )
         return min(MOST_FUSED, max(LEAST_FUSED, 2 * full))
