@@ -54,6 +54,12 @@ def finish(name: str, summary: Mapping[str, Any], details: Mapping[str, Any]) ->
     sys.stdout.flush()
 
 
+def earlier(name: str) -> dict[str, Any]:
+    """Return the details of what was measured earlier this day, to be added to."""
+    file = RESULTS / f"{today()}-{name}.json"
+    return dict(json.loads(file.read_text())["details"]) if file.exists() else {}
+
+
 def today() -> str:
     """Return the date that result files carry."""
     return dt.datetime.now(dt.timezone.utc).date().isoformat()

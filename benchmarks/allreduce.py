@@ -158,12 +158,6 @@ def measure_step(count: int, rate: float, blocks: int) -> dict[str, Any]:
     return {**with_interval(found["shares"]), "repeats": len(found["shares"]), "chosen": told}
 
 
-def earlier() -> dict[str, Any]:
-    """Return what was measured earlier this day, to be added to."""
-    found = sorted(harness.RESULTS.glob(f"{harness.today()}-allreduce.json"))
-    return dict(json.loads(found[-1].read_text())["details"]) if found else {}
-
-
 def summarize(details: Mapping[str, Any]) -> dict[str, Any]:
     """Return the figures that the targets are about: four hosts at 500 Mbit/s."""
     cell = details.get("cells", {}).get("4 hosts, 500 Mbit/s")
@@ -185,7 +179,7 @@ def main() -> None:
     parser.add_argument("--step", action="store_true", help="measure the training step, too")
     given = parser.parse_args()
     os.environ.update({"OMPI_MCA_mpi_yield_when_idle": "1", "PYTHONPATH": f"{HERE}:{HERE.parent}"})
-    details = earlier()
+    details = harness.earlier("allreduce")
     cells = details.setdefault("cells", {})
     for count in given.hosts:
         for rate in given.rates:

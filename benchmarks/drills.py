@@ -15,7 +15,6 @@ given `--patience` seconds each.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import signal
@@ -128,12 +127,6 @@ def table(found: dict[str, list[Result]]) -> dict[str, Any]:
     return rows
 
 
-def earlier(name: str) -> dict[str, Any]:
-    """Return what was measured earlier this day, to be added to."""
-    found = sorted(harness.RESULTS.glob(f"{harness.today()}-{name}.json"))
-    return dict(json.loads(found[-1].read_text())["details"]) if found else {}
-
-
 def main() -> None:
     """Run the drills, write the result file, print the summary."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -147,7 +140,7 @@ def main() -> None:
     # Ignored where a shell starts this in the background, and then no Stop would be heard.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     file = "drills" if given.size == 2 else f"drills_{given.size}_ranks"
-    details = earlier(file) if given.only else {}
+    details = harness.earlier(file) if given.only else {}
     details["size"] = given.size
     rows: dict[str, Any] = details.setdefault("drills", {})
     if given.only != "kernels":

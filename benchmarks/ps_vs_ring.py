@@ -19,7 +19,6 @@ turns against its odd ones.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -137,8 +136,7 @@ def main() -> None:
     os.environ.update({"OMPI_MCA_mpi_yield_when_idle": "1"})
     if given.fuse:
         os.environ["HOROVOD_FUSION_THRESHOLD"] = str(given.fuse << 20)
-    file = harness.RESULTS / f"{harness.today()}-ps_vs_ring.json"
-    details = dict(json.loads(file.read_text())["details"]) if file.exists() else {}
+    details = harness.earlier("ps_vs_ring")
     arms = details.setdefault("shared hosts" if given.shared else "hosts of their own", {})
     for servers in given.servers:
         harness.say(f"{servers} servers")

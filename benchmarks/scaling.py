@@ -23,7 +23,6 @@ Horovod scales to 33 % or less (strong). The control is the step alone against i
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -101,9 +100,7 @@ def main() -> None:
         hosts.favour()
         script = Path(__file__).with_name("_scaling_rank.py")
         raw = _on_hosts.run(hosts, script, asked, timeout, pinned=True)
-    file = harness.RESULTS / f"{harness.today()}-scaling.json"
-    earlier = json.loads(file.read_text())["details"] if file.exists() else {"raw": {}}
-    raw = {**earlier["raw"], **raw}
+    raw = {**harness.earlier("scaling").get("raw", {}), **raw}
     by_rate = {rate: figures(part) for rate, part in raw.items()}
     summary = summarize(by_rate)
     asked["rates"] = sorted(map(float, raw))

@@ -18,7 +18,6 @@ fp16's and int8's AUC are those of fp32 within 0.0005, at 5 %. Seeds add to the 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -105,8 +104,7 @@ def main() -> None:
     asked = {"count": 16, "length": 1 << 18, "units": 1024, "layers": 4, "batch": 32}
     asked |= {"rounds": arguments.rounds}
     asked_auc = {"rows": arguments.rows, "test_rows": 100_000, "batch": 250, "buckets": 2000}
-    earlier = sorted(harness.RESULTS.glob(f"{harness.today()}-wire.json"))
-    details = json.loads(earlier[-1].read_text())["details"] if earlier else {}
+    details = harness.earlier("wire")
     if arguments.auc != "only":
         with Hosts(RANKS, rate_mbit=RATE_MBIT) as hosts, hosts.crossing(at_least=100e6):
             _, choice, ring = _on_hosts.choose_ring(hosts)
