@@ -144,9 +144,12 @@ def _await(file: Path) -> None:
 
 
 def main() -> None:
-    """Make the model, then measure at every rate."""
+    """Make the model and its connections on quick links, then measure."""
     asked = json.loads(sys.argv[1])
     collective.form()
+    if eai.rank() == 0:
+        _on_hosts.ask_rate(None)
+    collective.barrier()
     turns = Turns(asked)
     _on_hosts.say("the model is made")
     turns.steps, steps = 1, turns.steps
@@ -157,12 +160,9 @@ def main() -> None:
     turns.steps = steps
     if eai.rank() == 0:
         _on_hosts.ask_cores(asked["cores"])
-    found: dict[str, Any] = {}
-    for rate in asked["rates"]:
-        if eai.rank() == 0:
-            _on_hosts.ask_rate(rate)
-        collective.barrier()
-        found[f"{rate:g}"] = measure(turns, plan, asked["rounds"])
+        _on_hosts.ask_rate(asked["rate"])
+    collective.barrier()
+    found = measure(turns, plan, asked["rounds"])
     if eai.rank() == 0:
         _on_hosts.report(found)
 

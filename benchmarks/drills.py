@@ -9,7 +9,7 @@ rank. `--px` adds what plain ipyparallel does with the same cells, the same rank
 given `--patience` seconds each.
 
     python benchmarks/drills.py --repeats 20 --px
-    python benchmarks/drills.py --only kernels  # takes the place of theirs in the day's file
+    python benchmarks/drills.py --only stop SIGKILL  # take the place of the day's with such a name
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ KEEPS = {drill.name for drill in DRILLS if drill.keeps} | {"browser closed mid-c
 
 
 def on_ranks(
-    size: int, repeats: int, seed: int
+    drills: list[Drill], size: int, repeats: int, seed: int
 ) -> tuple[dict[str, list[Result]], dict[str, list[Counts]]]:
     """Run every drill `repeats` times on a group of `size`, and fifty failing cells."""
-    found: dict[str, list[Result]] = {drill.name: [] for drill in DRILLS}
-    todo = [drill for drill in DRILLS for _ in range(repeats)]
+    found: dict[str, list[Result]] = {drill.name: [] for drill in drills}
+    todo = [drill for drill in drills for _ in range(repeats)]
     random.Random(seed).shuffle(todo)
     with DrillRunner(size) as runner:
         for number, drill in enumerate(todo, 1):
@@ -58,11 +58,13 @@ def on_ranks(
         return found, runner.failing_cells(50)
 
 
-def on_kernels(size: int, repeats: int) -> dict[str, list[Result]]:
+def on_kernels(
+    drills: list[kernels.KernelDrill], size: int, repeats: int
+) -> dict[str, list[Result]]:
     """Do to a notebook's kernel what a drill says, `repeats` times each."""
-    found: dict[str, list[Result]] = {drill.name: [] for drill in kernels.KERNEL_DRILLS}
+    found: dict[str, list[Result]] = {drill.name: [] for drill in drills}
     for number in range(1, repeats + 1):
-        for drill in kernels.KERNEL_DRILLS:
+        for drill in drills:
             result = kernels.run(drill, size)
             found[drill.name].append(result)
             harness.say(f"{number}/{repeats} {drill.name}: {_words(result)}")
@@ -134,23 +136,26 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--patience", type=float, default=20.0)
-    parser.add_argument("--only", choices=("ranks", "kernels"), help="leave the others out")
+    parser.add_argument("--only", nargs="+", default=[""], help="those with such a name")
     parser.add_argument("--px", action="store_true", help="compare with plain ipyparallel")
     given = parser.parse_args()
     # Ignored where a shell starts this in the background, and then no Stop would be heard.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     file = "drills" if given.size == 2 else f"drills_{given.size}_ranks"
-    details = harness.earlier(file) if given.only else {}
+    details = harness.earlier(file) if any(given.only) else {}
     details["size"] = given.size
     rows: dict[str, Any] = details.setdefault("drills", {})
-    if given.only != "kernels":
-        found, held = on_ranks(given.size, given.repeats, given.seed)
+    chosen = [drill for drill in DRILLS if any(each in drill.name for each in given.only)]
+    if chosen:
+        found, held = on_ranks(chosen, given.size, given.repeats, given.seed)
         rows |= table(found)
         details["fifty_failing_cells"] = {
             when: [count._asdict() for count in counts] for when, counts in held.items()
         }
-    if given.only != "ranks":
-        rows |= table(on_kernels(given.size, given.repeats))
+    beside = [
+        drill for drill in kernels.KERNEL_DRILLS if any(each in drill.name for each in given.only)
+    ]
+    rows |= table(on_kernels(beside, given.size, given.repeats))
 
     def worst(comes: Comes) -> float:
         return float(max(row["worst_s"] for name, row in rows.items() if COMES[name] == comes))
