@@ -2,8 +2,8 @@
 
 A kernel, or a rank, that is killed cannot clean up after itself. So a keeper process, in a
 session of its own where its signals do not reach it, holds the other end of a pipe to it.
-When the pipe closes, whatever the reason, it ends the processes it was told of - by pid
-and start time, never by name.
+When the pipe closes, whatever the reason, it ends the processes it was told of and what they
+have started - by pid and start time, never by name.
 
 Run as ``python -m eai_notebook.lease``; it reads one JSON object a line.
 """
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 GRACE_S = 5.0
 LOOK_S = 0.02
@@ -114,23 +114,26 @@ def families(processes: Iterable[Started]) -> list[Started]:
 
 def end_processes(covered: Iterable[Started], grace: float = GRACE_S) -> list[int]:
     """Terminate, then kill, the processes that still are the ones covered; return their pids."""
-    alive = [found for process in covered if is_running(process) and (found := _find(process))]
-    for process in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()
-    for process in _still_running(alive, grace):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    return [process.pid for process in alive]
+    alive = [process for process in covered if is_running(process)]
+    _tell_each(alive, psutil.Process.terminate)
+    _tell_each(_still_running(alive, grace), psutil.Process.kill)
+    return [pid for pid, _ in alive]
 
 
-def _still_running(processes: list[psutil.Process], patience: float) -> list[psutil.Process]:
+def _tell_each(processes: Iterable[Started], what: Callable[[psutil.Process], None]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if found := _find(process):
+                what(found)
+
+
+def _still_running(processes: list[Started], patience: float) -> list[Started]:
     """Return those that do not end in `patience` seconds.
 
     `psutil` would wait, too, for ended ones to be buried by their parent, which may take its time.
     """
     until = time.monotonic() + patience
-    while running := [one for one in processes if is_running((one.pid, one.create_time()))]:
+    while running := [process for process in processes if is_running(process)]:
         if time.monotonic() > until:
             break
         time.sleep(LOOK_S)
@@ -160,7 +163,7 @@ def main() -> None:
         folders += [message["folder"]] if "folder" in message else []
         patience = message.get("patience", patience)
     every = families(covered)
-    _still_running([found for process in covered if (found := _find(process))], patience)
+    _still_running(covered, patience)
     end_processes([*covered, *every])
     _remove(folders)
 

@@ -351,8 +351,10 @@ def _ending_all(entry: registry.Entry) -> Iterator[None]:
     ever if it cannot deliver its last messages.
     """
     known = families(entry.processes)
-    yield
-    end_processes(known)
+    try:
+        yield
+    finally:
+        end_processes(known)
 
 
 def ask_where(entry: registry.Entry, patience: float) -> Answers:
