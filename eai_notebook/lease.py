@@ -102,21 +102,21 @@ def is_running(process: Started) -> bool:
 
 
 def families(processes: Iterable[Started]) -> list[Started]:
-    """Return those of `processes` that still run, each with all that it has started."""
-    found = []
+    """Return those of `processes` that still run, and all that they have started, each once."""
+    found: dict[int, float] = {}
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             if head := _find(process):
-                found += [(one.pid, one.create_time()) for one in head.children(recursive=True)]
-                found.append(process)
-    return found
+                children = head.children(recursive=True)
+                found.update((one.pid, one.create_time()) for one in (head, *children))
+    return list(found.items())
 
 
 def end_processes(covered: Iterable[Started], grace: float = GRACE_S) -> list[int]:
     """Terminate, then kill, the processes that still are the ones covered; return their pids."""
     alive = [process for process in covered if is_running(process)]
     _tell_each(alive, psutil.Process.terminate)
-    _tell_each(_still_running(alive, grace), psutil.Process.kill)
+    _tell_each(still_running(alive, grace), psutil.Process.kill)
     return [pid for pid, _ in alive]
 
 
@@ -127,7 +127,7 @@ def _tell_each(processes: Iterable[Started], what: Callable[[psutil.Process], No
                 what(found)
 
 
-def _still_running(processes: list[Started], patience: float) -> list[Started]:
+def still_running(processes: list[Started], patience: float) -> list[Started]:
     """Return those that do not end in `patience` seconds.
 
     `psutil` would wait, too, for ended ones to be buried by their parent, which may take its time.
@@ -163,8 +163,8 @@ def main() -> None:
         folders += [message["folder"]] if "folder" in message else []
         patience = message.get("patience", patience)
     every = families(covered)
-    _still_running(covered, patience)
-    end_processes([*covered, *every])
+    still_running(covered, patience)
+    end_processes(every)
     _remove(folders)
 
 

@@ -10,7 +10,7 @@ import psutil
 if TYPE_CHECKING:
     from pathlib import Path
 
-from eai_notebook.lease import Lease, end_processes
+from eai_notebook.lease import Lease, end_processes, families, started
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 DEAF = [
@@ -58,6 +58,8 @@ def test_what_a_covered_process_has_started_ends_with_it() -> None:
     with subprocess.Popen(parent, stdout=subprocess.PIPE, text=True) as covered:
         assert covered.stdout is not None
         child = psutil.Process(int(covered.stdout.readline()))
+        both = started([covered.pid, child.pid])
+        assert sorted(families(both)) == sorted(both)
         owner = f"from eai_notebook.lease import Lease; Lease().cover([{covered.pid}])"
         subprocess.run([sys.executable, "-c", owner], check=True)
         assert covered.wait(10) != 0
@@ -90,8 +92,8 @@ def test_a_process_that_does_not_listen_is_killed() -> None:
     with subprocess.Popen(DEAF, stdout=subprocess.PIPE) as deaf:
         assert deaf.stdout is not None
         deaf.stdout.readline()
-        started = psutil.Process(deaf.pid).create_time()
-        assert end_processes([(deaf.pid, started)], grace=0.2) == [deaf.pid]
+        at = psutil.Process(deaf.pid).create_time()
+        assert end_processes([(deaf.pid, at)], grace=0.2) == [deaf.pid]
         assert deaf.wait(5) != 0
 
 

@@ -61,7 +61,7 @@ def _check(entry: registry.Entry, *, force: bool) -> None:
     if entry.state == "elsewhere":
         what = f"group {entry.name} was started on {entry.host}"
         raise EaiError(what, "reclaim it there")
-    if entry.owner is not None and entry.state in ("starting", "in use") and not force:
+    if entry.owner is not None and entry.is_used and not force:
         what = f"process {entry.owner[0]} uses group {entry.name}"
         raise EaiError(what, "end it there with `%eai down`, or add --force")
 

@@ -71,6 +71,11 @@ class Entry:
             return "in use"
         return "kept" if self.kept else "left behind"
 
+    @property
+    def is_used(self) -> bool:
+        """Whether a kernel uses the group, or is just starting it."""
+        return self.state in ("starting", "in use")
+
     def write(self) -> None:
         """Put the entry on disk, whole or not at all."""
         new = self.folder / f"{_FILE}.new"
@@ -139,9 +144,9 @@ def table(found: Iterable[Entry]) -> str:
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
-    age, state = _age(time.time() - entry.since), entry.state
-    user = f"process {entry.owner[0]}" if entry.owner and state in ("starting", "in use") else ""
-    return entry.name, str(entry.size), entry.host, age, state, user
+    user = f"process {entry.owner[0]}" if entry.owner and entry.is_used else ""
+    age = _age(time.time() - entry.since)
+    return entry.name, str(entry.size), entry.host, age, entry.state, user
 
 
 def _age(seconds: float) -> str:

@@ -11,7 +11,7 @@ import psutil
 from drills.runner import Result
 from jupyter_client.manager import KernelManager
 
-from eai_notebook.lease import is_running
+from eai_notebook.lease import still_running
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -183,9 +183,6 @@ def _gone(notebook: Notebook, drill: KernelDrill, group: list[psutil.Process], s
 
 def _left_of(group: Iterable[psutil.Process]) -> list[str]:
     """Wait for processes to end; say which have not, after a while."""
-    until = time.monotonic() + PATIENCE / 3
-    while alive := [each for each in group if is_running((each.pid, each.create_time()))]:
-        if time.monotonic() > until:
-            return [str(process) for process in alive]
-        time.sleep(0.02)
-    return []
+    known = {each.pid: each for each in group}
+    running = still_running([(pid, one.create_time()) for pid, one in known.items()], PATIENCE / 3)
+    return [str(known[pid]) for pid, _ in running]
