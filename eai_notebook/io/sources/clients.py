@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -89,9 +90,21 @@ def _oss() -> Any:
 
 
 def _gs() -> Any:
+    """Return Google's storage, or one with its interface at `STORAGE_EMULATOR_HOST`."""
     from pyarrow import fs
 
-    return fs.GcsFileSystem()
+    # Left alone it tries again for a quarter of an hour, unseen; that is done here.
+    limit = timedelta(seconds=CONNECT_S)
+    endpoint = os.environ.get("STORAGE_EMULATOR_HOST")
+    if not endpoint:
+        return fs.GcsFileSystem(retry_time_limit=limit)
+    parts = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
+    return fs.GcsFileSystem(
+        anonymous=True,
+        endpoint_override=parts.netloc,
+        scheme=parts.scheme,
+        retry_time_limit=limit,
+    )
 
 
 def _hdfs(place: str) -> Any:

@@ -27,9 +27,11 @@ _PASSING: Final = {
 """Of a file system mounted from elsewhere. Of a disk, an EIO does not pass: then it is told."""
 
 _CLIENTS: Final = {"aiohttp", "asyncio", "botocore", "fsspec", "hdfs_native", "requests", "urllib3"}
+_GOOGLE: Final = "google::cloud::Status"
+"""In the text of what pyarrow raises, of no kind of its own, for Google's storage."""
 _DENIED: Final = re.compile(
     r"ACCESS_DENIED|AccessDenied|\b40[13]\b|Forbidden|Unauthorized|[Pp]ermission denied"
-    r"|credential|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|AccessControlException"
+    r"|credential|OAuth2 access token|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|AccessControlException"
 )
 _MISSING: Final = re.compile(
     r"NO_SUCH_(BUCKET|KEY)|RESOURCE_NOT_FOUND|\b404\b|[Nn]ot [Ff]ound|does not exist"
@@ -42,7 +44,11 @@ _LONGEST: Final = 200  # characters of a client's text that are shown
 def is_storage_fault(error: Exception) -> bool:
     """Return whether a storage has failed, and not the program."""
     module = type(error).__module__.partition(".")[0]
-    return isinstance(error, (OSError, TimeoutError)) or module in _CLIENTS
+    return (
+        isinstance(error, (OSError, TimeoutError))
+        or module in _CLIENTS
+        or (module == "pyarrow" and _GOOGLE in str(error))
+    )
 
 
 def is_passing(error: Exception, url: str) -> bool:
