@@ -8,7 +8,6 @@ its size, where a generator would cost a fifth of a step; a loop in Python gets 
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import tensorflow as tf
 
 from eai_notebook.errors import EaiError
 from eai_notebook.io.flow.bad import BadRows
-from eai_notebook.io.flow.batches import Batches
+from eai_notebook.io.flow.batches import Batches, tensor_of
 from eai_notebook.io.flow.epoch import WEIGHT, ClosedError, Epoch
 from eai_notebook.io.flow.meter import Meter
 from eai_notebook.io.flow.sizing import Sizing
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from eai_notebook.io.flow.plan import Plan
+    from eai_notebook.io.formats.part import Columns
 
 
 Batch = Any
@@ -150,8 +150,11 @@ class InputData(tf.data.Dataset):
             self._now.close()
             self._now = None
 
-    def begin_loop(self) -> int:
-        """Begin a loop, ending the one before, and return its number."""
+    def begin_loop(self, *, in_python: bool) -> int:
+        """Begin a loop, ending the one before, and return its number.
+
+        Its batches are made as tensors for a loop `in_python`, else as a graph wants them.
+        """
         self.end_loop()
         self.error = None
         self.epochs_begun += 1
@@ -162,6 +165,7 @@ class InputData(tf.data.Dataset):
             self.plan,
             self.epoch,
             first,
+            finish=self._as_tensors if in_python else self._as_arrays,
             meter=self.meter,
             bad=self._bad,
             sizing=self.sizing,
@@ -169,17 +173,17 @@ class InputData(tf.data.Dataset):
         )
         return self.epochs_begun
 
-    def next_arrays(self, loop: int) -> list[np.ndarray] | None:
-        """Return a loop's next batch, in the order of `element_spec`; None after the last one.
+    def next_batch(self, loop: int) -> Batch | None:
+        """Return the next batch of a loop in Python; None after the last one.
 
         Raises:
             ClosedError: The loop was left, or another one has begun.
             EaiError: A row or a file is bad.
         """
         now = self._now
-        if now is not None and loop == self.epochs_begun and now.taken == self.steps_per_epoch:
-            return None
-        return self._next_rows(loop)
+        if now is None or loop != self.epochs_begun:
+            raise ClosedError
+        return None if now.taken == self.steps_per_epoch else self._next_of(now)
 
     def rest_of(self, loop: int) -> tf.data.Dataset:
         """Return a dataset that goes on with a loop; 0 is one that has not begun."""
@@ -225,7 +229,7 @@ class InputData(tf.data.Dataset):
         goes_on, self._goes_on = self._goes_on, False
         now = self._now
         if not goes_on or now is None:
-            self.begin_loop()
+            self.begin_loop(in_python=False)
             now = self._now
             assert now is not None  # noqa: S101 - it has just begun
         return np.int64(self.epochs_begun), np.int64(now.taken)
@@ -237,27 +241,41 @@ class InputData(tf.data.Dataset):
         now |= {"queue": self.sizing.queue.size, "batches": meter.batches}
         return {**meter.waited, "cpu_s": meter.cpu_s, **{k: float(v) for k, v in now.items()}}
 
-    def _next_rows(self, loop: int | np.int64) -> list[np.ndarray]:
-        """Return the arrays of a loop's next batch."""
+    def _next_rows(self, loop: np.int64) -> list[np.ndarray]:
+        """Return the arrays of a loop's next batch, for a graph."""
         now = self._now
         if now is None or loop != self.epochs_begun:
             raise ClosedError
+        batch = self._next_of(now)
+        if isinstance(batch, list):
+            return batch
+        # The loop has begun in Python.
+        return [tensor.numpy() for tensor in tf.nest.flatten(batch)]
+
+    def _next_of(self, now: Epoch) -> Any:
+        """Return a loop's next batch, as it was made."""
         if now.taken + 1 == min(now.first + _UNDER_WAY, self.steps_per_epoch):
             self.epoch += 1
         try:
-            columns = now.next()
+            batch = now.next()
         except ClosedError:
             raise  # the loop was left, or another one began: not the data's fault
         except EaiError as error:
             self.error = error
             # TensorFlow prints the way an error took; the reader's threads are no help.
             raise error.with_traceback(None) from None
-        began = time.perf_counter()
         if now.taken == self.steps_per_epoch:
             self._tell(now)
-        arrays = [columns[name] for name in self._names]
-        self.meter.waited["hand_over"] += time.perf_counter() - began
-        return arrays
+        return batch
+
+    def _as_arrays(self, columns: Columns) -> list[np.ndarray]:
+        """Return a batch's columns in the order in which TensorFlow flattens a batch."""
+        return [columns[name] for name in self._names]
+
+    def _as_tensors(self, columns: Columns) -> Batch:
+        """Return a batch's columns as `element_spec` says."""
+        tensors = [tensor_of(columns[name]) for name in self._names]
+        return tf.nest.pack_sequence_as(self._spec, tensors)
 
     def _tell(self, now: Epoch) -> None:
         """Say once, at the end of an epoch, what was left out of it."""

@@ -11,7 +11,7 @@ import itertools
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -51,12 +51,14 @@ class ClosedError(EaiError):
 class Made(NamedTuple):
     """A batch, and what held it up while it was made."""
 
-    columns: Columns
+    batch: Any
     held: list[Stretch]
 
 
 class Epoch:
     """The batches of one epoch from `first` on, made ahead by threads that end with it.
+
+    `finish` makes of a batch's columns what is handed over.
 
     Attributes:
         first: The step it began with.
@@ -70,6 +72,7 @@ class Epoch:
         number: int,
         first: int = 0,
         *,
+        finish: Callable[[Columns], Any],
         meter: Meter,
         bad: BadRows,
         sizing: Sizing,
@@ -77,6 +80,7 @@ class Epoch:
     ) -> None:
         self._plan = plan
         self._order = Order(plan, number)
+        self._finish = finish
         self._meter = meter
         self._bad = bad
         self._sizing = sizing
@@ -90,7 +94,7 @@ class Epoch:
         self._thread = threading.Thread(target=self._run, name="eai-input", daemon=True)
         self._thread.start()
 
-    def next(self) -> Columns:
+    def next(self) -> Any:
         """Return the next batch, waiting for it if need be.
 
         Raises:
@@ -113,7 +117,7 @@ class Epoch:
             raise item
         self._meter.delivered(asked, time.perf_counter(), item.held, depth)
         self.taken += 1
-        return item.columns
+        return item.batch
 
     def close(self) -> None:
         """Let the threads end; batches not taken are lost."""
@@ -123,7 +127,7 @@ class Epoch:
         began = time.thread_time()
         try:
             for columns in itertools.islice(self._batches(), self._plan.steps - self.taken):
-                if not self._put(Made(columns, self._held)):
+                if not self._put(Made(self._finish(columns), self._held)):
                     return
                 self._held = []
                 self._sizing.look(time.perf_counter())
