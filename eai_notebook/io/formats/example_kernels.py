@@ -35,12 +35,24 @@ GOOD, BAD_SUM, BAD_EXAMPLE, BAD_COUNT, BAD_VALUE, BAD_KIND, ABSENT = range(7)
 _ENTRY, _KEY, _VALUE = 0x0A, 0x0A, 0x12
 _PACKED, _ONE_FLOAT, _ONE_INTEGER = 0x0A, 0x0D, 0x08
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
-_LONG, _WORD = 0x80, 8
+_WORD = 8
+_LONGEST_NAME = np.uint64(_WORD)
 _MORE = np.uint64(0x8080808080808080)
 _ALL_BUT_LAST = np.uint64(0x00FFFFFFFFFFFFFF)
 _UPPER_HALF = np.uint64(0xFFFFFFF0000000)
 _FIRST_BYTES = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
 _MOST, _LEAST = 0xFFFFFFFF, -(1 << 31)
+_BYTE = np.uint64(0xFF)
+
+# The first four bytes of an entry: its tag and length, its name's tag and length, both below 128.
+_HEAD = np.uint64(_ENTRY | _KEY << 16)
+_HEAD_MASK = np.uint64(0x80FF80FF)
+
+# The six bytes before its value: tag and length of the Feature, of the list (its kind is in five
+# bits of the tag), of the value. Each length is two more than the next one.
+_TAIL = np.uint64(_VALUE | 4 << 8 | _LENGTH << 16 | 2 << 24 | _PACKED << 32)
+_TAIL_MASK = np.uint64(0xFFFFFF07FFFF)
+_EACH_LENGTH = np.uint64(1 << 8 | 1 << 24 | 1 << 40)
 
 
 @njit(inline="always")
@@ -245,53 +257,69 @@ def _short_varint(word: Any, size: Any) -> Any:
     return np.int64((word & np.uint64(0xFFFFFFF)) | ((word >> np.uint64(4)) & _UPPER_HALF))
 
 
-@njit(inline="always")
-def _quick(  # noqa: PLR0911 - each way to be something else ends it
-    text: Any, at: Any, end: Any, guess: Any, words: Any, sizes: Any
-) -> Any:
-    """Read an entry of one small value under a short name, as nearly all are.
+@njit
+def _quick(  # noqa: C901, PLR0913, PLR0917 - one loop, and arrays, for the reason below
+    text: Any,
+    at: Any,
+    end: Any,
+    guess: Any,
+    words: Any,
+    sizes: Any,
+    slots: Any,
+    values: Any,
+    kinds: Any,
+) -> tuple[int, int, bool]:
+    """Read entries of one small value under a short name, as nearly all are, from `at` on.
 
-    Returns where it ends, which feature it is, its kind and its value; the end is -1 if it is
-    anything else, which is left to those who look more closely.
+    Eight bytes are looked at together: the entry's tags and lengths, the name, the value's tags
+    and lengths, which all follow from the entry's own length. Numbers are unsigned, which spares
+    a look at whether they count from the end. It is one loop and no function of its own for each
+    entry, because an array that is handed over, even inline, is counted by an atomic instruction.
+
+    Returns where the first other entry begins, or the end, which is left to those who look more
+    closely; the feature to expect there; and whether one should have had more than one value.
     """
-    nothing = np.int64(-1), np.int64(0), np.int64(0), np.int64(0)
-    entry = np.int64(text[at + 1])
-    name = np.int64(text[at + 3])
-    if text[at] != _ENTRY or entry >= _LONG or at + 2 + entry > end:
-        return nothing
-    if text[at + 2] != _KEY or name > _WORD or name + 8 > entry:
-        return nothing
-    key = word_at(text, at + 4) & _FIRST_BYTES[name]
-    features = len(words)
-    which = guess
-    tried = np.int64(0)
-    while words[which] != key or sizes[which] != name:
-        which += 1
-        which = np.int64(0) if which == features else which
-        tried += 1
+    one, features = np.uint64(1), np.uint64(len(words))
+    many = False
+    while at < end:
+        head = word_at(text, at)
+        size = (head >> np.uint64(8)) & _BYTE
+        name = (head >> np.uint64(24)) & _BYTE
+        after = at + np.uint64(2) + size
+        if head & _HEAD_MASK != _HEAD or after > end:
+            break
+        if name > _LONGEST_NAME or name + np.uint64(8) > size:
+            break
+        key = word_at(text, at + np.uint64(4)) & _FIRST_BYTES[name]
+        which, tried = guess, np.uint64(0)
+        while tried < features and (words[which] != key or sizes[which] != name):
+            which = which + one if which + one < features else np.uint64(0)
+            tried += one
         if tried == features:
-            return nothing
-    at += 4 + name
-    size = entry - name - 8
-    kind = np.int64(text[at + 2]) >> 3
-    lengths = text[at + 1] == size + 4 and text[at + 3] == size + 2 and text[at + 5] == size
-    tags = (
-        text[at] == _VALUE and (text[at + 2] & np.uint8(7)) == _LENGTH and text[at + 4] == _PACKED
-    )
-    if not (lengths and tags):
-        return nothing
-    at += 6
-    if kind == INTEGERS and 0 < size <= _WORD:
-        value = _short_varint(word_at(text, at), size)
-        if value < 0:
-            return nothing
-    elif kind == FLOATS and size == 4:  # noqa: PLR2004 - bytes of a float
-        value = np.int64(_low32(text, at))
-    elif kind == BYTES:
-        value = (at << 32) | size
-    else:
-        return nothing
-    return at + size, which, kind, value
+            break
+        size -= name + np.uint64(8)
+        tail = word_at(text, at + np.uint64(4) + name)
+        if tail & _TAIL_MASK != _TAIL + size * _EACH_LENGTH:
+            break
+        kind = (tail >> np.uint64(19)) & np.uint64(0x1F)
+        place = after - size
+        if kind == np.uint64(INTEGERS) and np.uint64(0) < size <= np.uint64(8):
+            value = _short_varint(word_at(text, place), size)
+            if value < 0:
+                break
+        elif kind == np.uint64(BYTES):
+            value = np.int64((place << np.uint64(32)) | size)
+        elif kind == np.uint64(FLOATS) and size == np.uint64(4):
+            value = np.int64(word_at(text, place) & np.uint64(_MOST))
+        else:
+            break
+        slot = np.uint64(slots[which])
+        kinds[which] = kind
+        values[slot] = value
+        many |= np.uint64(slots[which + one]) - slot != one
+        guess = which + one if which + one < features else np.uint64(0)
+        at = after
+    return np.int64(at), np.int64(guess), many
 
 
 @compiled
@@ -318,11 +346,12 @@ def examples(  # noqa: C901, PLR0912, PLR0915 - one walk over nested messages
         status: `GOOD`, `BAD_SUM`, `BAD_EXAMPLE` or `BAD_COUNT`.
     """
     features = len(slots) - 1
-    sizes = key_begins[1:] - key_begins[:-1]
+    lengths = key_begins[1:] - key_begins[:-1]
+    sizes = lengths.astype(np.uint64)
     words = np.zeros(features, np.uint64)
     for which in range(features):
-        if sizes[which] <= _WORD:
-            words[which] = word_at(keys, key_begins[which]) & _FIRST_BYTES[sizes[which]]
+        if lengths[which] <= _WORD:
+            words[which] = word_at(keys, key_begins[which]) & _FIRST_BYTES[lengths[which]]
     guess = np.int64(0)
     record = np.int64(0)
     for row in range(len(status)):
@@ -348,14 +377,20 @@ def examples(  # noqa: C901, PLR0912, PLR0915 - one walk over nested messages
                 good = False
                 break
             while good and at < features_end:
-                done, which, kind, value = _quick(text, at, features_end, guess, words, sizes)
-                if done >= 0:
-                    at = done
-                    kinds[row, which] = kind
-                    values[row, slots[which]] = value
-                    count_wrong |= slots[which + 1] - slots[which] != 1
-                    guess = which + 1 if which + 1 < features else 0
-                    continue
+                at, guess, many = _quick(
+                    text,
+                    np.uint64(at),
+                    np.uint64(features_end),
+                    np.uint64(guess),
+                    words,
+                    sizes,
+                    slots,
+                    values[row],
+                    kinds[row],
+                )
+                count_wrong |= many
+                if at >= features_end:
+                    break
                 tag, at = _varint(text, at, features_end)
                 if at < 0 or tag != _ENTRY:
                     at = _skip(text, at, features_end, tag) if at >= 0 else at
