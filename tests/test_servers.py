@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from eai_notebook.errors import EaiError
+from eai_notebook.session import Session
 from eai_notebook.train.servers.layout import lay_out, spread
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import RunRanks
 
 
@@ -98,3 +101,41 @@ def test_synchronous_steps_are_those_of_the_global_batch(run_ranks: RunRanks) ->
     assert min(first["alone"]) < first["alone"][0] / 1.5
     assert second["loss"] is None
     assert "validation_data has no meaning on parameter servers" in first["refused"]
+
+
+RECORDED = """
+import keras, numpy as np, tensorflow as tf
+import eai_notebook as eai
+
+rng = np.random.default_rng(eai.rank())
+x = rng.normal(size=(40, 3)).astype("f4")
+data = tf.data.Dataset.from_tensor_slices((x, x.sum(1, keepdims=True))).batch(8, True)
+model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+eai.fit(model, data, epochs=2, steps_per_epoch=5, verbose=0)
+seconds = list(eai.train.servers.current().step_seconds)
+"""
+
+
+@pytest.mark.ranks
+@pytest.mark.slow
+def test_synchronous_steps_are_recorded_and_nothing_is_guessed_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EAI_RUNS", str(tmp_path / "runs"))
+    with Session(2) as session:
+        session.serve(1)
+        session.run(RECORDED)
+        seconds = session.pull("seconds")
+        (run,) = session.runs
+        said = session.report(run).to_text()
+    assert (run.info.size, run.info.state) == (1, "done")
+    assert run.info.meta["parameter_servers"] == 1
+    rows = run.rows(0)
+    assert len(rows) == len(seconds) - 1 == 9
+    took = rows["end"] - rows["begin"]
+    np.testing.assert_allclose(took[np.arange(9) != 4], np.delete(seconds[1:], 4), atol=0.02)
+    assert rows["samples"].tolist() == [16.0] * 9
+    assert np.isnan(rows["input"]).all()
+    assert np.isnan(rows["reduced"]).all()
+    assert "bound" not in said

@@ -10,6 +10,7 @@ handed to a thread that turns them into rows and gives these to the process's si
 from __future__ import annotations
 
 import atexit
+import contextlib
 import operator
 import os
 import socket
@@ -17,7 +18,7 @@ import statistics
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from eai_notebook.train import marks
 from eai_notebook.train.rows import HEAD, SAMPLES, step_rows
 from eai_notebook.train.sampling import is_measured, stride
 from eai_notebook.train.sender import Sender
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FLUSH_S: Final = 0.25
 """The least time between two batches of rows of a rank, in seconds."""
@@ -159,20 +163,25 @@ def current() -> StepClock | None:
     return _current
 
 
-def begin_run(name: str, meta: dict[str, Any]) -> StepClock:
+def begin_run(name: str, meta: dict[str, Any], *, alone: bool = False) -> StepClock:
     """Open a run, ending the one that is open; all ranks of the ring must call it.
 
-    Its first step begins now.
+    Its first step begins now. `alone`: it is the run of this rank only, the others know nothing
+    of it.
     """
     global _current
     end_run("done")
-    run = collective.broadcast_object(f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}")
-    offset, uncertainty = collective.clock_offset()
+    run = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+    rank, size, offset, uncertainty = 0, 1, 0.0, 0.0
+    if not alone:
+        run = collective.broadcast_object(run)
+        rank, size = collective.rank(), collective.size()
+        offset, uncertainty = collective.clock_offset()
     messages.emit(
         messages.RunBegan(
             run=run,
-            rank=collective.rank(),
-            size=collective.size(),
+            rank=rank,
+            size=size,
             name=name,
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -181,7 +190,7 @@ def begin_run(name: str, meta: dict[str, Any]) -> StepClock:
             meta=meta,
         )
     )
-    _current = StepClock(run, collective.rank(), collective.size(), marks_s=marks.cost_s())
+    _current = StepClock(run, rank, size, marks_s=marks.cost_s())
     return _current
 
 
@@ -201,6 +210,20 @@ def end_run(outcome: str) -> None:
     waited = waits.since(clock.input_before, waits.sums())
     notes = clock.notes
     messages.emit(messages.RunEnded(clock.run, clock.rank, outcome, spent, waited, notes))
+
+
+@contextlib.contextmanager
+def closing() -> Iterator[None]:
+    """Close the run that is open at the block's end as what the block has come to."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        end_run("interrupted")
+        raise
+    except BaseException:
+        end_run("failed")
+        raise
+    end_run("done")
 
 
 def note(**found: Any) -> None:

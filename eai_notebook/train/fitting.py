@@ -37,7 +37,7 @@ def fit(
     every rank takes as many steps an epoch as the rank with the fewest batches has;
     metrics are those of all ranks; progress and files come from rank 0; each step is
     measured and the record shown. In a group with parameter servers (`%eai up --mode ps`)
-    it trains on those instead, without a ledger.
+    it trains on those instead; of a step there, its length alone is known.
 
     Args:
         model: A compiled Keras model, the same on all ranks.
@@ -85,17 +85,14 @@ def fit(
     if checkpoint is not None:
         own.append(_checkpoint_of(data, checkpoint))
     try:
-        return model.fit(
-            **arguments,
-            epochs=epochs,
-            validation_data=validation_data,
-            callbacks=around(*own, check_every=check_every),
-        )
-    except KeyboardInterrupt:
-        clock.end_run("interrupted")
-        raise
-    except BaseException as error:
-        clock.end_run("failed")
+        with clock.closing():
+            return model.fit(
+                **arguments,
+                epochs=epochs,
+                validation_data=validation_data,
+                callbacks=around(*own, check_every=check_every),
+            )
+    except Exception as error:
         # Data that knows what was wrong says it better than TensorFlow's report of it.
         cause = getattr(data, "error", None) or explained(error)
         if isinstance(cause, EaiError):

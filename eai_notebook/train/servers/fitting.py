@@ -6,11 +6,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
-from eai_notebook.train import agreement
+from eai_notebook.train import agreement, clock, marks
+from eai_notebook.train.rows import HEAD, SAMPLES
 from eai_notebook.train.servers.cluster import quiet
 from eai_notebook.train.servers.weights import Weights
 
@@ -35,7 +37,9 @@ def fit(
     In a synchronous step every worker fetches all weights, computes a gradient on its next
     batch and sends it; the mean of all is applied before the next step begins. Otherwise
     each worker's gradient is applied as it comes. A worker's data is repeated. At the end
-    all ranks' models have the servers' weights.
+    all ranks' models have the servers' weights. Synchronous steps are recorded as a run, all but
+    the first, in which TensorFlow compiles: how long each took, and its samples. What of it was
+    input or exchange the workers' graphs do not tell, so that is missing.
 
     Returns:
         Keras's history with ``loss``, the mean over an epoch's steps; empty but on rank 0.
@@ -56,7 +60,7 @@ def fit(
     history.set_model(model)
     history.on_train_begin()
     if collective.rank() == 0:
-        with quiet():
+        with quiet(), clock.closing():
             _train(servers, model, (graphs, data.element_spec), (epochs, steps), history, verbose)
     collective.broadcast_variables(model.variables)
     return history
@@ -78,6 +82,7 @@ def _train(
     iterator = iter(batches)
     work = _work(model, weights, asynchronous=servers.asynchronous)
     servers.step_seconds = []
+    noted = _Steps(model, (epochs, steps), data[1], workers, len(servers.layout.servers))
 
     @tf.function
     def update() -> None:
@@ -86,6 +91,7 @@ def _train(
 
     for epoch in range(epochs):
         weights.loss.assign(0.0)
+        noted.resume()
         for _ in range(steps):
             begin = time.perf_counter()
             for _ in range(workers):
@@ -94,12 +100,49 @@ def _train(
                 coordinator.join()
                 update()
                 servers.step_seconds.append(time.perf_counter() - begin)
+                noted.end_step(servers.step_seconds[-1])
         coordinator.join()
         loss = float(weights.loss.read_value()) / (steps * workers)
         history.on_epoch_end(epoch, {"loss": loss})
         if verbose:
             print(f"epoch {epoch + 1}/{epochs}  loss {loss:.4f}", flush=True)  # noqa: T201
     weights.take_home(model)
+
+
+class _Steps:
+    """Records the coordinator's steps as a run, which begins when the first one is over."""
+
+    def __init__(
+        self, model: keras.Model, length: tuple[int, int], spec: Any, workers: int, servers: int
+    ) -> None:
+        optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+        self._meta = {
+            "model": model.name,
+            "parameters": int(model.count_params()),
+            "optimizer": type(optimizer).__name__,
+            "epochs": length[0],
+            "steps_per_epoch": length[1],
+            "workers": workers,
+            "parameter_servers": servers,
+        }
+        self._marks = np.full(HEAD + marks.WIDTH, np.nan)
+        rows = tf.nest.flatten(spec)[0].shape[0]
+        if rows is not None:
+            self._marks[SAMPLES] = rows * workers
+        self._running: clock.StepClock | None = None
+
+    def end_step(self, seconds: float) -> None:
+        """Note that a step is over that took so long."""
+        if self._running is None:
+            meta = {**self._meta, "tracing_s": round(seconds, 3)}
+            self._running = clock.begin_run("parameter servers", meta, alone=True)
+        else:
+            self._running.take(self._marks, marked=False)
+
+    def resume(self) -> None:
+        """Begin the next step now: what went before it belongs to no step."""
+        if self._running is not None:
+            self._running.resume()
 
 
 def _work(model: keras.Model, weights: Weights, *, asynchronous: bool) -> Any:
