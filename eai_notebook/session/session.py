@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import atexit
 import socket
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from eai_notebook.cluster import registry, rings
 from eai_notebook.cluster.group import Group
-from eai_notebook.cluster.hosts import Host, parse_hosts
+from eai_notebook.cluster.hosts import parse_hosts
 from eai_notebook.cluster.local import LAUNCHER as LOCAL
-from eai_notebook.cluster.local import core_count
 from eai_notebook.cluster.preflight import prepare
 from eai_notebook.cluster.remote import LAUNCHER as REMOTE
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.record import RunRecord, list_runs, runs_folder
 from eai_notebook.ledger.report import Report, report_record
-from eai_notebook.ledger.wires import WIRES
 from eai_notebook.session import deep, errands, stall, variables, where
 from eai_notebook.session.cell import Cell
 from eai_notebook.session.course import Outcome, see_through, wait_for_stragglers
@@ -30,7 +27,9 @@ from eai_notebook.session.reach import name_missing, reaching
 from eai_notebook.session.ring import Ring
 from eai_notebook.session.runs import RunKeeper
 from eai_notebook.session.showing import CellShow
+from eai_notebook.session.warm_up import WarmUp
 from eai_notebook.session.watcher import Watcher
+from eai_notebook.session.wishes import checked_wire, crowded, group_size, kept_entry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +64,7 @@ class Session:
         self._places = parse_hosts(hosts) if hosts else ()
         self._interface = interface
         self._measure_again = measure_again
-        self._wire = _checked(wire)
+        self._wire = checked_wire(wire)
         self.ring_choice: rings.RingChoice | None = None
         self.size = group_size(size, self._places)
         if self.size < 1:
@@ -78,8 +77,7 @@ class Session:
         self._launcher = launcher
         self._group: Group | None = None
         self._kept = False
-        self._warm_up: Any = None
-        self._warming = ""
+        self._warm_up: WarmUp | None = None
         self._stragglers: Cell | None = None  # a stopped cell that some rank still runs
         self._ring = Ring()
         self._setup: list[tuple[str, list[int] | None]] = []
@@ -122,7 +120,7 @@ class Session:
         self._set_state("starting")
         try:
             self._bring_up(keep=keep, **self._plan())
-            crowd = "" if self._places else _crowded(self.size)
+            crowd = "" if self._places else crowded(self.size)
             self.watcher.progress(f"{self._words()}{crowd}", final=True)
         except BaseException:
             self.down()
@@ -163,7 +161,7 @@ class Session:
         Its variables are as they were; its set-up cells come along. Raises `EaiError` if
         there is no such group, or if a kernel uses it now.
         """
-        entry = _kept_entry() if name is None else registry.find(name)
+        entry = kept_entry() if name is None else registry.find(name)
         session = cls(entry.size, watcher=watcher)
         session._group, session._kept = (group := Group.attach(entry)), True
         session._setup = list(entry.setup)
@@ -183,11 +181,10 @@ class Session:
     def _take_over(self, group: Group, words: str, errand: Any, *arguments: Any) -> None:
         """Use the group from now on; its ranks do `errand` first, told about in `words`."""
         atexit.register(self._at_exit)
-        self._warming = words
         with reaching(group, self._died):
-            self._warm_up = group.view(range(self.size)).apply_async(errand, *arguments)
+            self._warm_up = WarmUp(group, words, errand, *arguments)
         self._set_state("up")
-        self._warm_up.add_done_callback(partial(self._introduce, group))
+        self._warm_up.then(partial(self._introduce, group))
 
     def _at_exit(self) -> None:
         if self._kept:
@@ -404,7 +401,7 @@ class Session:
         if self._group.missing or not self._group.is_alive:
             raise self._died(self._group)
         if self._warm_up is not None:
-            self._finish_warm_up(self._group)
+            self._finish_warm_up(self._group, self._warm_up)
         if self._stragglers is not None:
             self._wait_for_stragglers(self._group, self._stragglers)
         self._group.settle()
@@ -419,23 +416,15 @@ class Session:
         stuck = name_ranks(cell.unfinished)
         raise self._lost(f"{stuck} did not stop; the group was ended, its variables are lost")
 
-    def _finish_warm_up(self, group: Group) -> None:
-        waiting, started = self._warm_up, time.monotonic()
-        waited = not waiting.ready()
+    def _finish_warm_up(self, group: Group, warm_up: WarmUp) -> None:
         try:
-            while not waiting.ready():
-                seconds = time.monotonic() - started
-                self.watcher.progress(f"{self._warming}, {seconds:.0f} s")
-                waiting.wait(0.5)
             with reaching(group, self._died):
-                found = waiting.get()
+                found = warm_up.wait(self.watcher.progress)
         except errands.REMOTE_ERRORS as error:
             cause = errands.first_error(error)
             self.down()
             what = f"the ranks cannot start: {cause.ename}: {cause.evalue}"
             raise EaiError(what, "run `eai-notebook check`") from None
-        if waited:
-            self.watcher.progress(f"{self.size} ranks are ready", final=True)
         self._warm_up = None
         self._note_ranks(found)
         me = socket.gethostname()
@@ -445,10 +434,10 @@ class Session:
         self.hosts = {info["rank"]: info["host"] for info in found}
         self.pids = {info["rank"]: info["pid"] for info in found}
 
-    def _introduce(self, group: Group, warm_up: Any) -> None:
+    def _introduce(self, group: Group, found: list[dict[str, Any]]) -> None:
         """Show who the ranks are as soon as they say so; called in the client's thread."""
-        if group is self._group and warm_up.exception() is None:
-            self._note_ranks(warm_up.result())
+        if group is self._group:
+            self._note_ranks(found)
             self.watcher.group(self.group_model())
 
     def _form_ring(self, group: Group, ranks: list[int], presses: Presses) -> None:
@@ -486,45 +475,5 @@ class Session:
         }.get(self.state, self.state)
 
 
-def group_size(size: int | None, hosts: Sequence[Host]) -> int:
-    """Return how many ranks there are, as asked, by the hosts' slots, or by default."""
-    if not hosts:
-        return default_size() if size is None else size
-    slots = sum(host.slots for host in hosts)
-    if size is not None and size != slots:
-        what = f"{size} ranks were asked for, but the hosts have {slots} slots"
-        raise EaiError(what, "leave the number out, or change the slots: `h1:2,h2:2`")
-    return slots
-
-
-def _checked(wire: str | None) -> str | None:
-    """Return the wire format, or refuse one that no optimizer would take."""
-    if wire is not None and wire not in WIRES:
-        raise EaiError(f"gradients cannot travel as {wire!r}", f"use one of {', '.join(WIRES)}")
-    return wire
-
-
-def default_size() -> int:
-    """Return how many ranks a machine gets when nobody says: a rank a core, 2 to 4."""
-    return max(2, min(4, core_count()))
-
-
 def _ranks(size: int) -> str:
     return "1 rank is" if size == 1 else f"{size} ranks are"
-
-
-def _crowded(size: int) -> str:
-    """Warn of more ranks than cores: it works, and each of them runs slower."""
-    cores = core_count()
-    return f"; warning: they share {cores} core{'s' * (cores > 1)}" if size > cores else ""
-
-
-def _kept_entry() -> registry.Entry:
-    """Return the one group that waits for a kernel."""
-    kept = [entry for entry in registry.entries() if entry.state == "kept"]
-    if len(kept) == 1:
-        return kept[0]
-    if not kept:
-        raise EaiError("no group was kept", "start one with `%eai up --keep`")
-    names = ", ".join(entry.name for entry in kept)
-    raise EaiError(f"{len(kept)} groups were kept: {names}", "name one: `%eai attach NAME`")

@@ -1,0 +1,49 @@
+"""What the ranks do first, while the user goes on: load TensorFlow, and say who they are."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from eai_notebook.cluster.group import Group
+
+_SAID_EVERY_S: Final = 0.5
+
+
+class WarmUp:
+    """An errand of all ranks of a group, each of which returns its ``rank``, ``host`` and ``pid``.
+
+    `words` say what the ranks are doing, where one has to wait for them.
+    """
+
+    def __init__(self, group: Group, words: str, errand: Any, *arguments: Any) -> None:
+        self._words = words
+        self._size = group.size
+        self._request = group.view(range(group.size)).apply_async(errand, *arguments)
+
+    def then(self, tell: Callable[[list[dict[str, Any]]], None]) -> None:
+        """Have `tell` called with what the ranks say, in another thread, unless one fails."""
+
+        def done(request: Any) -> None:
+            if request.exception() is None:
+                tell(request.result())
+
+        self._request.add_done_callback(done)
+
+    def wait(self, say: Callable[..., None]) -> list[dict[str, Any]]:
+        """Return what the ranks say, once all have; `say` tells of waiting.
+
+        Raises what the errand has failed with on a rank.
+        """
+        begin, waited = time.monotonic(), False
+        while not self._request.ready():
+            waited = True
+            say(f"{self._words}, {time.monotonic() - begin:.0f} s")
+            self._request.wait(_SAID_EVERY_S)
+        found: list[dict[str, Any]] = self._request.get()
+        if waited:
+            say(f"{self._size} ranks are ready", final=True)
+        return found
