@@ -11,7 +11,7 @@ from numba import njit
 from eai_notebook import io
 from eai_notebook.errors import EaiError
 from eai_notebook.io import CRITEO
-from eai_notebook.io.formats import crc32c
+from eai_notebook.io.formats import crc32c, example_kernels
 from eai_notebook.io.formats.crc32c import by_tables, masked_crc
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def some(count: int) -> list[dict[str, Any]]:
     ]
 
 
+FIRST = {"label": ("int64", ())}
 TYPES = {
     "label": tf.io.FixedLenFeature((1,), tf.int64),
     "x": tf.io.FixedLenFeature((3,), tf.float32),
@@ -120,6 +121,37 @@ def test_a_damaged_record_is_named_by_file_number_and_byte(tmp_path: Path) -> No
     data = io.tfrecord(path, 19, on_error="skip", max_skipped=0.1, shuffle=False)
     assert len(list(data)) == 1
     assert data.skipped == {str(path): 1}
+
+
+def test_a_file_is_walked_once_and_anew_when_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walked: list[int] = []
+    walk = example_kernels.walk
+
+    def counting(text: Any, end: int, stop: int) -> Any:
+        walked.extend([end] if end else [])  # (0: only to have it compiled)
+        return walk(text, end, stop)
+
+    monkeypatch.setattr(example_kernels, "walk", counting)
+    path = tmp_path / "a.tfrecord"
+    for count in (20, 30):
+        write(path, [record(row) for row in some(count)])
+        assert [io.tfrecord(path, 5, features=FIRST).rows for _ in range(2)] == [count, count]
+    assert len(walked) == 2
+
+
+@pytest.mark.parametrize("size", [1, 9, 10])
+def test_whole_numbers_of_any_length_and_sign_are_read(tmp_path: Path, size: int) -> None:
+    ends = [edge + step for edge in (0, *(1 << 7 * n for n in range(1, 9))) for step in (-1, 0, 1)]
+    edges = [*ends, *(-end for end in ends), (1 << 63) - 1, -(1 << 63)]
+    names = {"n" * size: edges}
+    rows = [{name: value} for name, values in names.items() for value in values]
+    write(tmp_path / "a.tfrecord", [record(row) for row in rows])
+    wanted = {"n" * size: ("int64", ())}
+    data = io.tfrecord(tmp_path, len(rows), features=wanted, shuffle=False)
+    (batch,) = list(data)
+    assert batch["n" * size].numpy().tolist() == edges
 
 
 @pytest.mark.parametrize("cut", [1, 5, 13, 40])

@@ -42,7 +42,11 @@ _ALL_BUT_LAST = np.uint64(0x00FFFFFFFFFFFFFF)
 _UPPER_HALF = np.uint64(0xFFFFFFF0000000)
 _FIRST_BYTES = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
 _MOST, _LEAST = 0xFFFFFFFF, -(1 << 31)
-_BYTE = np.uint64(0xFF)
+_BYTE, _TWO_BYTES = np.uint64(0xFF), np.uint64(0xFFFF)
+
+# A negative number has ten bytes: nine that say there are more, and the last one's single bit.
+_LAST, _LAST_MASK = np.uint64(0x0180), np.uint64(0xFF80)
+_SIGN = np.uint64(1 << 63)
 
 # The first four bytes of an entry: its tag and length, its name's tag and length, both below 128.
 _HEAD = np.uint64(_ENTRY | _KEY << 16)
@@ -239,26 +243,38 @@ def _is_key(text: Any, at: Any, length: Any, keys: Any, begin: Any, wanted: Any)
 
 
 @njit(inline="always")
-def _short_varint(word: Any, size: Any) -> Any:
-    """Return the number in a word's first `size` bytes, 1 to 8; -1 if they are not just one."""
-    spare = np.uint64(64 - 8 * size)
-    word <<= spare
-    more = _MORE << spare
-    if word & _MORE != more & _ALL_BUT_LAST:
-        return np.int64(-1)
+def _joined(word: Any) -> Any:
+    """Return the number in 7 bits of each byte of a word, the first ones lowest."""
     # From 7 bits in each byte to 14 in each pair, 28 in each half, 56 in all.
-    word = (word & ~_MORE) >> spare
     word = (word & np.uint64(0x007F007F007F007F)) | (
         (word & np.uint64(0x7F007F007F007F00)) >> np.uint64(1)
     )
     word = (word & np.uint64(0x00003FFF00003FFF)) | (
         (word & np.uint64(0x3FFF00003FFF0000)) >> np.uint64(2)
     )
-    return np.int64((word & np.uint64(0xFFFFFFF)) | ((word >> np.uint64(4)) & _UPPER_HALF))
+    return (word & np.uint64(0xFFFFFFF)) | ((word >> np.uint64(4)) & _UPPER_HALF)
+
+
+@njit(inline="always")
+def _short_varint(word: Any, size: Any) -> Any:
+    """Return the number in a word's first `size` bytes, 1 to 8; -1 if they are not just one."""
+    spare = np.uint64(64) - np.uint64(8) * size
+    word <<= spare
+    if word & _MORE != (_MORE << spare) & _ALL_BUT_LAST:
+        return np.int64(-1)
+    return np.int64(_joined(word >> spare))
+
+
+@njit(inline="always")
+def _negative_varint(word: Any, rest: Any) -> Any:
+    """Return the negative number in a word and two more bytes, `rest`; 0 if they are not one."""
+    if word & _MORE != _MORE or rest & _LAST_MASK != _LAST:
+        return np.int64(0)
+    return np.int64(_joined(word) | ((rest & np.uint64(0x7F)) << np.uint64(56)) | _SIGN)
 
 
 @njit
-def _quick(  # noqa: C901, PLR0913, PLR0917 - one loop, and arrays, for the reason below
+def _quick(  # noqa: C901, PLR0912, PLR0913, PLR0917 - one loop, and arrays, for the reason below
     text: Any,
     at: Any,
     end: Any,
@@ -266,6 +282,7 @@ def _quick(  # noqa: C901, PLR0913, PLR0917 - one loop, and arrays, for the reas
     words: Any,
     sizes: Any,
     slots: Any,
+    row: Any,
     values: Any,
     kinds: Any,
 ) -> tuple[int, int, bool]:
@@ -307,6 +324,12 @@ def _quick(  # noqa: C901, PLR0913, PLR0917 - one loop, and arrays, for the reas
             value = _short_varint(word_at(text, place), size)
             if value < 0:
                 break
+        elif kind == np.uint64(INTEGERS) and size == np.uint64(10):
+            value = _negative_varint(
+                word_at(text, place), word_at(text, place + np.uint64(8)) & _TWO_BYTES
+            )
+            if value == 0:
+                break
         elif kind == np.uint64(BYTES):
             value = np.int64((place << np.uint64(32)) | size)
         elif kind == np.uint64(FLOATS) and size == np.uint64(4):
@@ -314,8 +337,8 @@ def _quick(  # noqa: C901, PLR0913, PLR0917 - one loop, and arrays, for the reas
         else:
             break
         slot = np.uint64(slots[which])
-        kinds[which] = kind
-        values[slot] = value
+        kinds[row, which] = kind
+        values[row, slot] = value
         many |= np.uint64(slots[which + one]) - slot != one
         guess = which + one if which + one < features else np.uint64(0)
         at = after
@@ -385,8 +408,9 @@ def examples(  # noqa: C901, PLR0912, PLR0915 - one walk over nested messages
                     words,
                     sizes,
                     slots,
-                    values[row],
-                    kinds[row],
+                    np.uint64(row),
+                    values,
+                    kinds,
                 )
                 count_wrong |= many
                 if at >= features_end:

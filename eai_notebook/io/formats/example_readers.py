@@ -14,6 +14,7 @@ from eai_notebook.io.formats import example_kernels as kernels
 from eai_notebook.io.formats.part import LABEL, Field
 from eai_notebook.io.load import IDS, NUMBERS, spec_of
 from eai_notebook.io.parse import PADDING
+from eai_notebook.io.sources.memory import ThreadMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,9 @@ _FAULTS: Final = {
     kernels.BAD_SUM: "is damaged: its data do not fit their checksum",
     kernels.BAD_EXAMPLE: "is no tf.train.Example",
 }
+
+
+_memory = ThreadMemory()
 
 
 class Example(NamedTuple):
@@ -87,9 +91,10 @@ class Features:
         return np.frombuffer(b"".join(names) + bytes(8), np.uint8), begins.astype(np.int64)
 
     def find(self, text: NDArray[np.uint8], rows: int) -> Found:
-        """Read records, one a row."""
+        """Read records, one a row; what was found holds until this thread reads more."""
+        shape = (rows, int(self.slots[-1]))
         found = Found(
-            np.empty((rows, int(self.slots[-1])), np.int64),
+            _memory.of(8 * shape[0] * shape[1]).view(np.int64).reshape(shape),
             np.empty((rows, len(self.names)), np.uint8),
             np.empty(rows, np.int64),
             np.empty(rows, np.uint8),

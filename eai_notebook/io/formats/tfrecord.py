@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,7 @@ from eai_notebook.io.parse import PADDING
 from eai_notebook.io.ranges import CHUNK, read, share
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from typing_extensions import Unpack
@@ -88,7 +89,11 @@ def parts_of(
         EaiError: A file is damaged.
     """
     kind = ViewPart if isinstance(reader, ByEpoch) else RecordPart
-    return [kind(*one) for span in share(files, rank, size) for one in _cut(span, reader)]
+    return [
+        kind(span.file, begin, end, rows, reader)
+        for span in share(files, rank, size)
+        for begin, end, rows in _cut(span)
+    ]
 
 
 @dataclass(frozen=True)
@@ -147,8 +152,13 @@ class ViewPart(RecordPart):
         return replace(self, reader=self.reader.at_epoch(epoch))
 
 
-def _cut(span: Span, reader: ExampleReader) -> Iterator[tuple[File, int, int, int, ExampleReader]]:
-    """Yield what the parts of a span are made of: the records whose first byte lies there."""
+@functools.lru_cache(maxsize=4096)
+def _cut(span: Span) -> tuple[tuple[int, int, int], ...]:
+    """Return where the parts of a span begin and end, and their records: those that begin in it.
+
+    Kept, because to find it out is to read the file: a cell that is run again need not.
+    """
+    found = []
     file = span.file
     begin = _record_begin(file, span.begin)
     room = CHUNK
@@ -161,7 +171,7 @@ def _cut(span: Span, reader: ExampleReader) -> Iterator[tuple[File, int, int, in
         if not count:
             room *= 2  # a record larger than that
             continue
-        yield file, begin, begin + stop, count, reader
+        found.append((begin, begin + stop, count))
         begin += stop
         room = CHUNK
     if begin != _record_begin(file, span.end):
@@ -169,6 +179,7 @@ def _cut(span: Span, reader: ExampleReader) -> Iterator[tuple[File, int, int, in
             f"{file} holds records within records, so ranks cannot share it out",
             "write it as one file a rank or more, and name the files by rank",
         )
+    return tuple(found)
 
 
 def _record_begin(file: File, at: int) -> int:
