@@ -92,3 +92,19 @@ def test_a_longer_step_whose_parts_trade_places_has_no_sure_cause() -> None:
     found = compare(run(0.0, 0.010), run(0.002, 0.010))
     assert found.step.is_sure
     assert found.slower is None
+
+
+def test_a_run_of_which_only_lengths_are_known_is_compared_by_these() -> None:
+    def run(seconds: float, *, measured: bool) -> Ledger:
+        rows = empty_steps(120)
+        rows["begin"] = np.arange(120.0)
+        rows["end"] = rows["begin"] + seconds * np.random.default_rng(0).uniform(0.99, 1.01, 120)
+        if measured:
+            rows["compute"] = 0.9 * seconds
+        return merge({0: rows}, {})
+
+    found = compare(run(0.010, measured=True), run(0.025, measured=False))
+    assert found.step.delta_ms == pytest.approx(15, abs=0.2)
+    assert found.step.is_sure
+    assert found.slower is None
+    assert all(np.isnan(change.delta_ms) for change in found.parts.values())

@@ -105,8 +105,9 @@ def compare(before: Ledger, after: Ledger) -> Comparison:
     parts = dict(
         zip(PARTS, _changes(mean(old.parts, axis=0), mean(new.parts, axis=0)), strict=True)
     )
-    step = _changes(mean(old.wall, axis=0)[:, None], mean(new.wall, axis=0)[:, None])[0]
-    slower = _cause(new, by_rank, step, 1e3 * float(mean(old.wall)))
+    lengths = [mean(run.timed().wall, axis=0) for run in (before, after)]
+    step = _changes(lengths[0][:, None], lengths[1][:, None])[0]
+    slower = _cause(new, by_rank, step, 1e3 * float(mean(lengths[0])))
     return Comparison(step, parts, by_rank, slower)
 
 

@@ -100,12 +100,25 @@ class Ledger:
 
     @cached_property
     def _typical(self) -> Ledger:
-        measured = self.measured()
-        drop = int(len(measured.steps) * SLOWEST_LEFT_OUT)
-        if drop == 0:
-            return measured
-        by_length = np.argsort(mean(measured.wall, axis=0), kind="stable")
-        return measured.select(np.sort(by_length[:-drop]))
+        return _without_slowest(self.measured())
+
+    def timed(self) -> Ledger:
+        """Return the typical steps, or, where no step was measured, those of a known length.
+
+        On parameter servers it is their length alone that is known.
+        """
+        if len(self.typical().steps):
+            return self.typical()
+        known: Bools = np.asarray(np.isfinite(self.wall).all(axis=0))
+        return _without_slowest(self.select(known))
+
+
+def _without_slowest(ledger: Ledger) -> Ledger:
+    drop = int(len(ledger.steps) * SLOWEST_LEFT_OUT)
+    if drop == 0:
+        return ledger
+    by_length = np.argsort(mean(ledger.wall, axis=0), kind="stable")
+    return ledger.select(np.sort(by_length[:-drop]))
 
 
 def merge(rows: Mapping[int, np.ndarray], clock_offset: Mapping[int, float]) -> Ledger:
