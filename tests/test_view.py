@@ -10,7 +10,7 @@ from synthetic import run_record, run_rows
 
 from eai_notebook.ledger.messages import RunBegan, RunEnded, RunMessage, StepsDone
 from eai_notebook.ledger.record import RunRecord
-from eai_notebook.ledger.step import PARTS
+from eai_notebook.ledger.step import PARTS, empty_steps
 from eai_notebook.ledger.summary import MOST_BUCKETS
 from eai_notebook.ledger.view import MOST_COLUMNS, LiveView, record_view
 
@@ -149,3 +149,15 @@ def test_the_price_adds_up_the_whole_run(tmp_path: Path) -> None:
     assert sum(view["price"]["parts_s"]) == pytest.approx(whole, rel=1e-3)
     waited = sum(float(own["input"].sum()) for own in rows.values())
     assert view["price"]["parts_s"][PARTS.index("input")] == pytest.approx(waited, rel=1e-3)
+
+
+def test_steps_of_which_only_the_length_is_known_have_a_rate_and_no_parts(tmp_path: Path) -> None:
+    rows = empty_steps(40)
+    rows["begin"] = np.arange(40.0)
+    rows["end"] = rows["begin"] + 0.020
+    rows["samples"] = 64.0
+    view = record_view(run_record(tmp_path, {0: rows}))
+    assert view["rates"]["step_ms"] == pytest.approx(20)
+    assert view["rates"]["samples_per_s"] == pytest.approx(3200)
+    assert view["ranks"][0]["ms"] == [None] * 6
+    assert view["verdict"]["kind"] == "unknown"

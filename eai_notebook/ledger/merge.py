@@ -105,11 +105,12 @@ class Ledger:
     def timed(self) -> Ledger:
         """Return the typical steps, or, where no step was measured, those of a known length.
 
-        On parameter servers it is their length alone that is known.
+        On parameter servers it is their length alone that is known. A run's first step does not
+        count: in the ring it compiles, and is all there is until others are measured.
         """
         if len(self.typical().steps):
             return self.typical()
-        known: Bools = np.asarray(np.isfinite(self.wall).all(axis=0))
+        known: Bools = np.asarray(np.isfinite(self.wall).all(axis=0) & (self.steps > 0))
         return _without_slowest(self.select(known))
 
 

@@ -51,7 +51,7 @@ def run_view(info: RunInfo, summary: Summary) -> dict[str, Any]:
     by_rank_ms = _plain(1e3 * by_rank)
     hidden = mean(typical.hidden, axis=1)
     found = verdict(summary.kept, info.input)
-    numbers = rates(typical)
+    numbers = rates(summary.kept.timed())
     now = _now(summary) if info.state == "running" else {}
     return {
         "schema": SCHEMA,

@@ -263,7 +263,8 @@ export class Chart {
         if (many) {
           return rank.rank === named ? [line(rank, place, `◀ rank ${rank.rank}`)] : [];
         }
-        return [line(rank, place, ms(sum(rank.ms)))];
+        const measured = rank.ms.some(part => part !== null);
+        return measured ? [line(rank, place, ms(sum(rank.ms)))] : [];
       })
     );
   }
