@@ -51,6 +51,7 @@ def test_a_run_without_rows_has_a_view(tmp_path: Path) -> None:
     view = record_view(run_record(tmp_path, rows))
     assert view["buckets"]["ms"] == []
     assert view["verdict"]["kind"] == "unknown"
+    assert "their length was measured, and nothing else" in view["verdict"]["sentence"]
     json.dumps(view, allow_nan=False)
 
 
@@ -161,3 +162,4 @@ def test_steps_of_which_only_the_length_is_known_have_a_rate_and_no_parts(tmp_pa
     assert view["rates"]["samples_per_s"] == pytest.approx(3200)
     assert view["ranks"][0]["ms"] == [None] * 6
     assert view["verdict"]["kind"] == "unknown"
+    assert "their length was measured, and nothing else" in view["verdict"]["sentence"]

@@ -297,6 +297,8 @@ def verdict(ledger: Ledger, waited: Mapping[int, Mapping[str, float]] | None = N
     """
     facts = Facts(ledger)
     count = len(facts.typical.steps)
+    if not count and len(ledger.timed().steps) >= FEWEST_STEPS:
+        return _unknown("of the steps their length was measured, and nothing else")
     if count < FEWEST_STEPS:
         return _unknown(f"{count} measured steps, {FEWEST_STEPS} are needed")
     found = findings(ledger)
