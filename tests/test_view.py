@@ -51,7 +51,6 @@ def test_a_run_without_rows_has_a_view(tmp_path: Path) -> None:
     view = record_view(run_record(tmp_path, rows))
     assert view["buckets"]["ms"] == []
     assert view["verdict"]["kind"] == "unknown"
-    assert "their length was measured, and nothing else" in view["verdict"]["sentence"]
     json.dumps(view, allow_nan=False)
 
 
