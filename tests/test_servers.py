@@ -139,5 +139,5 @@ def test_synchronous_steps_are_recorded_and_nothing_is_guessed_of_them(
     assert np.isnan(rows["input"]).all()
     assert np.isnan(rows["reduced"]).all()
     assert "bound" not in said
-    assert f"step {1e3 * np.mean(took):.2f} ms" in said
+    assert f"step {1e3 * np.mean(took[1:]):.2f} ms" in said
     assert "input                     not measured" in said
