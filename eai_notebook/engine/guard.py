@@ -22,6 +22,8 @@ from eai_notebook.ledger import messages
 INTERRUPT_GRACE_S = 1.0
 WHERE_SIGNAL = signal.SIGUSR1
 """What asks a rank where it is; the session sends it when a cell has gone quiet."""
+_CELL_BEGINS = 0
+"""Written among the signals, of which none has this number: those before it were not for the cell."""
 
 
 class Guard:
@@ -30,7 +32,11 @@ class Guard:
     def __init__(self, shell: Any, world_rank: int) -> None:
         self._shell = shell
         self._world_rank = world_rank
+        self.wakeups, self.from_handler = os.pipe()
+        """Where signals are read by their numbers, and where Python's own handler writes them."""
+        os.set_blocking(self.from_handler, False)
         self._cell = 0
+        self._reached = 0  # the cell that the reader of signals has come to
         self._running = False
         self._show_error = shell.showtraceback
         self._usual: Any = None  # what an interrupt does, while it is passed over
@@ -43,6 +49,7 @@ class Guard:
     def before_cell(self, _info: Any) -> None:
         """Note that user code is running from now on."""
         self._cell += 1
+        os.write(self.from_handler, bytes([_CELL_BEGINS]))
         self._running = True
 
     def show_error(self, *which: Any, running_compiled_code: bool = False, **how: Any) -> None:
@@ -72,19 +79,24 @@ class Guard:
         if self._usual is None:
             self._usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def watch_signals(self, wakeups: int) -> None:
+    def watch_signals(self) -> None:
         """Act on signals beside the main thread, which may sit in C code for ever.
 
         Python runs its handlers only between two of its own instructions, so a rank that
-        is blocked in a collective never gets there. The C handler writes to `wakeups` at
+        is blocked in a collective never gets there. The C handler writes the signal's number at
         once, and this thread reads it: it frees the ring of an interrupted cell that goes
-        on, and says where the rank is when it is asked to.
+        on, and says where the rank is when it is asked to. It may get there late, when the next
+        cell runs already, which the signal was not meant for.
         """
         while True:
-            signals = os.read(wakeups, 1)
-            if signals[0] == signal.SIGINT and self._running:
+            (number,) = os.read(self.wakeups, 1)
+            if number == _CELL_BEGINS:
+                self._reached += 1
+            elif not self._running or self._reached != self._cell:
+                continue
+            elif number == signal.SIGINT:
                 self._release_if_stuck(self._cell)
-            elif signals[0] == WHERE_SIGNAL and self._running:
+            elif number == WHERE_SIGNAL:
                 self._say_where()
 
     def _say_where(self) -> None:
@@ -107,14 +119,9 @@ def install(shell: Any, world_rank: int) -> Guard:
     shell.events.register("pre_run_cell", guard.before_cell)
     shell.events.register("post_run_cell", guard.after_cell)
     shell.showtraceback = guard.show_error
-    wakeups, from_handler = os.pipe()
-    os.set_blocking(from_handler, False)
-    signal.set_wakeup_fd(from_handler, warn_on_full_buffer=False)
+    signal.set_wakeup_fd(guard.from_handler, warn_on_full_buffer=False)
     signal.signal(WHERE_SIGNAL, lambda *_: None)  # without a handler it would end the rank
-    watcher = threading.Thread(
-        target=guard.watch_signals, args=(wakeups,), name="eai-signals", daemon=True
-    )
-    watcher.start()
+    threading.Thread(target=guard.watch_signals, name="eai-signals", daemon=True).start()
     return guard
 
 
