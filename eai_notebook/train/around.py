@@ -184,19 +184,10 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
         """Announce the run, when compiling is over."""
         planned = (self.params.get("epochs") or 0) * (self.params.get("steps") or 0)
         step.tuner = fusion.tuner_for(self.model, planned)
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        clock.begin_run(
-            self._name,
-            {
-                "model": self.model.name,
-                "parameters": int(self.model.count_params()),
-                "optimizer": type(optimizer).__name__,
-                "wire": getattr(self.model.optimizer, "wire", "fp32"),
-                "epochs": self.params.get("epochs"),
-                "steps_per_epoch": self.params.get("steps"),
-                "tracing_s": round(step.tracing_s, 3),
-            },
-        )
+        epochs, steps = self.params.get("epochs"), self.params.get("steps")
+        facts = clock.facts_of(self.model, epochs, steps, step.tracing_s)
+        wire = getattr(self.model.optimizer, "wire", "fp32")
+        clock.begin_run(self._name, {**facts, "wire": wire})
 
 
 class BatchwiseLastCallback(LastCallback):

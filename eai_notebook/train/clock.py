@@ -163,6 +163,19 @@ def current() -> StepClock | None:
     return _current
 
 
+def facts_of(model: Any, epochs: int | None, steps: int | None, tracing_s: float) -> dict[str, Any]:
+    """Return what a run's record says of any training of a compiled Keras model."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    return {
+        "model": model.name,
+        "parameters": int(model.count_params()),
+        "optimizer": type(optimizer).__name__,
+        "epochs": epochs,
+        "steps_per_epoch": steps,
+        "tracing_s": round(tracing_s, 3),
+    }
+
+
 def begin_run(name: str, meta: dict[str, Any], *, alone: bool = False) -> StepClock:
     """Open a run, ending the one that is open; all ranks of the ring must call it.
 

@@ -36,7 +36,7 @@ class Meter:
 
     Attributes:
         waited: Seconds the step was blocked, by what it waited for; ``hand_over`` is what
-            no stage explains: waking up, and giving the batch to TensorFlow.
+            no stage explains, such as waking up.
         worked: Seconds of work in each stage, summed over threads.
         full_s: Seconds in which mixing was held up because enough batches were ready.
         slot_s: Seconds in which fetched parts waited for a processor to parse them.

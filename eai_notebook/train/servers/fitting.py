@@ -115,16 +115,8 @@ class _Steps:
     def __init__(
         self, model: keras.Model, length: tuple[int, int], spec: Any, workers: int, servers: int
     ) -> None:
-        optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-        self._meta = {
-            "model": model.name,
-            "parameters": int(model.count_params()),
-            "optimizer": type(optimizer).__name__,
-            "epochs": length[0],
-            "steps_per_epoch": length[1],
-            "workers": workers,
-            "parameter_servers": servers,
-        }
+        self._model, self._length = model, length
+        self._layout = {"workers": workers, "parameter_servers": servers}
         self._marks = np.full(HEAD + marks.WIDTH, np.nan)
         rows = tf.nest.flatten(spec)[0].shape[0]
         if rows is not None:
@@ -134,8 +126,10 @@ class _Steps:
     def end_step(self, seconds: float) -> None:
         """Note that a step is over that took so long."""
         if self._running is None:
-            meta = {**self._meta, "tracing_s": round(seconds, 3)}
-            self._running = clock.begin_run("parameter servers", meta, alone=True)
+            facts = clock.facts_of(self._model, *self._length, seconds)
+            self._running = clock.begin_run(
+                "parameter servers", {**facts, **self._layout}, alone=True
+            )
         else:
             self._running.take(self._marks, marked=False)
 
