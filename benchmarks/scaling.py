@@ -74,14 +74,15 @@ def summarize(by_rate: dict[str, Any]) -> dict[str, Any]:
     if not slow:
         return {"weak_pct": None, "strong_pct": None, "stock_strong_pct": None}
     stock, found = (by_rate[f"{max(slow):g}"][kind] for kind in ("stock", "ours"))
+    weak, strong = (found.get(f"{OURS} {size}", {}) for size in ("weak", "strong"))
     return {
-        "weak_pct": found[f"{OURS} weak"]["median"],
-        "strong_pct": found[f"{OURS} strong"]["median"],
+        "weak_pct": weak.get("median"),
+        "strong_pct": strong.get("median"),
         "stock_strong_pct": stock["stock strong"]["median"],
         "apart_weak_pct": found.get("apart weak", {}).get("median"),
         "apart_strong_pct": found.get("apart strong", {}).get("median"),
-        "weak_interval": found[f"{OURS} weak"]["ci95"],
-        "strong_interval": found[f"{OURS} strong"]["ci95"],
+        "weak_interval": weak.get("ci95"),
+        "strong_interval": strong.get("ci95"),
         "stock_strong_interval": stock["stock strong"]["ci95"],
         "control_interval": found["control"]["ci95"],
         "stock_control_interval": stock["control"]["ci95"],

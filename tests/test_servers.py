@@ -82,7 +82,7 @@ servers.current().asynchronous = True
 alone = fit(make(0.01, 0.0), data, epochs=8, steps_per_epoch=6, verbose=0)
 refused = ""
 try:
-    fit(make(), data, validation_data=data, steps_per_epoch=6)
+    fit(make(), data, check_every=2, steps_per_epoch=6)
 except EaiError as error:
     refused = error.what
 report({"trained": trained, "expected": expected, "refused": refused,
@@ -99,8 +99,96 @@ def test_synchronous_steps_are_those_of_the_global_batch(run_ranks: RunRanks) ->
     assert second["trained"] == first["trained"]
     assert first["loss"][1] < first["loss"][0]
     assert min(first["alone"]) < first["alone"][0] / 1.5
-    assert second["loss"] is None
-    assert "validation_data has no meaning on parameter servers" in first["refused"]
+    assert second["loss"] == first["loss"]
+    assert "check_every has no meaning on parameter servers" in first["refused"]
+
+
+AROUND = """
+import keras, numpy as np, tensorflow as tf
+from eai_notebook import collective
+from eai_notebook.errors import EaiError
+from eai_notebook.train import fit, servers
+from eai_notebook.train.checkpoint import Checkpoint
+
+servers.start(2)
+rank = collective.rank()
+rng = np.random.default_rng(7)
+x = rng.normal(size=(2, 24, 3)).astype("f4")            # ranks, rows, features
+y = (x.sum(-1, keepdims=True) > 0.3).astype("f4")
+data = tf.data.Dataset.from_tensor_slices((x[rank], y[rank])).batch(4, drop_remainder=True)
+held = x[rank, :10 + 6 * rank], y[rank, :10 + 6 * rank]  # the shares differ in size
+every = np.concatenate([x[0, :10], x[1, :16]]), np.concatenate([y[0, :10], y[1, :16]])
+
+def make(rate, momentum=0.0):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([
+        keras.Input((3,)),
+        keras.layers.Dense(4, activation="tanh", kernel_regularizer="l2"),
+        keras.layers.Dense(1, activation="sigmoid"),
+    ])
+    metrics = ["accuracy", keras.metrics.AUC(name="auc")]
+    model.compile(keras.optimizers.SGD(rate, momentum=momentum), "binary_crossentropy", metrics=metrics)
+    return model
+
+still = make(0.0)
+known = still.evaluate(x.reshape(48, 3), y.reshape(48, 1), verbose=0, return_dict=True)
+also = still.evaluate(*every, verbose=0, return_dict=True)
+counted = fit(still, data, validation_data=held, verbose=0).history
+
+seen = []
+class Watch(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        seen.append(float(np.abs(self.model.get_weights()[0]).sum()))
+
+rates = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.0 if epoch == 1 else 0.5)
+fit(make(0.5), data, epochs=3, callbacks=[rates, Watch()], verbose=0)
+
+stop = keras.callbacks.EarlyStopping("val_loss", patience=0, min_delta=10.0)
+stopped = fit(make(0.1), data, epochs=5, validation_data=held, callbacks=[stop], verbose=0).epoch
+
+whole = make(0.3, 0.9)
+fit(whole, data, epochs=3, verbose=0)
+fit(make(0.3, 0.9), data, epochs=2, checkpoint=FOLDER, verbose=0)
+resumed = make(0.3, 0.9)
+epochs = fit(resumed, data, epochs=3, checkpoint=FOLDER, verbose=0).epoch
+again = make(0.3, 0.9)
+fit(again, data, epochs=1, verbose=0)
+fit(again, data, epochs=2, verbose=0)
+
+refused = []
+for asked in ({"checkpoint": Checkpoint(FOLDER, every_steps=2)}, {"class_weight": {0: 1.0, 1: 2.0}}):
+    try:
+        fit(make(0.1), data, **asked)
+    except EaiError as error:
+        refused.append(error.what)
+report({"known": known, "also": also, "counted": counted, "seen": seen, "stopped": stopped,
+        "epochs": epochs, "refused": refused,
+        **{name: [w.tolist() for w in model.get_weights()]
+           for name, model in (("whole", whole), ("resumed", resumed), ("again", again))}})
+"""
+
+
+@pytest.mark.ranks
+@pytest.mark.slow
+def test_what_surrounds_a_training_is_what_it_is_in_the_ring(
+    run_ranks: RunRanks, tmp_path: Path
+) -> None:
+    first, second = run_ranks(AROUND.replace("FOLDER", repr(str(tmp_path))), n=2, timeout=280)
+    counted = first["counted"]
+    for name in ("loss", "accuracy", "auc"):
+        assert counted[name] == pytest.approx([first["known"][name]], abs=1e-5)
+        assert counted[f"val_{name}"] == pytest.approx([first["also"][name]], abs=1e-5)
+    assert second["counted"] == counted
+    assert first["seen"][0] == first["seen"][1] != first["seen"][2]
+    assert second["seen"] == first["seen"]
+    assert first["stopped"] == second["stopped"] == [0, 1]
+    assert first["epochs"] == second["epochs"] == [2]
+    for name in ("resumed", "again"):
+        for found, expected in zip(first[name], first["whole"], strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert second["resumed"] == first["resumed"]
+    assert "come home at an epoch's end only" in first["refused"][0]
+    assert "class_weight has no meaning on parameter servers" in first["refused"][1]
 
 
 RECORDED = """

@@ -59,12 +59,23 @@ def callbacks(
     """
     collective.ensure_formed()
     users: list[keras.callbacks.Callback] = keras.tree.flatten(list(own))
-    if collective.rank() != 0:
-        users = [callback for callback in users if not isinstance(callback, _WRITERS)]
-    hooked = any(_sees_batches(callback) for callback in users)
+    hooked = any(_sees_batches(callback) for callback in _kept(users))
     last = BatchwiseLastCallback(name) if hooked else LastCallback(name)
+    return enclosed(users, last, check_every)
+
+
+def enclosed(
+    users: Iterable[keras.callbacks.Callback], last: LastCallback, check_every: int | None
+) -> list[keras.callbacks.Callback]:
+    """Return the callbacks of a run of all ranks: those of `users` that stay, and ours around them."""
     # The check stands in front of the user's callbacks, so that nothing false is saved.
-    return [FirstCallback(), ReplicaCheck(check_every), *users, last]
+    return [FirstCallback(), ReplicaCheck(check_every), *_kept(users), last]
+
+
+def _kept(users: Iterable[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:
+    """Leave out, on all ranks but 0, what writes files."""
+    first = collective.rank() == 0
+    return [callback for callback in users if first or not isinstance(callback, _WRITERS)]
 
 
 def _sees_batches(callback: keras.callbacks.Callback) -> bool:

@@ -105,7 +105,7 @@ class MeasuredStep:
     ) -> None:
         """Compile first, so that the run's first step is not all compiling."""
         self._hooks = None
-        _build(self._model, iterator)
+        build(self._model, iterator)
         before()
         if not self._ready and not self._eager:
             began = time.perf_counter()
@@ -115,15 +115,15 @@ class MeasuredStep:
         after()
 
 
-def _build(model: keras.Model, iterator: tf.data.Iterator) -> None:
-    """Make the variables now that would be made while the first step is traced.
+def build(model: keras.Model, data: tf.data.Iterator | tf.data.Dataset) -> None:
+    """Make the variables now that would be made while the first step on `data` is traced.
 
     Weights have to be there before rank 0's can be shared. And TensorFlow traces a step
     twice if it made variables in it, so metrics and optimizer are better made before, too.
     """
     import tensorflow as tf
 
-    specs = keras.tree.flatten(iterator.element_spec)
+    specs = keras.tree.flatten(data.element_spec)
     simple = all(isinstance(spec, tf.TensorSpec) and spec.shape.rank is not None for spec in specs)
     own_step = type(model).train_step is not keras.Model.train_step
     if model.built and (own_step or not simple):
@@ -132,7 +132,7 @@ def _build(model: keras.Model, iterator: tf.data.Iterator) -> None:
     def one(spec: tf.TensorSpec) -> tf.Tensor:
         return tf.zeros([size or 1 for size in spec.shape], spec.dtype)
 
-    batch = keras.tree.map_structure(one, iterator.element_spec)
+    batch = keras.tree.map_structure(one, data.element_spec)
     model._symbolic_build(data_batch=batch)  # noqa: SLF001 -- as Keras does itself on JAX
 
 

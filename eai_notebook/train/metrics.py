@@ -31,7 +31,7 @@ def reduce_metrics(model: keras.Model, logs: dict[str, Any]) -> dict[str, Any]:
         variable
         for metric in leaves(model.metrics)
         for variable in metric.variables
-        if _is_additive(metric)
+        if is_additive(metric)
     ]
     flat = [np.asarray(variable, np.float64).ravel() for variable in states]
     total = collective.allreduce_numpy(np.concatenate([*flat, np.zeros(1)]))
@@ -53,7 +53,7 @@ def leaves(metrics: Iterable[Any]) -> Iterator[keras.metrics.Metric]:
             yield metric
 
 
-def _is_additive(metric: keras.metrics.Metric) -> bool:
+def is_additive(metric: keras.metrics.Metric) -> bool:
     """Keras's own metrics, and what inherits from one, keep sums; others may keep anything."""
     bases = type(metric).__mro__
     keeps = bases[: bases.index(keras.metrics.Metric)]

@@ -1,25 +1,31 @@
-"""`fit` on parameter servers: rank 0 has the workers step, each on its own rank's data."""
+"""`fit` on parameter servers: on every rank a loop like Keras's own, around the servers' steps."""
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
-from eai_notebook.train import agreement, clock, marks
-from eai_notebook.train.rows import HEAD, SAMPLES
+from eai_notebook.train import agreement, around, clock
+from eai_notebook.train.checkpoint import Checkpoint
+from eai_notebook.train.function import build
+from eai_notebook.train.metrics import is_additive, leaves
 from eai_notebook.train.servers.cluster import quiet
-from eai_notebook.train.servers.weights import Weights
+from eai_notebook.train.servers.step import ServersStep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import os
+    from collections.abc import Callable, Iterable
 
     from eai_notebook.train.servers.cluster import ParameterServers
+
+_MEANINGFUL: Final = frozenset(
+    {"initial_epoch", "validation_batch_size", "validation_steps", "verbose"}
+)
+"""What ``model.fit`` takes that holds on servers, too."""
 
 
 def fit(
@@ -28,143 +34,118 @@ def fit(
     data: Any,
     epochs: int,
     *,
+    validation_data: Any = None,
+    callbacks: Iterable[keras.callbacks.Callback] = (),
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     steps_per_epoch: int | None = None,
-    verbose: int | str = "auto",
     **others: Any,
 ) -> keras.callbacks.History:
     """Train the compiled `model`; every rank must call it, each with its own data.
 
     In a synchronous step every worker fetches all weights, computes a gradient on its next
     batch and sends it; the mean of all is applied before the next step begins. Otherwise
-    each worker's gradient is applied as it comes. A worker's data is repeated. At the end
-    all ranks' models have the servers' weights. Synchronous steps are recorded as a run, all but
-    the first, in which TensorFlow compiles: how long each took, and its samples. What of it was
-    input or exchange the workers' graphs do not tell, so that is missing.
+    each worker's gradient is applied as it comes. A worker's data is repeated. At an epoch's end
+    all ranks' models and optimizers have what the servers have. Synchronous steps are recorded as a
+    run, all but the first, in which TensorFlow compiles: how long each took, and its samples. What
+    of it was input or exchange the workers' graphs do not tell, so that is missing.
 
     Returns:
-        Keras's history with ``loss``, the mean over an epoch's steps; empty but on rank 0.
+        Keras's history; its values are the same on all ranks.
 
     Raises:
         EaiError: data that is no ``tf.data.Dataset``, or a setting that has no meaning here.
     """
-    _check(model, data, {name: value for name, value in others.items() if value})
+    others = {name: value for name, value in others.items() if value is not None}
+    _check(model, data, others, checkpoint)
     known = int(data.cardinality()) if steps_per_epoch is None else steps_per_epoch
     steps = agreement.fewest(known if known > 0 else None, "batches")
     if steps is None:
         what = "the ranks cannot tell how many batches their data has"
         raise EaiError(what, "pass steps_per_epoch=")
+    agreement.distribute(model, wrap=True)
+    build(model, data)
+    _check_metrics(model)
     graphs = [
         collective.broadcast_object(_graph_of(data), root) for root in range(collective.size())
     ]
-    history = keras.callbacks.History()
-    history.set_model(model)
-    history.on_train_begin()
-    if collective.rank() == 0:
+    rows = tf.nest.flatten(data.element_spec)[0].shape[0]
+    step = ServersStep(servers, model, (epochs, steps), _reader(graphs, data.element_spec), rows)
+    users = [*keras.tree.flatten(list(callbacks)), *_checkpoints(checkpoint)]
+    verbose = others.pop("verbose", "auto")
+    enclosed = keras.callbacks.CallbackList(
+        around.enclosed(users, _LastCallback("parameter servers"), None),
+        add_history=True,
+        add_progbar=verbose != 0,
+        verbose=2 if verbose == "auto" else verbose,  # lines, as in the ring
+        epochs=epochs,
+        steps=steps,
+        model=model,
+    )
+    try:
         with quiet(), clock.closing():
-            _train(servers, model, (graphs, data.element_spec), (epochs, steps), history, verbose)
-    collective.broadcast_variables(model.variables)
-    return history
+            _loop(model, step, (epochs, steps), enclosed, validation_data, **others)
+    finally:
+        step.close()
+    return model.history
 
 
-def _train(
-    servers: ParameterServers,
+def _loop(
     model: keras.Model,
-    data: tuple[list[bytes], Any],
+    step: ServersStep,
     length: tuple[int, int],
-    history: keras.callbacks.History,
-    verbose: int | str,
+    callbacks: keras.callbacks.CallbackList,
+    validation_data: Any,
+    *,
+    initial_epoch: int = 0,
+    validation_steps: int | None = None,
+    validation_batch_size: int | None = None,
 ) -> None:
-    """Coordinate the whole training."""
+    """Do what Keras's own loop does, which would read data where none is wanted."""
     epochs, steps = length
-    coordinator, workers = servers.coordinator, len(servers.layout.workers)
-    weights = Weights(model, len(servers.layout.servers), None if servers.asynchronous else workers)
-    batches = coordinator.create_per_worker_dataset(_reader(*data))
-    iterator = iter(batches)
-    work = _work(model, weights, asynchronous=servers.asynchronous)
-    servers.step_seconds = []
-    noted = _Steps(model, (epochs, steps), data[1], workers, len(servers.layout.servers))
-
-    @tf.function
-    def update() -> None:
-        for server in weights.servers:
-            server.apply_sums()
-
-    for epoch in range(epochs):
-        weights.loss.assign(0.0)
-        noted.resume()
-        for _ in range(steps):
-            begin = time.perf_counter()
-            for _ in range(workers):
-                coordinator.schedule(work, args=(iterator,))
-            if not servers.asynchronous:
-                coordinator.join()
-                update()
-                servers.step_seconds.append(time.perf_counter() - begin)
-                noted.end_step(servers.step_seconds[-1])
-        coordinator.join()
-        loss = float(weights.loss.read_value()) / (steps * workers)
-        history.on_epoch_end(epoch, {"loss": loss})
-        if verbose:
-            print(f"epoch {epoch + 1}/{epochs}  loss {loss:.4f}", flush=True)  # noqa: T201
-    weights.take_home(model)
-
-
-class _Steps:
-    """Records the coordinator's steps as a run, which begins when the first one is over."""
-
-    def __init__(
-        self, model: keras.Model, length: tuple[int, int], spec: Any, workers: int, servers: int
-    ) -> None:
-        self._model, self._length = model, length
-        self._layout = {"workers": workers, "parameter_servers": servers}
-        self._marks = np.full(HEAD + marks.WIDTH, np.nan)
-        rows = tf.nest.flatten(spec)[0].shape[0]
-        if rows is not None:
-            self._marks[SAMPLES] = rows * workers
-        self._running: clock.StepClock | None = None
-
-    def end_step(self, seconds: float) -> None:
-        """Note that a step is over that took so long."""
-        if self._running is None:
-            facts = clock.facts_of(self._model, *self._length, seconds)
-            self._running = clock.begin_run(
-                "parameter servers", {**facts, **self._layout}, alone=True
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(validation_data)
+    model.stop_training = False
+    callbacks.on_train_begin()
+    logs: dict[str, Any] = {}
+    for epoch in range(model._initial_epoch or initial_epoch, epochs):  # noqa: SLF001 -- as Keras
+        model.reset_metrics()
+        step.begin_epoch()
+        callbacks.on_epoch_begin(epoch)
+        for number in range(steps):
+            callbacks.on_train_batch_begin(number)
+            step()
+            callbacks.on_train_batch_end(number, {})
+        logs = step.end_epoch()
+        if validation_data is not None:
+            found = model.evaluate(
+                x,
+                y,
+                sample_weight=sample_weight,
+                batch_size=validation_batch_size,
+                steps=validation_steps,
+                callbacks=callbacks,
+                return_dict=True,
             )
-        else:
-            self._running.take(self._marks, marked=False)
-
-    def resume(self) -> None:
-        """Begin the next step now: what went before it belongs to no step."""
-        if self._running is not None:
-            self._running.resume()
+            logs |= {f"val_{name}": value for name, value in found.items()}
+        callbacks.on_epoch_end(epoch, logs)
+        if model.stop_training:
+            break
+    callbacks.on_train_end(logs)
 
 
-def _work(model: keras.Model, weights: Weights, *, asynchronous: bool) -> Any:
-    """Return the `tf.function` that a worker runs on its iterator for one batch."""
+class _LastCallback(around.BatchwiseLastCallback):
+    """Keras's own step is not the one that is made here."""
 
-    @tf.function
-    def work(iterator: Any) -> None:
-        inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(next(iterator))
-        values = weights.read()
-        others = [other.read_value() for other in weights.others]
-        with tf.GradientTape() as tape:
-            tape.watch(values)
-            predicted, moved = model.stateless_call(values, others, inputs, training=True)
-            loss = model.compute_loss(
-                x=inputs, y=targets, y_pred=predicted, sample_weight=sample_weight
-            )
-        gradients = tape.gradient(loss, values)
-        for server in weights.servers:
-            own = [gradients[place] for place in server.places]
-            if asynchronous:
-                server.apply(own)
-            else:
-                server.add(own)
-        for other, value in zip(weights.others, moved, strict=True):
-            other.assign(value)
-        weights.loss.assign_add(loss)
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Begin at rank 0's epoch, all with its state; the servers get it with the first one."""
+        agreement.share_epoch(self.model)
+        agreement.share_state(self.model)
 
-    return work
+
+def _checkpoints(checkpoint: str | os.PathLike[str] | Checkpoint | None) -> list[Checkpoint]:
+    """Return the callback that `checkpoint` asks for."""
+    if checkpoint is None:
+        return []
+    return [checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)]
 
 
 def _graph_of(data: tf.data.Dataset) -> bytes:
@@ -192,14 +173,28 @@ def _reader(graphs: list[bytes], spec: Any) -> Callable[[], tf.data.Dataset]:
     return read
 
 
-def _check(model: keras.Model, data: Any, others: dict[str, Any]) -> None:
+def _check(model: keras.Model, data: Any, others: dict[str, Any], checkpoint: object) -> None:
     if not isinstance(data, tf.data.Dataset):
         what = f"parameter servers cannot train on a {type(data).__name__}"
         raise EaiError(what, "give a tf.data.Dataset or eai.io data")
-    if others:
-        what = f"{', '.join(sorted(others))} has no meaning on parameter servers yet"
+    unknown = sorted(set(others) - _MEANINGFUL)
+    if unknown:
+        what = f"{', '.join(unknown)} has no meaning on parameter servers"
         raise EaiError(what, "leave it out, or train in the ring (`%eai up` without --mode ps)")
+    if isinstance(checkpoint, Checkpoint) and checkpoint.every_steps is not None:
+        what = "on parameter servers the weights come home at an epoch's end only"
+        raise EaiError(what, "leave out the checkpoint's every_steps, or make epochs shorter")
+    if model.steps_per_execution != 1:
+        what = f"the model is compiled with steps_per_execution={model.steps_per_execution}"
+        raise EaiError(what, "compile it with 1 for parameter servers")
     inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     if inner.global_clipnorm or inner.gradient_accumulation_steps:
         what = "global_clipnorm and gradient accumulation need all gradients in one place"
         raise EaiError(what, "use clipnorm or clipvalue on parameter servers")
+
+
+def _check_metrics(model: keras.Model) -> None:
+    for metric in leaves(model.metrics):
+        if not is_additive(metric):
+            what = f"what the metric {metric.name!r} keeps cannot be added up over the workers"
+            raise EaiError(what, "use metrics that inherit from Keras's, or train in the ring")
