@@ -125,7 +125,8 @@ class Turns:
         which a host that trains by itself does not pay for.
         """
         rank = eai.rank()
-        self._leave_ring()
+        collective.barrier()
+        collective.release()
         self._number += 1
         over = _on_hosts.folder() / f"alone-{self._number}"
         found = [0.0] * len(ways)
@@ -135,21 +136,6 @@ class Turns:
         _await(over)
         collective.form()
         return found
-
-    def apart(self, way: str, size: str) -> float:
-        """Return the seconds of a step that all ranks make at once, each by itself.
-
-        Hosts of one machine share its memory, which real ones do not: longer than alone is
-        what no exchange is to blame for.
-        """
-        self._leave_ring()
-        mine = self._run(way, size)
-        collective.form()
-        return float(collective.gather_numpy(np.array([mine])).max())
-
-    def _leave_ring(self) -> None:
-        collective.barrier()
-        collective.release()
 
 
 def _await(file: Path) -> None:
@@ -195,8 +181,6 @@ def measure(turns: Turns, plan: list[tuple[str, str]], rounds: int) -> dict[str,
         names = ["alone", "alone merged", "alone again"]
         for name, seconds in zip(names, turns.alone(ways), strict=True):
             note(name, seconds)
-        for size in ("weak", "strong"):
-            note(f"apart {size}", turns.apart("alone", size))
         for way, size in plan if number % 2 else plan[::-1]:
             turns.steps, steps = 1, turns.steps
             turns.together(way, size)  # a new ring has forgotten scales and connections

@@ -1,6 +1,7 @@
 """Build the Horovod wheel from its source, on a TensorFlow that it does not know.
 
-Three things stop Horovod 0.28.1 from building today, and none needs an edit of its source:
+Three things stop Horovod 0.28.1 from building today, and one is wrong with it that costs a core.
+None needs an edit of its source:
 
 * CMake 4 refuses the minimum version named by a bundled library: it is told to accept it
   by ``CMAKE_POLICY_VERSION_MINIMUM``.
@@ -8,12 +9,15 @@ Three things stop Horovod 0.28.1 from building today, and none needs an edit of 
   folder of their own, so the environment's setuptools stays what it is.
 * One file includes XLA headers that TensorFlow has moved. It is empty unless
   ``TENSORFLOW_VERSION`` is defined, so a compiler wrapper undefines it for that file alone.
+* Where its timeline may be switched on, the thread that would write it looks for work without
+  a pause. For the file with that loop, the wrapper makes its ``yield()`` a millisecond's sleep.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -53,9 +57,16 @@ _WRAPPER = """\
 for argument in "$@"; do
   case "$argument" in
     *xla_mpi_ops.cc) exec {compiler} "$@" -UTENSORFLOW_VERSION ;;
+    */common/timeline.cc) exec {compiler} "$@" -include {sleeps} ;;
   esac
 done
 exec {compiler} {ldflags} "$@"
+"""
+
+_SLEEPS = """\
+#include <chrono>
+#include <thread>
+#define yield() sleep_for(std::chrono::milliseconds(1))
 """
 
 
@@ -155,7 +166,7 @@ def parallel_compilers() -> int:
 
 
 def _write_wrapper(path: Path, compiler: str, mpi: Mpi) -> Path:
-    """Write the compiler wrapper that mends the one file, and return its path.
+    """Write the compiler wrapper that mends two files, and return its path.
 
     MPI's own wrapper links to the MPI by absolute path. That is right for a cluster's MPI;
     but a wheel that was built against the MPI inside one virtual environment would keep
@@ -163,9 +174,12 @@ def _write_wrapper(path: Path, compiler: str, mpi: Mpi) -> Path:
     first: four folders up from ``lib/pythonX.Y/site-packages/horovod/tensorflow``.
     """
     inside = mpi.belongs_to_python
+    sleeps = path.with_suffix(".h")
+    sleeps.write_text(_SLEEPS, encoding="utf-8")
     path.write_text(
         _WRAPPER.format(
             compiler=compiler,
+            sleeps=shlex.quote(str(sleeps)),
             ldflags="'-Wl,-rpath,$ORIGIN/../../../..'" if inside else "",
             ldflags_reason="MPI is looked for beside the wheel first." if inside else "",
         ),

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 IN_HARDWARE: Final = bool(get_host_cpu_features().get("sse4.2"))
 """Whether the processor has an instruction for it."""
 
+BEGUN: Final = np.uint64(0xFFFFFFFF)
+"""The sum of nothing."""
+
 _POLYNOMIAL: Final = 0x82F63B78
 _MASK_DELTA: Final = np.uint32(0xA282EAD8)
 
@@ -71,8 +74,12 @@ add_word = _instruction if IN_HARDWARE else by_tables
 @njit(inline="always")
 def masked_crc(text: Any, begin: Any, end: Any) -> Any:
     """Return the sum of ``text[begin:end]`` as TFRecord files store it; uint32."""
-    crc = np.uint64(0xFFFFFFFF)
-    at = begin
+    return rest_of_crc(text, BEGUN, begin, end)
+
+
+@njit(inline="always")
+def rest_of_crc(text: Any, crc: Any, at: Any, end: Any) -> Any:
+    """Return `masked_crc` of some text of which all before `at` has come to `crc`."""
     while at + 8 <= end:
         crc = add_word(crc, word_at(text, at))
         at += 8

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from eai_notebook.io.compiled import compiled
-from eai_notebook.io.formats.crc32c import masked_crc
+from eai_notebook.io.formats.crc32c import BEGUN, add_word, masked_crc, rest_of_crc
 from eai_notebook.io.hashing import bucket_of
 from eai_notebook.io.parse import LOG1P, SMALL
 from eai_notebook.io.words import hexadecimal, word_at
@@ -36,6 +36,7 @@ _ENTRY, _KEY, _VALUE = 0x0A, 0x0A, 0x12
 _PACKED, _ONE_FLOAT, _ONE_INTEGER = 0x0A, 0x0D, 0x08
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _WORD = 8
+_AT_ONCE: Final = 3  # records, see `_check_sums`
 _LONGEST_NAME = np.uint64(_WORD)
 _MORE = np.uint64(0x8080808080808080)
 _ALL_BUT_LAST = np.uint64(0x00FFFFFFFFFFFFFF)
@@ -345,6 +346,40 @@ def _quick(  # noqa: C901, PLR0912, PLR0913, PLR0917 - one loop, and arrays, for
     return np.int64(at), np.int64(guess), many
 
 
+@njit
+def _check_sums(text: Any, record: Any, first: Any, last: Any, status: Any) -> None:
+    """Mark the rows from `first` to `last` of which the first begins at a byte: `GOOD` or `BAD_SUM`.
+
+    Three at a time, as the processor's instruction for it takes three cycles, of which others can
+    use two.
+    """
+    if last - first < _AT_ONCE:
+        for row in range(first, last):
+            begin = record + HEADER
+            record = begin + np.int64(word_at(text, record)) + 4
+            right = masked_crc(text, begin, record - 4) == _low32(text, record - 4)
+            status[row] = GOOD if right else BAD_SUM
+        return
+    one = record + HEADER
+    one_end = one + np.int64(word_at(text, record))
+    two = one_end + FRAME
+    two_end = two + np.int64(word_at(text, one_end + 4))
+    three = two_end + FRAME
+    three_end = three + np.int64(word_at(text, two_end + 4))
+    common = min(one_end - one, two_end - two, three_end - three) & ~(_WORD - 1)
+    a, b, c = BEGUN, BEGUN, BEGUN
+    for at in range(0, common, _WORD):
+        a = add_word(a, word_at(text, one + at))
+        b = add_word(b, word_at(text, two + at))
+        c = add_word(c, word_at(text, three + at))
+    right = rest_of_crc(text, a, one + common, one_end) == _low32(text, one_end)
+    status[first] = GOOD if right else BAD_SUM
+    right = rest_of_crc(text, b, two + common, two_end) == _low32(text, two_end)
+    status[first + 1] = GOOD if right else BAD_SUM
+    right = rest_of_crc(text, c, three + common, three_end) == _low32(text, three_end)
+    status[first + 2] = GOOD if right else BAD_SUM
+
+
 @compiled
 def examples(  # noqa: C901, PLR0912, PLR0915 - one walk over nested messages
     text: NDArray[np.uint8],
@@ -377,16 +412,18 @@ def examples(  # noqa: C901, PLR0912, PLR0915 - one walk over nested messages
             words[which] = word_at(keys, key_begins[which]) & _FIRST_BYTES[lengths[which]]
     guess = np.int64(0)
     record = np.int64(0)
-    for row in range(len(status)):
+    rows = len(status)
+    for row in range(rows):
+        if row % _AT_ONCE == 0:
+            _check_sums(text, record, row, min(row + _AT_ONCE, rows), status)
         starts[row] = record
         kinds[row] = 0
-        status[row] = BAD_EXAMPLE
         at = record + HEADER
         stop = at + np.int64(word_at(text, record))
         record = stop + 4
-        if masked_crc(text, at, stop) != _low32(text, stop):
-            status[row] = BAD_SUM
+        if status[row] == BAD_SUM:
             continue
+        status[row] = BAD_EXAMPLE
         good = True
         count_wrong = False
         while good and at < stop:
