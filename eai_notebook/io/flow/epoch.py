@@ -172,28 +172,31 @@ class Epoch:
     def _mixed(self, reading: Reading, start: Start, old: list[int]) -> Iterator[Columns]:
         """Yield the batches from a window on, first what was left over before it."""
         plan, size = self._plan, self._plan.batch_size
-        rest = self._left_over(reading, start.rest, old)
-        good = rows_in(rest)
+        rest = [self._left_over(reading, start.rest, old)]
+        good = rows_in(rest[0])
         for window in itertools.count(start.window):
-            pieces = [rest, *self._loaded(reading, len(self._order.parts(window)))]
+            pieces = [*rest, *self._loaded(reading, len(self._order.parts(window)))]
             if self._stop.is_set():
                 return
-            good += sum(rows_in(piece) for piece in pieces[1:])
+            good += sum(rows_in(piece) for piece in pieces[len(rest) :])
             pile = Pile(pieces)
             order = self._order.mixed(window, pile.rows)
-            whole = len(order) // size * size
+            whole = pile.rows // size * size
             for begin in range(0, whole, size):
                 yield self._cut(pile, order, begin)
-            rest = pile.take(order[whole:])
+            # (Rows that keep their order wait where they lie: to copy them for each part that is
+            # smaller than a batch costs more than to make the batch of them.)
+            rest = [pile.take(order[whole:])] if plan.shuffle else pile.rest(whole)
             if (window + 1) % self._order.windows:
                 continue
             # All parts were read. What comes now is for steps that they do not fill.
+            left = Pile(rest)
             if plan.whole:
-                if rows_in(rest):
-                    yield rest
+                if left.rows:
+                    yield left.slice(0, left.rows)
                 return
             if plan.uneven == "pad":
-                yield from self._padding(Pile([rest]) if rows_in(rest) else pile, rows_in(rest))
+                yield from self._padding(left if left.rows else pile, left.rows)
             if good == 0:
                 raise EaiError("there is no good row in the input", "check its format")
             self.repeats = True

@@ -56,6 +56,21 @@ class Pile:
             for name, column in self._pieces[0].items()
         }
 
+    def rest(self, begin: int) -> list[Columns]:
+        """Return the rows from `begin` on where they lie, in at least one piece.
+
+        Example:
+            >>> pile = Pile([{"x": np.array([1, 2])}, {"x": np.array([3])}])
+            >>> [piece["x"].tolist() for piece in pile.rest(1)], pile.rest(3)[0]["x"].tolist()
+            ([[2], [3]], [])
+        """
+        left = [
+            {name: column[max(begin - first, 0) :] for name, column in piece.items()}
+            for piece, first, size in zip(self._pieces, self._begins, self._sizes, strict=False)
+            if begin < first + size
+        ]
+        return left or [{name: column[:0] for name, column in self._pieces[0].items()}]
+
     def take(self, order: NDArray[np.int64]) -> Columns:
         """Return the rows at `order`, in fresh memory that TensorFlow may keep."""
         if not len(order):
