@@ -123,8 +123,10 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=2400)
     asked = vars(parser.parse_args())
     timeout, stock = asked.pop("timeout"), asked.pop("stock")
-    raw = harness.earlier("scaling").get("raw", {})
-    for rate in asked.pop("rates"):
+    rates = asked.pop("rates")
+    earlier = harness.earlier("scaling")
+    raw = earlier["raw"] if earlier.get("asked") == asked else {}
+    for rate in rates:
         raw[f"{rate:g}"] = measure(asked, stock, rate, timeout)
     by_rate = {
         rate: {kind: figures(part) for kind, part in jobs.items()} for rate, jobs in raw.items()

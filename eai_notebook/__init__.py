@@ -11,12 +11,18 @@ and never imports TensorFlow there.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 __version__ = "0.1.0"
+
+# Arrow's allocator gives memory back after 10 ms by itself, sooner than a training asks for the
+# next batch's: to get it again, page by page, took as long as to decode Parquet into it. It is
+# asked when pyarrow is loaded, so here, before anything of the package does that.
+os.environ.setdefault("MIMALLOC_PURGE_DELAY", "1000")
 
 _HOMES = {
     "Checkpoint": "eai_notebook.train",

@@ -102,6 +102,24 @@ def test_compiler_wrapper_mends_one_file_only(
     assert said.splitlines() == expected
 
 
+def test_the_thread_of_the_timeline_sleeps_between_two_looks(tmp_path: Path) -> None:
+    env = horovod_build.build_environment(tmp_path, OURS, gpu=False)
+    code = "#include <thread>\nvoid look() { std::this_thread::yield(); }\n"
+    found = {}
+    for name in ("timeline.cc", "other.cc"):
+        source = tmp_path / "horovod" / "common" / name
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.write_text(code)
+        compiled = [env["CXX"], "-std=c++17", "-c", str(source), "-o", str(tmp_path / "object")]
+        subprocess.run(compiled, check=True)
+        seen = subprocess.run(
+            [env["CXX"], "-E", "-P", str(source)], capture_output=True, text=True, check=True
+        )
+        found[name] = seen.stdout.rpartition("void look()")[2].strip()
+    assert found["other.cc"] == "{ std::this_thread::yield(); }"
+    assert "sleep_for(std::chrono::milliseconds(1))" in found["timeline.cc"]
+
+
 def test_compilers_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     class Memory:
         available = int(2 * horovod_build.BYTES_PER_COMPILER)
