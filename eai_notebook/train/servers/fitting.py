@@ -14,7 +14,7 @@ from eai_notebook.train.checkpoint import Checkpoint
 from eai_notebook.train.function import build
 from eai_notebook.train.metrics import is_additive, leaves
 from eai_notebook.train.servers.cluster import quiet
-from eai_notebook.train.servers.step import ServersStep
+from eai_notebook.train.servers.step import Coordinator, ServersStep
 
 if TYPE_CHECKING:
     import os
@@ -68,8 +68,9 @@ def fit(
     graphs = [
         collective.broadcast_object(_graph_of(data), root) for root in range(collective.size())
     ]
-    rows = tf.nest.flatten(data.element_spec)[0].shape[0]
-    step = ServersStep(servers, model, (epochs, steps), _reader(graphs, data.element_spec), rows)
+    length = epochs, steps
+    # (Nobody but the step holds the coordinator: when it is let go, it is to be gone.)
+    step = ServersStep(model, _coordinator(servers, model, length, graphs, data.element_spec))
     users = [*keras.tree.flatten(list(callbacks)), *_checkpoints(checkpoint)]
     verbose = others.pop("verbose", "auto")
     enclosed = keras.callbacks.CallbackList(
@@ -83,10 +84,24 @@ def fit(
     )
     try:
         with quiet(), clock.closing():
-            _loop(model, step, (epochs, steps), enclosed, validation_data, **others)
+            _loop(model, step, length, enclosed, validation_data, **others)
     finally:
         step.close()
     return model.history
+
+
+def _coordinator(
+    servers: ParameterServers,
+    model: keras.Model,
+    length: tuple[int, int],
+    graphs: list[bytes],
+    spec: Any,
+) -> Coordinator | None:
+    """Return what has the workers step, on rank 0."""
+    if collective.rank() != 0:
+        return None
+    samples = tf.nest.flatten(spec)[0].shape[0]
+    return Coordinator(servers, model, length, _reader(graphs, spec), samples)
 
 
 def _loop(

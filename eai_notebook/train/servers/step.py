@@ -29,27 +29,12 @@ if TYPE_CHECKING:
 class ServersStep:
     """Trains on all workers' next batches.
 
-    Args:
-        servers: Where to train.
-        model: A compiled and built model.
-        length: Epochs, and steps in each.
-        data: Makes a worker's data, on the worker.
-        samples: Rows of one batch, None where that differs.
+    `coordinator` is rank 0's, None on the others.
     """
 
-    def __init__(
-        self,
-        servers: ParameterServers,
-        model: keras.Model,
-        length: tuple[int, int],
-        data: Callable[[], tf.data.Dataset],
-        samples: int | None,
-    ) -> None:
+    def __init__(self, model: keras.Model, coordinator: Coordinator | None) -> None:
         self._model = model
-        self._coordinator = None
-        if collective.rank() == 0:
-            servers.step_seconds = []
-            self._coordinator = _Coordinator(servers, model, length, data, samples)
+        self._coordinator = coordinator
 
     def begin_epoch(self) -> None:
         """Count this epoch's samples, and nothing of the last one's."""
@@ -80,8 +65,16 @@ class ServersStep:
         context.context().sync_executors()
 
 
-class _Coordinator:
-    """Rank 0's side: the servers' weights, the workers, and the record of their steps."""
+class Coordinator:
+    """Rank 0's side: the servers' weights, the workers, and the record of their steps.
+
+    Args:
+        servers: Where to train.
+        model: A compiled and built model.
+        length: Epochs, and steps in each.
+        data: Makes a worker's data, on the worker.
+        samples: Rows of one batch, None where that differs.
+    """
 
     def __init__(
         self,
@@ -91,6 +84,7 @@ class _Coordinator:
         data: Callable[[], tf.data.Dataset],
         samples: int | None,
     ) -> None:
+        servers.step_seconds = []
         self._servers, self._model = servers, model
         self._tasks = servers.coordinator
         self._workers = len(servers.layout.workers)
