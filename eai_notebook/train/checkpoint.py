@@ -74,6 +74,13 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         self._goes_to = False
         self._data_epoch: int | None = None
 
+    @classmethod
+    def of(cls, checkpoint: str | os.PathLike[str] | Checkpoint, data: Any) -> Checkpoint:
+        """Return the callback that `fit`'s ``checkpoint`` asks for, to go on within `data`."""
+        callback = checkpoint if isinstance(checkpoint, Checkpoint) else cls(checkpoint)
+        callback.data = data
+        return callback
+
     # ------------------------------------------------------------------ going on
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002

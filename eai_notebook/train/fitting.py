@@ -83,7 +83,7 @@ def fit(
     _common_validation(model, validation_data, arguments)
     own = list(callbacks)
     if checkpoint is not None:
-        own.append(_checkpoint_of(data, checkpoint))
+        own.append(Checkpoint.of(checkpoint, data))
     try:
         with clock.closing():
             return model.fit(
@@ -98,13 +98,6 @@ def fit(
         if isinstance(cause, EaiError):
             raise cause from None
         raise
-
-
-def _checkpoint_of(data: Any, checkpoint: str | os.PathLike[str] | Checkpoint) -> Checkpoint:
-    """Return the callback that `checkpoint` asks for, to go on within `data`."""
-    callback = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
-    callback.data = data
-    return callback
 
 
 def _common_steps(data: Any, arguments: dict[str, Any]) -> dict[str, Any]:

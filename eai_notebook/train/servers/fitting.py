@@ -71,7 +71,11 @@ def fit(
     length = epochs, steps
     # (Nobody but the step holds the coordinator: when it is let go, it is to be gone.)
     step = ServersStep(model, _coordinator(servers, model, length, graphs, data.element_spec))
-    users = [*keras.tree.flatten(list(callbacks)), *_checkpoints(checkpoint)]
+    users = keras.tree.flatten(list(callbacks))
+    if checkpoint is not None:
+        users.append(
+            Checkpoint.of(checkpoint, None)
+        )  # (No worker's data can begin within an epoch.)
     verbose = others.pop("verbose", "auto")
     enclosed = keras.callbacks.CallbackList(
         around.enclosed(users, _LastCallback("parameter servers"), None),
@@ -154,13 +158,6 @@ class _LastCallback(around.BatchwiseLastCallback):
         """Begin at rank 0's epoch, all with its state; the servers get it with the first one."""
         agreement.share_epoch(self.model)
         agreement.share_state(self.model)
-
-
-def _checkpoints(checkpoint: str | os.PathLike[str] | Checkpoint | None) -> list[Checkpoint]:
-    """Return the callback that `checkpoint` asks for."""
-    if checkpoint is None:
-        return []
-    return [checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)]
 
 
 def _graph_of(data: tf.data.Dataset) -> bytes:

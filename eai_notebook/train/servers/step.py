@@ -140,7 +140,7 @@ class Coordinator:
         if self._rate is None:  # it follows a schedule there, too
             return
         now = float(np.asarray(self._rate))
-        if now not in (self._set, None) and self._weights is not None:
+        if now != self._set and self._weights is not None:
             self._weights.set_rate(now)
         self._set = now
 
