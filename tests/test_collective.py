@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eai_notebook import collective
+
+if TYPE_CHECKING:
+    import pytest
 
 RunRanks = Callable[..., list[Any]]
 
@@ -137,3 +140,46 @@ def test_the_offset_of_a_far_clock_is_found(run_ranks: RunRanks) -> None:
     offset, uncertainty = reports[1]
     assert 0 < uncertainty < 0.01
     assert abs(offset + 100.0) <= uncertainty
+
+
+RESTING = """
+    import glob
+    import time
+    import tensorflow as tf
+    from eai_notebook import collective
+
+    def turns():
+        # Once a cycle, the thread of Horovod's loop gives the processor away.
+        status = [open(each).read() for each in glob.glob("/proc/self/task/*/status")]
+        return sum(int(each.partition("\\nvoluntary_ctxt_switches:")[2].split()[0]) for each in status)
+
+    collective.form()
+    collective.barrier()
+    before = turns()
+    time.sleep(1)
+    idle = turns() - before
+
+    @tf.function(autograph=False)
+    def chained(value):
+        for link in range(4):
+            value = collective.allreduce(value, f"link.{link}", average=False)
+        return value
+
+    begin = time.monotonic()
+    total = float(chained(tf.constant(1.0)))
+    report([idle, total, time.monotonic() - begin])
+    collective.barrier()
+"""
+
+
+def test_an_idle_ring_rests_and_an_exchange_wakes_it(
+    run_ranks: RunRanks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EAI_HOROVOD_REST_MS", "0")
+    as_it_came = run_ranks(RESTING, 2)
+    monkeypatch.setenv("EAI_HOROVOD_REST_MS", "3000")
+    rested = run_ranks(RESTING, 2)
+    for (busy, same, _), (calm, total, took) in zip(as_it_came, rested, strict=True):
+        assert same == total == 2.0**4
+        assert calm < busy / 4
+        assert took < 3, "an exchange waited for the end of a rest"

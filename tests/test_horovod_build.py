@@ -117,7 +117,11 @@ def test_the_thread_of_the_timeline_sleeps_between_two_looks(tmp_path: Path) -> 
         )
         found[name] = seen.stdout.rpartition("void look()")[2].strip()
     assert found["other.cc"] == "{ std::this_thread::yield(); }"
-    assert "sleep_for(std::chrono::milliseconds(1))" in found["timeline.cc"]
+    assert "sleep_for(std::chrono::milliseconds(10))" in found["timeline.cc"]
+
+
+def test_the_horovod_of_this_environment_was_built_with_the_headers() -> None:
+    assert horovod_build.is_mended()
 
 
 def test_compilers_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,9 +88,17 @@ def test_another_tensorflow_builds_again(machine: Machine, monkeypatch: pytest.M
     assert machine.run() == ["build", "install", "prove"]
 
 
-def test_a_horovod_from_elsewhere_is_tried_first(machine: Machine) -> None:
+@pytest.mark.parametrize("mended", [True, False])
+def test_a_horovod_from_elsewhere_is_tried_first(
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    mended: bool,
+) -> None:
+    monkeypatch.setattr(install_horovod, "is_mended", lambda: mended)
     machine.has_horovod = True
     assert machine.run() == ["prove"]
+    assert ("--force" in capsys.readouterr().err) is not mended
     assert machine.run() == []
 
 

@@ -64,12 +64,13 @@ def run(home: Path, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_wheel_holds_the_front_end_the_notebook_and_the_licence(wheel: Path) -> None:
+def test_wheel_holds_the_front_end_the_notebook_horovods_headers_and_the_licence(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     data = f"eai_notebook-{eai_notebook.__version__}.data/data/{PANEL}"
     assert "eai_notebook/static/widget.js" in names
     assert "eai_notebook/notebooks/01_quickstart.ipynb" in names
     assert "eai_notebook/py.typed" in names
+    assert "eai_notebook/cli/mended/operations.h" in names
     assert f"{data}/package.json" in names
     assert f"{data}/install.json" in names
     assert any(name.startswith(f"{data}/static/remoteEntry") for name in names)

@@ -1,7 +1,7 @@
 """Build the Horovod wheel from its source, on a TensorFlow that it does not know.
 
-Three things stop Horovod 0.28.1 from building today, and one is wrong with it that costs a core.
-None needs an edit of its source:
+Three things stop Horovod 0.28.1 from building today, and its background threads cost more than
+they need to. None of it takes an edit of its source:
 
 * CMake 4 refuses the minimum version named by a bundled library: it is told to accept it
   by ``CMAKE_POLICY_VERSION_MINIMUM``.
@@ -9,12 +9,13 @@ None needs an edit of its source:
   folder of their own, so the environment's setuptools stays what it is.
 * One file includes XLA headers that TensorFlow has moved. It is empty unless
   ``TENSORFLOW_VERSION`` is defined, so a compiler wrapper undefines it for that file alone.
-* Where its timeline may be switched on, the thread that would write it looks for work without
-  a pause. For the file with that loop, the wrapper makes its ``yield()`` a millisecond's sleep.
+* Three files have a loop that looks for work or waits without a pause. The wrapper has a header
+  of this package's included before each, which says what it mends: ``mended/``.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import shlex
@@ -57,17 +58,20 @@ _WRAPPER = """\
 for argument in "$@"; do
   case "$argument" in
     *xla_mpi_ops.cc) exec {compiler} "$@" -UTENSORFLOW_VERSION ;;
-    */common/timeline.cc) exec {compiler} "$@" -include {sleeps} ;;
+    */horovod/common/*.cc)
+      name="${{argument##*/}}"
+      header={mended}/"${{name%.cc}}.h"
+      if [ -f "$header" ]; then
+        exec {compiler} "$@" -iquote "${{argument%%/common/*}}/common" -include "$header"
+      fi ;;
   esac
 done
 exec {compiler} {ldflags} "$@"
 """
 
-_SLEEPS = """\
-#include <chrono>
-#include <thread>
-#define yield() sleep_for(std::chrono::milliseconds(1))
-"""
+_MENDED = Path(__file__).with_name("mended")
+_MARK = b"EAI_HOROVOD_REST_MS"
+"""What only a mended Horovod asks the environment for."""
 
 
 def require_toolchain(mpi: Mpi, *, gpu: bool) -> None:
@@ -134,6 +138,13 @@ def build_wheel(key: HorovodKey, mpi: Mpi, *, gpu: bool, report: Report) -> Path
     return kept
 
 
+def is_mended() -> bool:
+    """Return whether the Horovod installed here was built with the headers in ``mended/``."""
+    installed = importlib.metadata.distribution("horovod")
+    folder = Path(str(installed.locate_file("horovod/tensorflow")))
+    return any(_MARK in library.read_bytes() for library in folder.glob("mpi_lib*.so"))
+
+
 def build_environment(place: Path, mpi: Mpi, *, gpu: bool) -> dict[str, str]:
     """Return the environment of the build, its compiler wrapper written into `place`."""
     env = mpi.environment()
@@ -166,7 +177,7 @@ def parallel_compilers() -> int:
 
 
 def _write_wrapper(path: Path, compiler: str, mpi: Mpi) -> Path:
-    """Write the compiler wrapper that mends two files, and return its path.
+    """Write the compiler wrapper that mends some files, and return its path.
 
     MPI's own wrapper links to the MPI by absolute path. That is right for a cluster's MPI;
     but a wheel that was built against the MPI inside one virtual environment would keep
@@ -174,12 +185,10 @@ def _write_wrapper(path: Path, compiler: str, mpi: Mpi) -> Path:
     first: four folders up from ``lib/pythonX.Y/site-packages/horovod/tensorflow``.
     """
     inside = mpi.belongs_to_python
-    sleeps = path.with_suffix(".h")
-    sleeps.write_text(_SLEEPS, encoding="utf-8")
     path.write_text(
         _WRAPPER.format(
             compiler=compiler,
-            sleeps=shlex.quote(str(sleeps)),
+            mended=shlex.quote(str(_MENDED)),
             ldflags="'-Wl,-rpath,$ORIGIN/../../../..'" if inside else "",
             ldflags_reason="MPI is looked for beside the wheel first." if inside else "",
         ),

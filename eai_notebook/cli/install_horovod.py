@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from eai_notebook.cli import console, mpi
-from eai_notebook.cli.horovod_build import build_wheel, require_toolchain
+from eai_notebook.cli.horovod_build import build_wheel, is_mended, require_toolchain
 from eai_notebook.cli.horovod_key import HOROVOD, HorovodKey, installed, key_for
 from eai_notebook.cli.horovod_verify import Proof, prove, remember, remembered
 from eai_notebook.cli.progress import progress
@@ -71,6 +71,11 @@ def _adopt(key: HorovodKey, found: mpi.Mpi, *, gpu: bool) -> Proof | None:
         return None
     if not _does(proof, gpu=gpu):
         return None
+    if not is_mended():
+        console.note(
+            "it works, but its loop never rests: small exchanges take four times as long, and idle "
+            "ranks a tenth of a core each; `eai-notebook install-horovod --force` builds a better one"
+        )
     remember(key, proof)
     return proof
 

@@ -108,7 +108,7 @@ def _average(tables: Tables, given: Mapping[int, Any], wire: Wire, tally: Tally)
     import tensorflow as tf
 
     ids, rows = _joined(tables, [given[place] for place in tables.places], wire)
-    ids, rows = sparse.merge(ids, rows)
+    ids, rows = sparse.merge(ids, rows, exact=wire.format in ("fp32", "auto"))
     table_of = _table_of(ids, tables.ends)
     # With "auto" the way is chosen as for fp32; each way then takes the format of the step.
     form = "fp32" if wire.format == "auto" else wire.format
@@ -116,14 +116,8 @@ def _average(tables: Tables, given: Mapping[int, Any], wire: Wire, tally: Tally)
     wire.tables[tables.key] = (tables, packing)
     choice, remember = _chosen(tables, packing, wire)
     counts = _counts(table_of, tables)
-    ways = tf.gather(choice, table_of)
-    parts = zip(
-        tf.dynamic_partition(ids, ways, len(WAYS)),
-        tf.dynamic_partition(rows, ways, len(WAYS)),
-        strict=True,
-    )
     found = []
-    for way, (some_ids, some_rows) in enumerate(parts):
+    for way, (some_ids, some_rows) in enumerate(_by_way(ids, rows, choice, table_of)):
         taken = tf.equal(choice, way)
         exchange = _exchange(WAYS[way], some_ids, some_rows, tables, taken)
         found.append(_if(tf.reduce_any(taken), _in_format(exchange, packing, wire), rows))
@@ -156,15 +150,10 @@ def _apart(
     """Return each table's rows as a gradient like the one that was given."""
     import tensorflow as tf
 
-    count = len(tables.places)
     local = ids - tf.gather(tf.constant(tables.starts), table_of)
+    parts = _partition(local, rows, table_of, len(tables.places))
     found = {}
-    for place, indices, values in zip(
-        tables.places,
-        tf.dynamic_partition(local, table_of, count),
-        tf.dynamic_partition(rows, table_of, count),
-        strict=True,
-    ):
+    for place, (indices, values) in zip(tables.places, parts, strict=True):
         like = given[place]
         shaped = tf.reshape(values, [-1, *tf.get_static_value(like.dense_shape)[1:]])
         found[place] = tf.IndexedSlices(
@@ -173,10 +162,24 @@ def _apart(
     return found
 
 
+def _partition(
+    ids: tf.Tensor, rows: tf.Tensor, parts: tf.Tensor, count: int
+) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    """Return the ids and rows of each of `count` parts, in the order they have."""
+    import tensorflow as tf
+
+    if count == 1:
+        return [(ids, rows)]
+    some_ids = tf.dynamic_partition(ids, parts, count)
+    return list(zip(some_ids, tf.dynamic_partition(rows, parts, count), strict=True))
+
+
 def _table_of(ids: tf.Tensor, ends: Any) -> tf.Tensor:
     """Return the table that each id is of; tables without an id are passed over."""
     import tensorflow as tf
 
+    if ends.shape[0] == 1:
+        return tf.zeros_like(ids)
     return tf.searchsorted(ends, ids, side="right")
 
 
@@ -189,6 +192,20 @@ def _counts(table_of: tf.Tensor, tables: Tables) -> tf.Tensor:
 
 
 # ------------------------------------------------------------------------- three ways
+
+
+def _by_way(
+    ids: tf.Tensor, rows: tf.Tensor, choice: tf.Tensor, table_of: tf.Tensor
+) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    """Return for each way the ids and rows of the tables that take it.
+
+    One table takes one of them, and the others will not look at what they are given.
+    """
+    import tensorflow as tf
+
+    if choice.shape[0] == 1:
+        return [(ids, rows)] * len(WAYS)
+    return _partition(ids, rows, tf.gather(choice, table_of), len(WAYS))
 
 
 def _in_format(
