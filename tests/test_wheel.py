@@ -64,7 +64,9 @@ def run(home: Path, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_wheel_holds_the_front_end_the_notebook_horovods_headers_and_the_licence(wheel: Path) -> None:
+def test_wheel_holds_the_front_end_the_notebook_horovods_headers_and_the_licence(
+    wheel: Path,
+) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     data = f"eai_notebook-{eai_notebook.__version__}.data/data/{PANEL}"
     assert "eai_notebook/static/widget.js" in names
