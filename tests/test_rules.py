@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sysconfig
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,10 +14,12 @@ from eai_notebook.cluster.rings import RingChoice, SizeChoice, _choose_one, _dis
 from eai_notebook.cluster.rules import (
     CANDIDATES,
     DEFAULT,
+    USUAL_FRAGMENT,
     Algorithm,
     chosen_rules,
     fragment_size,
     probe_rules,
+    use,
     worth_trying,
 )
 
@@ -138,3 +144,17 @@ def test_the_user_s_own_fusion_threshold_stands(monkeypatch: pytest.MonkeyPatch)
     assert replace(CHOICE, sizes=(in_a_buffer, *CHOICE.sizes)).fusion_threshold == 8 << 20
     quick = replace(CHOICE, sizes=CHOICE.sizes[:1])
     assert quick.fusion_threshold == 2 << 20
+
+
+def test_open_mpi_knows_every_parameter_that_it_is_given() -> None:
+    parameters = use("", USUAL_FRAGMENT)
+    told = {f"OMPI_MCA_{name}": value for name, value in parameters.items()}
+    ompi_info = Path(sysconfig.get_path("scripts")) / "ompi_info"
+    known = subprocess.run(
+        [str(ompi_info), "--all", "--parsable", "--level", "9"],
+        env=os.environ | told,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert [each for each in parameters if f":param:{each}:source:environment" not in known] == []

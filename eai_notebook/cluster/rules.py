@@ -122,7 +122,9 @@ def fragment_size(goodput: float) -> int:
 def use(path: str, fragment: int) -> dict[str, str]:
     """Return the MCA parameters that have the rules in the file at `path` used.
 
-    Large messages travel in pieces of ``fragment`` bytes.
+    Large messages travel in pieces of ``fragment`` bytes. Where cores are shared, and MPI is told
+    to make room while it waits for the link, it sleeps instead of asking again at once: ranks
+    that have nothing to do keep those that sum from running.
     """
     return {
         "btl_tcp_rdma_pipeline_frag_size": str(fragment),
@@ -130,4 +132,5 @@ def use(path: str, fragment: int) -> dict[str, str]:
         "coll": "^han,adapt",
         "coll_tuned_use_dynamic_rules": "1",
         "coll_tuned_dynamic_rules_filename": path,
+        "threads_pthreads_yield_strategy": "nanosleep",
     }
