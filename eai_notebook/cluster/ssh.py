@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import shlex
@@ -29,7 +28,6 @@ def ssh_command() -> list[str]:
     return [*named, "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_S}"]
 
 
-@functools.cache
 def address_of(name: str) -> str | None:
     """Return the IPv4 address behind a name of the user's ssh settings; None if there is none."""
     asked = [*ssh_command(), "-G", name]
