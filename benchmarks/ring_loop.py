@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -25,6 +24,9 @@ from typing import Any
 
 import _harness as harness
 import numpy as np
+
+from eai_notebook.cli import mpi
+from eai_notebook.cluster.local import rank_environment
 
 JOBS = {"stock": "0", "mended": None, "mended again": None}
 MARK = "eai-result:"
@@ -70,10 +72,9 @@ def _processor_s() -> float:
 
 def run(ranks: int, rest_ms: str | None) -> dict[str, float]:
     """Run one job and return what it measured."""
-    command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-np", str(ranks)]
-    command += ["--mca", "mpi_yield_when_idle", "1", sys.executable, __file__, "--rank"]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    environment |= dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), "1")
+    found_mpi = mpi.find()
+    command = [*found_mpi.launch(ranks), sys.executable, __file__, "--rank"]
+    environment = found_mpi.environment() | rank_environment(ranks)
     environment.pop("EAI_HOROVOD_REST_MS", None)
     if rest_ms is not None:
         environment["EAI_HOROVOD_REST_MS"] = rest_ms

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sysconfig
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
+from eai_notebook.cli import mpi
 from eai_notebook.cluster.rings import RingChoice, SizeChoice, _choose_one, _distance
 from eai_notebook.cluster.rules import (
     CANDIDATES,
@@ -149,9 +148,8 @@ def test_the_user_s_own_fusion_threshold_stands(monkeypatch: pytest.MonkeyPatch)
 def test_open_mpi_knows_every_parameter_that_it_is_given() -> None:
     parameters = use("", USUAL_FRAGMENT)
     told = {f"OMPI_MCA_{name}": value for name, value in parameters.items()}
-    ompi_info = Path(sysconfig.get_path("scripts")) / "ompi_info"
     known = subprocess.run(
-        [str(ompi_info), "--all", "--parsable", "--level", "9"],
+        [str(mpi.find().program("ompi_info")), "--all", "--parsable", "--level", "9"],
         env=os.environ | told,
         capture_output=True,
         text=True,

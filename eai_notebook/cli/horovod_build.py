@@ -9,7 +9,7 @@ they need to. None of it takes an edit of its source:
   folder of their own, so the environment's setuptools stays what it is.
 * One file includes XLA headers that TensorFlow has moved. It is empty unless
   ``TENSORFLOW_VERSION`` is defined, so a compiler wrapper undefines it for that file alone.
-* Three files have a loop that looks for work or waits without a pause. The wrapper has a header
+* Four files have a loop that looks for work or waits without a pause. The wrapper has a header
   of this package's included before each, which says what it mends: ``mended/``.
 """
 

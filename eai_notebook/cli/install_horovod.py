@@ -73,8 +73,8 @@ def _adopt(key: HorovodKey, found: mpi.Mpi, *, gpu: bool) -> Proof | None:
         return None
     if not is_mended():
         console.note(
-            "it works, but its loop never rests: small exchanges take four times as long, and idle "
-            "ranks a tenth of a core each; `eai-notebook install-horovod --force` builds a better one"
+            "it works, but its loop never rests: small exchanges take three to four times as long, and "
+            "idle ranks a tenth of a core each; `eai-notebook install-horovod --force` builds a better one"
         )
     remember(key, proof)
     return proof

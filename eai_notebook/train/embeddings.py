@@ -107,11 +107,12 @@ def _average(tables: Tables, given: Mapping[int, Any], wire: Wire, tally: Tally)
     """Average the gradients of one set of tables."""
     import tensorflow as tf
 
-    ids, rows = _joined(tables, [given[place] for place in tables.places], wire)
-    ids, rows = sparse.merge(ids, rows, exact=wire.format in ("fp32", "auto"))
-    table_of = _table_of(ids, tables.ends)
-    # With "auto" the way is chosen as for fp32; each way then takes the format of the step.
+    # With "auto" rows are added up and the way is chosen as for fp32; each way then takes the
+    # format of the step.
     form = "fp32" if wire.format == "auto" else wire.format
+    ids, rows = _joined(tables, [given[place] for place in tables.places], wire)
+    ids, rows = sparse.merge(ids, rows, exact=form == "fp32")
+    table_of = _table_of(ids, tables.ends)
     packing = Packing(form, tables.width, rows.dtype.name, int(tables.ends[-1]))
     wire.tables[tables.key] = (tables, packing)
     choice, remember = _chosen(tables, packing, wire)
