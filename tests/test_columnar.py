@@ -12,6 +12,7 @@ from pyarrow import ipc
 from eai_notebook import io
 from eai_notebook.errors import EaiError
 from eai_notebook.io import CRITEO
+from eai_notebook.io.flow.columns import is_aligned
 from eai_notebook.io.formats.share import share_rows
 
 if TYPE_CHECKING:
@@ -124,6 +125,22 @@ def test_columns_become_tensors_as_they_are(to: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(got["vector"][order], table["vector"].to_pylist())
         assert [one.decode() for one in got["text"][order]] == table["text"].to_pylist()
         assert [one.decode() for one in got["word"][order]] == table["word"].to_pylist()
+
+
+def test_record_batches_become_tensors_without_a_copy(tmp_path: Path) -> None:
+    table = pa.table({f"c{place}": np.arange(64_000) * (place + 1) for place in range(5)})
+    write("arrow", tmp_path / "a.arrow", table, 16_000)
+    data = io.arrow(tmp_path, 16_000, shuffle=False, readers=3)
+    for part in data.plan.source.parts_at(0):
+        loaded = part.parse(part.fetch())
+        assert all(is_aligned(column) for column in loaded.columns.values())
+    # Batches that are kept stay what they were, whatever is read after them.
+    kept = [batch for _ in range(3) for batch in data]
+    for number, batch in enumerate(kept):
+        first = number % 4 * 16_000
+        for place in range(5):
+            wanted = np.arange(first, first + 16_000) * (place + 1)
+            np.testing.assert_array_equal(batch[f"c{place}"], wanted, strict=True)
 
 
 def test_columns_of_one_type_stand_side_by_side(tmp_path: Path) -> None:

@@ -33,6 +33,20 @@ def test_no_more_is_kept_than_allowed() -> None:
     assert sum(len(some) for some in lender._kept.values()) == 0
 
 
+def test_as_much_is_kept_as_is_lent_and_let_go_of_when_nothing_is() -> None:
+    lender = Lender()
+    room = MOST_KEPT // 2
+    held = [lender.lend(room) for _ in range(8)]
+    for place in range(8):
+        held[place][0] = 7  # the system's own memory comes as zeros
+    del held[4:]
+    again = [lender.lend(room) for _ in range(4)]
+    assert [int(one[0]) for one in again] == [7] * 4
+    again.clear()
+    held.clear()
+    assert {size: len(some) for size, some in lender._kept.items() if some} == {room: 2}
+
+
 def test_many_threads_never_share_memory() -> None:
     lender = Lender()
     wrong = []

@@ -38,10 +38,14 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return memory that begins where TensorFlow wants it; objects, such as text, anywhere."""
     if dtype.hasobject:
         return np.empty(shape, dtype)
-    size = math.prod(shape) * dtype.itemsize
+    return aligned_bytes(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
+
+
+def aligned_bytes(size: int, offset: int = 0) -> NDArray[np.uint8]:
+    """Return `size` bytes, of which those from `offset` on begin where TensorFlow wants them."""
     memory = LENDER.lend(size + _ALIGNMENT)
-    begin = -memory.ctypes.data % _ALIGNMENT
-    return memory[begin : begin + size].view(dtype).reshape(shape)
+    begin = -(memory.ctypes.data + offset) % _ALIGNMENT
+    return memory[begin : begin + size]
 
 
 def is_aligned(column: NDArray[Any]) -> bool:

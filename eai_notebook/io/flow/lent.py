@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -19,7 +20,7 @@ LEAST: Final = 1 << 16
 """Bytes below which the allocator is quick enough."""
 
 MOST_KEPT: Final = 64 << 20
-"""Bytes kept for later, over all sizes."""
+"""Bytes kept for later, over all sizes, beyond as many as are lent at the moment."""
 
 _STEP: Final = 1 << 14
 
@@ -36,9 +37,9 @@ class Lender:
 
     def __init__(self) -> None:
         self._kept: dict[int, list[NDArray[np.uint8]]] = {}
-        self._bytes = 0
-        # Memory may come back within any allocation of this very thread.
-        self._lock = threading.RLock()
+        self._idle = self._lent = 0
+        self._back: deque[NDArray[np.uint8]] = deque()
+        self._lock = threading.Lock()
 
     def lend(self, size: int) -> NDArray[np.uint8]:
         """Return `size` bytes of memory, with whatever is in it."""
@@ -46,22 +47,39 @@ class Lender:
             return np.empty(size, np.uint8)
         room = -(-size // _STEP) * _STEP
         with self._lock:
+            self._settle()
             kept = self._kept.get(room)
-            memory = kept.pop() if kept else None
-            if memory is not None:
-                self._bytes -= room
-        if memory is None:
-            memory = np.empty(room, np.uint8)
+            if kept:
+                memory = kept.pop()
+                self._idle -= room
+            else:
+                memory = np.empty(room, np.uint8)
+            self._lent += room
         # Arrays made of this one hold it, and not what lies beneath, because that is no array.
         lent = np.frombuffer(memory.data, np.uint8, size)
         weakref.finalize(lent, self._take_back, memory).atexit = False
         return lent
 
     def _take_back(self, memory: NDArray[np.uint8]) -> None:
-        with self._lock:
-            if self._bytes + len(memory) <= MOST_KEPT:
-                self._bytes += len(memory)
-                self._kept.setdefault(len(memory), []).append(memory)
+        self._back.append(memory)
+        # Memory may come back within any allocation, also of the thread that holds the lock.
+        if self._lock.acquire(blocking=False):
+            try:
+                self._settle()
+            finally:
+                self._lock.release()
+
+    def _settle(self) -> None:
+        """Keep what came back, as long as there is not too much of it."""
+        while self._back:
+            memory = self._back.popleft()
+            self._lent -= len(memory)
+            self._idle += len(memory)
+            self._kept.setdefault(len(memory), []).append(memory)
+        for size, some in self._kept.items():
+            while some and self._idle > MOST_KEPT + self._lent:
+                some.pop()
+                self._idle -= size
 
 
 LENDER: Final = Lender()

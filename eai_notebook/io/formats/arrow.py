@@ -10,6 +10,7 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from eai_notebook.errors import EaiError
+from eai_notebook.io.flow.columns import aligned_bytes
 from eai_notebook.io.formats.arrow_blocks import blocks_of, rows_of
 from eai_notebook.io.formats.options import open_files
 from eai_notebook.io.formats.part import Source
@@ -107,8 +108,9 @@ class ArrowPart:
         kinds = schema_of(self.file)
         every = not set(kinds.names) - set(self.reader.columns)
         try:
-            if self.reader.copies and every and not blocks.dictionaries:
-                batch = _in_one_go(self.file, blocks.batches[self.batch], kinds)
+            if every and not blocks.dictionaries:
+                block = blocks.batches[self.batch]
+                batch = _in_one_go(self.file, block, kinds, lasting=not self.reader.copies)
             else:
                 batch = _opened(self.file, self.reader.columns).get_batch(self.batch)
         except (pa.ArrowException, OSError) as error:
@@ -129,9 +131,10 @@ class ArrowPart:
         return fault_in(place, self.begin + first_bad, fault)
 
 
-def _in_one_go(file: File, block: Block, kinds: pa.Schema) -> pa.RecordBatch:
-    """Return a record batch that holds until this thread fetches again."""
-    memory = _memory.of(block.head + block.body)
+def _in_one_go(file: File, block: Block, kinds: pa.Schema, *, lasting: bool) -> pa.RecordBatch:
+    """Return a record batch; one that is not `lasting` holds until this thread fetches again."""
+    size = block.head + block.body
+    memory = aligned_bytes(size, block.head) if lasting else _memory.of(size)
     file.read_into(memory, block.begin)
     return ipc.read_record_batch(ipc.read_message(pa.py_buffer(memory)), kinds)
 
