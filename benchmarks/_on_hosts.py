@@ -32,6 +32,16 @@ if TYPE_CHECKING:
 
     from eai_notebook.cluster.preflight import Placement
 
+SHARED_CORES = {
+    "OMPI_MCA_mpi_yield_when_idle": "1",
+    "OMPI_MCA_threads_pthreads_yield_strategy": "nanosleep",
+}
+"""The environment of ranks whose hosts share this machine's cores, with no share of their own.
+
+They sleep while they wait. A rank on a host of its own asks the network again and again, and takes
+nothing from the others; here it would keep them from what they have to do.
+"""
+
 _MARK = "eai-result:"
 _said = time.perf_counter()
 _THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")

@@ -10,8 +10,8 @@ ring, both ways at once: that goodput is the limit. Bus bandwidth is NCCL's: siz
 `step_link_share` is Keras's whole training step, in a group on the hosts, of a model with
 16 gradients of 1 MB and next to nothing to compute, as a share of the same limit.
 
-The hosts share this machine's cores, so both sides yield the core when they wait
-(`mpi_yield_when_idle`). A link carries its bucket of 8 ms at once when it was idle before,
+The hosts share this machine's cores, so both sides sleep when they wait
+(`_on_hosts.SHARED_CORES`). A link carries its bucket of 8 ms at once when it was idle before,
 so that short exchanges may show more than the limit.
 
     python benchmarks/allreduce.py --hosts 4 --rates 500 --step
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=6)
     parser.add_argument("--step", action="store_true", help="measure the training step, too")
     given = parser.parse_args()
-    os.environ.update({"OMPI_MCA_mpi_yield_when_idle": "1", "PYTHONPATH": f"{HERE}:{HERE.parent}"})
+    os.environ.update({**_on_hosts.SHARED_CORES, "PYTHONPATH": f"{HERE}:{HERE.parent}"})
     details = harness.earlier("allreduce")
     cells = details.setdefault("cells", {})
     for count in given.hosts:

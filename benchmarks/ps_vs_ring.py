@@ -20,17 +20,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-from pathlib import Path
 from typing import Any
 
 import _harness as harness
 import _layers
+import _on_hosts  # where the tests' hosts are found
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-
-from hosts.cluster import Hosts  # lies with the tests
+from hosts.cluster import Hosts
 
 from eai_notebook.session import Session
 from eai_notebook.train.servers.layout import exchange_seconds, ring_seconds
@@ -133,7 +129,7 @@ def main() -> None:
     parser.add_argument("--shared", action="store_true", help="servers on the workers' hosts")
     parser.add_argument("--fuse", type=int, help="MB that Horovod puts together, not as chosen")
     given = parser.parse_args()
-    os.environ.update({"OMPI_MCA_mpi_yield_when_idle": "1"})
+    os.environ.update(_on_hosts.SHARED_CORES)
     if given.fuse:
         os.environ["HOROVOD_FUSION_THRESHOLD"] = str(given.fuse << 20)
     details = harness.earlier("ps_vs_ring")

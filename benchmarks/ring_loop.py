@@ -2,9 +2,8 @@
 
 `install-horovod` builds Horovod with `eai_notebook/cli/mended/`: a rank with nothing to exchange
 rests, one that was given something asks the others at once, and who waits for others sleeps
-between looks. Every round runs one job with the loop as it came (EAI_HOROVOD_REST_MS=0, which
-leaves the waiting mended) and two as it is here, the second for the control. In each, all ranks
-measure on this machine:
+between looks. Every round runs one job with all of it as it came (EAI_HOROVOD_REST_MS=0) and two
+as it is here, the second for the control. In each, all ranks measure on this machine:
 
 - the processor time of a group with nothing to do, all ranks together, in cores;
 - an exchange of a few bytes, the last of a chain in which each needs the one before.

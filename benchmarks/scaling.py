@@ -11,7 +11,7 @@ on four hosts takes turns with it, in the same processes:
 
 Stock Horovod is what its documentation says: `hvd.allreduce` on every gradient, fp32, which
 is an allgather for embeddings' `tf.IndexedSlices`, Open MPI as it is, and Horovod's background
-loop as it came (EAI_HOROVOD_REST_MS=0; only its waiting for others stays mended). Ours is
+loop and its waiting as they came (EAI_HOROVOD_REST_MS=0). Ours is
 `eai.DistributedOptimizer` with wire="int8" and, in the file, "fp16", in an `mpirun` of its own,
 because there Open MPI is told what `%eai up --hosts` tells it. The optimizer is SGD: Keras's
 Adagrad, Adam and Ftrl compute over whole tables, which no exchange makes less. The summary is of

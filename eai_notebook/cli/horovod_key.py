@@ -22,7 +22,7 @@ from eai_notebook.errors import EaiError
 HOROVOD = "0.28.1"
 """The last Horovod there is; it exists as source only."""
 
-RECIPE = 3
+RECIPE = 4
 """Raised when the way it is built changes, so that older wheels are not used again."""
 
 

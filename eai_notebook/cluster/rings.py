@@ -54,7 +54,7 @@ NEARLY: Final = 1.03
 LONG_S: Final = 0.05
 LEAST_FUSED: Final = 2 << 20
 MOST_FUSED: Final = 64 << 20
-VERSION: Final = 3
+VERSION: Final = 4
 
 _MARK: Final = "eai-tuning:"
 

@@ -25,6 +25,8 @@ _NAMES: Final = {
 
 USUAL_FRAGMENT: Final = 128 << 10
 """For a link that is not known yet."""
+EAGER: Final = (256 << 10) + 1024
+"""Bytes, with MPI's own, up to which a message travels without being asked for."""
 _LEAST_FRAGMENT: Final = 16 << 10
 _FRAGMENT_S: Final = 0.001
 """How long the link may be busy with one fragment; Open MPI has four on their way."""
@@ -122,15 +124,16 @@ def fragment_size(goodput: float) -> int:
 def use(path: str, fragment: int) -> dict[str, str]:
     """Return the MCA parameters that have the rules in the file at `path` used.
 
-    Large messages travel in pieces of ``fragment`` bytes. Where cores are shared, and MPI is told
-    to make room while it waits for the link, it sleeps instead of asking again at once: ranks
-    that have nothing to do keep those that sum from running.
+    Large messages travel in pieces of ``fragment`` bytes. Those of up to 256 kB, and so the parts
+    of up to 1 MB on four ranks, go off at once and whole: to ask first costs them more than the
+    copy that they need on arrival.
     """
     return {
+        "btl_tcp_eager_limit": str(EAGER),
+        "btl_tcp_max_send_size": str(EAGER),
         "btl_tcp_rdma_pipeline_frag_size": str(fragment),
         # They come before `tuned` otherwise, and know no rules.
         "coll": "^han,adapt",
         "coll_tuned_use_dynamic_rules": "1",
         "coll_tuned_dynamic_rules_filename": path,
-        "threads_pthreads_yield_strategy": "nanosleep",
     }

@@ -3,7 +3,8 @@
 Run under ``mpirun`` by the kernel, laid out as the group will be, before its engines
 start. Open MPI reads which algorithm to use at which message size from a rules file when
 it starts. So the file given here has a row for each candidate at a size of its own, a few
-bytes apart: one run measures them all, in turns.
+bytes apart: one run measures them all, in turns. Each turn times a candidate on a link that it
+has kept busy for a moment: what is idle takes short messages into its queues, whoever sends them.
 """
 
 from __future__ import annotations
@@ -26,12 +27,18 @@ if TYPE_CHECKING:
 MARK = "eai-tuning:"
 """What rank 0's line of result begins with."""
 HOPELESS = 1.5
-"""A candidate that took so many times the best is not tried again, nor at the next size."""
+"""A candidate that took so many times the best is not tried again."""
+MIDDLE = 1 << 20
+"""From here on it is not tried at larger sizes, either: below, the number of messages decides."""
 LARGE = 4 << 20
 HOPELESS_LARGE = 1.15
 """The same from `LARGE` bytes on: what is slower there stays so, and tries take long."""
 LEAST_TRIES = 3
 MOST_TRIES = 25
+SETTLE_S = 0.03
+"""A link that was idle takes the first messages faster than it carries them: into its queues."""
+IN_A_ROW = 3
+"""Short messages timed at once, after those that settle the link."""
 
 
 def measure(asked: dict[str, Any]) -> dict[str, Any]:
@@ -51,8 +58,7 @@ def measure(asked: dict[str, Any]) -> dict[str, Any]:
     for size, candidates in zip(asked["sizes"], asked["candidates"], strict=True):
         hopeful = [each for each in candidates if each not in hopeless]
         times.append(_race(world, size, hopeful, asked["step"], share))
-        bound = HOPELESS_LARGE if size >= LARGE else HOPELESS
-        hopeless |= world.bcast(_slow(times[-1], bound))
+        hopeless |= world.bcast(_hopeless_from(size, times[-1]))
     return {"rank": world.rank, "ranks": world.size, "goodput": goodput, "times": times}
 
 
@@ -90,7 +96,7 @@ def _race(
     _one(world, data, total, size)  # opens what connections are still missing
     while running:
         for candidate in running:
-            times[candidate].append(_one(world, data, total, size + step * candidate))
+            times[candidate] += _some(world, data, total, size + step * candidate)
         running = world.bcast(_still_running(times, time.perf_counter() - begin, seconds))
     return times
 
@@ -104,11 +110,28 @@ def _still_running(times: dict[int, list[float]], passed: float, seconds: float)
     return [candidate for candidate in times if candidate not in slow]
 
 
+def _hopeless_from(size: int, times: dict[int, list[float]]) -> set[int]:
+    """Return the candidates that need not be tried at larger sizes than this one."""
+    if size < MIDDLE:
+        return set()
+    return _slow(times, HOPELESS_LARGE if size >= LARGE else HOPELESS)
+
+
 def _slow(times: dict[int, list[float]], bound: float = HOPELESS) -> set[int]:
     """Return the candidates without hope; the first is what all are compared with, and stays."""
     middle = {candidate: float(np.median(taken)) for candidate, taken in times.items()}
     limit = bound * min(middle.values())
     return {each for each in list(times)[1:] if middle[each] > limit}
+
+
+def _some(world: MPI.Intracomm, data: np.ndarray, total: np.ndarray, size: int) -> list[float]:
+    """Return the times of a few sums in a row on a settled link; of one, if that takes long."""
+    passed = _one(world, data, total, size)
+    if passed >= SETTLE_S:
+        return [passed]
+    while passed < SETTLE_S:
+        passed += _one(world, data, total, size)
+    return [_one(world, data, total, size) for _ in range(IN_A_ROW)]
 
 
 def _one(world: MPI.Intracomm, data: np.ndarray, total: np.ndarray, size: int) -> float:

@@ -16,17 +16,17 @@ namespace eai {
 // Longer, and the sockets of a quick link would run empty.
 constexpr std::chrono::microseconds kLongestForBytes{200};
 
-inline bool within_a_host() {
+inline bool left_to_mpi() {
   static const char* all = std::getenv("OMPI_COMM_WORLD_SIZE");
   static const char* here = std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
-  static const bool same = !all || !here || std::strcmp(all, here) == 0;
-  return same;
+  static const bool same_host = !all || !here || std::strcmp(all, here) == 0;
+  return same_host || as_it_came();
 }
 
 inline int patient_alltoallv(const void* from, const int* sent, const int* from_places,
                              MPI_Datatype from_type, void* to, const int* received,
                              const int* to_places, MPI_Datatype to_type, MPI_Comm ranks) {
-  if (within_a_host())
+  if (left_to_mpi())
     return MPI_Alltoallv(from, sent, from_places, from_type, to, received, to_places, to_type,
                          ranks);
   MPI_Request request;
@@ -38,7 +38,7 @@ inline int patient_alltoallv(const void* from, const int* sent, const int* from_
 inline int patient_allgatherv(const void* from, int sent, MPI_Datatype from_type, void* to,
                               const int* received, const int* places, MPI_Datatype to_type,
                               MPI_Comm ranks) {
-  if (within_a_host())
+  if (left_to_mpi())
     return MPI_Allgatherv(from, sent, from_type, to, received, places, to_type, ranks);
   MPI_Request request;
   const int status =

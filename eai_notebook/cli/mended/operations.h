@@ -5,18 +5,17 @@
 // Here a rank with nothing to exchange rests, for EAI_HOROVOD_REST_MS at most (shutting down,
 // timelines and the look for stalled ranks wait for the next cycle), and one that was given
 // something asks at once, or after what it takes to be given more.
-// EAI_HOROVOD_REST_MS=0 leaves the loop as it was.
 
 #pragma once
 
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
-#include <cstdlib>
 #include <mutex>
 #include <thread>
 
 #include "global_state.h"
+#include "rest.h"
 #include "tensor_queue.h"
 
 namespace eai {
@@ -45,12 +44,6 @@ inline bool nothing_waits(HorovodGlobalState& state) {
   });
 }
 
-inline std::chrono::microseconds longest_rest() {
-  static const char* asked = std::getenv("EAI_HOROVOD_REST_MS");
-  static const double ms = asked ? std::max(0.0, std::strtod(asked, nullptr)) : 10.0;
-  return std::chrono::microseconds(static_cast<long>(ms * 1000));
-}
-
 // How many times something was given to this rank, and whoever waits for more.
 struct Doorbell {
   std::mutex guard;
@@ -74,7 +67,7 @@ inline void ring() {
 
 // The loop's own pause, the only one of this type: what is left of its millisecond, if anything.
 inline void pause(std::chrono::steady_clock::duration left, HorovodGlobalState& state) {
-  if (longest_rest() == longest_rest().zero()) {
+  if (as_it_came()) {
     std::this_thread::sleep_for(left);
     return;
   }

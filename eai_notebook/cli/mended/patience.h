@@ -12,6 +12,8 @@
 #include <chrono>
 #include <thread>
 
+#include "rest.h"
+
 namespace eai {
 
 // MPI looks at its sockets at every eighth call only.
