@@ -143,21 +143,15 @@ def test_the_offset_of_a_far_clock_is_found(run_ranks: RunRanks) -> None:
 
 
 RESTING = """
-    import glob
     import time
     import tensorflow as tf
     from eai_notebook import collective
 
-    def turns():
-        # Once a cycle, the thread of Horovod's loop gives the processor away.
-        status = [open(each).read() for each in glob.glob("/proc/self/task/*/status")]
-        return sum(int(each.partition("\\nvoluntary_ctxt_switches:")[2].split()[0]) for each in status)
-
     collective.form()
     collective.barrier()
-    before = turns()
+    before = time.process_time()
     time.sleep(1)
-    idle = turns() - before
+    idle = time.process_time() - before
 
     @tf.function(autograph=False)
     def chained(value):
@@ -179,7 +173,9 @@ def test_an_idle_ring_rests_and_an_exchange_wakes_it(
     as_it_came = run_ranks(RESTING, 2)
     monkeypatch.setenv("EAI_HOROVOD_REST_MS", "3000")
     rested = run_ranks(RESTING, 2)
-    for (busy, same, _), (calm, total, took) in zip(as_it_came, rested, strict=True):
+    # Which rank looks for the others, and which waits, is not the same each time.
+    busy, calm = (sum(idle for idle, _, _ in ranks) for ranks in (as_it_came, rested))
+    assert calm < busy / 4
+    for (_, same, _), (_, total, took) in zip(as_it_came, rested, strict=True):
         assert same == total == 2.0**4
-        assert calm < busy / 4
         assert took < 3, "an exchange waited for the end of a rest"
