@@ -10,7 +10,7 @@ links of a set rate (`tests/hosts`; needs root).
 Beside each ratio stands what the links alone would make of it: 2 S W / (K B) for servers
 of which each serves W workers elsewhere, 2 (N-1)/N S / B for the ring. Both take turns in one
 group, from the same weights, and must end with the same loss; the control is the ring's even
-turns against its odd ones.
+turns against its odd ones. A third arm is the ring with half the bytes, ``wire="fp16"``.
 
     python benchmarks/ps_vs_ring.py
     python benchmarks/ps_vs_ring.py --servers 2 --shared    # adds to the day's file
@@ -38,6 +38,8 @@ WIDTH = 512
 READY = """
 from eai_notebook.train import servers
 start = [w.copy() for w in model.get_weights()]
+narrow = keras.models.clone_model(model)
+narrow.compile(eai.DistributedOptimizer(keras.optimizers.SGD(1e-3), wire="fp16"), "mse")
 """
 RING = """
 model.set_weights(start)
@@ -49,6 +51,7 @@ for _ in range(STEPS + 1):
     taken.append(time.perf_counter() - begin)
 loss = float(model.evaluate(*batch, verbose=0))
 """
+FP16 = RING.replace("model", "narrow")
 PS = """
 model.set_weights(start)
 history = eai.fit(model, data, epochs=1, steps_per_epoch=STEPS + 1, verbose=0)
@@ -61,17 +64,24 @@ def take_turns(
     hosts: Hosts, servers: int, turns: int, steps: int, *, shared: bool
 ) -> dict[str, list[list[float]]]:
     """Return each turn's seconds a step, in one group that does both; first steps are left out."""
-    taken: dict[str, list[list[float]]] = {"ring": [], "ps": []}
-    losses = []
     workers = list(range(WORKERS))
+    arms: dict[str, tuple[str, list[int] | None]] = {
+        "ring": (RING, workers),
+        "fp16": (FP16, workers),
+        "ps": (PS, None),
+    }
+    taken: dict[str, list[list[float]]] = {name: [] for name in arms}
+    losses = []
     with Session(hosts=hosts.names) as session:
         session.serve(servers, apart=not shared)
         session.run(f"STEPS = {steps}\n{_layers.source(WIDTH)}{READY}")
-        session.run(RING, workers)  # compiles
+        for name in ("ring", "fp16"):
+            session.run(*arms[name])  # compiles
         for turn in range(turns):
-            for name in ("ring", "ps") if turn % 2 else ("ps", "ring"):
-                with hosts.crossing(steps * _layers.gradient_bytes(WIDTH) * 0.9, WORKERS):
-                    session.run(*((PS,) if name == "ps" else (RING, workers)))
+            for name in arms if turn % 2 else reversed(arms):
+                sent = steps * _layers.gradient_bytes(WIDTH) / (2 if name == "fp16" else 1)
+                with hosts.crossing(0.9 * sent, WORKERS):
+                    session.run(*arms[name])
                 seconds = session.pull("taken")[1:]
                 harness.say(f"{name} {np.median(seconds):.3f} s a step")
                 taken[name].append(seconds)
@@ -86,10 +96,11 @@ def measure(servers: int, rate: float, turns: int, steps: int, *, shared: bool) 
         hosts.favour()
         os.environ.update(hosts.environment())
         taken = take_turns(hosts, servers, turns, steps, shared=shared)
-    ring, ps = ([s for turn in taken[name] for s in turn] for name in ("ring", "ps"))
+    ring, fp16, ps = ([s for turn in taken[name] for s in turn] for name in ("ring", "fp16", "ps"))
     even, odd = ([s for turn in taken["ring"][k::2] for s in turn] for k in (0, 1))
     return {
         **compare(ps, ring, servers, shared=shared),
+        "fp16": ratio(ps, fp16),
         "control": ratio(even, odd),
         "repeats": [len(ps), len(ring)],
         "rate_mbit": rate,
@@ -144,10 +155,11 @@ def main() -> None:
 def summarize(details: dict[str, Any]) -> dict[str, float | None]:
     """Return the ratios with servers on hosts of their own, None where not measured yet."""
     apart = details.get("hosts of their own", {})
-    names = ("ratio_one", "ratio_half_n", "ratio_n")
+    names = dict(zip(("ratio_one", "ratio_half_n", "ratio_n"), SERVERS, strict=True))
+    found = {name: apart.get(str(servers), {}) for name, servers in names.items()}
     return {
-        name: apart.get(str(servers), {}).get("ratio")
-        for name, servers in zip(names, SERVERS, strict=True)
+        **{name: each.get("ratio") for name, each in found.items()},
+        **{f"{name}_fp16": each.get("fp16", {}).get("ratio") for name, each in found.items()},
     }
 
 

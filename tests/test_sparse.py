@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from eai_notebook.collective import sparse
 from eai_notebook.collective.packing import Packing
 
 RunRanks = Callable[..., list[Any]]
@@ -50,6 +51,32 @@ def test_what_is_not_finite_stays_so_and_spares_other_rows(form: str) -> None:
     _, back = packing.unpack(packing.pack(tf.constant([0, 1, 2, 3]), tf.constant(rows)))
     np.testing.assert_array_equal(back.numpy()[[0, 3]], rows[[0, 3]])
     assert not np.isfinite(back.numpy()[[1, 2], 0]).any()
+
+
+@pytest.mark.parametrize("width", [1, 2, 31, 32])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("count", [0, 1, 7, 5000])
+def test_rows_of_an_id_are_added_up(count: int, dtype: str, width: int) -> None:
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 300, count).astype("i4")
+    rows = rng.integers(-2, 3, (count, width))
+    expected = np.zeros((300, width))
+    np.add.at(expected, ids, rows)
+    found, sums = sparse.merge(tf.constant(ids), tf.cast(rows, dtype), exact=True)
+    first_seen = list(dict.fromkeys(ids))
+    assert found.dtype == tf.int32
+    assert found.numpy().tolist() == first_seen
+    assert sums.dtype == dtype
+    np.testing.assert_array_equal(tf.cast(sums, "float64"), expected[first_seen])
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (8,)])
+def test_a_row_that_is_not_finite_stays_alone(shape: tuple[int, ...]) -> None:
+    rows = np.ones((4, *shape), "f4")
+    rows[1] = np.nan
+    found, sums = sparse.merge(tf.constant([9, 4, 9, 2]), tf.constant(rows), exact=False)
+    assert found.numpy().tolist() == [9, 4, 2]
+    np.testing.assert_array_equal(sums, np.stack([2 * rows[0], rows[1], rows[3]]))
 
 
 EXCHANGE = """

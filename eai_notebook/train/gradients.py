@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eai_notebook import collective
+from eai_notebook.collective import sparse
 from eai_notebook.errors import EaiError
 from eai_notebook.train import buckets, dense, embeddings, marks, shards, tryout
 from eai_notebook.train.tally import Tally, as_float
@@ -161,6 +162,5 @@ def merged(gradient: Any) -> Any:
 
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
-    indices, places = tf.unique(gradient.indices)
-    values = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(indices))
+    indices, values = sparse.merge(gradient.indices, gradient.values, exact=False)
     return tf.IndexedSlices(values, indices, gradient.dense_shape)
