@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Arrow's allocator gives memory back after 10 ms by itself, sooner than a training asks for the
-# next batch's: to get it again, page by page, took as long as to decode Parquet into it. It is
-# asked when pyarrow is loaded, so here, before anything of the package does that.
-os.environ.setdefault("MIMALLOC_PURGE_DELAY", "1000")
+# next batch's: to get it again, page by page, took as long as to decode Parquet into it. A minute
+# is also longer than what comes between two epochs. It is asked when pyarrow is loaded, so here,
+# before anything of the package does that.
+os.environ.setdefault("MIMALLOC_PURGE_DELAY", "60000")
 
 _HOMES = {
     "Checkpoint": "eai_notebook.train",

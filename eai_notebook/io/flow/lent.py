@@ -1,7 +1,8 @@
 """Memory for rows, used again once nobody holds it: the system would zero each page anew.
 
 A batch's memory goes to TensorFlow, which lets go of it at a time of its own. What is lent comes
-back when the last array that lies in it is gone, never before.
+back when the last array that lies in it is gone, never before. What is too much to keep goes to
+Arrow's allocator, which has it for a while longer (`eai_notebook/__init__.py`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import pyarrow as pa
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,7 +55,7 @@ class Lender:
                 memory = kept.pop()
                 self._idle -= room
             else:
-                memory = np.empty(room, np.uint8)
+                memory = np.frombuffer(pa.allocate_buffer(room), np.uint8)
             self._lent += room
         # Arrays made of this one hold it, and not what lies beneath, because that is no array.
         lent = np.frombuffer(memory.data, np.uint8, size)
