@@ -34,6 +34,7 @@ from eai_notebook.train.servers.layout import exchange_seconds, ring_seconds
 WORKERS = 4
 SERVERS = (1, WORKERS // 2, WORKERS)
 WIDTH = 512
+RATE = 200.0
 
 READY = """
 from eai_notebook.train import servers
@@ -134,7 +135,7 @@ def main() -> None:
     """Measure what is asked for, add it to the day's, print the summary."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--servers", type=int, nargs="*", default=list(SERVERS))
-    parser.add_argument("--rate", type=float, default=200.0, help="of each link, Mbit/s")
+    parser.add_argument("--rate", type=float, default=RATE, help="of each link, Mbit/s")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4, help="a turn")
     parser.add_argument("--shared", action="store_true", help="servers on the workers' hosts")
@@ -148,6 +149,7 @@ def main() -> None:
     for servers in given.servers:
         harness.say(f"{servers} servers")
         name = f"{servers}, {given.fuse} MB fused" if given.fuse else str(servers)
+        name += f", {given.rate:g} Mbit/s" if given.rate != RATE else ""
         arms[name] = measure(servers, given.rate, given.turns, given.steps, shared=given.shared)
         harness.finish("ps_vs_ring", summarize(details), details)
 

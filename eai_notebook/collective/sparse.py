@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 _PIECES: Final = 8
+"""Pieces of a step's ids that are gone through one by one: 4 to 16 take the same time."""
 _WIDE: Final = 32
 """Numbers a row from which TensorFlow's two ways to add up take the same time."""
 
