@@ -105,7 +105,9 @@ class Reading:
         self._indices = indices
         self._spare = spare
         self._desk = desk
-        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        # No `SimpleQueue`: of several threads that wait in it with a timeout, one that misses
+        # a job by a moment may wait for ever (CPython 3.11).
+        self._jobs: queue.Queue[Job] = queue.Queue()
         self._ahead: deque[Job] = deque()
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
