@@ -8,7 +8,7 @@ servers are loaded evenly, and next to nothing to compute. Hosts are network nam
 links of a set rate (`tests/hosts`; needs root).
 
 Beside each ratio stands what the links alone would make of it: 2 S W / (K B) for servers
-of which each serves W workers elsewhere, 2 (N-1)/N S / B for the ring. Both take turns in one
+of which each serves W workers elsewhere, 2 (N-1)/N S / B for the ring. All take turns in one
 group, from the same weights, and must end with the same loss; the control is the ring's even
 turns against its odd ones. A third arm is the ring with half the bytes, ``wire="fp16"``.
 
@@ -64,7 +64,7 @@ loss = float(model.evaluate(*batch, verbose=0))
 def take_turns(
     hosts: Hosts, servers: int, turns: int, steps: int, *, shared: bool
 ) -> dict[str, list[list[float]]]:
-    """Return each turn's seconds a step, in one group that does both; first steps are left out."""
+    """Return each turn's seconds a step, in one group that does all; first steps are left out."""
     workers = list(range(WORKERS))
     arms: dict[str, tuple[str, list[int] | None]] = {
         "ring": (RING, workers),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from eai_notebook.collective import sparse
+from eai_notebook.collective.merging import merge
 from eai_notebook.collective.packing import Packing
 
 RunRanks = Callable[..., list[Any]]
@@ -62,7 +62,7 @@ def test_rows_of_an_id_are_added_up(count: int, dtype: str, width: int) -> None:
     rows = rng.integers(-2, 3, (count, width))
     expected = np.zeros((300, width))
     np.add.at(expected, ids, rows)
-    found, sums = sparse.merge(tf.constant(ids), tf.cast(rows, dtype), exact=True)
+    found, sums = merge(tf.constant(ids), tf.cast(rows, dtype), exact=True)
     first_seen = list(dict.fromkeys(ids))
     assert found.dtype == tf.int32
     assert found.numpy().tolist() == first_seen
@@ -74,7 +74,7 @@ def test_rows_of_an_id_are_added_up(count: int, dtype: str, width: int) -> None:
 def test_a_row_that_is_not_finite_stays_alone(shape: tuple[int, ...]) -> None:
     rows = np.ones((4, *shape), "f4")
     rows[1] = np.nan
-    found, sums = sparse.merge(tf.constant([9, 4, 9, 2]), tf.constant(rows), exact=False)
+    found, sums = merge(tf.constant([9, 4, 9, 2]), tf.constant(rows), exact=False)
     assert found.numpy().tolist() == [9, 4, 2]
     np.testing.assert_array_equal(sums, np.stack([2 * rows[0], rows[1], rows[3]]))
 

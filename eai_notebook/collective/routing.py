@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from eai_notebook.collective.exchange import alltoall
+from eai_notebook.collective.merging import distinct, sums
 from eai_notebook.collective.packing import Packing
 from eai_notebook.collective.ring import rank, size
 
@@ -29,7 +30,7 @@ class Route:
 
         ranks = size()
         self._name = name
-        unique, self._places = tf.unique(ids)
+        unique, self._places = distinct(ids)
         self._count = tf.size(unique)
         owner = tf.cast(unique % ranks, tf.int32)
         rows = tf.cast(unique // ranks, tf.int32)
@@ -60,8 +61,8 @@ class Route:
             place = tf.gather(tf.math.invert_permutation(self._order), self._places)
 
             def back(gradient: tf.Tensor) -> tf.Tensor:
-                sums = tf.math.unsorted_segment_sum(gradient, self._places, self._count)
-                ordered = tf.gather(sums, self._order)
+                found = sums(gradient, self._places, self._count)
+                ordered = tf.gather(found, self._order)
                 packed = packing.pack(tf.zeros([self._count], tf.int32), ordered)
                 arrived, _ = alltoall(packed, f"{self._name}.gradients", self._mine)
                 return packing.unpack(arrived)[1] / float(size())

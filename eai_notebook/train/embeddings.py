@@ -18,6 +18,7 @@ import numpy as np
 
 from eai_notebook import collective
 from eai_notebook.collective import sparse
+from eai_notebook.collective.merging import merge
 from eai_notebook.collective.packing import Packing
 from eai_notebook.train import tryout
 
@@ -111,7 +112,7 @@ def _average(tables: Tables, given: Mapping[int, Any], wire: Wire, tally: Tally)
     # format of the step.
     form = "fp32" if wire.format == "auto" else wire.format
     ids, rows = _joined(tables, [given[place] for place in tables.places], wire)
-    ids, rows = sparse.merge(ids, rows, exact=form == "fp32")
+    ids, rows = merge(ids, rows, exact=form == "fp32")
     table_of = _table_of(ids, tables.ends)
     packing = Packing(form, tables.width, rows.dtype.name, int(tables.ends[-1]))
     wire.tables[tables.key] = (tables, packing)

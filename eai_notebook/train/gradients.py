@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eai_notebook import collective
-from eai_notebook.collective import sparse
+from eai_notebook.collective.merging import merge
 from eai_notebook.errors import EaiError
 from eai_notebook.train import buckets, dense, embeddings, marks, shards, tryout
 from eai_notebook.train.tally import Tally, as_float
@@ -162,5 +162,5 @@ def merged(gradient: Any) -> Any:
 
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
-    indices, values = sparse.merge(gradient.indices, gradient.values, exact=False)
+    indices, values = merge(gradient.indices, gradient.values, exact=False)
     return tf.IndexedSlices(values, indices, gradient.dense_shape)
