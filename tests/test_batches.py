@@ -14,8 +14,8 @@ from clicklog import row, row_number, write_log
 import eai_notebook as eai
 from eai_notebook.errors import EaiError
 from eai_notebook.io import criteo
-from eai_notebook.io.flow.batches import tensor_of
-from eai_notebook.io.flow.columns import aligned
+from eai_notebook.io.flow.batches import tensor_of, tensors_of
+from eai_notebook.io.flow.columns import aligned, side_by_side
 from eai_notebook.ledger import messages
 
 if TYPE_CHECKING:
@@ -146,3 +146,44 @@ def test_memory_that_may_only_be_read_is_taken_over_and_never_written_to() -> No
 )
 def test_what_lies_otherwise_becomes_the_same_tensor(array: np.ndarray) -> None:
     assert np.array_equal(tensor_of(array).numpy().astype(array.dtype), array)
+
+
+def place_of(tensor: tf.Tensor) -> int:
+    """Return where a tensor's memory begins."""
+    place: int = np.from_dlpack(tensor).ctypes.data
+    return place
+
+
+def test_many_columns_side_by_side_stay_where_they_lie_in_any_order() -> None:
+    block = aligned((40, 16), np.dtype("int64"))
+    block[:] = np.arange(40 * 16).reshape(40, 16)
+    floats = aligned((20, 16, 2), np.dtype("float32"))
+    floats[:] = np.arange(20 * 32).reshape(20, 16, 2)
+    apart = np.arange(16)
+    columns = [*block, *floats, apart, block[3], block[:, 2]]
+    order = np.random.default_rng(0).permutation(len(columns)).tolist()
+    assert sorted(side_by_side(columns[:60])) == [[*range(40)], [*range(40, 60)]]
+    tensors = tensors_of([columns[place] for place in order])
+    places = [column.ctypes.data for column in columns]
+    del block, floats
+    for tensor, place in zip(tensors, order, strict=True):
+        np.testing.assert_array_equal(tensor.numpy(), columns[place], strict=True)
+        if place < 60:
+            assert place_of(tensor) == places[place]
+    # They hold the memory, each by itself.
+    wanted = [column.copy() for column in columns]
+    last = tensors[order.index(39)]
+    del tensors, tensor, columns
+    others = [aligned((40, 16), np.dtype("int64")) for _ in range(9)]
+    for other in others:
+        other[:] = -1
+    np.testing.assert_array_equal(last.numpy(), wanted[39])
+
+
+@pytest.mark.parametrize("rows", [1, 7, 16, 24])
+def test_many_columns_that_do_not_follow_on_each_other_are_the_same(rows: int) -> None:
+    block = aligned((30, 32), np.dtype("int32"))
+    block[:] = np.arange(30 * 32).reshape(30, 32)
+    columns = list(block[:, :rows])
+    for column, tensor in zip(columns, tensors_of(columns), strict=True):
+        np.testing.assert_array_equal(tensor.numpy(), column, strict=True)

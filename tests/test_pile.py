@@ -68,3 +68,12 @@ def test_no_rows_at_all() -> None:
     assert Pile(empty).rows == 0
     assert Pile(empty).take(np.empty(0, np.int64))["x"].shape == (0, 2)
     assert Pile(empty).slice(0, 0)["x"].shape == (0, 2)
+
+
+def test_a_piece_of_just_the_rows_asked_for_is_handed_on_as_it_lies() -> None:
+    parts = pieces()
+    pile = Pile(parts)
+    found = pile.slice(6, 706)
+    assert all(found[name] is column for name, column in parts[3].items())
+    found["weight"] = np.ones(700)
+    assert "weight" not in parts[3]

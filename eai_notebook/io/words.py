@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -63,6 +63,20 @@ def copy_bytes(_context: Any, _to: Any, _from: Any, _count: Any) -> _Built:
         return ir.Constant(ir.IntType(64), 0)
 
     return types.int64(types.int64, types.int64, types.int64), build
+
+
+@intrinsic
+def _pointer(_context: Any, _address: Any) -> _Built:
+    def build(_: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.int64), build
+
+
+@njit(inline="always")
+def bytes_at(address: Any, count: Any) -> Any:
+    """Return bytes that lie at an address as an array; whoever asks keeps them there."""
+    return carray(_pointer(address), (count,), np.uint8)
 
 
 @njit(inline="always")

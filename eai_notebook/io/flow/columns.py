@@ -10,13 +10,16 @@ import numpy as np
 from eai_notebook.io.flow.lent import LENDER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from eai_notebook.io.formats.part import Columns, Field
 
-_ALIGNMENT: Final = 64  # TensorFlow takes memory over without a copy only from here on
+ALIGNMENT: Final = 64
+"""Bytes: TensorFlow takes memory over without a copy only where it begins at a multiple."""
+
+_NUMBERS: Final = frozenset("iuf")
 
 
 def rows_in(columns: Columns) -> int:
@@ -43,12 +46,42 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 def aligned_bytes(size: int, offset: int = 0) -> NDArray[np.uint8]:
     """Return `size` bytes, of which those from `offset` on begin where TensorFlow wants them."""
-    memory = LENDER.lend(size + _ALIGNMENT)
-    begin = -(memory.ctypes.data + offset) % _ALIGNMENT
+    memory = LENDER.lend(size + ALIGNMENT)
+    begin = -(memory.ctypes.data + offset) % ALIGNMENT
     return memory[begin : begin + size]
 
 
 def is_aligned(column: NDArray[Any]) -> bool:
     """Return whether TensorFlow can take `column` over as it is."""
     whole = column.flags.c_contiguous and not column.dtype.hasobject
-    return bool(whole and column.ctypes.data % _ALIGNMENT == 0)
+    return bool(whole and column.ctypes.data % ALIGNMENT == 0)
+
+
+def side_by_side(arrays: Sequence[NDArray[Any]]) -> list[list[int]]:
+    """Return the places of arrays alike of which each ends where the next begins, in runs.
+
+    Only of numbers, and only where TensorFlow can take over each of them as it is.
+
+    Example:
+        >>> block = aligned((3, 8), np.dtype("int64"))
+        >>> side_by_side([block[2], block[0], block[1], block[0, ::2]])
+        [[1, 2, 0]]
+    """
+    lying = sorted(
+        (array.__array_interface__["data"][0], place)
+        for place, array in enumerate(arrays)
+        if array.dtype.kind in _NUMBERS and array.nbytes and array.nbytes % ALIGNMENT == 0
+    )
+    runs: list[list[int]] = []
+    ends = -1
+    for address, place in lying:
+        array = arrays[place]
+        if address % ALIGNMENT or not array.flags.c_contiguous:
+            continue
+        before = arrays[runs[-1][-1]] if address == ends else None
+        if before is not None and (array.dtype, array.shape) == (before.dtype, before.shape):
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+        ends = address + array.nbytes
+    return runs

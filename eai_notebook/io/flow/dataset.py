@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from eai_notebook.errors import EaiError
 from eai_notebook.io.flow.bad import BadRows
-from eai_notebook.io.flow.batches import Batches, tensor_of
+from eai_notebook.io.flow.batches import Batches, tensors_of
 from eai_notebook.io.flow.epoch import WEIGHT, ClosedError, Epoch
 from eai_notebook.io.flow.meter import Meter
 from eai_notebook.io.flow.sizing import Sizing
@@ -274,7 +274,7 @@ class InputData(tf.data.Dataset):
 
     def _as_tensors(self, columns: Columns) -> Batch:
         """Return a batch's columns as `element_spec` says."""
-        tensors = [tensor_of(columns[name]) for name in self._names]
+        tensors = tensors_of([columns[name] for name in self._names])
         return tf.nest.pack_sequence_as(self._spec, tensors)
 
     def _tell(self, now: Epoch) -> None:

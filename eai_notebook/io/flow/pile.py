@@ -41,11 +41,16 @@ class Pile:
         self._sizes = [rows_in(piece) for piece in self._pieces]
         self._begins = np.concatenate([[0], np.cumsum(self._sizes)]).tolist()
         self.rows: int = self._begins[-1]
+        spans = zip(self._begins, self._begins[1:], strict=False)
+        self._whole = dict(zip(spans, self._pieces, strict=True))
         self._of_row: tuple[NDArray[np.int32], NDArray[np.int32]] | None = None
         self._sources: dict[str, tuple[list[NDArray[Any]], NDArray[np.int64]]] = {}
 
     def slice(self, begin: int, end: int) -> Columns:
         """Return the rows from `begin` to `end`; where they lie well, without a copy."""
+        if (begin, end) in self._whole:
+            # (As it lies: of hundreds of columns it would cost to look at each.)
+            return dict(self._whole[begin, end])
         spans = [
             (piece, max(begin - first, 0), min(end - first, size))
             for piece, first, size in zip(self._pieces, self._begins, self._sizes, strict=False)

@@ -122,7 +122,7 @@ class ArrowPart:
 
     def parse(self, fetched: pa.Table) -> Loaded:
         """Make tensors of the columns."""
-        return self.reader.read(fetched)
+        return self.reader.read(fetched, {})
 
     def fault(self, first_bad: int) -> EaiError:
         """Return the error about a row."""

@@ -12,7 +12,7 @@ import pyarrow.types as kinds
 from eai_notebook.errors import EaiError
 from eai_notebook.io.flow.columns import aligned
 from eai_notebook.io.formats import click_kernels
-from eai_notebook.io.formats.part import LABEL, Field, Loaded
+from eai_notebook.io.formats.part import LABEL, Columns, Field, Loaded
 from eai_notebook.io.load import IDS, NUMBERS, spec_of
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ class ClickTable:
     def columns(self) -> Sequence[str]:
         """The label, the integers, the categoricals."""
         return (self.label, *self.schema.integers, *self.schema.categorical)
+
+    @property
+    def numbers(self) -> frozenset[str]:
+        """None: columns of a click log have nulls."""
+        return frozenset()
 
     @property
     def copies(self) -> bool:
@@ -81,13 +86,13 @@ class ClickTable:
                     "write it as an integer, or a categorical as 8 hexadecimal digits",
                 )
 
-    def read(self, table: pa.Table) -> Loaded:
+    def read(self, table: pa.Table, numbers: Columns) -> Loaded:  # noqa: ARG002 - has none
         """Return the good rows, and the number of the first bad one."""
         rows = table.num_rows
         schema = self.schema
         bad = np.zeros(rows, np.bool_)
         labels = _labels(_whole(table.column(self.label)), bad)
-        numbers = aligned((rows, len(schema.integers)), np.dtype(np.float32))
+        floats = aligned((rows, len(schema.integers)), np.dtype(np.float32))
         ids = aligned((rows, len(schema.categorical)), np.dtype(np.int32))
         # What holds the memory that the addresses lead to stays alive until the kernel is done.
         integers = [_Column.of(_whole(table.column(name)), bad) for name in schema.integers]
@@ -98,11 +103,11 @@ class ClickTable:
                 np.array([one.place for one in words], np.int64).reshape(-1, 4),
                 schema.missing_integer,
                 np.asarray(schema.buckets, np.int32),
-                numbers,
+                floats,
                 ids,
                 bad,
             )
-        columns = {NUMBERS: numbers, IDS: ids, LABEL: labels}
+        columns = {NUMBERS: floats, IDS: ids, LABEL: labels}
         count = int(np.count_nonzero(bad))
         if not count:
             return Loaded(columns)

@@ -15,6 +15,7 @@ from numba import njit
 
 from eai_notebook.io.compiled import compiled
 from eai_notebook.io.formats.crc32c import BEGUN, add_word, masked_crc, rest_of_crc
+from eai_notebook.io.formats.varint import varint
 from eai_notebook.io.hashing import bucket_of
 from eai_notebook.io.parse import LOG1P, SMALL
 from eai_notebook.io.words import hexadecimal, word_at
@@ -104,34 +105,15 @@ def next_record(text: NDArray[np.uint8], end: int, left: int) -> int:
     return -1
 
 
-@njit(inline="always")
-def _varint(text: Any, at: Any, end: Any) -> Any:
-    """Return a number of variable length and where it ends; -1 if it does not."""
-    if at >= end:
-        return np.uint64(0), np.int64(-1)
-    byte = np.uint64(text[at])
-    at += 1
-    value = byte & np.uint64(0x7F)
-    shift = np.uint64(7)
-    while byte >= np.uint64(0x80):
-        if at >= end or shift > np.uint64(63):
-            return np.uint64(0), np.int64(-1)
-        byte = np.uint64(text[at])
-        at += 1
-        value |= (byte & np.uint64(0x7F)) << shift
-        shift += np.uint64(7)
-    return value, np.int64(at)
-
-
 @njit
 def _skip(text: Any, at: Any, end: Any, tag: Any) -> Any:
     """Return where a field ends that nobody asked for; -1 if it does not."""
     wire = np.int64(tag) & 7
     if wire == _VARINT:
-        return _varint(text, at, end)[1]
+        return varint(text, at, end)[1]
     size = np.int64(0)
     if wire == _LENGTH:
-        length, at = _varint(text, at, end)
+        length, at = varint(text, at, end)
         size = np.int64(length)
     elif wire == _FIXED64:
         size = np.int64(8)
@@ -145,7 +127,7 @@ def _skip(text: Any, at: Any, end: Any, tag: Any) -> Any:
 @njit(inline="always")
 def _inner(text: Any, at: Any, end: Any) -> Any:
     """Return where the contents of a field with a length begin and end; -1 if they do not."""
-    length, at = _varint(text, at, end)
+    length, at = varint(text, at, end)
     if at < 0 or length > np.uint64(end - at):
         return np.int64(-1), np.int64(-1)
     return at, at + np.int64(length)
@@ -163,7 +145,7 @@ def _feature(  # noqa: C901, PLR0911, PLR0912, PLR0915 - each way to be wrong en
     kind = np.int64(0)
     count = np.int64(0)
     while at < end:
-        tag, at = _varint(text, at, end)
+        tag, at = varint(text, at, end)
         if at < 0:
             return -1, 0
         found = np.int64(tag) >> 3
@@ -178,11 +160,11 @@ def _feature(  # noqa: C901, PLR0911, PLR0912, PLR0915 - each way to be wrong en
         kind = found
         count = np.int64(0)
         while at < stop:
-            inner, at = _varint(text, at, stop)
+            inner, at = varint(text, at, stop)
             if at < 0:
                 return -1, 0
             if kind == INTEGERS and inner == _ONE_INTEGER:
-                value, at = _varint(text, at, stop)
+                value, at = varint(text, at, stop)
                 if at < 0:
                     return -1, 0
                 if count < room:
@@ -214,7 +196,7 @@ def _feature(  # noqa: C901, PLR0911, PLR0912, PLR0915 - each way to be wrong en
                         at += 4
                 else:
                     while at < last:
-                        value, at = _varint(text, at, last)
+                        value, at = varint(text, at, last)
                         if at < 0:
                             return -1, 0
                         if count < room:
@@ -257,7 +239,7 @@ def _joined(word: Any) -> Any:
 
 
 @njit(inline="always")
-def _short_varint(word: Any, size: Any) -> Any:
+def _shortvarint(word: Any, size: Any) -> Any:
     """Return the number in a word's first `size` bytes, 1 to 8; -1 if they are not just one."""
     spare = np.uint64(64) - np.uint64(8) * size
     word <<= spare
@@ -267,7 +249,7 @@ def _short_varint(word: Any, size: Any) -> Any:
 
 
 @njit(inline="always")
-def _negative_varint(word: Any, rest: Any) -> Any:
+def _negativevarint(word: Any, rest: Any) -> Any:
     """Return the negative number in a word and two more bytes, `rest`; 0 if they are not one."""
     if word & _MORE != _MORE or rest & _LAST_MASK != _LAST:
         return np.int64(0)
@@ -322,11 +304,11 @@ def _quick(  # noqa: C901, PLR0912, PLR0913, PLR0917 - one loop, and arrays, for
         kind = (tail >> np.uint64(19)) & np.uint64(0x1F)
         place = after - size
         if kind == np.uint64(INTEGERS) and np.uint64(0) < size <= np.uint64(8):
-            value = _short_varint(word_at(text, place), size)
+            value = _shortvarint(word_at(text, place), size)
             if value < 0:
                 break
         elif kind == np.uint64(INTEGERS) and size == np.uint64(10):
-            value = _negative_varint(
+            value = _negativevarint(
                 word_at(text, place), word_at(text, place + np.uint64(8)) & _TWO_BYTES
             )
             if value == 0:
@@ -427,7 +409,7 @@ def examples(  # noqa: C901, PLR0912, PLR0915 - one walk over nested messages
         good = True
         count_wrong = False
         while good and at < stop:
-            tag, at = _varint(text, at, stop)
+            tag, at = varint(text, at, stop)
             if at < 0 or tag != _ENTRY:
                 at = _skip(text, at, stop, tag) if at >= 0 else at
                 good = at >= 0
@@ -452,7 +434,7 @@ def examples(  # noqa: C901, PLR0912, PLR0915 - one walk over nested messages
                 count_wrong |= many
                 if at >= features_end:
                     break
-                tag, at = _varint(text, at, features_end)
+                tag, at = varint(text, at, features_end)
                 if at < 0 or tag != _ENTRY:
                     at = _skip(text, at, features_end, tag) if at >= 0 else at
                     good = at >= 0
@@ -462,7 +444,7 @@ def examples(  # noqa: C901, PLR0912, PLR0915 - one walk over nested messages
                 place, place_end = np.int64(0), np.int64(0)
                 good = at >= 0
                 while good and at < entry_end:
-                    tag, at = _varint(text, at, entry_end)
+                    tag, at = varint(text, at, entry_end)
                     if at < 0:
                         good = False
                     elif tag == _KEY:

@@ -1,27 +1,36 @@
-"""Parquet: a row group at a time, fetched whole and decoded without holding the interpreter."""
+"""Parquet: a row group at a time, fetched whole and decoded without holding the interpreter.
+
+Numbers are decoded by `parquet_numbers` where they are stored plainly enough, the rest by Arrow.
+"""
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.types as kinds
 
 from eai_notebook.errors import EaiError
 from eai_notebook.io.formats.options import open_files
+from eai_notebook.io.formats.parquet_numbers import alike, decoded
 from eai_notebook.io.formats.part import Source
 from eai_notebook.io.formats.share import share_rows
-from eai_notebook.io.formats.stream import Stream, arrow_file, merged
+from eai_notebook.io.formats.stream import Stream, arrow_file, merged, place_in
 from eai_notebook.io.formats.table import fault_in, reader_for
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from typing_extensions import Unpack
 
     from eai_notebook.io.flow.dataset import InputData
     from eai_notebook.io.formats.options import Options
-    from eai_notebook.io.formats.part import Loaded
+    from eai_notebook.io.formats.parquet_numbers import Alike
+    from eai_notebook.io.formats.part import Columns, Loaded
     from eai_notebook.io.formats.plain_table import Chosen, Missing
     from eai_notebook.io.formats.table import TableReader
     from eai_notebook.io.schema import ClickSchema
@@ -118,7 +127,7 @@ class ParquetPart:
     def fetch(self) -> Stream:
         """Get the bytes of the columns that are wanted."""
         stream = Stream(self.file)
-        stream.fetch(_ranges(self.file, self.group, tuple(self.reader.columns)))
+        stream.fetch(self._layout.ranges)
         return stream
 
     def parse(self, fetched: Stream) -> Loaded:
@@ -127,22 +136,39 @@ class ParquetPart:
         Raises:
             EaiError: The row group is damaged.
         """
-        return self.reader.read(self._table(fetched))
+        numbers = self._numbers(fetched)
+        rest = [name for name in self.reader.columns if name not in numbers]
+        return self.reader.read(self._table(fetched, rest), numbers)
 
     def fault(self, first_bad: int) -> EaiError:
         """Return the error about a row."""
-        table = self._table(self.fetch())
+        table = self._table(self.fetch(), self.reader.columns)
         place = f"{self.file} row group {self.group}"
         return fault_in(place, self.begin + first_bad, self.reader.fault(table, first_bad))
 
-    def _table(self, fetched: Stream) -> pa.Table:
+    @property
+    def _layout(self) -> _Layout:
+        return _layout(self.file, self.group, tuple(self.reader.columns), self.reader.numbers)
+
+    def _numbers(self, fetched: Stream) -> Columns:
+        """Decode what can be decoded without Arrow; what does not come out as told is left to it."""
+        layout = self._layout
+        found: Columns = {}
+        for columns in layout.numbers:
+            found.update(decoded(fetched.memory, columns, layout.rows) or {})
+        if self.rows == layout.rows:
+            return found
+        return {name: values[self.begin : self.end] for name, values in found.items()}
+
+    def _table(self, fetched: Stream, wanted: Sequence[str]) -> pa.Table:
+        if not wanted:
+            return pa.table({})
         try:
             opened = pq.ParquetFile(arrow_file(fetched), metadata=metadata_of(self.file))
-            wanted = list(self.reader.columns)
             # (To look up hundreds of columns by name would take as long as to read some.)
             every = _names(self.file) == frozenset(wanted)
             table = opened.read_row_group(
-                self.group, columns=None if every else wanted, use_threads=False
+                self.group, columns=None if every else list(wanted), use_threads=False
             )
         except (pa.ArrowException, OSError) as error:
             raise EaiError(
@@ -150,6 +176,14 @@ class ParquetPart:
                 "copy or write the file again",
             ) from error
         return table.slice(self.begin, self.end - self.begin)
+
+
+class _Layout(NamedTuple):
+    """What to fetch of a row group, and the columns in it that can be decoded without Arrow."""
+
+    rows: int
+    ranges: list[tuple[int, int]]
+    numbers: list[Alike]
 
 
 @functools.lru_cache(maxsize=4096)
@@ -168,24 +202,38 @@ def metadata_of(file: File) -> pq.FileMetaData:
 
 
 @functools.lru_cache(maxsize=4096)
+def _schema(file: File) -> pa.Schema:
+    return metadata_of(file).schema.to_arrow_schema()
+
+
+@functools.lru_cache(maxsize=4096)
 def _names(file: File) -> frozenset[str]:
-    return frozenset(metadata_of(file).schema.to_arrow_schema().names)
+    return frozenset(_schema(file).names)
 
 
-@functools.lru_cache(maxsize=65_536)
-def _ranges(file: File, number: int, columns: tuple[str, ...]) -> list[tuple[int, int]]:
+@functools.lru_cache(maxsize=8192)
+def _layout(file: File, number: int, columns: tuple[str, ...], numbers: frozenset[str]) -> _Layout:
     """Return where some columns of a row group lie; kept, because every epoch asks."""
-    group = metadata_of(file).row_group(number)
+    metadata = metadata_of(file)
+    group = metadata.row_group(number)
     wanted = set(columns)
-    ranges = []
+    ranges, begins = [], {}
     for place in range(group.num_columns):
         column = group.column(place)
         if column.path_in_schema.partition(".")[0] in wanted:
             # (The dictionary, where there is one, lies before the data.)
             begin = column.dictionary_page_offset or column.data_page_offset
             begin = min(begin, column.data_page_offset)
+            begins[column.path_in_schema] = begin
             ranges.append((begin, min(begin + column.total_compressed_size, file.size)))
-    return merged(ranges)
+    whole = merged(ranges)
+    fetched = {name: place_in(whole, begin) for name, begin in begins.items()}
+    types = {
+        field.name: np.dtype(field.type.to_pandas_dtype())
+        for field in _schema(file)
+        if field.name in numbers and (kinds.is_integer(field.type) or kinds.is_floating(field.type))
+    }
+    return _Layout(group.num_rows, whole, alike(group, metadata.schema, types, fetched))
 
 
 def _line(error: BaseException) -> str:

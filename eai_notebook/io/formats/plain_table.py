@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.types as kinds
 
 from eai_notebook.errors import EaiError
-from eai_notebook.io.flow.columns import aligned
-from eai_notebook.io.formats.part import LABEL, Field, Loaded
+from eai_notebook.io.flow.columns import aligned, rows_in
+from eai_notebook.io.formats.part import LABEL, Columns, Field, Loaded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,7 +103,7 @@ class PlainTable:
         return False
 
     @cached_property
-    def _numeric(self) -> frozenset[str]:
+    def numbers(self) -> frozenset[str]:
         """Columns of numbers, which are taken as they lie if there is no null among them."""
         return frozenset(
             name
@@ -138,19 +138,27 @@ class PlainTable:
                     "write all files alike",
                 )
 
-    def read(self, table: pa.Table) -> Loaded:
+    def read(self, table: pa.Table, numbers: Columns) -> Loaded:
         """Return the good rows, and the number of the first bad one."""
-        bad = np.zeros(table.num_rows, np.bool_)
+        rows = rows_in(numbers) if numbers else table.num_rows
+        bad = np.zeros(rows, np.bool_)
         columns = {}
         spec = self.spec
         found = dict(zip(table.column_names, table.itercolumns(), strict=True))
         for feature, names in self.features.items():
-            parts = [self._values(found[name], name, bad) for name in names]
             field = spec[feature]
+            if not field.shape and names[0] in numbers:
+                # (There may be hundreds of them, so that what each costs counts.)
+                columns[feature] = numbers[names[0]]
+                continue
+            parts = [
+                numbers[name] if name in numbers else self._values(found[name], name, bad)
+                for name in names
+            ]
             if len(parts) == 1:
-                columns[feature] = parts[0].reshape(table.num_rows, *field.shape)
+                columns[feature] = parts[0].reshape(rows, *field.shape)
             else:
-                whole = aligned((table.num_rows, *field.shape), np.dtype(field.dtype))
+                whole = aligned((rows, *field.shape), np.dtype(field.dtype))
                 for place, part in enumerate(parts):
                     whole[:, place] = part
                 columns[feature] = whole
@@ -171,7 +179,7 @@ class PlainTable:
         array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
         if isinstance(array, pa.ChunkedArray):
             array = array.chunk(0)
-        numeric = name in self._numeric and array.type == self.types[name]
+        numeric = name in self.numbers and array.type == self.types[name]
         if numeric and not array.null_count:
             # (There may be hundreds of them, so that what each costs counts.)
             numbers: NDArray[Any] = array.to_numpy()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from eai_notebook.io.sources.memory import ThreadMemory
+from eai_notebook.io.flow.lent import LENDER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,25 +18,26 @@ if TYPE_CHECKING:
     from eai_notebook.io.sources.file import File
 
 _GAP = 1 << 20  # bytes not wanted that are read along, rather than ask storage twice
-_memory = ThreadMemory()
 
 
 class Stream:
-    """What `pyarrow.PythonFile` needs of a file, without a copy on the way."""
+    """What `pyarrow.PythonFile` needs of a file, without a copy on the way.
+
+    Attributes:
+        memory: What was fetched, one range after the other.
+    """
 
     def __init__(self, file: File) -> None:
         self._file = file
         self._at = 0
         self._fetched: list[tuple[int, NDArray[np.uint8]]] = []
+        self.memory = np.empty(0, np.uint8)
         self.closed = False
 
     def fetch(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Read ranges now, near ones in one go.
-
-        They hold until this thread fetches again: fresh memory costs as much as reading.
-        """
+        """Read ranges now, near ones in one go."""
         wanted = merged(ranges)
-        memory = _memory.of(sum(end - begin for begin, end in wanted))
+        self.memory = memory = LENDER.lend(sum(end - begin for begin, end in wanted))
         for begin, end in wanted:
             place, memory = memory[: end - begin], memory[end - begin :]
             self._file.read_into(place, begin)
@@ -109,3 +110,18 @@ def merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             found.append((begin, end))
     return found
+
+
+def place_in(ranges: Sequence[tuple[int, int]], byte: int) -> int | None:
+    """Return where a byte of a file lies in the memory to which `ranges` are fetched, if it does.
+
+    Example:
+        >>> place_in([(0, 30), (5_000_000, 5_000_010)], 5_000_003)
+        33
+    """
+    place = 0
+    for begin, end in ranges:
+        if begin <= byte < end:
+            return place + byte - begin
+        place += end - begin
+    return None

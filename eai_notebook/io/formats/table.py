@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from eai_notebook.io.formats.part import Field, Loaded
+    from eai_notebook.io.formats.part import Columns, Field, Loaded
     from eai_notebook.io.formats.plain_table import Chosen, Missing
     from eai_notebook.io.schema import ClickSchema
     from eai_notebook.io.sources.file import File
@@ -27,6 +27,10 @@ class TableReader(Protocol):
         """The columns it needs."""
 
     @property
+    def numbers(self) -> frozenset[str]:
+        """Those of them that it also takes as plain arrays, where they are numbers without nulls."""
+
+    @property
     def copies(self) -> bool:
         """Whether what it makes holds no memory of the table."""
 
@@ -37,8 +41,11 @@ class TableReader(Protocol):
     def check(self, file: File, schema: pa.Schema) -> None:
         """Refuse a file that lacks a column or has one of another type."""
 
-    def read(self, table: pa.Table) -> Loaded:
-        """Return the good rows; a bad one is told by its number in the table."""
+    def read(self, table: pa.Table, numbers: Columns) -> Loaded:
+        """Return the good rows of a table and of what is beside it as `numbers`.
+
+        A bad one is told by its number.
+        """
 
     def fault(self, table: pa.Table, row: int) -> str:
         """Return what is wrong with a row."""

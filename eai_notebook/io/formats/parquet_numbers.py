@@ -1,0 +1,139 @@
+"""Columns of numbers without nulls: all of a row group at once, side by side in one block.
+
+Arrow's reader builds each column by itself, with a level and a bit for every value that might have
+been a null. Where a file says that there are none, places in dictionaries are unpacked eight at a
+time into the memory that TensorFlow takes over. What is stored in another way is left to Arrow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from eai_notebook.io.flow.columns import ALIGNMENT, aligned
+from eai_notebook.io.flow.lent import LENDER
+from eai_notebook.io.formats.parquet_kernels import decode
+from eai_notebook.io.formats.parquet_pages import FIELDS, PACKED, PLACE, SIZE, find_pages
+from eai_notebook.io.formats.snappy import unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pyarrow.parquet as pq
+    from numpy.typing import NDArray
+
+_BYTES: Final = {"INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8}
+_AS_THEY_ARE: Final = "UNCOMPRESSED"
+_CODECS: Final = frozenset({_AS_THEY_ARE, "SNAPPY", "ZSTD", "GZIP", "BROTLI"})
+_ENCODINGS: Final = frozenset({"PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONARY"})
+_FEW: Final = 4  # pages of a column, unless there prove to be more
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Columns of one type, packed in one way.
+
+    Attributes:
+        places: What `parquet_pages` wants to know of each, in the order of `names`.
+    """
+
+    names: tuple[str, ...]
+    dtype: np.dtype[Any]
+    codec: str
+    places: NDArray[np.int64]
+
+
+def alike(
+    group: pq.RowGroupMetaData,
+    schema: pq.ParquetSchema,
+    wanted: Mapping[str, np.dtype[Any]],
+    begins: Mapping[str, int | None],
+) -> list[Alike]:
+    """Return the columns among those `wanted` that can be decoded here, those alike together.
+
+    Args:
+        group: The row group.
+        schema: What the columns of the file are.
+        wanted: The types that they are wanted in, by name.
+        begins: Where their bytes begin in what is fetched.
+    """
+    found: dict[tuple[np.dtype[Any], str], dict[str, tuple[int, int, int, int]]] = {}
+    for place in range(group.num_columns):
+        column, kind = group.column(place), schema.column(place)
+        name = column.path_in_schema
+        begin = begins.get(name)
+        if name in wanted and begin is not None and _is_plain(column, kind, wanted[name]):
+            told = begin, begin + column.total_compressed_size, column.num_values
+            nullable = kind.max_definition_level
+            found.setdefault((wanted[name], column.compression), {})[name] = (*told, nullable)
+    return [
+        Alike(tuple(columns), dtype, codec, np.array(list(columns.values()), np.int64))
+        for (dtype, codec), columns in found.items()
+    ]
+
+
+def _is_plain(column: pq.ColumnChunkMetaData, kind: pq.ColumnSchema, dtype: np.dtype[Any]) -> bool:
+    if kind.max_repetition_level or kind.max_definition_level > 1:
+        return False
+    told = column.statistics
+    full = told is not None and told.has_null_count and told.null_count == 0
+    return (
+        (full or not kind.max_definition_level)
+        and _BYTES.get(column.physical_type) == dtype.itemsize
+        and column.compression in _CODECS
+        and _ENCODINGS.issuperset(column.encodings)
+    )
+
+
+def decoded(memory: NDArray[np.uint8], columns: Alike, rows: int) -> dict[str, NDArray[Any]] | None:
+    """Return columns by name, each a row of one block; None if something is not as it was told."""
+    places = columns.places
+    pages = np.empty((_FEW * len(places), FIELDS), np.int64)
+    count = find_pages(memory, places, pages)
+    if count > len(pages):
+        pages = np.empty((count, FIELDS), np.int64)
+        count = find_pages(memory, places, pages)
+    if count < 0:
+        return None
+    pages = pages[:count]
+    try:
+        plain = _unpacked(memory, pages, columns.codec)
+    except (pa.ArrowException, OSError):
+        return None
+    addresses = plain[0].ctypes.data + plain[1]
+    step = ALIGNMENT // columns.dtype.itemsize
+    block = aligned((len(places), -(-rows // step) * step), columns.dtype)
+    bits = block.view(f"u{columns.dtype.itemsize}")
+    if not decode(pages, addresses, places, bits, rows):
+        return None
+    return dict(zip(columns.names, block[:, :rows], strict=True))
+
+
+def _unpacked(
+    memory: NDArray[np.uint8], pages: NDArray[np.int64], codec: str
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return memory in which pages lie unpacked, and where each begins.
+
+    Raises:
+        pyarrow.ArrowException: They cannot be unpacked.
+    """
+    begins = pages[:, PLACE]
+    if codec == _AS_THEY_ARE:
+        if (pages[:, PACKED] != pages[:, SIZE]).any():
+            raise pa.ArrowInvalid(codec)
+        return memory, begins
+    ends = np.cumsum(pages[:, SIZE])
+    plain = LENDER.lend(int(ends[-1]))
+    places = np.stack([begins, begins + pages[:, PACKED], ends - pages[:, SIZE], ends], axis=1)
+    if codec == "SNAPPY":
+        if not unpack(memory, places, plain):
+            raise pa.ArrowInvalid(codec)
+    else:
+        packed, known = pa.py_buffer(memory), pa.Codec(codec.lower())
+        for begin, end, low, high in places.tolist():
+            text = known.decompress(packed.slice(begin, end - begin), high - low)
+            plain[low:high] = np.frombuffer(text, np.uint8)
+    return plain, places[:, 2]

@@ -1,0 +1,236 @@
+"""Numbers decoded without Arrow are those that Arrow decodes; what cannot be is left to it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from eai_notebook import io
+from eai_notebook.errors import EaiError
+from eai_notebook.io.flow.columns import is_aligned
+from eai_notebook.io.formats.parquet import ParquetPart
+from eai_notebook.io.formats.parquet_numbers import Alike, alike, decoded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from eai_notebook.io.formats.part import Columns
+
+TYPES = (np.int32, np.uint32, np.int64, np.uint64, np.float32, np.float64)
+
+
+def decoded_columns(path: Path, memory: bytes | None = None) -> list[Columns]:
+    """Return what is decoded here of each row group of a file; `memory` is what is in it."""
+    text = np.frombuffer(path.read_bytes() if memory is None else memory, np.uint8)
+    metadata = pq.read_metadata(path)
+    types = {
+        field.name: np.dtype(field.type.to_pandas_dtype())
+        for field in metadata.schema.to_arrow_schema()
+        if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+    }
+    groups = []
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        begins: dict[str, int | None] = {}
+        for place in range(group.num_columns):
+            column = group.column(place)
+            first = column.dictionary_page_offset or column.data_page_offset
+            begins[column.path_in_schema] = min(first, column.data_page_offset)
+        found: Columns = {}
+        for columns in alike(group, metadata.schema, types, begins):
+            found.update(decoded(text, columns, group.num_rows) or {})
+        groups.append(found)
+    return groups
+
+
+def same(path: Path, names: list[str]) -> None:
+    """Check that the columns decoded here are `names`, with the values that Arrow sees."""
+    groups = decoded_columns(path)
+    file = pq.ParquetFile(path)
+    assert len(groups) == file.num_row_groups > 0
+    for number, found in enumerate(groups):
+        assert sorted(found) == sorted(names)
+        table = file.read_row_group(number)
+        for name in names:
+            wanted = table[name].to_numpy()
+            np.testing.assert_array_equal(found[name], wanted, strict=True)
+
+
+def numbers(rows: int, values: int, dtype: type, seed: int = 0) -> np.ndarray:
+    """Return some of `values` different numbers, partly one after the other and partly mixed."""
+    rng = np.random.default_rng(seed)
+    known: np.ndarray = rng.permutation(1 << 20)[:values].astype(dtype)
+    places = rng.integers(0, values, rows)
+    places[: rows // 3] = np.sort(places[: rows // 3])
+    return known[places]
+
+
+@pytest.mark.parametrize("values", [1, 2, 3, 100, 256, 257, 5000, 70_000])
+@pytest.mark.parametrize("nullable", [True, False])
+def test_numbers_of_any_type_and_variety(values: int, *, nullable: bool, tmp_path: Path) -> None:
+    arrays = {
+        f"{np.dtype(kind)}-{rows}": numbers(rows, values, kind, rows)
+        for rows in (80_001,)
+        for kind in TYPES
+    }
+    fields = [pa.field(name, pa.array(one).type, nullable) for name, one in arrays.items()]
+    table = pa.table(arrays, schema=pa.schema(fields))
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=50_000, data_page_size=10_000)
+    same(tmp_path / "a.parquet", list(arrays))
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "zstd", "gzip", "brotli"])
+@pytest.mark.parametrize("dictionary", [True, False])
+@pytest.mark.parametrize("rows", [1, 7, 8, 9, 64, 4099])
+def test_rows_packed_in_any_way(
+    compression: str, *, dictionary: bool, rows: int, tmp_path: Path
+) -> None:
+    table = pa.table({f"{kind.__name__}": numbers(rows, 50, kind) for kind in TYPES})
+    options: dict[str, Any] = {"compression": compression, "use_dictionary": dictionary}
+    pq.write_table(table, tmp_path / "a.parquet", **options)
+    same(tmp_path / "a.parquet", table.column_names)
+
+
+def test_a_dictionary_that_was_given_up_on_the_way(tmp_path: Path) -> None:
+    table = pa.table({"x": np.random.default_rng(0).permutation(60_000)})
+    pq.write_table(table, tmp_path / "a.parquet", dictionary_pagesize_limit=100_000)
+    assert "PLAIN" in pq.read_metadata(tmp_path / "a.parquet").row_group(0).column(0).encodings
+    same(tmp_path / "a.parquet", ["x"])
+
+
+def test_columns_lie_side_by_side_where_tensorflow_wants_them(tmp_path: Path) -> None:
+    table = pa.table({f"c{place}": numbers(1003, 9, np.int32, place) for place in range(20)})
+    pq.write_table(table, tmp_path / "a.parquet")
+    (found,) = decoded_columns(tmp_path / "a.parquet")
+    assert all(is_aligned(column) for column in found.values())
+    places = [column.ctypes.data for column in found.values()]
+    assert set(np.diff(places).tolist()) == {1008 * 4}
+
+
+STRANGE: dict[str, tuple[pa.Array, dict[str, Any]]] = {
+    "nulls": (pa.array([1, None, 3] * 500), {}),
+    "floats with nulls": (pa.array([1.5, None] * 500), {}),
+    "differences": (
+        pa.array(range(1000)),
+        {"use_dictionary": False, "column_encoding": {"x": "DELTA_BINARY_PACKED"}},
+    ),
+    "split bytes": (
+        pa.array(np.arange(1000.0)),
+        {"use_dictionary": False, "column_encoding": {"x": "BYTE_STREAM_SPLIT"}},
+    ),
+    "pages of the second kind": (pa.array(range(1000)), {"data_page_version": "2.0"}),
+    "no statistics": (pa.array(range(1000)), {"write_statistics": False}),
+    "small integers": (pa.array(np.arange(1000, dtype=np.int16)), {}),
+    "another codec": (pa.array(range(1000)), {"compression": "lz4"}),
+    "vectors": (pa.array([[1, 2]] * 1000, pa.list_(pa.int64(), 2)), {}),
+}
+
+
+@pytest.mark.parametrize("strange", STRANGE.values(), ids=STRANGE.keys())
+def test_what_is_stored_in_another_way_is_left_to_arrow(
+    strange: tuple[pa.Array, dict[str, Any]], tmp_path: Path
+) -> None:
+    array, options = strange
+    table = pa.table({"x": array, "plain": np.arange(len(array)), "text": ["a"] * len(array)})
+    if "column_encoding" not in options:
+        options = {**options, "use_dictionary": ["plain"]}
+    pq.write_table(table, tmp_path / "a.parquet", **options)
+    assert all("x" not in found for found in decoded_columns(tmp_path / "a.parquet"))
+    data = io.parquet(tmp_path, 100, shuffle=False, shard=False, missing=-1)
+    batches = list(data)
+    got = np.concatenate([batch["x"].numpy() for batch in batches])
+    wanted = array if isinstance(array, pa.FixedSizeListArray) else array.fill_null(-1)
+    np.testing.assert_array_equal(got, np.array(wanted.to_pylist()))
+    plain = np.concatenate([batch["plain"].numpy() for batch in batches])
+    np.testing.assert_array_equal(plain, np.arange(len(array)))
+
+
+@pytest.mark.parametrize("null", [0, 1, 500, 996, 999])
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_null_is_noticed_even_where_the_file_says_that_there_is_none(
+    null: int, others: int, tmp_path: Path
+) -> None:
+    values: list[int | None] = list(range(1000))
+    values[null] = values[null - others] = None
+    pq.write_table(pa.table({"x": values}), tmp_path / "a.parquet")
+    column = pq.read_metadata(tmp_path / "a.parquet").row_group(0).column(0)
+    begin = column.dictionary_page_offset
+    end = begin + column.total_compressed_size
+    memory = np.fromfile(tmp_path / "a.parquet", np.uint8)
+    told = Alike(("x",), np.dtype(np.int64), "SNAPPY", np.array([[begin, end, 1000, 1]]))
+    assert decoded(memory, told, 1000) is None
+
+
+def test_features_of_numbers_and_others_and_rows_within_a_row_group(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = pa.table(
+        {f"n{place}": rng.integers(0, 99, 3000) for place in range(30)}
+        | {"word": [f"w{place}" for place in range(3000)], "label": rng.random(3000)}
+    )
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=1000)
+    columns = {"two": ["n3", "n7"], "one": ["n5"], "word": ["word"]}
+    data = io.parquet(tmp_path, 700, columns=columns, label="label", shuffle=False, shard=False)
+    second = data.plan.source.parts[1]
+    assert isinstance(second, ParquetPart)
+    # As ranks have them that share a row group out.
+    for begin, end in ((0, 1000), (17, 1000), (0, 333), (333, 666)):
+        part = dataclasses.replace(second, begin=begin, end=end)
+        loaded = part.parse(part.fetch()).columns
+        rows = table.slice(1000 + begin, end - begin)
+        np.testing.assert_array_equal(loaded["one"], rows["n5"])
+        np.testing.assert_array_equal(loaded["two"][:, 0], rows["n3"])
+        np.testing.assert_array_equal(loaded["two"][:, 1], rows["n7"])
+        np.testing.assert_array_equal(loaded["label"][:, 0], rows["label"])
+        assert [word.decode() for word in loaded["word"]] == rows["word"].to_pylist()
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "zstd"])
+def test_damage_anywhere_is_noticed_or_does_no_harm(compression: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    table = pa.table({f"c{place}": numbers(500, 40, np.int64, place) for place in range(4)})
+    pq.write_table(table, path, compression=compression, data_page_size=700)
+    whole = path.read_bytes()
+    end = sum(
+        pq.read_metadata(path).row_group(0).column(place).total_compressed_size
+        for place in range(4)
+    )
+    rng = np.random.default_rng(1)
+    noticed = 0
+    for _ in range(1500):
+        damaged = bytearray(whole)
+        for place in rng.integers(4, 4 + end, rng.integers(1, 4)):
+            damaged[place] = rng.integers(256)
+        (found,) = decoded_columns(path, bytes(damaged))
+        assert not found or all(len(found[name]) == 500 for name in table.column_names)
+        noticed += not found
+    assert 300 < noticed < 1500
+    for cut in (5, 50, end):
+        assert decoded_columns(path, whole[:cut]) == [{}]
+
+
+def test_other_numbers_of_rows_than_were_told_are_noticed(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": np.arange(1000)}), tmp_path / "a.parquet")
+    column = pq.read_metadata(tmp_path / "a.parquet").row_group(0).column(0)
+    begin = column.dictionary_page_offset
+    end = begin + column.total_compressed_size
+    memory = np.fromfile(tmp_path / "a.parquet", np.uint8)
+    for values in (999, 1000, 1001):
+        told = Alike(("x",), np.dtype(np.int64), "SNAPPY", np.array([[begin, end, values, 1]]))
+        for rows in (999, 1000, 1001):
+            assert (decoded(memory, told, rows) is None) == ((values, rows) != (1000, 1000))
+
+
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"x": np.arange(5000) % 7}), path)
+    text = bytearray(path.read_bytes())
+    text[4:40] = bytes(36)
+    path.write_bytes(text)
+    data = io.parquet(path, 100, shuffle=False, shard=False)
+    with pytest.raises(EaiError, match=r"a\.parquet row group 0 is damaged"):
+        list(data)
