@@ -36,6 +36,17 @@ def word_at(_context: Any, array: Any, index: Any) -> _Built:
     return types.uint64(array, index), build
 
 
+@njit(inline="always")
+def low32(array: Any, index: Any) -> Any:
+    """Return the 4 bytes of a uint8 array from `index` on, the first one lowest."""
+    return (
+        np.uint32(array[index])
+        | (np.uint32(array[index + 1]) << np.uint32(8))
+        | (np.uint32(array[index + 2]) << np.uint32(16))
+        | (np.uint32(array[index + 3]) << np.uint32(24))
+    )
+
+
 @intrinsic
 def trailing_zeros(_context: Any, _word: Any) -> _Built:
     """Return how many bits below the lowest set one are clear; 64 where none is set."""

@@ -45,7 +45,7 @@ class ClickTable:
 
     @property
     def numbers(self) -> frozenset[str]:
-        """None: columns of a click log have nulls."""
+        """None: its kernels want to know of nulls."""
         return frozenset()
 
     @property

@@ -18,7 +18,7 @@ from eai_notebook.io.formats.crc32c import BEGUN, add_word, masked_crc, rest_of_
 from eai_notebook.io.formats.varint import varint
 from eai_notebook.io.hashing import bucket_of
 from eai_notebook.io.parse import LOG1P, SMALL
-from eai_notebook.io.words import hexadecimal, word_at
+from eai_notebook.io.words import hexadecimal, low32, word_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,18 +62,8 @@ _EACH_LENGTH = np.uint64(1 << 8 | 1 << 24 | 1 << 40)
 
 
 @njit(inline="always")
-def _low32(text: Any, at: Any) -> Any:
-    return (
-        np.uint32(text[at])
-        | (np.uint32(text[at + 1]) << np.uint32(8))
-        | (np.uint32(text[at + 2]) << np.uint32(16))
-        | (np.uint32(text[at + 3]) << np.uint32(24))
-    )
-
-
-@njit(inline="always")
 def _is_header(text: Any, at: Any) -> Any:
-    return masked_crc(text, at, at + 8) == _low32(text, at + 8)
+    return masked_crc(text, at, at + 8) == low32(text, at + 8)
 
 
 @compiled
@@ -174,7 +164,7 @@ def _feature(  # noqa: C901, PLR0911, PLR0912, PLR0915 - each way to be wrong en
                 if stop - at < 4:  # noqa: PLR2004 - bytes of a float
                     return -1, 0
                 if count < room:
-                    values[begin + count] = np.int64(_low32(text, at))
+                    values[begin + count] = np.int64(low32(text, at))
                 count += 1
                 at += 4
             elif inner == _PACKED:
@@ -191,7 +181,7 @@ def _feature(  # noqa: C901, PLR0911, PLR0912, PLR0915 - each way to be wrong en
                         return -1, 0
                     while at < last:
                         if count < room:
-                            values[begin + count] = np.int64(_low32(text, at))
+                            values[begin + count] = np.int64(low32(text, at))
                         count += 1
                         at += 4
                 else:
@@ -339,7 +329,7 @@ def _check_sums(text: Any, record: Any, first: Any, last: Any, status: Any) -> N
         for row in range(first, last):
             begin = record + HEADER
             record = begin + np.int64(word_at(text, record)) + 4
-            right = masked_crc(text, begin, record - 4) == _low32(text, record - 4)
+            right = masked_crc(text, begin, record - 4) == low32(text, record - 4)
             status[row] = GOOD if right else BAD_SUM
         return
     one = record + HEADER
@@ -354,11 +344,11 @@ def _check_sums(text: Any, record: Any, first: Any, last: Any, status: Any) -> N
         a = add_word(a, word_at(text, one + at))
         b = add_word(b, word_at(text, two + at))
         c = add_word(c, word_at(text, three + at))
-    right = rest_of_crc(text, a, one + common, one_end) == _low32(text, one_end)
+    right = rest_of_crc(text, a, one + common, one_end) == low32(text, one_end)
     status[first] = GOOD if right else BAD_SUM
-    right = rest_of_crc(text, b, two + common, two_end) == _low32(text, two_end)
+    right = rest_of_crc(text, b, two + common, two_end) == low32(text, two_end)
     status[first + 1] = GOOD if right else BAD_SUM
-    right = rest_of_crc(text, c, three + common, three_end) == _low32(text, three_end)
+    right = rest_of_crc(text, c, three + common, three_end) == low32(text, three_end)
     status[first + 2] = GOOD if right else BAD_SUM
 
 

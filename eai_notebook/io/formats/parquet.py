@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from eai_notebook.io.flow.dataset import InputData
     from eai_notebook.io.formats.options import Options
-    from eai_notebook.io.formats.parquet_numbers import Alike
-    from eai_notebook.io.formats.part import Columns, Loaded
+    from eai_notebook.io.formats.parquet_numbers import Alike, Numbers
+    from eai_notebook.io.formats.part import Loaded
     from eai_notebook.io.formats.plain_table import Chosen, Missing
     from eai_notebook.io.formats.table import TableReader
     from eai_notebook.io.schema import ClickSchema
@@ -136,9 +136,21 @@ class ParquetPart:
         Raises:
             EaiError: The row group is damaged.
         """
-        numbers = self._numbers(fetched)
-        rest = [name for name in self.reader.columns if name not in numbers]
-        return self.reader.read(self._table(fetched, rest), numbers)
+        found = self._numbers(fetched)
+        full = {
+            name: column.values[self.begin : self.end]
+            for name, column in found.items()
+            if not column.nulls and name in self.reader.numbers
+        }
+        others = {
+            name: found[name]
+            .as_arrow(_schema(self.file).field(name).type)
+            .slice(self.begin, self.rows)
+            for name in found.keys() - full.keys()
+        }
+        rest = self._table(fetched, [name for name in self.reader.columns if name not in found])
+        others |= zip(rest.column_names, rest.itercolumns(), strict=True)
+        return self.reader.read(pa.table(others), full)
 
     def fault(self, first_bad: int) -> EaiError:
         """Return the error about a row."""
@@ -148,17 +160,15 @@ class ParquetPart:
 
     @property
     def _layout(self) -> _Layout:
-        return _layout(self.file, self.group, tuple(self.reader.columns), self.reader.numbers)
+        return _layout(self.file, self.group, tuple(self.reader.columns))
 
-    def _numbers(self, fetched: Stream) -> Columns:
+    def _numbers(self, fetched: Stream) -> dict[str, Numbers]:
         """Decode what can be decoded without Arrow; what does not come out as told is left to it."""
         layout = self._layout
-        found: Columns = {}
+        found: dict[str, Numbers] = {}
         for columns in layout.numbers:
-            found.update(decoded(fetched.memory, columns, layout.rows) or {})
-        if self.rows == layout.rows:
-            return found
-        return {name: values[self.begin : self.end] for name, values in found.items()}
+            found |= decoded(fetched.memory, columns, layout.rows)
+        return found
 
     def _table(self, fetched: Stream, wanted: Sequence[str]) -> pa.Table:
         if not wanted:
@@ -212,7 +222,7 @@ def _names(file: File) -> frozenset[str]:
 
 
 @functools.lru_cache(maxsize=8192)
-def _layout(file: File, number: int, columns: tuple[str, ...], numbers: frozenset[str]) -> _Layout:
+def _layout(file: File, number: int, columns: tuple[str, ...]) -> _Layout:
     """Return where some columns of a row group lie; kept, because every epoch asks."""
     metadata = metadata_of(file)
     group = metadata.row_group(number)
@@ -231,7 +241,7 @@ def _layout(file: File, number: int, columns: tuple[str, ...], numbers: frozense
     types = {
         field.name: np.dtype(field.type.to_pandas_dtype())
         for field in _schema(file)
-        if field.name in numbers and (kinds.is_integer(field.type) or kinds.is_floating(field.type))
+        if field.name in wanted and (kinds.is_integer(field.type) or kinds.is_floating(field.type))
     }
     return _Layout(group.num_rows, whole, alike(group, metadata.schema, types, fetched))
 

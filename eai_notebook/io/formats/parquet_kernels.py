@@ -24,7 +24,7 @@ from eai_notebook.io.formats.parquet_pages import (
     SIZE,
 )
 from eai_notebook.io.formats.varint import varint
-from eai_notebook.io.words import bytes_at, copy_bytes, word_at
+from eai_notebook.io.words import bytes_at, copy_bytes, low32, word_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,6 +36,7 @@ _WORD: Final = 8
 _LENGTH: Final = 4
 _MOST_BITS: Final = 20  # of a place: writers give up a dictionary long before
 _AT_ONCE: Final = 8  # values, whose bits always end with a byte
+_ONES: Final = np.array([byte.bit_count() for byte in range(256)], np.int64)
 
 
 @compiled
@@ -43,13 +44,16 @@ def decode(
     pages: NDArray[np.int64],
     addresses: NDArray[np.int64],
     columns: NDArray[np.int64],
-    block: NDArray[Any],
     rows: int,
+    block: NDArray[Any],
+    there: NDArray[np.uint8],
+    nulls: NDArray[np.int64],
 ) -> bool:
-    """Fill each row of `block` with a column's `rows` values, and return whether all were there.
+    """Fill rows of `block` with columns' values, and return whether all `rows` of them came out.
 
-    They are moved as they are, so `block` is of unsigned numbers of their size. False also where
-    there is a null, or an encoding that is not known here.
+    Values are moved as they are, so `block` is of unsigned numbers of their size. Those of columns
+    that may have nulls are marked with bits in `there`, which must be 0 before, and the others
+    counted in `nulls`. False also where an encoding is not known here.
     """
     # (Even the place of the only value there is takes a bit.)
     values, known = np.zeros(2, block.dtype), np.int64(0)
@@ -61,33 +65,41 @@ def decode(
             column, row, known = pages[page, COLUMN], 0, np.int64(0)
         text, count = bytes_at(addresses[page], pages[page, SIZE]), pages[page, COUNT]
         if pages[page, KIND] == DICTIONARY:
-            plain = pages[page, ENCODING] in (_PLAIN, _PLACES_OF_OLD)
-            if len(values) < count <= len(text):
-                values = np.zeros(_power_of_two(count), block.dtype)
-            if not plain or not _copy(text, np.int64(0), values, count):
+            values, known = _dictionary(text, pages[page, ENCODING], count, values)
+            if known < 0:
                 return False
-            known = count
             continue
-        if row + count > rows:
+        at, absent = np.int64(0), np.int64(0)
+        if columns[column, NULLABLE]:
+            at, absent = _levels(text, pages[page, LEVELS], there[column], row, count)
+        if at < 0 or row + count > rows:
             return False
         target = block[column, row : row + count]
-        if not _data(text, pages[page], columns[column, NULLABLE], values, known, target):
+        if not _data(text, at, pages[page, ENCODING], values, known, target[: count - absent]):
             return False
+        if absent:
+            _spread(target, count - absent, there[column], row)
+            nulls[column] += absent
         row += count
     return row == rows
 
 
 @njit
-def _data(text: Any, page: Any, nullable: Any, values: Any, known: Any, target: Any) -> Any:
-    """Fill `target` with the values of a page of data; False if it cannot."""
-    at = np.int64(0)
-    if nullable:
-        at = _past_levels(text, len(target)) if page[LEVELS] == _RUNS else np.int64(-1)
-        if at < 0:
-            return False
-    if page[ENCODING] == _PLAIN:
+def _dictionary(text: Any, encoding: Any, count: Any, values: Any) -> Any:
+    """Return values in memory for as many as their places have bits for, and how many; -1 if unclear."""
+    if count > len(text) or encoding not in (_PLAIN, _PLACES_OF_OLD):
+        return values, np.int64(-1)
+    if len(values) < count:
+        values = np.zeros(_power_of_two(count), values.dtype)
+    return values, count if _copy(text, np.int64(0), values, count) else np.int64(-1)
+
+
+@njit
+def _data(text: Any, at: Any, encoding: Any, values: Any, known: Any, target: Any) -> Any:
+    """Fill `target` with the values of a page from `at` on; False if it cannot."""
+    if encoding == _PLAIN or len(target) == 0:  # (Of nulls alone there need not be a dictionary.)
         return _copy(text, at, target, len(target))
-    if page[ENCODING] in (_PLACES, _PLACES_OF_OLD):
+    if encoding in (_PLACES, _PLACES_OF_OLD):
         return _look_up(text, at, values, known, target)
     return False
 
@@ -110,30 +122,62 @@ def _power_of_two(count: Any) -> Any:
 
 
 @njit
-def _past_levels(text: Any, count: Any) -> Any:
-    """Return where the levels of a page end; -1 if they do not say that there is every value."""
-    if len(text) < _WORD:
-        return np.int64(-1)
-    end = _LENGTH + np.int64(word_at(text, 0) & np.uint64(0xFFFFFFFF))
-    at, left = np.int64(_LENGTH), count
-    while left > 0 and end <= len(text):
-        run, at = varint(text, at, end)
+def _levels(text: Any, encoding: Any, there: Any, row: Any, count: Any) -> Any:
+    """Mark a page's values, and return where the levels end and how many are nulls; -1 if unclear."""
+    unclear = np.int64(-1), np.int64(0)
+    if encoding != _RUNS or len(text) < _LENGTH or row + count > 8 * (len(there) - 1):
+        return unclear
+    end = _LENGTH + np.int64(low32(text, 0))
+    at, done, absent = np.int64(_LENGTH), np.int64(0), np.int64(0)
+    while done < count:
+        run, at = varint(text, at, min(end, len(text)))
         length = np.int64(run >> np.uint64(1))
-        if at < 0 or at >= end or length <= 0:
-            return np.int64(-1)
+        if at < 0 or at >= end or not 0 < length <= end + count:
+            return unclear
         if not run & np.uint64(1):
-            if text[at] != 1:
-                return np.int64(-1)
+            some = min(length, count - done)
+            if text[at] == 1:
+                _mark(there, row + done, some)
+            else:
+                absent += some
             at += 1
-            left -= length
-            continue
-        for _ in range(length):
-            wanted = np.uint8((1 << min(left, _AT_ONCE)) - 1)
-            if at >= end or (left > 0 and text[at] & wanted != wanted):
-                return np.int64(-1)
-            at += 1
-            left = max(left - _AT_ONCE, 0)
-    return np.int64(end) if left <= 0 and end <= len(text) else np.int64(-1)
+            done += some
+        else:
+            if length > end - at:
+                return unclear
+            for eight in range(length):
+                some = min(np.int64(_AT_ONCE), count - done)
+                if some == 0:
+                    break
+                bits = text[at + eight] & np.uint8((1 << some) - 1)
+                place, shift = (row + done) >> 3, np.uint8((row + done) & 7)
+                there[place] |= np.uint8(bits << shift)
+                there[place + 1] |= np.uint8(np.uint32(bits) << np.uint32(shift) >> np.uint32(8))
+                absent += some - _ONES[bits]
+                done += some
+            at += length
+    return (end, absent) if at <= end <= len(text) else unclear
+
+
+@njit
+def _mark(there: Any, begin: Any, count: Any) -> None:
+    end = begin + count
+    while begin < end and begin & 7:
+        there[begin >> 3] |= np.uint8(1 << (begin & 7))
+        begin += 1
+    there[begin >> 3 : end >> 3] = np.uint8(255)
+    for bit in range(max(begin, end >> 3 << 3), end):
+        there[bit >> 3] |= np.uint8(1 << (bit & 7))
+
+
+@njit
+def _spread(target: Any, present: Any, there: Any, row: Any) -> None:
+    """Move the first values of `target` to where they are marked; what is between is anything."""
+    source = present
+    for place in range(len(target) - 1, -1, -1):
+        bit = row + place
+        source -= np.int64((there[bit >> 3] >> np.uint8(bit & 7)) & np.uint8(1))
+        target[place] = target[source]
 
 
 @njit

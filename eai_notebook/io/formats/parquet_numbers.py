@@ -1,14 +1,15 @@
-"""Columns of numbers without nulls: all of a row group at once, side by side in one block.
+"""Columns of numbers: all of a row group at once, side by side in one block.
 
-Arrow's reader builds each column by itself, with a level and a bit for every value that might have
-been a null. Where a file says that there are none, places in dictionaries are unpacked eight at a
-time into the memory that TensorFlow takes over. What is stored in another way is left to Arrow.
+Arrow's reader builds each column by itself, one value after the other with the level that tells it
+from a null. Here places in dictionaries are unpacked eight at a time into the memory that
+TensorFlow takes over, and the levels become Arrow's bits. What is stored in another way is left to
+Arrow.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -76,20 +77,31 @@ def alike(
 
 
 def _is_plain(column: pq.ColumnChunkMetaData, kind: pq.ColumnSchema, dtype: np.dtype[Any]) -> bool:
-    if kind.max_repetition_level or kind.max_definition_level > 1:
-        return False
-    told = column.statistics
-    full = told is not None and told.has_null_count and told.null_count == 0
     return (
-        (full or not kind.max_definition_level)
+        not kind.max_repetition_level
+        and kind.max_definition_level <= 1
         and _BYTES.get(column.physical_type) == dtype.itemsize
         and column.compression in _CODECS
         and _ENCODINGS.issuperset(column.encodings)
     )
 
 
-def decoded(memory: NDArray[np.uint8], columns: Alike, rows: int) -> dict[str, NDArray[Any]] | None:
-    """Return columns by name, each a row of one block; None if something is not as it was told."""
+class Numbers(NamedTuple):
+    """A column's values, how many are nulls, and bits that tell which are none, if some are."""
+
+    values: NDArray[Any]
+    nulls: int
+    there: NDArray[np.uint8]
+
+    def as_arrow(self, kind: pa.DataType) -> pa.Array:
+        """Return them as an array of Arrow's that holds their memory."""
+        bits = pa.py_buffer(self.there) if self.nulls else None
+        buffers = [bits, pa.py_buffer(self.values)]
+        return pa.Array.from_buffers(kind, len(self.values), buffers, self.nulls)
+
+
+def decoded(memory: NDArray[np.uint8], columns: Alike, rows: int) -> dict[str, Numbers]:
+    """Return columns by name, each a row of one block; none if something is not as it was told."""
     places = columns.places
     pages = np.empty((_FEW * len(places), FIELDS), np.int64)
     count = find_pages(memory, places, pages)
@@ -97,19 +109,21 @@ def decoded(memory: NDArray[np.uint8], columns: Alike, rows: int) -> dict[str, N
         pages = np.empty((count, FIELDS), np.int64)
         count = find_pages(memory, places, pages)
     if count < 0:
-        return None
+        return {}
     pages = pages[:count]
     try:
-        plain = _unpacked(memory, pages, columns.codec)
+        plain, begins = _unpacked(memory, pages, columns.codec)
     except (pa.ArrowException, OSError):
-        return None
-    addresses = plain[0].ctypes.data + plain[1]
+        return {}
     step = ALIGNMENT // columns.dtype.itemsize
     block = aligned((len(places), -(-rows // step) * step), columns.dtype)
+    there = np.zeros((len(places), rows // 8 + 2), np.uint8)
+    nulls = np.zeros(len(places), np.int64)
     bits = block.view(f"u{columns.dtype.itemsize}")
-    if not decode(pages, addresses, places, bits, rows):
-        return None
-    return dict(zip(columns.names, block[:, :rows], strict=True))
+    if not decode(pages, plain.ctypes.data + begins, places, rows, bits, there, nulls):
+        return {}
+    found = zip(block[:, :rows], nulls.tolist(), there, strict=True)
+    return dict(zip(columns.names, map(Numbers._make, found), strict=True))
 
 
 def _unpacked(

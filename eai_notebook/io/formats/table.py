@@ -28,7 +28,7 @@ class TableReader(Protocol):
 
     @property
     def numbers(self) -> frozenset[str]:
-        """Those of them that it also takes as plain arrays, where they are numbers without nulls."""
+        """Those of them that it also takes as plain arrays, where they are numbers and none is null."""
 
     @property
     def copies(self) -> bool:
