@@ -229,10 +229,28 @@ def test_other_numbers_of_rows_than_were_told_are_noticed(tmp_path: Path) -> Non
     begin = column.dictionary_page_offset
     end = begin + column.total_compressed_size
     memory = np.fromfile(tmp_path / "a.parquet", np.uint8)
-    for values in (999, 1000, 1001):
-        told = Alike(("x",), np.dtype(np.int64), "SNAPPY", np.array([[begin, end, values, 1]]))
-        for rows in (999, 1000, 1001):
-            assert bool(decoded(memory, told, rows)) == (values == rows == 1000)
+
+    def told(*values: int) -> Alike:
+        names = tuple(f"column {place}" for place in range(len(values)))
+        places = np.array([[begin, end, count, 1] for count in values])
+        return Alike(names, np.dtype(np.int64), "SNAPPY", places)
+
+    for values in (0, 999, 1000, 1001):
+        for rows in (1, 999, 1000, 1001):
+            assert bool(decoded(memory, told(values), rows)) == (values == rows == 1000)
+    assert len(decoded(memory, told(1000, 1000), 1000)) == 2
+    for columns in ((0, 1000), (1000, 0), (1000, 0, 1000)):
+        assert not decoded(memory, told(*columns), 1000)
+
+
+def test_a_row_group_without_rows_is_no_trouble(tmp_path: Path) -> None:
+    table = pa.table({"x": np.arange(50)})
+    with pq.ParquetWriter(tmp_path / "a.parquet", table.schema) as writer:
+        for some in (table[:0], table, table[:0], table):
+            writer.write_table(some)
+    data = io.parquet(tmp_path, 10, shuffle=False, shard=False)
+    got = np.concatenate([batch["x"].numpy() for batch in data])
+    np.testing.assert_array_equal(got, [*range(50)] * 2)
 
 
 def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path) -> None:

@@ -52,15 +52,16 @@ def decode(
     """Fill rows of `block` with columns' values, and return whether all `rows` of them came out.
 
     Values are moved as they are, so `block` is of unsigned numbers of their size. Those of columns
-    that may have nulls are marked with bits in `there`, which must be 0 before, and the others
-    counted in `nulls`. False also where an encoding is not known here.
+    that may have nulls are marked with bits in `there`, which must be 0 before and have a byte
+    more than bits for `rows`, and the others counted in `nulls`. False also where an encoding is
+    not known here.
     """
     # (Even the place of the only value there is takes a bit.)
     values, known = np.zeros(2, block.dtype), np.int64(0)
     column, row = -1, rows
     for page in range(len(pages)):
         if pages[page, COLUMN] != column:
-            if row != rows:
+            if row != rows or pages[page, COLUMN] != column + 1:
                 return False
             column, row, known = pages[page, COLUMN], 0, np.int64(0)
         text, count = bytes_at(addresses[page], pages[page, SIZE]), pages[page, COUNT]
@@ -69,11 +70,11 @@ def decode(
             if known < 0:
                 return False
             continue
+        if row + count > rows:
+            return False
         at, absent = np.int64(0), np.int64(0)
         if columns[column, NULLABLE]:
             at, absent = _levels(text, pages[page, LEVELS], there[column], row, count)
-        if at < 0 or row + count > rows:
-            return False
         target = block[column, row : row + count]
         if not _data(text, at, pages[page, ENCODING], values, known, target[: count - absent]):
             return False
@@ -81,7 +82,7 @@ def decode(
             _spread(target, count - absent, there[column], row)
             nulls[column] += absent
         row += count
-    return row == rows
+    return row == rows and column == len(columns) - 1
 
 
 @njit
@@ -97,6 +98,8 @@ def _dictionary(text: Any, encoding: Any, count: Any, values: Any) -> Any:
 @njit
 def _data(text: Any, at: Any, encoding: Any, values: Any, known: Any, target: Any) -> Any:
     """Fill `target` with the values of a page from `at` on; False if it cannot."""
+    if at < 0:
+        return False
     if encoding == _PLAIN or len(target) == 0:  # (Of nulls alone there need not be a dictionary.)
         return _copy(text, at, target, len(target))
     if encoding in (_PLACES, _PLACES_OF_OLD):
@@ -125,12 +128,14 @@ def _power_of_two(count: Any) -> Any:
 def _levels(text: Any, encoding: Any, there: Any, row: Any, count: Any) -> Any:
     """Mark a page's values, and return where the levels end and how many are nulls; -1 if unclear."""
     unclear = np.int64(-1), np.int64(0)
-    if encoding != _RUNS or len(text) < _LENGTH or row + count > 8 * (len(there) - 1):
+    if encoding != _RUNS or len(text) < _LENGTH:
         return unclear
     end = _LENGTH + np.int64(low32(text, 0))
+    if end > len(text):
+        return unclear
     at, done, absent = np.int64(_LENGTH), np.int64(0), np.int64(0)
     while done < count:
-        run, at = varint(text, at, min(end, len(text)))
+        run, at = varint(text, at, end)
         length = np.int64(run >> np.uint64(1))
         if at < 0 or at >= end or not 0 < length <= end + count:
             return unclear
@@ -156,7 +161,7 @@ def _levels(text: Any, encoding: Any, there: Any, row: Any, count: Any) -> Any:
                 absent += some - _ONES[bits]
                 done += some
             at += length
-    return (end, absent) if at <= end <= len(text) else unclear
+    return (end, absent) if at <= end else unclear
 
 
 @njit

@@ -108,7 +108,7 @@ def decoded(memory: NDArray[np.uint8], columns: Alike, rows: int) -> dict[str, N
     if count > len(pages):
         pages = np.empty((count, FIELDS), np.int64)
         count = find_pages(memory, places, pages)
-    if count < 0:
+    if count <= 0:
         return {}
     pages = pages[:count]
     try:
