@@ -233,7 +233,8 @@ def test_other_numbers_of_rows_than_were_told_are_noticed(tmp_path: Path) -> Non
     def told(*values: int) -> Alike:
         names = tuple(f"column {place}" for place in range(len(values)))
         places = np.array([[begin, end, count, 1] for count in values])
-        return Alike(names, np.dtype(np.int64), "SNAPPY", places)
+        size = column.total_uncompressed_size * len(values)
+        return Alike(names, np.dtype(np.int64), "SNAPPY", places, size)
 
     for values in (0, 999, 1000, 1001):
         for rows in (1, 999, 1000, 1001):
@@ -241,6 +242,7 @@ def test_other_numbers_of_rows_than_were_told_are_noticed(tmp_path: Path) -> Non
     assert len(decoded(memory, told(1000, 1000), 1000)) == 2
     for columns in ((0, 1000), (1000, 0), (1000, 0, 1000)):
         assert not decoded(memory, told(*columns), 1000)
+    assert not decoded(memory, dataclasses.replace(told(1000), size=5000), 1000)
 
 
 def test_a_row_group_without_rows_is_no_trouble(tmp_path: Path) -> None:

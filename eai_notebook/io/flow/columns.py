@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from typing import TYPE_CHECKING, Any, Final
 
@@ -54,7 +55,15 @@ def aligned_bytes(size: int, offset: int = 0) -> NDArray[np.uint8]:
 def is_aligned(column: NDArray[Any]) -> bool:
     """Return whether TensorFlow can take `column` over as it is."""
     whole = column.flags.c_contiguous and not column.dtype.hasobject
-    return bool(whole and column.ctypes.data % ALIGNMENT == 0)
+    return bool(whole and _address(column) % ALIGNMENT == 0)
+
+
+def _address(column: Any) -> int:
+    """Return where a column without gaps begins."""
+    if column.nbytes and column.flags.writeable:
+        # (A fifth of the time that NumPy takes to tell it, which of hundreds of columns counts.)
+        return ctypes.addressof(ctypes.c_char.from_buffer(column))
+    return int(column.ctypes.data)
 
 
 def side_by_side(arrays: Sequence[NDArray[Any]]) -> list[list[int]]:
@@ -68,15 +77,18 @@ def side_by_side(arrays: Sequence[NDArray[Any]]) -> list[list[int]]:
         [[1, 2, 0]]
     """
     lying = sorted(
-        (array.__array_interface__["data"][0], place)
+        (_address(array), place)
         for place, array in enumerate(arrays)
-        if array.dtype.kind in _NUMBERS and array.nbytes and array.nbytes % ALIGNMENT == 0
+        if array.dtype.kind in _NUMBERS
+        and array.nbytes
+        and array.nbytes % ALIGNMENT == 0
+        and array.flags.c_contiguous
     )
     runs: list[list[int]] = []
     ends = -1
     for address, place in lying:
         array = arrays[place]
-        if address % ALIGNMENT or not array.flags.c_contiguous:
+        if address % ALIGNMENT:
             continue
         before = arrays[runs[-1][-1]] if address == ends else None
         if before is not None and (array.dtype, array.shape) == (before.dtype, before.shape):

@@ -275,7 +275,11 @@ class InputData(tf.data.Dataset):
     def _as_tensors(self, columns: Columns) -> Batch:
         """Return a batch's columns as `element_spec` says."""
         tensors = tensors_of([columns[name] for name in self._names])
-        return tf.nest.pack_sequence_as(self._spec, tensors)
+        found = dict(zip(self._names, tensors, strict=True))
+        if isinstance(self._spec, dict):
+            return {name: found[name] for name in self._spec}
+        features = {name: found[name] for name in self._spec[0]}
+        return (features, *tensors[len(features) :])
 
     def _tell(self, now: Epoch) -> None:
         """Say once, at the end of an epoch, what was left out of it."""

@@ -17,7 +17,14 @@ import pyarrow as pa
 from eai_notebook.io.flow.columns import ALIGNMENT, aligned
 from eai_notebook.io.flow.lent import LENDER
 from eai_notebook.io.formats.parquet_kernels import decode
-from eai_notebook.io.formats.parquet_pages import FIELDS, PACKED, PLACE, SIZE, find_pages
+from eai_notebook.io.formats.parquet_pages import (
+    FIELDS,
+    PACKED,
+    PLACE,
+    SIZE,
+    VALUES,
+    find_pages,
+)
 from eai_notebook.io.formats.snappy import unpack
 
 if TYPE_CHECKING:
@@ -33,18 +40,24 @@ _ENCODINGS: Final = frozenset({"PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONA
 _FEW: Final = 4  # pages of a column, unless there prove to be more
 
 
+_Place = tuple[str, tuple[int, int, int, int], int]
+"""A column's name, what `parquet_pages` wants to know of it, and its size."""
+
+
 @dataclass(frozen=True)
 class Alike:
     """Columns of one type, packed in one way.
 
     Attributes:
         places: What `parquet_pages` wants to know of each, in the order of `names`.
+        size: Bytes that all take when they are unpacked.
     """
 
     names: tuple[str, ...]
     dtype: np.dtype[Any]
     codec: str
     places: NDArray[np.int64]
+    size: int
 
 
 def alike(
@@ -61,18 +74,20 @@ def alike(
         wanted: The types that they are wanted in, by name.
         begins: Where their bytes begin in what is fetched.
     """
-    found: dict[tuple[np.dtype[Any], str], dict[str, tuple[int, int, int, int]]] = {}
+    found: dict[tuple[np.dtype[Any], str], list[_Place]] = {}
     for place in range(group.num_columns):
         column, kind = group.column(place), schema.column(place)
         name = column.path_in_schema
         begin = begins.get(name)
         if name in wanted and begin is not None and _is_plain(column, kind, wanted[name]):
-            told = begin, begin + column.total_compressed_size, column.num_values
-            nullable = kind.max_definition_level
-            found.setdefault((wanted[name], column.compression), {})[name] = (*told, nullable)
+            end = begin + column.total_compressed_size
+            told = begin, end, column.num_values, kind.max_definition_level
+            size = column.total_uncompressed_size
+            found.setdefault((wanted[name], column.compression), []).append((name, told, size))
     return [
-        Alike(tuple(columns), dtype, codec, np.array(list(columns.values()), np.int64))
+        Alike(tuple(names), dtype, codec, np.array(places, np.int64), sum(sizes))
         for (dtype, codec), columns in found.items()
+        for names, places, sizes in [zip(*columns, strict=True)]
     ]
 
 
@@ -103,6 +118,8 @@ class Numbers(NamedTuple):
 def decoded(memory: NDArray[np.uint8], columns: Alike, rows: int) -> dict[str, Numbers]:
     """Return columns by name, each a row of one block; none if something is not as it was told."""
     places = columns.places
+    if (places[:, VALUES] != rows).any():
+        return {}
     pages = np.empty((_FEW * len(places), FIELDS), np.int64)
     count = find_pages(memory, places, pages)
     if count > len(pages):
@@ -112,7 +129,7 @@ def decoded(memory: NDArray[np.uint8], columns: Alike, rows: int) -> dict[str, N
         return {}
     pages = pages[:count]
     try:
-        plain, begins = _unpacked(memory, pages, columns.codec)
+        plain, begins = _unpacked(memory, pages, columns)
     except (pa.ArrowException, OSError):
         return {}
     step = ALIGNMENT // columns.dtype.itemsize
@@ -127,19 +144,21 @@ def decoded(memory: NDArray[np.uint8], columns: Alike, rows: int) -> dict[str, N
 
 
 def _unpacked(
-    memory: NDArray[np.uint8], pages: NDArray[np.int64], codec: str
+    memory: NDArray[np.uint8], pages: NDArray[np.int64], columns: Alike
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return memory in which pages lie unpacked, and where each begins.
 
     Raises:
         pyarrow.ArrowException: They cannot be unpacked.
     """
-    begins = pages[:, PLACE]
+    begins, codec = pages[:, PLACE], columns.codec
     if codec == _AS_THEY_ARE:
         if (pages[:, PACKED] != pages[:, SIZE]).any():
             raise pa.ArrowInvalid(codec)
         return memory, begins
     ends = np.cumsum(pages[:, SIZE])
+    if ends[-1] > columns.size:
+        raise pa.ArrowInvalid(codec)
     plain = LENDER.lend(int(ends[-1]))
     places = np.stack([begins, begins + pages[:, PACKED], ends - pages[:, SIZE], ends], axis=1)
     if codec == "SNAPPY":
