@@ -9,7 +9,7 @@ cache:
   columns, each a tensor, against `TextLineDataset.batch(...).map(decode_csv)`. As published, they
   are 64-bit integers below 100, in files as pandas writes them (dictionaries, Snappy). Beside it
   stand the same columns in Arrow files, and what pyarrow needs to decode the Parquet ones and do
-  nothing with them: no reader that is built on it can be cheaper.
+  nothing with them.
 
 Opening the files is part of what is measured in the first; in the second both data sets are made
 once, because a step is what was published.
