@@ -22,16 +22,19 @@ BEGIN, END, VALUES, NULLABLE = range(4)
 """What is known of a column: its bytes, its values, whether there might be nulls among them."""
 
 COLUMN, PLACE, KIND, SIZE, PACKED, COUNT, ENCODING, LEVELS = range(8)
-"""What is told of a page: the column it is of, where its bytes begin, and what its header says."""
+"""What is told of a page: the column it is of, where its bytes begin, and what its header says.
+
+From `KIND` on as the first fields of the header stand there, and from `COUNT` on as those of what
+it holds about data, or about a dictionary (of which the third is none of these).
+"""
 
 FIELDS: Final = 8
 
 DATA, DICTIONARY = 0, 2
 """The kinds of page, as Parquet numbers them."""
 
-# Places in the headers, in the order of parquet.thrift.
-_KIND, _SIZE, _PACKED, _OF_DATA, _OF_DICTIONARY = 1, 2, 3, 5, 7
-_COUNT, _ENCODING, _LEVELS = 1, 2, 3
+# Fields of the headers, as parquet.thrift numbers them.
+_FIRST, _OF_DATA, _OF_DICTIONARY = 3, 5, 7
 
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 12
 _WORD: Final = 8
@@ -94,21 +97,10 @@ def _header(text: Any, at: Any, end: Any, page: Any) -> Any:
 
 
 @njit(inline="always")
-def _note(page: Any, depth: Any, outer: Any, field: Any, number: Any) -> Any:
-    if depth == 0:
-        if field == _KIND:
-            page[KIND] = number
-        elif field == _SIZE:
-            page[SIZE] = number
-        elif field == _PACKED:
-            page[PACKED] = number
-    elif depth == 1 and outer in (_OF_DATA, _OF_DICTIONARY):
-        if field == _COUNT:
-            page[COUNT] = number
-        elif field == _ENCODING:
-            page[ENCODING] = number
-        elif field == _LEVELS:
-            page[LEVELS] = number
+def _note(page: Any, depth: Any, outer: Any, field: Any, number: Any) -> None:
+    """Note one of the first three fields of a header, or of what it says of data or a dictionary."""
+    if 0 < field <= _FIRST and (depth == 0 or (depth == 1 and outer in (_OF_DATA, _OF_DICTIONARY))):
+        page[(COUNT if depth else KIND) + field - 1] = number
 
 
 @compiled
