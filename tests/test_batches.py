@@ -141,8 +141,9 @@ def test_memory_that_may_only_be_read_is_taken_over_and_never_written_to() -> No
         np.array([b"other", b"text"], object),
         np.ones((4, 6), np.float32)[:, ::2],
         aligned((3,), np.dtype("bool")),
+        aligned((32,), np.dtype(tf.bfloat16.as_numpy_dtype)),
     ],
-    ids=["begins anywhere", "fixed width", "objects", "with gaps", "bool"],
+    ids=["begins anywhere", "fixed width", "objects", "with gaps", "bool", "bfloat16"],
 )
 def test_what_lies_otherwise_becomes_the_same_tensor(array: np.ndarray) -> None:
     assert np.array_equal(tensor_of(array).numpy().astype(array.dtype), array)

@@ -60,7 +60,7 @@ def is_aligned(column: NDArray[Any]) -> bool:
 
 def _address(column: Any) -> int:
     """Return where a column without gaps begins."""
-    if column.nbytes and column.flags.writeable:
+    if column.dtype.kind in _NUMBERS and column.nbytes and column.flags.writeable:
         # (A fifth of the time that NumPy takes to tell it, which of hundreds of columns counts.)
         return ctypes.addressof(ctypes.c_char.from_buffer(column))
     return int(column.ctypes.data)
