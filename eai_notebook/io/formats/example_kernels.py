@@ -229,7 +229,7 @@ def _joined(word: Any) -> Any:
 
 
 @njit(inline="always")
-def _shortvarint(word: Any, size: Any) -> Any:
+def _short_varint(word: Any, size: Any) -> Any:
     """Return the number in a word's first `size` bytes, 1 to 8; -1 if they are not just one."""
     spare = np.uint64(64) - np.uint64(8) * size
     word <<= spare
@@ -239,7 +239,7 @@ def _shortvarint(word: Any, size: Any) -> Any:
 
 
 @njit(inline="always")
-def _negativevarint(word: Any, rest: Any) -> Any:
+def _negative_varint(word: Any, rest: Any) -> Any:
     """Return the negative number in a word and two more bytes, `rest`; 0 if they are not one."""
     if word & _MORE != _MORE or rest & _LAST_MASK != _LAST:
         return np.int64(0)
@@ -294,11 +294,11 @@ def _quick(  # noqa: C901, PLR0912, PLR0913, PLR0917 - one loop, and arrays, for
         kind = (tail >> np.uint64(19)) & np.uint64(0x1F)
         place = after - size
         if kind == np.uint64(INTEGERS) and np.uint64(0) < size <= np.uint64(8):
-            value = _shortvarint(word_at(text, place), size)
+            value = _short_varint(word_at(text, place), size)
             if value < 0:
                 break
         elif kind == np.uint64(INTEGERS) and size == np.uint64(10):
-            value = _negativevarint(
+            value = _negative_varint(
                 word_at(text, place), word_at(text, place + np.uint64(8)) & _TWO_BYTES
             )
             if value == 0:
