@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eai_notebook.collective.link import ring_goodput
-from eai_notebook.collective.tuning import own_address
+from eai_notebook.cluster.allreduce_tuning.benchmark import own_address
+from eai_notebook.cluster.allreduce_tuning.link_bandwidth import ring_goodput
 
 if TYPE_CHECKING:
     from mpi4py import MPI

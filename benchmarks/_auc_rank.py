@@ -13,8 +13,8 @@ import tensorflow as tf
 
 import eai_notebook as eai
 from eai_notebook import collective
-from eai_notebook.io.planted import MISSING, PlantedModel
-from eai_notebook.quality import auc
+from eai_notebook.datasets.click_model import MISSING, PlantedModel
+from eai_notebook.metrics import auc
 
 RATE = 1e-3
 FORMATS = ("fp32", "fp16", "int8")

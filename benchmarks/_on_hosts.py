@@ -21,8 +21,8 @@ sys.path.insert(0, str(REPOSITORY / "tests"))
 import _harness as harness  # noqa: E402 -- the tests' hosts are not a package of ours
 from hosts.network import LINK  # noqa: E402
 
-from eai_notebook.cluster import rings  # noqa: E402
-from eai_notebook.cluster.hosts import Host  # noqa: E402
+from eai_notebook.cluster.allreduce_tuning import algorithm_choice  # noqa: E402
+from eai_notebook.cluster.hostfile import Host  # noqa: E402
 from eai_notebook.cluster.preflight import prepare  # noqa: E402
 
 if TYPE_CHECKING:
@@ -47,16 +47,16 @@ _said = time.perf_counter()
 _THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
-def choose_ring(hosts: Hosts) -> tuple[Placement, rings.RingChoice, dict[str, str]]:
+def choose_ring(hosts: Hosts) -> tuple[Placement, algorithm_choice.AllreduceChoice, dict[str, str]]:
     """Choose how ranks on `hosts` sum, as `%eai up --hosts` does.
 
     Returns where they are placed, the choice, and the MCA parameters that make it so.
     """
     os.environ.update(hosts.environment())
     place = prepare([Host(name, 1) for name in hosts.names])
-    choice = rings.choose(place, harness.say, again=True)
+    choice = algorithm_choice.choose(place, harness.say, again=True)
     assert choice is not None
-    return place, choice, rings.apply(place, choice)
+    return place, choice, algorithm_choice.apply(place, choice)
 
 
 def run(

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 import eai_notebook as eai
 from eai_notebook import collective
-from eai_notebook.train import gradients
+from eai_notebook.train.exchange import gradients
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,9 +15,9 @@ import tensorflow as tf
 
 import eai_notebook as eai
 from eai_notebook import collective
-from eai_notebook.ledger import messages
-from eai_notebook.ledger.step import empty_steps
-from eai_notebook.train.shards import rows_of
+from eai_notebook.ledger.step_schema import empty_steps
+from eai_notebook.telemetry import messages
+from eai_notebook.train.sharded.sharded_variables import rows_of
 
 WIDTH = 8
 IDS = 8

@@ -14,8 +14,9 @@ import tensorflow as tf
 
 import eai_notebook as eai
 from eai_notebook import collective
-from eai_notebook.train import gradients, marks
-from eai_notebook.train.wire import Wire
+from eai_notebook.train.exchange import gradients
+from eai_notebook.train.exchange.wire_state import Wire
+from eai_notebook.train.recording import graph_timestamps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,7 +63,7 @@ def steps(units: int, layers: int, batch: int) -> dict[str, Callable[[], np.ndar
                 loss = tf.reduce_mean((model(x, training=True) - y) ** 2)
             variables = model.trainable_variables
             optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
-            return marks.read()
+            return graph_timestamps.read()
 
         compiled = tf.function(step, autograph=False)
         return lambda: np.asarray(compiled())
@@ -79,7 +80,7 @@ def measure(work: Mapping[str, Callable[[], np.ndarray]], rounds: int) -> dict[s
         for name, run in work.items():
             collective.barrier()
             before, begin = _on_hosts.sent_bytes(), time.perf_counter()
-            counted = float(run()[marks.BYTES])
+            counted = float(run()[graph_timestamps.BYTES])
             collective.barrier()
             taken = time.perf_counter() - begin
             mine = np.array([taken, _on_hosts.sent_bytes() - before, counted])

@@ -33,7 +33,7 @@ import _on_hosts  # where the tests' hosts are found
 import numpy as np
 from hosts.cluster import Hosts
 
-from eai_notebook.cluster.trial import run_module
+from eai_notebook.cluster.allreduce_tuning.mpirun_job import run_module
 from eai_notebook.session import Session, Watcher
 
 HERE = Path(__file__).resolve().parent
@@ -51,8 +51,8 @@ TARGETS = {"link_share": 0.95, "vs_default": 1.7, "step_link_share": 0.90}
 WIDTH = 512
 STEP = """
 from mpi4py import MPI
-from eai_notebook.collective.link import ring_goodput
-from eai_notebook.collective.tuning import own_address
+from eai_notebook.cluster.allreduce_tuning.link_bandwidth import ring_goodput
+from eai_notebook.cluster.allreduce_tuning.benchmark import own_address
 steps = iter(data)
 model.train_on_batch(*batch)
 step = model.make_train_function()

@@ -50,8 +50,8 @@ TRAINING = '''
 import time
 import keras, numpy as np, tensorflow as tf
 import eai_notebook as eai
-from eai_notebook.train import clock, marks
-from eai_notebook.train.function import MeasuredStep
+from eai_notebook.train.recording import step_clock, graph_timestamps
+from eai_notebook.train.measured_step import MeasuredStep
 
 WIDTH = 64
 INSTANCES = 4
@@ -89,7 +89,7 @@ def prepare(layers, seconds):
         step(feed)
         return step
 
-    with marks.left_out():
+    with graph_timestamps.left_out():
         plain(feed)
     measured = [compiled() for _ in range(INSTANCES)]
     bare = [lambda feed, run=step._unmarked: run(feed)[0] for step in measured]
@@ -101,7 +101,7 @@ def toss(steps, feed, kinds, order):
     chosen = [steps[kinds[side]][rng.integers(len(steps[kinds[side]]))] for side in order]
     took = np.empty(len(order))
     for place, step in enumerate(chosen):
-        clock.current().resume()  # plain steps come in between, which the clock does not see
+        step_clock.current().resume()  # plain steps come in between, which the clock does not see
         begin = time.perf_counter()
         step(feed)
         took[place] = time.perf_counter() - begin
@@ -109,7 +109,7 @@ def toss(steps, feed, kinds, order):
 
 def measure(kinds, order):
     """Return the time of each step in an open run, and after which of them rows were sent."""
-    running = clock.begin_run("overhead", {})
+    running = step_clock.begin_run("overhead", {})
     toss(steps, feed, kinds, order[:100])
     batches, counted = [], running.taken + len(running._ends)
     flush = running.flush
@@ -118,7 +118,7 @@ def measure(kinds, order):
         batches.append(running.taken)
     running.flush = noted
     took = toss(steps, feed, kinds, order)
-    clock.end_run("done")
+    step_clock.end_run("done")
     # Only measured steps are counted, so the n-th counted is the n-th that was one.
     measured = [place for place, side in enumerate(order) if kinds[side].startswith("on")]
     sent = [measured[count - counted - 1] for count in batches if count > counted]

@@ -40,7 +40,7 @@ CLASSES, HELD_OUT = 32, 8192
 TRAINING = """
 import keras, numpy as np, tensorflow as tf
 import eai_notebook as eai
-from eai_notebook.io.pictures import PlantedPictures
+from eai_notebook.datasets.shapes import PlantedPictures
 
 BATCH, PARTS, BASE = 32, 4, 6.4
 

@@ -21,7 +21,7 @@ from typing import Any
 import _harness as harness
 import numpy as np
 
-from eai_notebook.io.generate import criteo
+from eai_notebook.datasets.click_logs import criteo
 from eai_notebook.session import Session
 
 PAPER = (1024, 512, 256)

@@ -37,7 +37,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from eai_notebook import io
-from eai_notebook.io.formats.views import Views
+from eai_notebook.formats.images.crops import Views
 
 BATCH, SIDE = 64, 224
 CLASSES = 4

@@ -34,7 +34,7 @@ from _storage import serving
 from pyarrow import csv, fs
 
 from eai_notebook import io
-from eai_notebook.io.generate import criteo as generate
+from eai_notebook.datasets.click_logs import criteo as generate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

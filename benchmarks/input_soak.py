@@ -27,12 +27,12 @@ import numpy as np
 import psutil
 
 from eai_notebook import io
-from eai_notebook.io.generate import criteo
+from eai_notebook.datasets.click_logs import criteo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eai_notebook.io.flow.dataset import InputData
+    from eai_notebook.io.pipeline.dataset import InputData
     from eai_notebook.io.sources.file import File
 
 BATCH: Final = 64

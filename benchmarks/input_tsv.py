@@ -27,7 +27,7 @@ from _harness import finish, say
 from _input import Contest, checksum, count, same
 
 from eai_notebook import io
-from eai_notebook.io.generate import criteo as make
+from eai_notebook.datasets.click_logs import criteo as make
 
 BATCH = 8192
 FILES = 16

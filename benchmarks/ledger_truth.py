@@ -26,7 +26,7 @@ import _harness as harness
 import numpy as np
 
 from eai_notebook.ledger.report import merge_record
-from eai_notebook.ledger.step import PARTS
+from eai_notebook.ledger.step_schema import PARTS
 from eai_notebook.ledger.verdict import verdict
 from eai_notebook.session import Session
 

@@ -62,7 +62,7 @@ WATCH: Final = """() => {
 
 def batch(rank: int, first: int, count: int, began: float, rate: float) -> np.ndarray:
     """Return `count` rows of a rank: `rate` steps a second in lockstep, one rank now and then late."""
-    from eai_notebook.ledger.step import STEP_DTYPE
+    from eai_notebook.ledger.step_schema import STEP_DTYPE
 
     rows = np.empty(count, STEP_DTYPE)
     steps, length = np.arange(first, first + count), 1 / rate
@@ -82,12 +82,12 @@ def batch(rank: int, first: int, count: int, began: float, rate: float) -> np.nd
 def replay(ranks: int, rate: float, seconds: float, history: int, told: str) -> None:
     """Replay a run in the kernel; leaves what arrived when in the file `told`."""
     from eai_notebook.display import LiveRun
-    from eai_notebook.display.panel import PanelChannel
-    from eai_notebook.ledger.messages import RunBegan, StepsDone
-    from eai_notebook.session.runs import RunKeeper
-    from eai_notebook.train.clock import FLUSH_S, MESSAGES_PER_S, SLOWEST_S
+    from eai_notebook.display.panel_channel import PanelChannel
+    from eai_notebook.session.run_recorder import RunRecorder
+    from eai_notebook.telemetry.messages import RunBegan, StepsDone
+    from eai_notebook.train.recording.step_clock import FLUSH_S, MESSAGES_PER_S, SLOWEST_S
 
-    keeper = RunKeeper(Path(tempfile.mkdtemp(prefix="eai-bench-")))
+    keeper = RunRecorder(Path(tempfile.mkdtemp(prefix="eai-bench-")))
     panel, live = PanelChannel(lambda _name, _arguments: None), LiveRun("replay")
     group = [{"rank": r, "host": f"gpu{r // 8}", "pid": r, "state": "busy"} for r in range(ranks)]
     panel.group({"state": "busy", "size": ranks, "message": "", "ranks": group})

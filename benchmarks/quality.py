@@ -1,6 +1,6 @@
 """Does Wide & Deep find what its parts alone cannot, and does the number of ranks matter?
 
-Click logs by the recipe ``rules`` (``eai_notebook.io.recipes``): some combinations have a will of
+Click logs by the recipe ``rules`` (``eai_notebook.datasets.click_recipes``): some combinations have a will of
 their own, others follow a hidden rule. For each seed, other rules, rows and initial weights: a
 logistic regression without and with crosses, the deep part, and Wide & Deep on 1 rank, and Wide &
 Deep (``--all``: each of them) on 4 with the same global batch, scored on held-out rows. Beside them the AUC of the planted
@@ -25,7 +25,7 @@ import _harness as harness
 import numpy as np
 from scipy import stats
 
-from eai_notebook.io.generate import criteo
+from eai_notebook.datasets.click_logs import criteo
 from eai_notebook.session import Session
 
 PLACE = Path(__file__).resolve().parent.parent / "build" / "quality"
@@ -36,7 +36,7 @@ NEAR_BAYES, SAME = 0.005, 0.0005
 TRAINING = """
 import keras, numpy as np
 import eai_notebook as eai
-from eai_notebook.io.recipes import RULES
+from eai_notebook.datasets.click_recipes import RULES
 
 GLOBAL_BATCH, EPOCHS = 1024, 3
 SCHEMA, CROSS_BUCKETS = RULES.schema, 50_000

@@ -24,8 +24,8 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfTransformer, TfidfVectorizer
 
 import eai_notebook as eai
-from eai_notebook.io.documents import make_documents, read_documents
-from eai_notebook.io.queries import TITLES, make_queries, read_queries
+from eai_notebook.datasets.documents import make_documents, read_documents
+from eai_notebook.datasets.query_logs import TITLES, make_queries, read_queries
 
 models = eai.models
 LENGTH, BUCKETS, UNCLICKED = 48, 10_000, 2

@@ -1,6 +1,6 @@
 """What is it worth that Horovod's background loop rests, and answers at once?
 
-`install-horovod` builds Horovod with `eai_notebook/cli/mended/`: a rank with nothing to exchange
+`install-horovod` builds Horovod with `eai_notebook/horovod_build/headers/`: a rank with nothing to exchange
 rests, one that was given something asks the others at once, and who waits for others sleeps
 between looks. Every round runs one job with all of it as it came (EAI_HOROVOD_REST_MS=0) and two
 as it is here, the second for the control. In each, all ranks measure on this machine:
@@ -24,8 +24,8 @@ from typing import Any
 import _harness as harness
 import numpy as np
 
-from eai_notebook.cli import mpi
-from eai_notebook.cluster.local import rank_environment
+from eai_notebook.cluster.launchers.local import rank_environment
+from eai_notebook.horovod_build import mpi_finder
 
 JOBS = {"stock": "0", "mended": None, "mended again": None}
 MARK = "eai-result:"
@@ -71,7 +71,7 @@ def _processor_s() -> float:
 
 def run(ranks: int, rest_ms: str | None) -> dict[str, float]:
     """Run one job and return what it measured."""
-    found_mpi = mpi.find()
+    found_mpi = mpi_finder.find()
     command = [*found_mpi.launch(ranks), sys.executable, __file__, "--rank"]
     environment = found_mpi.environment() | rank_environment(ranks)
     environment.pop("EAI_HOROVOD_REST_MS", None)

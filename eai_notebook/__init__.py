@@ -39,7 +39,7 @@ _HOMES = {
     "rank": "eai_notebook.collective",
     "size": "eai_notebook.collective",
     "Session": "eai_notebook.session",
-    "controls": "eai_notebook.display.controls",
+    "controls": "eai_notebook.display.control_buttons",
     "show": "eai_notebook.display",
     "display": None,
     "io": None,

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from eai_notebook.cluster.local import find_mpirun, rank_environment
+from eai_notebook.cluster.launchers.local import find_mpirun, rank_environment
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

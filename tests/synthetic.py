@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eai_notebook.ledger.messages import RunBegan, RunEnded, StepsDone
-from eai_notebook.ledger.record import RunRecord
-from eai_notebook.ledger.step import empty_steps
+from eai_notebook.ledger.run_record import RunRecord
+from eai_notebook.ledger.step_schema import empty_steps
+from eai_notebook.telemetry.messages import RunBegan, RunEnded, StepsDone
 
 if TYPE_CHECKING:
     from pathlib import Path

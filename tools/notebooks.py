@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from eai_notebook.cli import execute
+from eai_notebook.cli import run_notebook
 from eai_notebook.errors import EaiError
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
@@ -19,17 +19,17 @@ NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 def run(path: Path, place: Path) -> None:
     """Execute one notebook in `place`, telling each cell's title and time."""
-    notebook = execute.read_notebook(path)
-    listener = execute.Listener(
+    notebook = run_notebook.read_notebook(path)
+    listener = run_notebook.Listener(
         cell=lambda number, count, title: sys.stdout.write(f"  {number}/{count} {title}"),
         text=lambda _: None,
         done=lambda seconds: sys.stdout.write(f": {seconds:.1f} s\n") and sys.stdout.flush(),
     )
     try:
-        execute.execute(notebook, place, listener)
+        run_notebook.execute(notebook, place, listener)
     finally:
-        execute.write_notebook(notebook, place / path.name)
-        execute.write_html(notebook, place / f"{path.stem}.html")
+        run_notebook.write_notebook(notebook, place / path.name)
+        run_notebook.write_html(notebook, place / f"{path.stem}.html")
 
 
 def main(folder: str, *names: str) -> int:

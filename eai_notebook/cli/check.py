@@ -13,8 +13,8 @@ from rich.table import Table
 
 import eai_notebook
 from eai_notebook.cli import check_hosts, console
-from eai_notebook.cli.checks import Finding, findings
-from eai_notebook.cluster.hosts import parse_hosts
+from eai_notebook.cli.machine_checks import Finding, findings
+from eai_notebook.cluster.hostfile import parse_hosts
 
 _SIGNS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "fail": "[bold red]fail[/]"}
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eai_notebook.cli.checks import Finding
-from eai_notebook.cluster.hosts import Host
-from eai_notebook.cluster.preflight import Placement, look_over
-from eai_notebook.cluster.trial import run_module
-from eai_notebook.collective.probe import MARK
+from eai_notebook.cli.machine_checks import Finding
+from eai_notebook.cluster.allreduce_tuning.mpirun_job import run_module
+from eai_notebook.cluster.hostfile import Host
+from eai_notebook.cluster.preflight import Placement, inspect_hosts
+from eai_notebook.collective.self_test import MARK
 from eai_notebook.errors import EaiError
 
-_PROBE = "eai_notebook.collective.probe"
+_PROBE = "eai_notebook.collective.self_test"
 
 
 def findings(
@@ -21,7 +21,7 @@ def findings(
 
     ``prove_horovod`` starts the ranks for that sum, which takes about ten seconds.
     """
-    survey = look_over(hosts, interface)
+    survey = inspect_hosts(hosts, interface)
     found = [
         Finding(f"{each.host} {each.topic}", each.state, each.found, each.remedy)
         for each in survey.findings

@@ -16,7 +16,7 @@ from eai_notebook.cli import console
 from eai_notebook.cli.check import check
 from eai_notebook.cli.convert import convert
 from eai_notebook.cli.demo import demo
-from eai_notebook.cli.groups import list_groups, reclaim, where
+from eai_notebook.cli.group_commands import list_groups, reclaim, where
 from eai_notebook.cli.install_horovod import install_horovod
 from eai_notebook.cli.make_data import make_data
 from eai_notebook.errors import EaiError

@@ -18,7 +18,7 @@ from eai_notebook.errors import EaiError
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-    from eai_notebook.io.generate import Truth
+    from eai_notebook.datasets.click_logs import Truth
 
 NOTEBOOK = "01_quickstart.ipynb"
 FILES = 16
@@ -61,7 +61,7 @@ def find_notebook(name: str = NOTEBOOK) -> Path:
 
 def _data(folder: Path, rows: int) -> Truth:
     """Make the data set, or keep the one that an earlier demo made with the same numbers."""
-    from eai_notebook.io.generate import TRUTH, Truth
+    from eai_notebook.datasets.click_logs import TRUTH, Truth
 
     kept = Truth.load(folder) if (folder / TRUTH).is_file() else None
     same = kept is not None and (kept.rows, kept.files, kept.seed) == (rows, FILES, SEED)
@@ -72,18 +72,20 @@ def _data(folder: Path, rows: int) -> Truth:
 
 def _run(source: Path, place: Path, *, ranks: int) -> NotebookNode:
     """Execute the notebook in `place` and leave it and its HTML twin there, failed or not."""
-    from eai_notebook.cli import execute
+    from eai_notebook.cli import run_notebook
 
-    notebook = execute.read_notebook(source)
+    notebook = run_notebook.read_notebook(source)
     set_ranks(notebook, ranks)
     # The kernel inherits both, and the ranks from the kernel.
     os.environ["EAI_DEMO_DATA"] = str(place / "data")
     os.environ["EAI_RUNS"] = str(place / "runs")
     try:
-        execute.execute(notebook, place, execute.Listener(cell=_cell, text=_text, done=_done))
+        run_notebook.execute(
+            notebook, place, run_notebook.Listener(cell=_cell, text=_text, done=_done)
+        )
     finally:
-        execute.write_notebook(notebook, place / source.name)
-        execute.write_html(notebook, place / f"{source.stem}.html")
+        run_notebook.write_notebook(notebook, place / source.name)
+        run_notebook.write_html(notebook, place / f"{source.stem}.html")
     return notebook
 
 
@@ -110,8 +112,8 @@ def find_auc(notebook: NotebookNode) -> float | None:
 
 
 def _tell(notebook: NotebookNode, truth: Truth, place: Path, seconds: float) -> None:
-    from eai_notebook.ledger.record import RunRecord, list_runs
     from eai_notebook.ledger.report import report_record
+    from eai_notebook.ledger.run_record import RunRecord, list_runs
 
     runs = list_runs(place / "runs")
     if not runs:

@@ -9,12 +9,13 @@ from typing import Annotated
 
 import typer
 
-from eai_notebook.cli import console, mpi
-from eai_notebook.cli.horovod_build import build_wheel, is_mended, require_toolchain
-from eai_notebook.cli.horovod_key import HOROVOD, HorovodKey, installed, key_for
-from eai_notebook.cli.horovod_verify import Proof, prove, remember, remembered
+from eai_notebook.cli import console
 from eai_notebook.cli.progress import progress
 from eai_notebook.errors import EaiError
+from eai_notebook.horovod_build import mpi_finder
+from eai_notebook.horovod_build.cache_key import HOROVOD, HorovodKey, installed, key_for
+from eai_notebook.horovod_build.verify import Proof, prove, remember, remembered
+from eai_notebook.horovod_build.wheel_build import build_wheel, has_patches, require_toolchain
 
 
 def install_horovod(
@@ -34,7 +35,7 @@ def install_horovod(
     The wheel is kept in your cache for the next environment with the same versions. When
     what is installed was already proved, this returns at once.
     """
-    found = mpi.find(prefix)
+    found = mpi_finder.find(prefix)
     key = key_for(found, gpu=gpu)
     if not force:
         proof = remembered(key) or _adopt(key, found, gpu=gpu)
@@ -59,7 +60,7 @@ def install_horovod(
         )
 
 
-def _adopt(key: HorovodKey, found: mpi.Mpi, *, gpu: bool) -> Proof | None:
+def _adopt(key: HorovodKey, found: mpi_finder.Mpi, *, gpu: bool) -> Proof | None:
     """Return the proof of a Horovod that came from elsewhere, if it does what is asked."""
     if installed("horovod") != HOROVOD or key.cached_wheel() is not None:
         return None
@@ -71,7 +72,7 @@ def _adopt(key: HorovodKey, found: mpi.Mpi, *, gpu: bool) -> Proof | None:
         return None
     if not _does(proof, gpu=gpu):
         return None
-    if not is_mended():
+    if not has_patches():
         console.note(
             "it works, but its loop never rests: small exchanges take three to four times as long, and "
             "idle ranks a tenth of a core each; `eai-notebook install-horovod --force` builds a better one"
@@ -85,7 +86,7 @@ def _does(proof: Proof, *, gpu: bool) -> bool:
     return not gpu or "NCCL" in proof.operations
 
 
-def _wheel(key: HorovodKey, found: mpi.Mpi, *, gpu: bool, force: bool) -> Path:
+def _wheel(key: HorovodKey, found: mpi_finder.Mpi, *, gpu: bool, force: bool) -> Path:
     cached = None if force else key.cached_wheel()
     if cached is not None:
         console.note(f"using the wheel built earlier: {cached}")
@@ -111,6 +112,6 @@ def _install(wheel: Path) -> None:
         )
 
 
-def _prove(found: mpi.Mpi) -> Proof:
+def _prove(found: mpi_finder.Mpi) -> Proof:
     with console.err.status("two ranks sum to prove it"):
         return prove(found)

@@ -17,7 +17,7 @@ from eai_notebook.errors import EaiError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from eai_notebook.io.generate import Truth
+    from eai_notebook.datasets.click_logs import Truth
 
 make_data = typer.Typer(
     no_args_is_help=True, help="Make data with a planted truth, to learn and to measure on."
@@ -57,12 +57,12 @@ def write_criteo(
     Raises:
         EaiError: a number makes no sense, or `folder` holds something else.
     """
-    from eai_notebook.io import generate  # NumPy is not needed for --help
+    from eai_notebook.datasets import click_logs  # NumPy is not needed for --help
 
     if force:
-        _remove(folder, generate.TRUTH)
+        _remove(folder, click_logs.TRUTH)
     with _counted(rows, "rows") as count:
-        return generate.criteo(folder, rows, files, seed, progress=count, recipe=recipe)
+        return click_logs.criteo(folder, rows, files, seed, progress=count, recipe=recipe)
 
 
 @make_data.command()
@@ -85,13 +85,13 @@ def images(
     Folders are train/CLASS/*.jpg and val/CLASS/*.jpg; records are train-00000-of-00008 and so
     on, and validation-.... If the folder already holds exactly this data, nothing is written.
     """
-    from eai_notebook.io import make_pictures  # NumPy is not needed for --help
+    from eai_notebook.datasets import image_sets  # NumPy is not needed for --help
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what writes records talks a lot
     if force:
-        _remove(folder, make_pictures.TRUTH)
+        _remove(folder, image_sets.TRUTH)
     with _counted(pictures, "pictures") as count:
-        truth = make_pictures.make_pictures(
+        truth = image_sets.make_pictures(
             folder,
             kind=kind,
             layout=layout,

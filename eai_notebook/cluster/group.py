@@ -22,11 +22,11 @@ from tornado.ioloop import PeriodicCallback
 from traitlets.config import Config
 
 from eai_notebook.cluster import registry
-from eai_notebook.cluster.aside import do_aside, never
-from eai_notebook.cluster.local import find_mpirun
+from eai_notebook.cluster.interruptible import never, run_interruptible
+from eai_notebook.cluster.launchers.local import find_mpirun
 from eai_notebook.errors import EaiError
-from eai_notebook.lease import Lease, Started, end_processes, families, started
-from eai_notebook.ledger.messages import TRACE_REQUEST, WHERE_REQUEST
+from eai_notebook.process_lease import Lease, Started, end_processes, families, started
+from eai_notebook.telemetry.messages import TRACE_REQUEST, WHERE_REQUEST
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -115,7 +115,7 @@ class Group:
         """
         find_mpirun()
         work = partial(cls._start, size, launcher, place=place, ring=ring, told=told)
-        return do_aside(partial(_twice, work), progress, is_stopped)
+        return run_interruptible(partial(_twice, work), progress, is_stopped)
 
     @classmethod
     def _start(
@@ -131,7 +131,7 @@ class Group:
         lease = Lease()
         # No parent and no profile: the user's ipyparallel settings are for their own clusters.
         # The folder of its own, with its keys and logs, goes when the group goes.
-        entry = registry.enter(size)
+        entry = registry.register(size)
         folder = str(entry.folder)
         lease.cover_folder(folder)
         cluster = ipyparallel.Cluster(

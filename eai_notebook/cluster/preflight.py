@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import psutil
 
-from eai_notebook.cluster import scout, ssh
-from eai_notebook.cluster.local import find_mpirun
+from eai_notebook.cluster import host_probe, remote_python
+from eai_notebook.cluster.launchers.local import find_mpirun
 from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Sequence
 
-    from eai_notebook.cluster.hosts import Host
+    from eai_notebook.cluster.hostfile import Host
 
 PACKAGES: Final = (
     "eai_notebook",
@@ -108,7 +108,7 @@ def prepare(hosts: Sequence[Host], interface: str | None = None) -> Placement:
     ``interface`` is the interface, address or network of this machine to use, for when
     the way by which it reaches the hosts is not the one they shall use back.
     """
-    survey = look_over(hosts, interface)
+    survey = inspect_hosts(hosts, interface)
     failed = survey.failures
     if failed or survey.placement is None:
         what = "; ".join(f"{finding.host}: {finding.found}" for finding in failed)
@@ -117,12 +117,12 @@ def prepare(hosts: Sequence[Host], interface: str | None = None) -> Placement:
     return survey.placement
 
 
-def look_over(hosts: Sequence[Host], interface: str | None = None) -> Survey:
+def inspect_hosts(hosts: Sequence[Host], interface: str | None = None) -> Survey:
     """Ask every host about itself, at once, and compare what they say with this machine."""
-    addresses = {host.name: ssh.address_of(host.name) for host in hosts}
+    addresses = {host.name: remote_python.address_of(host.name) for host in hosts}
     controller = _controller_address(addresses, interface)
-    here = frozenset(name for name, address in addresses.items() if ssh.is_here(address))
-    mine = scout.versions(list(PACKAGES)), scout.fingerprint("eai_notebook")
+    here = frozenset(name for name, address in addresses.items() if remote_python.is_here(address))
+    mine = host_probe.versions(list(PACKAGES)), host_probe.fingerprint("eai_notebook")
     with socket.create_server((controller, 0)) as door, ThreadPoolExecutor(len(hosts)) as asking:
         question = {
             "packages": PACKAGES,
@@ -145,7 +145,7 @@ def _controller_address(addresses: dict[str, str | None], interface: str | None)
     """Return the address of this machine that the hosts are to come back to."""
     if interface is not None:
         return _address_of_interface(interface)
-    ways = [ssh.local_address_to(address) for address in addresses.values() if address]
+    ways = [remote_python.local_address_to(address) for address in addresses.values() if address]
     found = [way for way in ways if way is not None]
     outside = [way for way in found if not way.startswith("127.")]
     return (outside or found or ["127.0.0.1"])[0]
@@ -172,12 +172,12 @@ def _is_in(address: str, network: str) -> bool:
 
 def _ask(name: str, question: dict[str, Any], *, here: bool) -> dict[str, Any]:
     """Return what the host says of itself, or ``{"error": ..., "code": ...}``."""
-    source = Path(scout.__file__).read_text(encoding="utf-8")
-    process = ssh.open_python(name, source, here=here)
+    source = Path(host_probe.__file__).read_text(encoding="utf-8")
+    process = remote_python.open_python(name, source, here=here)
     overdue = threading.Timer(ANSWER_S, process.kill)
     overdue.start()
     try:
-        ssh.say(process, question)
+        remote_python.send_json(process, question)
         assert process.stdout is not None  # noqa: S101  PIPE was asked for
         line = process.stdout.readline()
         if line:
@@ -202,7 +202,7 @@ def _clock_offset(process: subprocess.Popen[str]) -> tuple[float, float] | None:
     best: tuple[float, float] | None = None
     for _ in range(CLOCK_TRIPS):
         sent = time.time()
-        ssh.say(process, None)
+        remote_python.send_json(process, None)
         reading = process.stdout.readline()
         back = time.time()
         if not reading:
@@ -240,7 +240,7 @@ def _judge(
 
 
 def _unreachable(name: str, answer: dict[str, Any], address: str | None) -> HostFinding:
-    words = ssh.last_line(answer["error"])
+    words = remote_python.last_line(answer["error"])
     if answer.get("late"):
         words = f"no answer in {ANSWER_S:.0f} s"
         return HostFinding(name, "ssh", "fail", words, f"see what holds up `ssh {name} true`")

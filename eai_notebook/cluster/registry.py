@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from jupyter_core.paths import jupyter_runtime_dir
 
 from eai_notebook.errors import EaiError
-from eai_notebook.lease import Started, end_processes, families, is_running, started
+from eai_notebook.process_lease import Started, end_processes, families, is_running, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -92,7 +92,7 @@ def groups_folder() -> Path:
     return Path(jupyter_runtime_dir()) / "eai-groups"
 
 
-def enter(size: int) -> Entry:
+def register(size: int) -> Entry:
     """Make the folder of a new group that this process owns."""
     while True:
         name = f"g{token_hex(2)}"

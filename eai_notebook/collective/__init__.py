@@ -6,19 +6,10 @@ to ask for, also where there is no ring.
 
 from __future__ import annotations
 
-from eai_notebook.collective.clocks import clock_offset
-from eai_notebook.collective.exchange import (
-    allgather,
-    allreduce,
-    allreduce_numpy,
-    alltoall,
-    barrier,
-    broadcast_object,
-    broadcast_variables,
-    gather_numpy,
-)
-from eai_notebook.collective.joint import joint_sum
-from eai_notebook.collective.ring import (
+from eai_notebook.collective.clock_sync import clock_offset
+from eai_notebook.collective.differentiable import joint_sum
+from eai_notebook.collective.horovod_timeline import Exchange, start_timeline, stop_timeline
+from eai_notebook.collective.membership import (
     ensure_formed,
     exchanges,
     forget_on_form,
@@ -32,7 +23,16 @@ from eai_notebook.collective.ring import (
     release,
     size,
 )
-from eai_notebook.collective.timeline import Exchange, start_timeline, stop_timeline
+from eai_notebook.collective.ops import (
+    allgather,
+    allreduce,
+    allreduce_numpy,
+    alltoall,
+    barrier,
+    broadcast_object,
+    broadcast_variables,
+    gather_numpy,
+)
 
 __all__ = [
     "Exchange",

@@ -10,11 +10,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from eai_notebook.display.live import LiveRun, bundle, display, in_ipython
-from eai_notebook.display.plain import text
+from eai_notebook.display.live_run import LiveRun, bundle, display, in_ipython
+from eai_notebook.display.plain_text import text
 
 if TYPE_CHECKING:
-    from eai_notebook.ledger.record import RunRecord
+    from eai_notebook.ledger.run_record import RunRecord
 
 __all__ = ["LiveRun", "bundle", "show", "text"]
 
@@ -25,8 +25,8 @@ def show(run: RunRecord | Path | str | None = None) -> None:
     Raises `EaiError` if there is no such record.
     """
     from eai_notebook.errors import EaiError
-    from eai_notebook.ledger.record import RunRecord, list_runs, runs_folder
-    from eai_notebook.ledger.view import record_view
+    from eai_notebook.ledger.run_record import RunRecord, list_runs, runs_folder
+    from eai_notebook.ledger.view_model import record_view
 
     if run is None:
         recorded = list_runs()

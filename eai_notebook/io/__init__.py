@@ -8,32 +8,32 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from eai_notebook.io.schema import CRITEO, ClickSchema
+from eai_notebook.clicklog.click_schema import CRITEO, ClickSchema
 
 if TYPE_CHECKING:
-    from eai_notebook.io.clicks import criteo
-    from eai_notebook.io.conversion import convert
-    from eai_notebook.io.flow.dataset import InputData
-    from eai_notebook.io.formats.arrow import arrow
-    from eai_notebook.io.formats.binary import binary
-    from eai_notebook.io.formats.parquet import parquet
-    from eai_notebook.io.formats.tfrecord import tfrecord
-    from eai_notebook.io.image_files import imagenet, images
-    from eai_notebook.io.mapped import map_files
-    from eai_notebook.io.serving import features
+    from eai_notebook.clicklog.click_reader import criteo
+    from eai_notebook.clicklog.conversion import convert
+    from eai_notebook.clicklog.serving_features import features
+    from eai_notebook.formats.arrow_ipc.arrow_reader import arrow
+    from eai_notebook.formats.fixed_width import binary
+    from eai_notebook.formats.images.image_reader import imagenet, images
+    from eai_notebook.formats.map_files import map_files
+    from eai_notebook.formats.parquet.parquet_reader import parquet
+    from eai_notebook.formats.tfrecord.tfrecord_reader import tfrecord
+    from eai_notebook.io.pipeline.dataset import InputData
 
 _HOMES = {
-    "InputData": "eai_notebook.io.flow.dataset",
-    "arrow": "eai_notebook.io.formats.arrow",
-    "binary": "eai_notebook.io.formats.binary",
-    "convert": "eai_notebook.io.conversion",
-    "criteo": "eai_notebook.io.clicks",
-    "map_files": "eai_notebook.io.mapped",
-    "features": "eai_notebook.io.serving",
-    "imagenet": "eai_notebook.io.image_files",
-    "images": "eai_notebook.io.image_files",
-    "parquet": "eai_notebook.io.formats.parquet",
-    "tfrecord": "eai_notebook.io.formats.tfrecord",
+    "InputData": "eai_notebook.io.pipeline.dataset",
+    "arrow": "eai_notebook.formats.arrow_ipc.arrow_reader",
+    "binary": "eai_notebook.formats.fixed_width",
+    "convert": "eai_notebook.clicklog.conversion",
+    "criteo": "eai_notebook.clicklog.click_reader",
+    "map_files": "eai_notebook.formats.map_files",
+    "features": "eai_notebook.clicklog.serving_features",
+    "imagenet": "eai_notebook.formats.images.image_reader",
+    "images": "eai_notebook.formats.images.image_reader",
+    "parquet": "eai_notebook.formats.parquet.parquet_reader",
+    "tfrecord": "eai_notebook.formats.tfrecord.tfrecord_reader",
 }
 
 __all__ = [

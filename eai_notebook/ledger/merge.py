@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from eai_notebook.ledger.step import PARTS, STEP_DTYPE
+from eai_notebook.ledger.step_schema import PARTS, STEP_DTYPE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,7 +131,7 @@ def merge(rows: Mapping[int, np.ndarray], clock_offset: Mapping[int, float]) -> 
     missing may have been the last, and both parts are missing.
 
     Example:
-        >>> from eai_notebook.ledger.step import empty_steps
+        >>> from eai_notebook.ledger.step_schema import empty_steps
         >>> early, late = empty_steps(1), empty_steps(1)
         >>> for row, compute in (early, 1.0), (late, 3.0):
         ...     row["begin"], row["end"], row["input"] = 10.0, 15.0, 0.5
@@ -182,7 +182,7 @@ class GrowingLedger:
     ``rest()`` is for the end, when no more will come.
 
     Example:
-        >>> from eai_notebook.ledger.step import empty_steps
+        >>> from eai_notebook.ledger.step_schema import empty_steps
         >>> growing = GrowingLedger(size=2)
         >>> for rank in 0, 1:
         ...     growing.begin(rank, clock_offset=0.0)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eai_notebook.ledger import waits
+from eai_notebook.ledger.formatting import amount, count, ms, percent
 from eai_notebook.ledger.merge import TRANSFER, Floats, Ledger, mean, merge
-from eai_notebook.ledger.step import PARTS
-from eai_notebook.ledger.units import amount, count, ms, percent
+from eai_notebook.ledger.step_schema import PARTS
 from eai_notebook.ledger.verdict import Verdict, verdict
+from eai_notebook.telemetry import input_waits
 
 if TYPE_CHECKING:
-    from eai_notebook.ledger.record import RunInfo, RunRecord
+    from eai_notebook.ledger.run_record import RunInfo, RunRecord
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def report(ledger: Ledger, info: RunInfo | None = None) -> Report:
         rates=rates(ledger.timed()),
         verdict=verdict(ledger, info.input if info else None),
         measuring_pct=measuring_pct(float(np.nansum(ledger.wall)), info),
-        input_wait=waits.told(info.input.values()) if info else None,
+        input_wait=input_waits.describe_input_wait(info.input.values()) if info else None,
         remarks=(info.meta["wire_trial"],) if info and "wire_trial" in info.meta else (),
     )
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from eai_notebook.ledger import waits
+from eai_notebook.ledger.formatting import ms, percent, span
 from eai_notebook.ledger.merge import (
     COMPUTE,
     INPUT,
@@ -26,8 +26,8 @@ from eai_notebook.ledger.merge import (
     Ledger,
     mean,
 )
-from eai_notebook.ledger.step import PARTS
-from eai_notebook.ledger.units import ms, percent, span
+from eai_notebook.ledger.step_schema import PARTS
+from eai_notebook.telemetry import input_waits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -316,7 +316,7 @@ def _with_stage(found: Finding, waited: Mapping[int, Mapping[str, float]]) -> Fi
     # A late rank's input is what it is late for; otherwise all ranks' readers count.
     late = found.kind != "input" and found.rank in waited
     ranks = [waited[found.rank]] if late and found.rank is not None else list(waited.values())
-    stage = waits.bound_by(ranks)
+    stage = input_waits.bound_by(ranks)
     return found if stage is None else replace(found, sentence=f"{found.sentence}, {stage}")
 
 

@@ -11,13 +11,13 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
 from eai_notebook.cluster import registry
-from eai_notebook.display.panel import PanelChannel
+from eai_notebook.display.panel_channel import PanelChannel
 from eai_notebook.errors import EaiError
-from eai_notebook.ledger.record import RunRecord
+from eai_notebook.ledger.run_record import RunRecord
+from eai_notebook.magics.notebook_observer import NotebookWatcher
 from eai_notebook.magics.parser import PARSER
-from eai_notebook.magics.watcher import NotebookWatcher
-from eai_notebook.session import Session, stall
-from eai_notebook.session.ranks import parse_ranks
+from eai_notebook.session import Session, stall_detector
+from eai_notebook.session.rank_sets import parse_ranks
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -62,7 +62,7 @@ class EaiMagics(Magics):
         "--patience",
         type=float,
         metavar="S",
-        default=stall.PATIENCE_S,
+        default=stall_detector.PATIENCE_S,
         help="seconds that ranks may wait for a peer that very likely never comes (default: 60)",
     )
     @cell_magic

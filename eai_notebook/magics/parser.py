@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from eai_notebook.ledger.wires import WIRES
+from eai_notebook.compression.wire_names import WIRES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,17 +9,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eai_notebook.metrics import auc
     from eai_notebook.models.augment import RandomView
     from eai_notebook.models.batch_norm import SyncBatchNormalization, local_batch_norm
-    from eai_notebook.models.codes import binary_codes, hamming_ball, hamming_distances, word_shares
-    from eai_notebook.models.hashing import autoencoder, encoder_of, pretraining
-    from eai_notebook.models.images import inception_v3, resnet50, resnet101, small_resnet, vgg16
-    from eai_notebook.models.recipe import accuracies, crossentropy
+    from eai_notebook.models.document_codes import (
+        binary_codes,
+        hamming_ball,
+        hamming_distances,
+        word_shares,
+    )
+    from eai_notebook.models.image_models import (
+        inception_v3,
+        resnet50,
+        resnet101,
+        small_resnet,
+        vgg16,
+    )
+    from eai_notebook.models.image_recipe import accuracies, crossentropy
     from eai_notebook.models.recommendation import deep, logistic_regression, wide_deep
     from eai_notebook.models.search import clicked_places, dssm
+    from eai_notebook.models.semantic_hashing import autoencoder, encoder_of, pretraining
     from eai_notebook.models.trees import BoostedTrees, LeavesAndLogistic, in_memory
     from eai_notebook.models.trigrams import hash_trigrams
-    from eai_notebook.quality import auc
 
 __all__ = [
     "BoostedTrees",

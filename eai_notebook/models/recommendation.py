@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from eai_notebook.errors import EaiError
-from eai_notebook.models.columns import CROSS_BUCKETS, ClickInputs, linear_in_ids, pairs_of
+from eai_notebook.models.click_layers import CROSS_BUCKETS, ClickInputs, linear_in_ids, pairs_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eai_notebook.io.schema import ClickSchema
+    from eai_notebook.clicklog.click_schema import ClickSchema
 
 
 def logistic_regression(

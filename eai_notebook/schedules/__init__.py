@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eai_notebook.schedules.scale import scale_linearly, steps_per_epoch
+from eai_notebook.schedules.linear_scaling import scale_linearly, steps_per_epoch
 
 if TYPE_CHECKING:
     from eai_notebook.schedules.curves import WarmupSteps, cosine, parse

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from eai_notebook.errors import EaiError
-from eai_notebook.schedules import text as notation
+from eai_notebook.schedules import notation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,8 +5,8 @@ what the ranks say comes back as events: `output` folds and prints text, `runs` 
 telemetry, `failure` finds the root cause. A `watcher` is told, and decides what is shown.
 """
 
-from eai_notebook.session.failure import RankError
+from eai_notebook.session.observer import Watcher
+from eai_notebook.session.rank_errors import RankError
 from eai_notebook.session.session import Session
-from eai_notebook.session.watcher import Watcher
 
 __all__ = ["RankError", "Session", "Watcher"]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from eai_notebook.ledger.messages import (
+from eai_notebook.session.rank_errors import Reply
+from eai_notebook.telemetry.messages import (
     Message,
 )
-from eai_notebook.session.failure import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

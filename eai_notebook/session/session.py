@@ -7,29 +7,36 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from eai_notebook.cluster import registry, rings
+from eai_notebook.cluster import registry
+from eai_notebook.cluster.allreduce_tuning import algorithm_choice
 from eai_notebook.cluster.group import Group
-from eai_notebook.cluster.hosts import parse_hosts
-from eai_notebook.cluster.local import LAUNCHER as LOCAL
+from eai_notebook.cluster.hostfile import parse_hosts
+from eai_notebook.cluster.launchers.local import LAUNCHER as LOCAL
+from eai_notebook.cluster.launchers.ssh import LAUNCHER as REMOTE
 from eai_notebook.cluster.preflight import prepare
-from eai_notebook.cluster.remote import LAUNCHER as REMOTE
 from eai_notebook.errors import EaiError
-from eai_notebook.ledger.record import RunRecord, list_runs, runs_folder
 from eai_notebook.ledger.report import Report, report_record
-from eai_notebook.session import deep, errands, stall, variables, where
+from eai_notebook.ledger.run_record import RunRecord, list_runs, runs_folder
+from eai_notebook.session import (
+    profile_request,
+    rank_locations,
+    remote_calls,
+    stall_detector,
+    variables,
+)
 from eai_notebook.session.cell import Cell
-from eai_notebook.session.course import Outcome, see_through, wait_for_stragglers
-from eai_notebook.session.failure import interruption, root_cause
-from eai_notebook.session.presses import Presses
-from eai_notebook.session.pulse import Pulse
-from eai_notebook.session.ranks import name_ranks
-from eai_notebook.session.reach import name_missing, reaching
-from eai_notebook.session.ring import Ring
-from eai_notebook.session.runs import RunKeeper
-from eai_notebook.session.showing import CellShow
+from eai_notebook.session.cell_output import CellOutput
+from eai_notebook.session.cell_supervisor import Outcome, supervise, wait_for_stragglers
+from eai_notebook.session.group_options import checked_wire, crowded, group_size, kept_entry
+from eai_notebook.session.interrupts import DeferredInterrupt
+from eai_notebook.session.observer import Watcher
+from eai_notebook.session.rank_errors import interruption, root_cause
+from eai_notebook.session.rank_loss import explaining_rank_loss, name_missing
+from eai_notebook.session.rank_sets import name_ranks
+from eai_notebook.session.rank_status import RankStatus
+from eai_notebook.session.ring_membership import RingMembership
+from eai_notebook.session.run_recorder import RunRecorder
 from eai_notebook.session.warm_up import WarmUp
-from eai_notebook.session.watcher import Watcher
-from eai_notebook.session.wishes import checked_wire, crowded, group_size, kept_entry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +72,7 @@ class Session:
         self._interface = interface
         self._measure_again = measure_again
         self._wire = checked_wire(wire)
-        self.ring_choice: rings.RingChoice | None = None
+        self.ring_choice: algorithm_choice.AllreduceChoice | None = None
         self.size = group_size(size, self._places)
         if self.size < 1:
             raise EaiError(f"a group of {self.size} ranks cannot be", "ask for 1 or more: `-n 2`")
@@ -79,10 +86,10 @@ class Session:
         self._kept = False
         self._warm_up: WarmUp | None = None
         self._stragglers: Cell | None = None  # a stopped cell that some rank still runs
-        self._ring = Ring()
+        self._ring = RingMembership()
         self._setup: list[tuple[str, list[int] | None]] = []
-        self._keeper = RunKeeper(runs_folder())
-        self.pulse = Pulse()
+        self._keeper = RunRecorder(runs_folder())
+        self.pulse = RankStatus()
 
     def __enter__(self) -> Self:
         """Start the group, unless one is attached to."""
@@ -133,17 +140,17 @@ class Session:
         say = self.watcher.progress
         say(f"looking at {len(self._places)} hosts")
         place = prepare(self._places, self._interface)
-        self.ring_choice = rings.choose(place, say, again=self._measure_again)
+        self.ring_choice = algorithm_choice.choose(place, say, again=self._measure_again)
         self._measure_again = False
         if self.ring_choice is None:
             return {"launcher": REMOTE, "place": place}
         self._keeper.facts = {"link_bytes_per_s": self.ring_choice.goodput}
-        ring, told = rings.apply(place, self.ring_choice), self.ring_choice.environment()
+        ring, told = algorithm_choice.apply(place, self.ring_choice), self.ring_choice.environment()
         return {"launcher": REMOTE, "place": place, "ring": ring, "told": told}
 
     def _bring_up(self, *, keep: bool, **plan: Any) -> None:
         """Start the group and take it over; a press of Stop leaves all of it, or nothing."""
-        with Presses() as presses:
+        with DeferredInterrupt() as presses:
             self._group = group = Group.start(
                 self.size, progress=self.watcher.progress, is_stopped=presses.take, **plan
             )
@@ -151,7 +158,7 @@ class Session:
             if keep:
                 group.keep()
             words = "TensorFlow is loading on the ranks"
-            self._take_over(group, words, errands.warm_up, self._wire)
+            self._take_over(group, words, remote_calls.warm_up, self._wire)
             self._ring.ranks = tuple(range(self.size))
 
     @classmethod
@@ -166,7 +173,7 @@ class Session:
         session._group, session._kept = (group := Group.attach(entry)), True
         session._setup = list(entry.setup)
         session._take_over(
-            group, "the ranks still run a cell of the kernel before", errands.introduce
+            group, "the ranks still run a cell of the kernel before", remote_calls.describe_rank
         )
         return session
 
@@ -181,7 +188,7 @@ class Session:
     def _take_over(self, group: Group, words: str, errand: Any, *arguments: Any) -> None:
         """Use the group from now on; its ranks do `errand` first, told about in `words`."""
         atexit.register(self._at_exit)
-        with reaching(group, self._died):
+        with explaining_rank_loss(group, self._died):
             self._warm_up = WarmUp(group, words, errand, *arguments)
         self._set_state("up")
         self._warm_up.then(partial(self._introduce, group))
@@ -237,7 +244,7 @@ class Session:
         *,
         setup: bool = False,
         restart: bool = False,
-        patience: float = stall.PATIENCE_S,
+        patience: float = stall_detector.PATIENCE_S,
     ) -> None:
         """Run `code` as a cell on `ranks` (all by default), and return when all have ended.
 
@@ -263,25 +270,30 @@ class Session:
             self._ready_group().note_setup(self._setup)
 
     def _run_once(
-        self, code: str, ranks: list[int] | None, patience: float = stall.PATIENCE_S
+        self, code: str, ranks: list[int] | None, patience: float = stall_detector.PATIENCE_S
     ) -> None:
         group = self._ready_group()
         chosen = list(range(self.size)) if ranks is None else ranks
-        with Presses() as presses:
+        with DeferredInterrupt() as presses:
             self._form_ring(group, chosen, presses)
             if presses.take():
                 raise interruption(chosen)
             self._see_through(group, code, chosen, presses, patience)
 
     def _see_through(
-        self, group: Group, code: str, chosen: list[int], presses: Presses, patience: float
+        self,
+        group: Group,
+        code: str,
+        chosen: list[int],
+        presses: DeferredInterrupt,
+        patience: float,
     ) -> None:
         self._set_state("busy")
-        with reaching(group, self._died):
+        with explaining_rank_loss(group, self._died):
             cell = Cell(group, code, chosen, self.hosts)
-        show = CellShow(self.watcher, self._keeper, self.pulse, chosen, self.size)
+        show = CellOutput(self.watcher, self._keeper, self.pulse, chosen, self.size)
         try:
-            outcome, why = see_through(
+            outcome, why = supervise(
                 group,
                 cell,
                 on_event=show.take,
@@ -319,7 +331,9 @@ class Session:
         if self._group is None:
             raise EaiError("no group is running", "start one with `%eai up`")
         ranks = range(self.size)
-        return where.tell(ranks, self._group.where(ranks, where.PATIENCE_S))
+        return rank_locations.describe_locations(
+            ranks, self._group.where(ranks, rank_locations.PATIENCE_S)
+        )
 
     def trace(self, steps: int) -> str:
         """Have the ranks record `steps` steps in depth; any thread may ask, at any time.
@@ -331,7 +345,7 @@ class Session:
             raise EaiError("no group is running", "start one with `%eai up`")
         if self.state == "up":
             self._ready_group()  # a rank that still loads TensorFlow cannot answer
-        return deep.ask(self._group, steps)
+        return profile_request.request_profile(self._group, steps)
 
     def interrupt(self) -> None:
         """Interrupt whatever the ranks are running."""
@@ -387,9 +401,9 @@ class Session:
         if error is not None:
             raise error
 
-    def _tick(self, show: CellShow) -> None:
+    def _tick(self, show: CellOutput) -> None:
         show.tick()
-        if self.pulse.is_news():
+        if self.pulse.take_update():
             self.watcher.group(self.group_model())
 
     # -- the state of the group ---------------------------------------------------------
@@ -418,10 +432,10 @@ class Session:
 
     def _finish_warm_up(self, group: Group, warm_up: WarmUp) -> None:
         try:
-            with reaching(group, self._died):
+            with explaining_rank_loss(group, self._died):
                 found = warm_up.wait(self.watcher.progress)
-        except errands.REMOTE_ERRORS as error:
-            cause = errands.first_error(error)
+        except remote_calls.REMOTE_ERRORS as error:
+            cause = remote_calls.first_error(error)
             self.down()
             what = f"the ranks cannot start: {cause.ename}: {cause.evalue}"
             raise EaiError(what, "run `eai-notebook check`") from None
@@ -440,9 +454,9 @@ class Session:
             self._note_ranks(found)
             self.watcher.group(self.group_model())
 
-    def _form_ring(self, group: Group, ranks: list[int], presses: Presses) -> None:
+    def _form_ring(self, group: Group, ranks: list[int], presses: DeferredInterrupt) -> None:
         """Form the ring on `ranks` if the last cell broke it or it spans others."""
-        with reaching(group, self._died):
+        with explaining_rank_loss(group, self._died):
             formed = self._ring.form(group, ranks, presses, self.watcher.progress)
         if not formed:
             raise self._lost("the ranks did not form a ring; the group was ended")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from eai_notebook.errors import EaiError
-from eai_notebook.session import difference, errands
-from eai_notebook.session.reach import reaching
+from eai_notebook.session import remote_calls, variable_diff
+from eai_notebook.session.rank_loss import explaining_rank_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def pull(group: Group, name: str, rank: int, lost: Lost) -> Any:
     """Return variable `name` of `rank` as plain data."""
     try:
-        with reaching(group, lost):
-            return group.view([rank]).apply_sync(errands.fetch, name)[0]
-    except errands.REMOTE_ERRORS as error:
-        cause = errands.first_error(error)
+        with explaining_rank_loss(group, lost):
+            return group.view([rank]).apply_sync(remote_calls.fetch, name)[0]
+    except remote_calls.REMOTE_ERRORS as error:
+        cause = remote_calls.first_error(error)
         if cause.ename == "NameError":
             raise EaiError(f"rank {rank} has no variable {name}", "set it in a cell") from None
         what = f"{name} cannot be sent from rank {rank} ({cause.evalue})"
@@ -33,7 +33,7 @@ def pull(group: Group, name: str, rank: int, lost: Lost) -> Any:
 def push(group: Group, variables: Mapping[str, Any], lost: Lost) -> None:
     """Set `variables` on every rank."""
     try:
-        with reaching(group, lost):
+        with explaining_rank_loss(group, lost):
             group.view(range(group.size)).push(variables, block=True)
     except (TypeError, AttributeError, ValueError) as error:
         names = ", ".join(variables)
@@ -43,10 +43,10 @@ def push(group: Group, variables: Mapping[str, Any], lost: Lost) -> None:
 def diff(group: Group, name: str, lost: Lost) -> str:
     """Compare variable `name` of all ranks, and say where they first differ."""
     try:
-        with reaching(group, lost):
+        with explaining_rank_loss(group, lost):
             return _diff(group, name)
-    except errands.REMOTE_ERRORS as error:
-        cause = errands.first_error(error)
+    except remote_calls.REMOTE_ERRORS as error:
+        cause = remote_calls.first_error(error)
         if cause.ename == "NameError":
             what = f"there is no variable {name} on some rank"
             raise EaiError(what, "set it in a cell on all ranks") from None
@@ -55,10 +55,14 @@ def diff(group: Group, name: str, lost: Lost) -> str:
 
 def _diff(group: Group, name: str) -> str:
     everyone = group.view(range(group.size))
-    apart = difference.first_difference(dict(enumerate(everyone.apply_sync(errands.digest, name))))
+    apart = variable_diff.first_difference(
+        dict(enumerate(everyone.apply_sync(remote_calls.digest, name)))
+    )
     if apart is None:
         return f"`{name}` is the same on all {group.size} ranks"
     if "missing" in apart.kinds:
-        return difference.tell(apart, None, None)
+        return variable_diff.describe_difference(apart, None, None)
     sides = group.view([apart.even, apart.odd[0]])
-    return difference.tell(apart, *sides.apply_sync(errands.part, name, apart.path))
+    return variable_diff.describe_difference(
+        apart, *sides.apply_sync(remote_calls.part, name, apart.path)
+    )

@@ -9,14 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from eai_notebook.train.around import callbacks
+    from eai_notebook.train._callbacks import callbacks
+    from eai_notebook.train._export import export
+    from eai_notebook.train._fit import fit
     from eai_notebook.train.checkpoint import Checkpoint
-    from eai_notebook.train.custom import allreduce_gradients, step
-    from eai_notebook.train.exporting import export
-    from eai_notebook.train.fitting import fit
+    from eai_notebook.train.custom_loop import allreduce_gradients, step
     from eai_notebook.train.optimizer import DistributedOptimizer
-    from eai_notebook.train.routed import RoutedOptimizer
-    from eai_notebook.train.sharded_embedding import ShardedEmbedding
+    from eai_notebook.train.routed_optimizer import RoutedOptimizer
+    from eai_notebook.train.sharded.sharded_embedding import ShardedEmbedding
 
 __all__ = [
     "Checkpoint",

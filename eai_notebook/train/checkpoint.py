@@ -16,10 +16,11 @@ import numpy as np
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
-from eai_notebook.train import agreement, shard_files, snapshot
-from eai_notebook.train.shards import copies, parts, shard_of
-from eai_notebook.train.snapshot import Snapshot
-from eai_notebook.train.wire import Wire
+from eai_notebook.train import checkpoint_files, rank_consistency
+from eai_notebook.train.checkpoint_files import Snapshot
+from eai_notebook.train.exchange.wire_state import Wire
+from eai_notebook.train.sharded import shard_checkpoint
+from eai_notebook.train.sharded.sharded_variables import copies, parts, shard_of
 
 if TYPE_CHECKING:
     import os
@@ -125,7 +126,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         found, problem = None, None
         if collective.rank() == 0:
             try:
-                found = snapshot.newest(self.folder)
+                found = checkpoint_files.newest(self.folder)
             except EaiError as error:
                 problem = error
         small = None
@@ -163,7 +164,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         everything = [*model.weights, *model.optimizer.variables]
         collective.broadcast_variables(copies(everything))
         if about.get("shards"):
-            shard_files.read(self.folder, about["shards"], parts(everything))
+            shard_checkpoint.read(self.folder, about["shards"], parts(everything))
         _set_seeds(_seeds(model), found.arrays["seeds"][0])
         # Files of earlier versions have none. What a rank owes is the same on all of them.
         _memory(model).load(
@@ -181,7 +182,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
             and self.model.steps_per_execution == 1
             and self._is_same(about)
         )
-        return not agreement.any_rank(not can)
+        return not rank_consistency.any_rank(not can)
 
     def _is_same(self, about: dict[str, Any]) -> bool:
         """Return whether this rank's data is what it was, as far as it can tell."""
@@ -217,14 +218,14 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         """Write the state after `step` steps of `epoch`; all ranks must call it."""
         model = self.model
         # Between epochs the ranks count batch statistics each on its own; one file has one.
-        agreement.average_statistics(model)
+        rank_consistency.average_statistics(model)
         seeds = _gather_seeds(_seeds(model))
         _memory(model).settle()
         memory = _memory(model).state()
         identities = _gather_identities(self.data)
         number = int(model.optimizer.iterations)
         spread = parts([*model.weights, *model.optimizer.variables])
-        shards = shard_files.write(self.folder, number, spread)
+        shards = shard_checkpoint.write(self.folder, number, spread)
         problem = None
         if collective.rank() == 0:
             state = Snapshot(
@@ -249,8 +250,8 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
                 },
             )
             try:
-                snapshot.write(self.folder, number, state, self.keep)
-                shard_files.tidy(self.folder, snapshot.numbers(self.folder))
+                checkpoint_files.write(self.folder, number, state, self.keep)
+                shard_checkpoint.tidy(self.folder, checkpoint_files.numbers(self.folder))
             except OSError as error:
                 problem = str(error)
         problem = collective.broadcast_object(problem)

@@ -8,9 +8,10 @@ import keras
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
-from eai_notebook.train import gradients as exchange
-from eai_notebook.train import marks, shards
-from eai_notebook.train.wire import OWED, Format, Sparse, Wire, default_format
+from eai_notebook.train.exchange import gradients as exchange
+from eai_notebook.train.exchange.wire_state import OWED, Format, Sparse, Wire, default_format
+from eai_notebook.train.recording import graph_timestamps
+from eai_notebook.train.sharded import sharded_variables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +93,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
             if not self.inner_optimizer.built:
                 self.inner_optimizer.build(variables)
             super().build(variables)
-        shards.mark_slots(self.inner_optimizer.variables, variables)
+        sharded_variables.mark_slots(self.inner_optimizer.variables, variables)
 
     def apply(
         self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None
@@ -108,7 +109,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
             self.build(variables)
         collective.ensure_formed()
         if collective.size() > 1:
-            shards.check_optimizer(self.inner_optimizer, variables)
+            sharded_variables.check_optimizer(self.inner_optimizer, variables)
         self._share(variables)
         if not collective.exchanges():
             self._update(exchange.local(grads, self.exchange_memory), variables)
@@ -127,7 +128,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
 
     def _update(self, exchanged: exchange.Exchanged, variables: list[keras.Variable]) -> None:
         """Apply reduced gradients, and mark when that was done."""
-        first = marks.operation_count()
+        first = graph_timestamps.operation_count()
         self.inner_optimizer.apply(exchanged.gradients, variables)
         exchanged.write_marks(_applied(first))
 
@@ -149,7 +150,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
                     "build it before fit, with model.build(shape) or model(batch), or use eai.fit",
                 )
         self.shared = True
-        collective.broadcast_variables(shards.copies([*variables, *self.variables]))
+        collective.broadcast_variables(sharded_variables.copies([*variables, *self.variables]))
 
     # ------------------------------------------------------- gradient accumulation
 
@@ -297,7 +298,9 @@ def _applied(first: int) -> tf.Tensor:
     """Stamp when the update that began with the graph's operation `first` was done."""
     import tensorflow as tf
 
-    return marks.stamp([] if tf.executing_eagerly() else marks.update_operations(first))
+    return graph_timestamps.stamp(
+        [] if tf.executing_eagerly() else graph_timestamps.update_operations(first)
+    )
 
 
 def _returning_nothing(branch: Any) -> Any:

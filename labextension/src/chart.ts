@@ -5,12 +5,12 @@
  * it. Text is HTML: it keeps its size, follows the theme and can be selected; only bars
  * are painted, and only once per animation frame however often the run reports.
  */
-import { FEWEST_SLOTS, HeatMap } from './heat';
-import type { Measured, Rank, View } from './model';
+import { FEWEST_SLOTS, HeatMap } from './heatMap';
+import type { Measured, Rank, View } from './types';
 import { colour, MEANINGS } from './palette';
-import { robustTop, ticks } from './scale';
-import { background, fill } from './texture';
-import { mean, ms, percent, priceLine, ratesLine, sum } from './units';
+import { robustTop, ticks } from './axis';
+import { background, fill } from './partPattern';
+import { mean, ms, percent, priceLine, ratesLine, sum } from './formatting';
 
 /** Ranks that get a bar with a label each; more share `RANKS_HEIGHT` pixels. */
 const MOST_THICK = 16;

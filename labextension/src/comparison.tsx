@@ -1,8 +1,8 @@
 /** Two runs side by side: what changed, part by part, and how sure that is. */
 import type { JSX } from 'react';
-import type { Change, Comparison, Measured, View } from './model';
-import { background } from './texture';
-import { count, mean, ms, sum } from './units';
+import type { Change, Comparison, Measured, View } from './types';
+import { background } from './partPattern';
+import { count, mean, ms, sum } from './formatting';
 
 export function ComparisonTable({ comparison }: { comparison: Comparison }): JSX.Element {
   const { before, after, parts, step, sentence } = comparison;

@@ -5,7 +5,7 @@ import {
   type JupyterFrontEndPlugin
 } from '@jupyterlab/application';
 import { INotebookTracker, NotebookActions, type NotebookPanel } from '@jupyterlab/notebook';
-import { KernelLink } from './link';
+import { KernelLink } from './kernelConnection';
 import { LedgerPanel } from './panel';
 
 const plugin: JupyterFrontEndPlugin<void> = {

@@ -2,13 +2,13 @@
 import { ReactWidget, UseSignal } from '@jupyterlab/ui-components';
 import { Signal } from '@lumino/signaling';
 import { type JSX, useState } from 'react';
-import { GroupSection } from './group';
+import { GroupSection } from './groupSection';
 import { ledgerIcon } from './icon';
-import { LedgerSection } from './ledger';
-import type { KernelLink } from './link';
-import type { View } from './model';
-import { RankSection } from './ranks';
-import { RunsSection } from './runs';
+import { LedgerSection } from './ledgerSection';
+import type { KernelLink } from './kernelConnection';
+import type { View } from './types';
+import { RankSection } from './rankSection';
+import { RunsSection } from './runsSection';
 
 /** Put code into a new cell of the notebook. */
 export type Insert = (code: string) => void;

@@ -1,6 +1,6 @@
 /** What the panel knows about one kernel. */
 import { type ISignal, Signal } from '@lumino/signaling';
-import type { Group, View } from './model';
+import type { Group, View } from './types';
 
 export class KernelState {
   get group(): Group | null {

@@ -1,7 +1,7 @@
-/** The notebook widget: the same chart, fed by the `view` trait of `display/widget.py`. */
+/** The notebook widget: the same chart, fed by the `view` trait of `display/chart_widget.py`. */
 import chartStyle from '../style/chart.css';
 import { Chart } from './chart';
-import type { View } from './model';
+import type { View } from './types';
 
 interface Model {
   get(name: 'view'): View;

@@ -12,10 +12,10 @@ import numpy as np
 from synthetic import run_record, run_rows
 
 from eai_notebook.display import LiveRun
-from eai_notebook.display.panel import PanelChannel
+from eai_notebook.display.panel_channel import PanelChannel
+from eai_notebook.ledger.aggregate import Summary
 from eai_notebook.ledger.merge import GrowingLedger
-from eai_notebook.ledger.summary import Summary
-from eai_notebook.ledger.view import record_view, run_view
+from eai_notebook.ledger.view_model import record_view, run_view
 
 
 class Player:

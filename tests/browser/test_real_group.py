@@ -35,7 +35,7 @@ history = eai.fit(model, train, epochs=100)"""
 def test_start_train_stop_and_shut_down_from_the_panel(
     open_notebook: Callable[..., Notebook],
 ) -> None:
-    from eai_notebook.io.generate import criteo
+    from eai_notebook.datasets.click_logs import criteo
 
     notebook = open_notebook(SETUP, TRAIN, name="train_clicks")
     criteo(notebook.lab.root / "data", rows=60_000, files=4)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.browser
 RECORDED = """\
 %load_ext eai_notebook
 from pathlib import Path
-from eai_notebook.ledger.record import runs_folder
+from eai_notebook.ledger.run_record import runs_folder
 from synthetic import run_record, run_rows
 _ = run_record(runs_folder(), run_rows(4, 300), name="before_shards")
 _ = run_record(runs_folder(), run_rows(4, 300, input=0.006), name="after_shards")"""

@@ -11,7 +11,7 @@ import psutil
 from drills.runner import Result
 from jupyter_client.manager import KernelManager
 
-from eai_notebook.lease import still_running
+from eai_notebook.process_lease import still_running
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

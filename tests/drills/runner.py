@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from eai_notebook.errors import EaiError
-from eai_notebook.lease import is_running, started
+from eai_notebook.process_lease import is_running, started
 from eai_notebook.session import RankError, Session, Watcher
 
 if TYPE_CHECKING:

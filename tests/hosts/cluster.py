@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
-from hosts import remains
-from hosts.machine import Share, can_share, start_sshd, wait_for_sshd
+from hosts import leftovers
+from hosts.cgroups_sshd import Share, can_share, start_sshd, wait_for_sshd
 from hosts.network import Network
 from typing_extensions import Self
 
@@ -68,10 +68,10 @@ class Hosts:
         reason = why_not()
         if reason:
             raise RuntimeError(reason)
-        with remains.alone():
-            remains.reclaim()
+        with leftovers.alone():
+            leftovers.reclaim()
             tag = f"e{os.getpid():x}{os.urandom(1).hex()}"
-            self._remains = remains.Remains(tag)
+            self._remains = leftovers.Remains(tag)
             self._sshds: list[subprocess.Popen[bytes]] = []
             try:
                 self._make(tag, count)
@@ -159,7 +159,7 @@ class Hosts:
         ``settings`` are MCA parameters, such as ``{"coll_tuned_use_dynamic_rules": "1"}``.
         Give the program's environment with ``-x``, and run it with `environment`.
         """
-        from eai_notebook.cluster.local import find_mpirun
+        from eai_notebook.cluster.launchers.local import find_mpirun
 
         chosen = self.names[:count]
         command = [find_mpirun(), "--host", ",".join(f"{name}:{slots}" for name in chosen)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hosts.cluster import Hosts, why_not
 
-from eai_notebook.cluster import rings
+from eai_notebook.cluster.allreduce_tuning import algorithm_choice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,5 +22,5 @@ def hosts() -> Iterator[Hosts]:
     with Hosts(2, rate_mbit=500) as made, pytest.MonkeyPatch.context() as patch:
         for name, value in made.environment().items():
             patch.setenv(name, value)
-        patch.setattr(rings, "BUDGET_S", 1.0)
+        patch.setattr(algorithm_choice, "BUDGET_S", 1.0)
         yield made

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hosts.remains import Remains
+    from hosts.leftovers import Remains
 
 LINK = "wire0"
 """What a host calls its interface."""

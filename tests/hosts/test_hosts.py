@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hosts import remains
+from hosts import leftovers
 from hosts.cluster import Hosts, pids_on
 
 TESTS = Path(__file__).resolve().parent.parent
@@ -126,13 +126,13 @@ def test_what_a_killed_run_left_is_reclaimed(hosts: Hosts) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):  # one that served a connection
             left.append((pid, psutil.Process(pid).create_time()))
     assert len(left) >= 2  # its sshds outlive it
-    with remains.alone():
-        assert names[0].partition("-")[0] in remains.reclaim()
+    with leftovers.alone():
+        assert names[0].partition("-")[0] in leftovers.reclaim()
     spaces = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
     links = subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True).stdout
     tag = names[0].partition("-")[0]
     assert tag not in spaces
     assert tag not in links
     assert not Path(folder).exists()
-    assert not any(remains.runs(*process) for process in left)
+    assert not any(leftovers.runs(*process) for process in left)
     assert hosts.names[0] in spaces  # a run that lives keeps its own

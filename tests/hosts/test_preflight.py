@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from eai_notebook.cluster import preflight
-from eai_notebook.cluster.hosts import Host
-from eai_notebook.cluster.preflight import look_over, prepare
+from eai_notebook.cluster.hostfile import Host
+from eai_notebook.cluster.preflight import inspect_hosts, prepare
 from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def places(hosts: Hosts) -> tuple[Host, ...]:
 
 
 def test_two_good_hosts_are_placed(hosts: Hosts) -> None:
-    survey = look_over(places(hosts))
+    survey = inspect_hosts(places(hosts))
     assert survey.failures == []
     assert survey.placement is not None
     assert survey.placement.controller == hosts.desk_address
@@ -49,7 +49,7 @@ def test_a_name_that_nobody_knows_is_a_clear_error(hosts: Hosts) -> None:
 
 
 def test_a_host_that_is_off_is_a_clear_error(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eai_notebook.cluster.ssh.CONNECT_S", 1)
+    monkeypatch.setattr("eai_notebook.cluster.remote_python.CONNECT_S", 1)
     hosts.cut(hosts.names[1])
     try:
         with pytest.raises(EaiError, match=f"{hosts.names[1]}: cannot be reached by ssh") as caught:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hosts.cluster import pids_on
 
-from eai_notebook.cluster import rings
-from eai_notebook.cluster.hosts import Host
+from eai_notebook.cluster.allreduce_tuning import algorithm_choice
+from eai_notebook.cluster.hostfile import Host
 from eai_notebook.cluster.preflight import Placement, prepare
 from eai_notebook.errors import EaiError
 
@@ -27,21 +27,21 @@ def place(hosts: Hosts) -> Placement:
 def test_a_link_is_measured_once_and_the_choice_applied(
     hosts: Hosts, place: Placement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rings, "BUDGET_S", 1.0)
+    monkeypatch.setattr(algorithm_choice, "BUDGET_S", 1.0)
     said: list[str] = []
     with hosts.crossing(at_least=20e6):
-        choice = rings.choose(place, said.append, again=True)
+        choice = algorithm_choice.choose(place, said.append, again=True)
     assert choice is not None
     assert said == ["measuring the link between 2 hosts, about 6 s"]
     # 62.5 MB/s less TCP's and Ethernet's headers; less where the machine is busy
     assert 10e6 < choice.goodput < 62.5e6
-    assert [each.size for each in choice.sizes] == list(rings.SIZES)
+    assert [each.size for each in choice.sizes] == list(algorithm_choice.SIZES)
     assert all(each.seconds <= each.default_seconds for each in choice.sizes)
     before = hosts.counters()
-    assert rings.choose(place, said.append) == choice
+    assert algorithm_choice.choose(place, said.append) == choice
     assert len(said) == 1
     assert hosts.counters()[hosts.names[0]][0] - before[hosts.names[0]][0] < 100_000
-    applied = rings.apply(place, choice)
+    applied = algorithm_choice.apply(place, choice)
     assert applied["coll_tuned_use_dynamic_rules"] == "1"
     assert int(applied["btl_tcp_rdma_pipeline_frag_size"]) in (16 << 10, 32 << 10)
 
@@ -49,13 +49,13 @@ def test_a_link_is_measured_once_and_the_choice_applied(
 def test_a_host_lost_while_measuring_is_named(
     hosts: Hosts, place: Placement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rings, "LINK_S", 60.0)
+    monkeypatch.setattr(algorithm_choice, "LINK_S", 60.0)
     away = hosts.names[1]
     cut = threading.Timer(6.0, hosts.cut, [away])
     cut.start()
     try:
         with pytest.raises(EaiError, match="measuring the link between the hosts failed") as caught:
-            rings.choose(place, print, again=True)
+            algorithm_choice.choose(place, print, again=True)
     finally:
         cut.join()
         hosts.mend(away)
@@ -72,4 +72,4 @@ def test_one_host_has_no_choice(place: Placement) -> None:
         fabric=False,
         here=place.here,
     )
-    assert rings.choose(alone, print) is None
+    assert algorithm_choice.choose(alone, print) is None

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import test_session as local
-from test_session import listener, said, session  # noqa: F401  fixtures
+import unit.session.test_session as local
+from unit.session.test_session import listener, said, session  # noqa: F401  fixtures
 
 if TYPE_CHECKING:
     from hosts.cluster import Hosts

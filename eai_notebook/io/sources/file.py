@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from eai_notebook.errors import EaiError
-from eai_notebook.io.sources.retry import persist
+from eai_notebook.io.sources.retry import with_retries
 from eai_notebook.io.sources.storage import scheme_of, storage_of
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class File:
             EaiError: It has changed, or is too short; or the storage fails for good.
         """
         storage = storage_of(self.url)
-        got = persist(lambda: storage.read_into(self, memory, begin), self.url)
+        got = with_retries(lambda: storage.read_into(self, memory, begin), self.url)
         if got != len(memory):
             raise EaiError(
                 f"{self.url} became shorter while it was read",
@@ -89,7 +89,7 @@ class File:
             EaiError: It has changed, or the storage fails for good.
         """
         storage = storage_of(self.url)
-        return persist(lambda: storage.open(self), self.url)
+        return with_retries(lambda: storage.open(self), self.url)
 
 
 def changed(file: File) -> EaiError:

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from eai_notebook.errors import EaiError
-from eai_notebook.io.sources.retry import persist
+from eai_notebook.io.sources.retry import with_retries
 from eai_notebook.io.sources.storage import scheme_of, storage_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def find_files(pattern: Pattern, suffixes: frozenset[str] = TEXT) -> list[File]:
 
 def _of_one(name: str, suffixes: frozenset[str]) -> list[File]:
     storage = storage_of(name)
-    files = persist(lambda: storage.find(name, suffixes), name)
+    files = with_retries(lambda: storage.find(name, suffixes), name)
     if len(files) == 1 and files[0].suffix == MANIFEST:
         return find_files(_listed(files[0]), suffixes)
     return files

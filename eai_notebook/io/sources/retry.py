@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from eai_notebook.io.sources.faults import is_passing, is_storage_fault, told_fault
+from eai_notebook.io.sources.storage_errors import describe_fault, is_passing, is_storage_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ def stop_with(event: threading.Event) -> None:
     _mine.stop = event
 
 
-def persist(work: Callable[[], Result], url: str) -> Result:
+def with_retries(work: Callable[[], Result], url: str) -> Result:
     """Return what `work` does with a file, trying again after a fault that may pass.
 
     Raises:
@@ -41,16 +41,16 @@ def persist(work: Callable[[], Result], url: str) -> Result:
             if not is_storage_fault(error):
                 raise
             if attempt == TRIES or not is_passing(error, url):
-                raise told_fault(error, url, attempt) from error
+                raise describe_fault(error, url, attempt) from error
             pause = FIRST_PAUSE_S * 4 ** (attempt - 1) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
-            fault = told_fault(error, url, 1).what
+            fault = describe_fault(error, url, 1).what
             # In one piece: several ranks and threads write beside each other.
             stop: threading.Event | None = getattr(_mine, "stop", None)
             if stop is not None and stop.is_set():
-                raise told_fault(error, url, attempt) from error
+                raise describe_fault(error, url, attempt) from error
             sys.stdout.write(f"{fault}; try {attempt + 1} of {TRIES} in {pause:.1f} s\n")
             if stop is None:
                 time.sleep(pause)
             elif stop.wait(pause):
-                raise told_fault(error, url, attempt) from error
+                raise describe_fault(error, url, attempt) from error
     raise AssertionError  # the last try returns or raises

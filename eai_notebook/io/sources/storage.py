@@ -55,13 +55,13 @@ def storage_of(url: str) -> Storage:
 
 @functools.cache
 def _local() -> Storage:
-    from eai_notebook.io.sources.local import Local
+    from eai_notebook.io.sources.local_storage import LocalStorage
 
-    return Local()
+    return LocalStorage()
 
 
 @functools.cache
 def _remote(scheme: str, place: str) -> Storage:
-    from eai_notebook.io.sources.remote import Remote
+    from eai_notebook.io.sources.remote_storage import RemoteStorage
 
-    return Remote(scheme, place)
+    return RemoteStorage(scheme, place)

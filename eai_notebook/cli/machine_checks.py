@@ -1,0 +1,254 @@
+"""What `eai-notebook check` looks at, one small function a line of its table.
+
+A check returns what it found and, where something is wrong, the remedy. Nothing is
+imported that takes seconds: versions are read from the packages' metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import psutil
+
+import eai_notebook
+from eai_notebook.errors import EaiError
+from eai_notebook.horovod_build import mpi_finder
+from eai_notebook.horovod_build.cache_key import HOROVOD, installed, installed_tensorflow
+from eai_notebook.horovod_build.verify import prove
+
+State = Literal["ok", "note", "fail"]
+
+PORTS: Final = 16
+"""A group of ranks listens on about this many loopback ports while it starts."""
+
+MEMORY_PER_RANK: Final = 1.5 * 2**30
+"""A rank with TensorFlow loaded and a small model takes about this much."""
+
+SHARED_MEMORY: Final = 64 * 2**20
+"""Ranks of one host exchange through /dev/shm; containers are often given no more."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the table: ``fail`` means that training will not work here."""
+
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def findings(*, prove_horovod: bool = True) -> Iterator[Finding]:
+    """Yield each finding as soon as it is known.
+
+    `prove_horovod` runs an allreduce on two ranks, which takes about ten seconds.
+    """
+    yield from (check() for check in CHECKS)
+    yield _proof() if prove_horovod else _horovod_version()
+
+
+def _python() -> Finding:
+    found = f"{sys.version.split()[0]} ({sys.executable})"
+    if sys.version_info < (3, 10):  # noqa: UP036  the check is about the user's machine
+        return Finding("Python", "fail", found, "use Python 3.10 or newer")
+    return Finding("Python", "ok", found)
+
+
+def _tensorflow() -> Finding:
+    try:
+        name, version = installed_tensorflow()
+    except EaiError as error:
+        return Finding("TensorFlow", "fail", "not installed", error.remedy)
+    return Finding("TensorFlow", "ok", f"{version} ({name})")
+
+
+def _package(title: str, name: str, at_least: int = 0) -> Callable[[], Finding]:
+    def check() -> Finding:
+        version = installed(name)
+        if version is None:
+            return Finding(title, "fail", "not installed", f"`pip install {name}`")
+        if int(version.split(".")[0]) < at_least:
+            remedy = f"`pip install '{name}>={at_least}'`"
+            return Finding(title, "fail", f"{version} is too old", remedy)
+        return Finding(title, "ok", version)
+
+    return check
+
+
+def _mpi() -> Finding:
+    try:
+        found = mpi_finder.find()
+    except EaiError as error:
+        return Finding("MPI", "fail", "no mpirun", error.remedy)
+    return Finding("MPI", "ok", f"{found.name} {found.version} ({found.program('mpirun')})")
+
+
+def _extension() -> Finding:
+    from jupyter_core.paths import jupyter_path
+
+    remedy = "install eai_notebook's wheel, or in a clone run `make front`"
+    for folder in jupyter_path("labextensions"):
+        manifest = Path(folder) / "eai-notebook" / "package.json"
+        if not manifest.is_file():
+            continue
+        version = json.loads(manifest.read_text(encoding="utf-8")).get("version")
+        if version != eai_notebook.__version__:
+            found = f"{version}, but the package is {eai_notebook.__version__}"
+            return Finding("JupyterLab panel", "note", found, remedy)
+        return Finding("JupyterLab panel", "ok", f"{version} ({manifest.parent})")
+    return Finding("JupyterLab panel", "note", "not installed", remedy)
+
+
+def _chart() -> Finding:
+    chart = Path(eai_notebook.__file__).parent / "static" / "widget.js"
+    if chart.is_file():
+        return Finding("live chart", "ok", f"{chart.stat().st_size / 1e3:.0f} kB")
+    return Finding("live chart", "note", "not built", "in a clone run `make front`")
+
+
+def _cores() -> Finding:
+    usable = len(os.sched_getaffinity(0))
+    quota = _cpu_quota()
+    if quota is not None and quota < usable:
+        found = f"{usable}, of which the container may use {quota:g}"
+        return Finding("cores", "note", found, f"start at most {max(1, int(quota))} ranks")
+    return Finding("cores", "ok", str(usable))
+
+
+def _memory() -> Finding:
+    memory = psutil.virtual_memory()
+    limit = _memory_limit()
+    free = min(memory.available, limit) if limit else memory.available
+    found = f"{free / 2**30:.1f} GiB free of {(limit or memory.total) / 2**30:.1f}"
+    if free < 2 * MEMORY_PER_RANK:
+        return Finding("memory", "note", found, "close other programs before you start two ranks")
+    return Finding("memory", "ok", found)
+
+
+def _shared_memory() -> Finding:
+    place = Path("/dev/shm")  # noqa: S108  its size is asked for, nothing is written
+    if not place.is_dir():
+        return Finding("shared memory", "note", "no /dev/shm", "ranks will talk over loopback")
+    free = shutil.disk_usage(place).free
+    found = f"{free / 2**20:,.0f} MiB free in {place}"
+    if free <= SHARED_MEMORY:
+        remedy = "start the container with a larger one (`docker run --shm-size=1g`)"
+        return Finding("shared memory", "note", found, remedy)
+    return Finding("shared memory", "ok", found)
+
+
+def _gpus() -> Finding:
+    if shutil.which("nvidia-smi") is None:
+        return Finding("GPUs", "ok", "none (no nvidia-smi); training runs on the cores")
+    asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=30)
+    except subprocess.TimeoutExpired:
+        return Finding("GPUs", "note", "nvidia-smi does not answer", "look at the driver: `dmesg`")
+    if said.returncode:
+        reason = (said.stdout + said.stderr).strip().splitlines() or ["no reason given"]
+        return Finding("GPUs", "note", f"nvidia-smi: {reason[0]}", "mend the driver first")
+    return Finding("GPUs", "ok", "; ".join(said.stdout.strip().splitlines()))
+
+
+def _ports() -> Finding:
+    got = 0
+    with ExitStack() as held:
+        try:
+            for _ in range(PORTS):
+                held.enter_context(socket.create_server(("127.0.0.1", 0)))
+                got += 1
+        except OSError as error:
+            found = f"{got} of {PORTS} on loopback ({error.strerror})"
+            return Finding("free ports", "fail", found, "raise `ulimit -n`, or bring loopback up")
+    return Finding("free ports", "ok", f"{got} of {PORTS} tried on loopback")
+
+
+def _writable() -> Finding:
+    here = Path.cwd()
+    try:
+        with tempfile.NamedTemporaryFile(dir=here):
+            pass
+    except OSError as error:
+        found = f"{here} ({error.strerror})"
+        return Finding("working folder", "fail", found, "start in a folder you may write to")
+    free = shutil.disk_usage(here).free
+    found = f"{here} (writable, {free / 2**30:.1f} GiB free)"
+    if free < 2**30:
+        return Finding("working folder", "note", found, "make room: run records are kept here")
+    return Finding("working folder", "ok", found)
+
+
+def _horovod_version() -> Finding:
+    version = installed("horovod")
+    if version is None:
+        return Finding("Horovod", "fail", "not installed", "`eai-notebook install-horovod`")
+    if version != HOROVOD:
+        found = f"{version}, but {HOROVOD} is what this was made for"
+        return Finding("Horovod", "note", found, "`eai-notebook install-horovod --force`")
+    return Finding("Horovod", "ok", f"{version} (not tried)")
+
+
+def _proof() -> Finding:
+    known = _horovod_version()
+    if known.state == "fail":
+        return known
+    try:
+        proof = prove(mpi_finder.find())
+    except EaiError as error:
+        return Finding("Horovod", "fail", error.what, error.remedy)
+    operations = " and ".join(proof.operations)
+    found = f"{proof.horovod} ({operations} operations), {proof.size} ranks summed correctly"
+    return Finding("Horovod", known.state, found, known.remedy)
+
+
+def _cpu_quota() -> float | None:
+    """Return how many cores the container may use; None where nothing limits it."""
+    text = _cgroup("cpu.max")
+    if text is None or text.startswith("max"):
+        return None
+    quota, period = text.split()[:2]
+    return int(quota) / int(period)
+
+
+def _memory_limit() -> int | None:
+    """Return the container's memory limit in bytes; None where nothing limits it."""
+    text = _cgroup("memory.max")
+    return None if text is None or text.startswith("max") else int(text)
+
+
+def _cgroup(name: str) -> str | None:
+    try:
+        return (Path("/sys/fs/cgroup") / name).read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+
+
+CHECKS: Final[tuple[Callable[[], Finding], ...]] = (
+    _python,
+    _tensorflow,
+    _package("Keras", "keras", at_least=3),
+    _mpi,
+    _package("mpi4py", "mpi4py", at_least=4),
+    _package("ipyparallel", "ipyparallel", at_least=9),
+    _package("JupyterLab", "jupyterlab", at_least=4),
+    _extension,
+    _chart,
+    _cores,
+    _memory,
+    _shared_memory,
+    _gpus,
+    _ports,
+    _writable,
+)

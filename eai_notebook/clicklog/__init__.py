@@ -1,0 +1,1 @@
+"""Click logs: schema, text parser, readers of every format, conversion; equal features in all of them."""

@@ -1,0 +1,214 @@
+"""Convert click logs once, and read them for ever at the cheapest rate."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, get_args
+
+from rich.console import Console
+from rich.progress import Progress
+
+from eai_notebook.clicklog.click_schema import CRITEO
+from eai_notebook.clicklog.columnar_writers import SUFFIX, To, TooWideError, writer_for
+from eai_notebook.clicklog.text_part import TextPart
+from eai_notebook.errors import EaiError
+from eai_notebook.io.pipeline.byte_ranges import Span, cut
+from eai_notebook.io.sources.find import find_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from eai_notebook.clicklog.click_schema import ClickSchema
+    from eai_notebook.io.pipeline.byte_ranges import Chunk
+    from eai_notebook.io.pipeline.epoch_plan import OnError
+    from eai_notebook.io.sources.file import File
+    from eai_notebook.io.sources.find import Pattern
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion has written.
+
+    Attributes:
+        folder: Where.
+        rows: Rows in all files together.
+        files: Files, one for each that was read.
+        size: Bytes of all files.
+        skipped: Bad rows left out, by file; empty unless they were to be skipped.
+    """
+
+    folder: Path
+    rows: int
+    files: int
+    size: int
+    skipped: dict[str, int]
+
+
+def convert(
+    source: Pattern,
+    folder: str | os.PathLike[str],
+    *,
+    to: To = "parquet",
+    schema: ClickSchema = CRITEO,
+    on_error: OnError = "raise",
+    overwrite: bool = False,
+    progress: Callable[[float, str], None] | None = None,
+) -> Converted:
+    """Write click logs from delimited text in a format that costs less to read.
+
+    One file is written for each that is read, with the same name but for the suffix. The folder
+    appears when it is complete and not before. Parquet, Arrow and TFRecord files hold the
+    values of the log, and any schema with these columns can read them; ``"binary"`` holds the
+    features, hashed into the buckets of `schema`, with nothing left to do.
+
+    Args:
+        source: The logs: a glob, a folder, a file, a list; paths or URLs.
+        folder: Where to, on this host; made if need be.
+        to: ``"parquet"``, ``"arrow"``, ``"tfrecord"`` or ``"binary"``.
+        schema: What the columns are.
+        on_error: ``"raise"`` at a bad row, or ``"skip"`` it and count.
+        overwrite: Replace a folder that holds nothing but an earlier conversion.
+        progress: Told how far it is; None for a bar, where there is a terminal or a notebook.
+
+    Raises:
+        EaiError: A file or a row is bad, or the folder holds something.
+    """
+    if to not in get_args(To):
+        raise EaiError(f"to={to!r} is no format", f"choose from {', '.join(get_args(To))}")
+    target = Path(folder)
+    _refuse(target, SUFFIX[to], overwrite=overwrite)
+    files = find_files(source)
+    names = _names(files, SUFFIX[to])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    home = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        with ExitStack() as stack:
+            report = progress or stack.enter_context(_bar(f"converting to {to}"))
+            done = _Done(sum(file.size for file in files), report)
+            for file, name in zip(files, names, strict=True):
+                _file(file, home / name, to, schema, on_error, done)
+        size = sum(path.stat().st_size for path in home.iterdir())
+        home.chmod(0o777 & ~_umask())
+        if target.exists():
+            shutil.rmtree(target)
+        home.rename(target)
+    except OSError as error:
+        raise EaiError(
+            f"{target} cannot be written ({error.strerror or error})", "choose another folder"
+        ) from error
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    return Converted(target, done.rows, len(files), size, done.skipped)
+
+
+class _Done:
+    """How far a conversion is."""
+
+    def __init__(self, size: int, report: Callable[[float, str], None]) -> None:
+        self._size = max(size, 1)
+        self._report = report
+        self._read = 0
+        self.rows = 0
+        self.skipped: dict[str, int] = {}
+
+    def at(self, read: int, rows: int) -> None:
+        """Report a place in the file that is read now."""
+        self._report((self._read + read) / self._size, f"{self.rows + rows:,} rows")
+
+    def add(self, rows: int, read: int) -> None:
+        """Count a file that is done."""
+        self.rows += rows
+        self._read += read
+        self._report(self._read / self._size, f"{self.rows:,} rows")
+
+
+def _file(
+    file: File, path: Path, to: To, schema: ClickSchema, on_error: OnError, done: _Done
+) -> None:
+    chunks = cut(Span(file, 0, file.size))
+    try:
+        rows, skipped = _write(chunks, path, to, schema, on_error, done, wide=False)
+    except TooWideError:
+        rows, skipped = _write(chunks, path, to, schema, on_error, done, wide=True)
+    if skipped:
+        done.skipped[str(file)] = skipped
+    done.add(rows, file.size)
+
+
+def _write(
+    chunks: Sequence[Chunk],
+    path: Path,
+    to: To,
+    schema: ClickSchema,
+    on_error: OnError,
+    done: _Done,
+    *,
+    wide: bool,
+) -> tuple[int, int]:
+    writer = writer_for(to, path, schema, wide=wide)
+    rows = skipped = 0
+    with closing(writer):
+        for chunk in chunks:
+            part = TextPart(chunk, schema)
+            parsed = part.parsed(part.fetch(), raw=True)
+            if parsed.bad and on_error == "raise":
+                raise part.fault(parsed.bad[0])
+            writer.write(parsed)
+            rows += len(parsed.rows)
+            skipped += len(parsed.bad)
+            done.at(chunk.end, rows)
+    return rows, skipped
+
+
+def _names(files: Sequence[File], suffix: str) -> list[str]:
+    names = [PurePosixPath(file.url.split("?")[0]).name for file in files]
+    names = [name.removesuffix(PurePosixPath(name).suffix) + suffix for name in names]
+    if len(set(names)) < len(names):
+        names = [f"{number:05d}-{name}" for number, name in enumerate(names)]
+    return names
+
+
+def _refuse(target: Path, suffix: str, *, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise EaiError(f"{target} is a file", "name a folder")
+    inside = list(target.iterdir())
+    if not inside:
+        target.rmdir()
+        return
+    if not overwrite:
+        raise EaiError(f"{target} is not empty", "name another folder, or overwrite=True")
+    strangers = [path.name for path in inside if path.suffix not in SUFFIX.values()]
+    if strangers:
+        raise EaiError(
+            f"{target} holds {strangers[0]}, which no conversion to {suffix} has written",
+            "name another folder, or delete this one yourself",
+        )
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Callable[[float, str], None]]:
+    """Show how far it is, where somebody can see it."""
+    console = Console(stderr=True)
+    if not (console.is_terminal or console.is_jupyter):
+        yield lambda _done, _what: None
+        return
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(title, total=1.0)
+
+        def report(done: float, what: str) -> None:
+            bar.update(task, completed=done, description=f"{title}: {what}")
+
+        yield report
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

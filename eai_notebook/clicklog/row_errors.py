@@ -1,0 +1,71 @@
+"""Say what is wrong with a row, in one line with its remedy.
+
+The compiled parser only says where a bad row begins; here it is looked at again, slowly,
+because this happens once.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from eai_notebook.errors import EaiError
+
+if TYPE_CHECKING:
+    from eai_notebook.clicklog.click_schema import ClickSchema
+    from eai_notebook.io.sources.file import File
+
+_INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_HEX = re.compile(r"[0-9a-fA-F]{8}", re.ASCII)
+_SHOWN = 24  # characters of a bad value that are shown
+_MEND = 'mend or remove the row, or leave bad rows out and count them with on_error="skip"'
+
+
+def row_fault(row: str, schema: ClickSchema, *, ends: bool = True) -> str:
+    """Return what is wrong with `row`, the text of one line.
+
+    Args:
+        row: The line, without its newline.
+        schema: What its columns should be.
+        ends: Whether the line had a newline; the last one of a cut-off file has none.
+    """
+    fields = row.split("\t")
+    if not ends:
+        return f"is cut off in field {len(fields)} of {schema.fields}"
+    if len(fields) != schema.fields:
+        return f"has {len(fields)} fields, {schema.name} rows have {schema.fields}"
+    if fields[0] not in {"0", "1"}:
+        return f"has label {_short(fields[0])}, which is neither 0 nor 1"
+    names = (*schema.integers, *schema.categorical)
+    for number, (name, value) in enumerate(zip(names, fields[1:], strict=True), start=1):
+        if not value:
+            continue
+        if number <= len(schema.integers):
+            if not _INTEGER.fullmatch(value):
+                return f"has {_short(value)} in {name}, which is not an integer"
+        elif not _HEX.fullmatch(value):
+            return f"has {_short(value)} in {name}, which is not eight hexadecimal digits"
+    return "cannot be read"
+
+
+def bad_row(file: File, begin: int, schema: ClickSchema) -> EaiError:
+    """Return the error for the row of `file` that begins at byte `begin`."""
+    number = 1
+    with file.open() as stream:
+        left = begin
+        while left > 0:
+            block = stream.read(min(left, 1 << 20))
+            if not block:
+                break
+            number += block.count(b"\n")
+            left -= len(block)
+        line = stream.readline()
+    ends = line.endswith(b"\n")
+    text = line.rstrip(b"\r\n").decode(errors="replace")
+    fault = row_fault(text, schema, ends=ends)
+    remedy = _MEND if ends else f"copy the file again, or {_MEND}"
+    return EaiError(f"{file} row {number} {fault}", remedy)
+
+
+def _short(value: str) -> str:
+    return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "...")

@@ -1,0 +1,85 @@
+"""A short ``mpirun`` of its own on the hosts of a group: what it found, or why it could not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from eai_notebook.cluster.launchers.local import find_mpirun
+from eai_notebook.cluster.launchers.ssh import forwarded, host_environment, mpirun_arguments
+from eai_notebook.errors import EaiError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from eai_notebook.cluster.preflight import Placement
+
+PATIENCE_S: Final = 90.0
+"""When it counts as stuck; measuring a link of 10 Mbit/s takes a minute."""
+
+
+def run_module(
+    place: Placement, ring: Mapping[str, str], module: Sequence[str], *, mark: str, what: str
+) -> dict[str, Any]:
+    """Run ``python -m *module`` on every rank; return what rank 0 printed after `mark`.
+
+    ``ring`` are MCA parameters; ``what`` says in an error what was being done.
+
+    Raises:
+        EaiError: it failed or hung, with the host that was lost if one was.
+    """
+    environment = {**os.environ, **host_environment(place)}
+    command = [find_mpirun(), "-n", str(place.size), *mpirun_arguments(place, ring)]
+    command += [*forwarded(environment), sys.executable, "-m", *module]
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said, _ = process.communicate(timeout=PATIENCE_S)
+    except BaseException as error:
+        _end(process)
+        if isinstance(error, subprocess.TimeoutExpired):
+            remedy = "see what holds it up: `eai-notebook check --hosts ...`"
+            raise EaiError(f"{what} was not over in {PATIENCE_S:.0f} s", remedy) from None
+        raise
+    for line in said.splitlines():
+        if line.startswith(mark):
+            result: dict[str, Any] = json.loads(line.removeprefix(mark))
+            return result
+    raise EaiError(
+        f"{what} failed ({why_mpirun_failed(said)})",
+        "see whether all hosts are up: `eai-notebook check --hosts ...`",
+    )
+
+
+def why_mpirun_failed(said: str) -> str:
+    """Return the root cause in what ``mpirun`` printed, in one line."""
+    from eai_notebook.cluster.group import lost_host
+
+    if host := lost_host(said):
+        return f"the host {host} was lost"
+    errors = [line.strip() for line in said.splitlines() if "Error" in line or "error:" in line]
+    if errors:
+        return errors[-1]
+    words = [line.strip() for line in said.splitlines() if any(map(str.isalpha, line))]
+    return words[-1] if words else "no reason given"
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End ``mpirun``, which ends its ranks on all hosts when it is asked nicely."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.communicate(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()

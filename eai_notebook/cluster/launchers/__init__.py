@@ -1,0 +1,1 @@
+"""Launchers: how ranks are started on this machine and on other hosts."""

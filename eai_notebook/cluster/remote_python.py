@@ -1,0 +1,107 @@
+"""Getting into a host: the ssh command, and a Python of ours at the other end of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CONNECT_S = 8
+"""How long ssh may take to reach a host; mpirun gives up no sooner by itself."""
+
+_BOOT = "import json, sys; exec(json.loads(sys.stdin.readline()))"
+
+
+def ssh_command() -> list[str]:
+    """Return the ssh command line up to the host's name; ``EAI_SSH`` names another one.
+
+    It never asks for a password: there is nobody to type it.
+    """
+    named = shlex.split(os.environ.get("EAI_SSH", "ssh"))
+    return [*named, "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_S}"]
+
+
+def address_of(name: str) -> str | None:
+    """Return the IPv4 address behind a name of the user's ssh settings; None if there is none."""
+    asked = [*ssh_command(), "-G", name]
+    try:
+        said = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=10).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = [line.split(maxsplit=1) for line in said.splitlines()]
+    real = next((line[1] for line in lines if line[0] == "hostname" and len(line) > 1), name)
+    try:
+        found = socket.getaddrinfo(real, None, socket.AF_INET, socket.SOCK_STREAM)
+    except OSError:
+        return None
+    return str(found[0][4][0])
+
+
+def local_address_to(address: str) -> str | None:
+    """Return this machine's own address on the way to `address`; None without a way."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
+        try:
+            way.connect((address, 9))  # a datagram socket only looks up the route
+        except OSError:
+            return None
+        return str(way.getsockname()[0])
+
+
+def is_here(address: str | None) -> bool:
+    """Return whether `address` is this machine's own."""
+    return address is not None and local_address_to(address) == address
+
+
+def open_python(name: str, source: str, *, here: bool) -> subprocess.Popen[str]:
+    """Start this very Python on the host, running `source`; its stdin and stdout are pipes.
+
+    The interpreter has to be at the same path there. With ``here`` no ssh is used.
+    """
+    command = ["env", f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}", sys.executable, "-c", _BOOT]
+    if not here:
+        command = [*ssh_command(), name, "--", shlex.join(command)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    send_json(process, source)
+    return process
+
+
+def send_json(process: subprocess.Popen[str], message: Any) -> None:
+    """Send one JSON line."""
+    assert process.stdin is not None  # noqa: S101  PIPE was asked for
+    try:
+        process.stdin.write(json.dumps(message) + "\n")
+        process.stdin.flush()
+    except BrokenPipeError:  # it has ended; its own words say why
+        pass
+
+
+def put_file(name: str, path: str, text: str, *, here: bool) -> str | None:
+    """Write `text` to `path` on the host; return what went wrong, if anything did."""
+    source = (
+        "import json, os, sys\npath, text = json.loads(sys.stdin.readline())\n"
+        "os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)\n"
+        "open(path, 'w').write(text)"
+    )
+    process = open_python(name, source, here=here)
+    try:
+        _, error = process.communicate(json.dumps([path, text]) + "\n", timeout=3 * CONNECT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return f"no answer in {3 * CONNECT_S} s"
+    return None if process.returncode == 0 else last_line(error)
+
+
+def last_line(said: str | Sequence[str]) -> str:
+    """Return the last line with anything in it, which is where programs say why."""
+    lines = said.splitlines() if isinstance(said, str) else said
+    return next((line.strip() for line in reversed(list(lines)) if line.strip()), "no reason given")

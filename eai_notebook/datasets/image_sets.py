@@ -1,0 +1,216 @@
+"""Sets of pictures to learn and to measure on, as files: planted ones, and real digits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from eai_notebook.datasets.atomic_folder import is_free, whole_folder
+from eai_notebook.datasets.image_layouts import LAYOUTS, write_folders, write_records
+from eai_notebook.datasets.shapes import PlantedPictures
+from eai_notebook.errors import EaiError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from eai_notebook.datasets.image_layouts import Picture
+
+TRUTH: Final = "truth.json"
+KINDS: Final = ("planted", "digits")
+_TEST_SHARE: Final = 8  # one picture in so many is held out
+_VAL, _TRAIN = 0, 1  # parts of the planted pictures
+_WHITE: Final = 16  # of the digits
+
+
+@dataclass(frozen=True)
+class PictureTruth:
+    """What was written, stored beside it as ``truth.json``.
+
+    Attributes:
+        kind: ``"planted"`` or ``"digits"``.
+        layout: ``"folders"`` or ``"tfrecord"``.
+        classes: Their names, in the order of their numbers; folders sort the same way.
+        size: Height and width in pixels.
+        train: Pictures to train on.
+        val: Held-out pictures.
+        shards: Files that records to train on are in; 0 for folders.
+        seed: What everything was drawn from.
+        label_noise: Share of labels drawn anew.
+        best_top1: The top-1 accuracy that seeing every picture rightly has, on average.
+        version: Changes when the same arguments come to mean other files.
+    """
+
+    kind: str
+    layout: str
+    classes: list[str]
+    size: int
+    train: int
+    val: int
+    shards: int
+    seed: int
+    label_noise: float
+    best_top1: float
+    version: int = 1
+
+
+def make_pictures(  # noqa: PLR0913 - options, all but the first by name
+    folder: str | os.PathLike[str],
+    *,
+    kind: str = "planted",
+    layout: str = "folders",
+    pictures: int = 4096,
+    classes: int = 10,
+    size: int = 64,
+    seed: int = 0,
+    label_noise: float = 0.0,
+    shards: int = 8,
+    progress: Callable[[int], None] | None = None,
+) -> PictureTruth:
+    """Write a set of pictures as JPEG files, or as records, in ImageNet's layouts.
+
+    One picture in eight is held out. The folder appears when it is complete; if it holds
+    exactly this set already, nothing is written. `eai.io.images` reads folders,
+    `eai_notebook.io.imagenet` records.
+
+    Args:
+        folder: Where to; made if need be.
+        kind: ``"planted"``, see `eai_notebook.datasets.shapes`; or ``"digits"``, the 1797 digits of 8
+            x 8 grey pixels that scikit-learn brings, written by people, made larger.
+        layout: ``"folders"``, one a class, or ``"tfrecord"``; see `eai_notebook.datasets.image_layouts`.
+        pictures: How many in all; of the digits, at most so many.
+        classes: How many, if planted; digits have ten.
+        size: Height and width in pixels.
+        seed: Draws the pictures; of the digits, which are held out.
+        label_noise: Share of wrong labels, if planted.
+        shards: Files that records to train on are spread over.
+        progress: Called with the number of pictures that were just written.
+
+    Raises:
+        EaiError: An argument makes no sense, scikit-learn is missing, or the folder holds
+            something else or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> home = Path(tempfile.mkdtemp())
+        >>> truth = make_pictures(home / "set", pictures=16, classes=2, size=16)
+        >>> truth.train, truth.val, sorted(path.name for path in (home / "set" / "train").iterdir())
+        (14, 2, ['00-solid-disc', '01-solid-square'])
+    """
+    target = Path(folder)
+    if kind not in KINDS or layout not in LAYOUTS:
+        raise EaiError(
+            f"kind {kind!r}, layout {layout!r}",
+            f"choose from {', '.join(KINDS)} and from {', '.join(LAYOUTS)}",
+        )
+    if pictures < _TEST_SHARE or shards < 1 or seed < 0:
+        raise EaiError(
+            f"{pictures} pictures in {shards} shards with seed {seed}",
+            f"give at least {_TEST_SHARE} pictures, 1 shard and a seed of 0 or more",
+        )
+    source = (
+        _Planted(PlantedPictures(classes, size, seed, label_noise), pictures)
+        if kind == "planted"
+        else _Digits(pictures, size, seed)
+    )
+    truth = PictureTruth(
+        kind=kind,
+        layout=layout,
+        classes=source.names,
+        size=size,
+        train=source.train,
+        val=source.val,
+        shards=shards if layout == "tfrecord" else 0,
+        seed=seed,
+        label_noise=label_noise if kind == "planted" else 0.0,
+        best_top1=source.best_top1,
+    )
+    told = progress or (lambda _: None)
+    if _is_there(target, truth):
+        told(truth.train + truth.val)
+        return truth
+    with whole_folder(target) as work:
+        for part in ("train", "val"):
+            drawn = source.part(part)
+            written = (
+                write_folders(work, part, drawn, truth.classes)
+                if layout == "folders"
+                else write_records(
+                    work, part, drawn, truth.classes, shards if part == "train" else 1
+                )
+            )
+            for count in written:
+                told(count)
+        (work / TRUTH).write_text(json.dumps(asdict(truth), indent=2) + "\n")
+    return truth
+
+
+def _is_there(target: Path, truth: PictureTruth) -> bool:
+    """Return whether `target` holds this very set; False if it is free."""
+    if is_free(target):
+        return False
+    stored = target / TRUTH
+    if stored.is_file() and stored.read_text() == json.dumps(asdict(truth), indent=2) + "\n":
+        return True
+    raise EaiError(
+        f"{target} already holds something else", "choose another folder, or delete this one"
+    )
+
+
+class _Planted:
+    """Planted pictures, some megabytes at a time."""
+
+    def __init__(self, planted: PlantedPictures, pictures: int) -> None:
+        self._planted = planted
+        self.val = pictures // _TEST_SHARE
+        self.train = pictures - self.val
+        # Numbered, so that folders sort in the order of the classes.
+        self.names = [f"{number:02d}-{name}" for number, name in enumerate(planted.names)]
+        self.best_top1 = planted.best_top1
+
+    def part(self, name: str) -> Iterator[Picture]:
+        part, rows = (_TRAIN, self.train) if name == "train" else (_VAL, self.val)
+        for batch in self._planted.batches(part, rows):
+            yield from zip(batch.images, batch.labels.tolist(), strict=True)
+
+
+class _Digits:
+    """Scikit-learn's digits, shuffled, larger than they come."""
+
+    best_top1 = 1.0
+
+    def __init__(self, pictures: int, size: int, seed: int) -> None:
+        if size < 8:  # noqa: PLR2004 - their own size
+            raise EaiError(f"digits of {size} pixels", "give at least 8")
+        try:
+            from sklearn.datasets import load_digits
+        except ImportError as error:
+            raise EaiError(
+                "the digits come with scikit-learn, which is not installed",
+                "pip install 'eai_notebook[baselines]', or make planted pictures",
+            ) from error
+        grey, labels = load_digits(return_X_y=True)
+        chosen = np.random.default_rng(seed).permutation(len(labels))[:pictures]
+        self._grey: NDArray[np.float64] = grey[chosen].reshape(-1, 8, 8)
+        self._labels: list[int] = labels[chosen].tolist()
+        self._size = size
+        self.val = len(chosen) // _TEST_SHARE
+        self.train = len(chosen) - self.val
+        self.names = [str(digit) for digit in range(10)]
+
+    def part(self, name: str) -> Iterator[Picture]:
+        from PIL import Image
+
+        rows = range(self.val, len(self._labels)) if name == "train" else range(self.val)
+        for row in rows:
+            pixels = np.round(self._grey[row] * (255 / _WHITE)).astype(np.uint8)
+            larger = Image.fromarray(pixels).resize(
+                (self._size, self._size), Image.Resampling.BICUBIC
+            )
+            yield np.asarray(larger), self._labels[row]

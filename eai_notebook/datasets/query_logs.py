@@ -1,0 +1,205 @@
+"""Query-click logs: what people asked, what they clicked, what they were shown and left alone.
+
+A row is ``query <tab> clicked title [<tab> title shown and not clicked]...``, each row with as
+many titles: the form that learning from clicks needs, whatever the search engine.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from eai_notebook.datasets.vocabulary import another_form, make_words, mistyped
+from eai_notebook.errors import EaiError
+from eai_notebook.io.sources.find import Pattern, find_files
+
+if TYPE_CHECKING:
+    import os
+
+TITLES: Final = "titles.txt"
+_TRUTH: Final = "truth.json"
+_FEWEST: Final = 2  # the query and the clicked title
+
+
+@dataclass(frozen=True)
+class QueryClicks:
+    """Rows of a query-click log.
+
+    Attributes:
+        queries: One a row.
+        clicked: The title that was clicked, one a row.
+        shown: The titles that were shown and not clicked, equally many in each row.
+    """
+
+    queries: list[str] = field(default_factory=list)
+    clicked: list[str] = field(default_factory=list)
+    shown: list[list[str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def part(self, rank: int, size: int) -> QueryClicks:
+        """Return every `size`-th row from row `rank` on, as many for each rank."""
+        rows = slice(rank, len(self) - len(self) % size, size)
+        return QueryClicks(self.queries[rows], self.clicked[rows], self.shown[rows])
+
+
+def read_queries(pattern: Pattern) -> QueryClicks:
+    r"""Read query-click logs.
+
+    Args:
+        pattern: A glob, a folder, a file, or a list of files, paths or URLs; plain UTF-8 text.
+
+    Raises:
+        EaiError: No such file, or a row with too few fields or other ones than the first.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "clicks.tsv"
+        >>> _ = path.write_text("red shoes\tShoes, red\tBlue shoes\n")
+        >>> read_queries(path).clicked
+        ['Shoes, red']
+    """
+    log = QueryClicks()
+    width = None
+    for path in find_files(pattern):
+        with io.TextIOWrapper(path.open(), "utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                fields = line.rstrip("\n").split("\t")
+                width = width or len(fields)
+                if len(fields) != width or width < _FEWEST or not all(fields):
+                    raise EaiError(
+                        f"{path}, row {number} has {sum(map(bool, fields))} fields of text, not "
+                        f"{max(width, _FEWEST)}",
+                        "a row is a query, the clicked title and equally many others, by tabs",
+                    )
+                log.queries.append(fields[0])
+                log.clicked.append(fields[1])
+                log.shown.append(fields[2:])
+    return log
+
+
+@dataclass(frozen=True)
+class QueryTruth:
+    """What `make_queries` planted, stored as ``truth.json``.
+
+    Attributes:
+        seed: What everything was drawn from.
+        titles: Titles in ``titles.txt``.
+        train_rows: Rows in ``train.tsv``.
+        test_rows: Rows in ``test.tsv``; none of their queries is in the training rows.
+    """
+
+    seed: int
+    titles: int
+    train_rows: int
+    test_rows: int
+
+
+def make_queries(
+    folder: str | os.PathLike[str],
+    *,
+    titles: int = 2000,
+    rows: int = 40_000,
+    test_rows: int = 4000,
+    shown: int = 2,
+    seed: int = 0,
+) -> QueryTruth:
+    """Write query-click logs in which the right document often shares no word with its query.
+
+    Each meaning has a word that titles use and a synonym that people ask with. A title has
+    four meanings; a query names two or three of the clicked title's, half of the time by the
+    synonym, sometimes in another form or mistyped.
+
+    Args:
+        folder: Where ``train.tsv``, ``test.tsv`` and ``titles.txt`` go; made if missing.
+        titles: Documents there are.
+        rows: Rows to train on.
+        test_rows: Held-out rows.
+        shown: Unclicked titles in a row; they share a meaning with the clicked one.
+        seed: Another seed draws other words, titles and clicks.
+
+    Raises:
+        EaiError: The numbers make no sense.
+    """
+    if min(titles // 10, rows, test_rows) < 1 or shown < 0 or seed < 0:
+        raise EaiError(
+            f"{titles} titles, {rows} and {test_rows} rows, {shown} shown, seed {seed}",
+            "give at least 10 titles and a row of each kind, and nothing negative",
+        )
+    rng = np.random.default_rng([seed, 2])
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    planted = _Planted(rng, titles)
+    seen: set[str] = set()
+    _write(place / "train.tsv", [planted.row(rng, shown, seen, new=False) for _ in range(rows)])
+    _write(place / "test.tsv", [planted.row(rng, shown, seen, new=True) for _ in range(test_rows)])
+    (place / TITLES).write_text("\n".join(planted.titles) + "\n", encoding="utf-8")
+    truth = QueryTruth(seed, titles, rows, test_rows)
+    (place / _TRUTH).write_text(json.dumps(asdict(truth), indent=2) + "\n")
+    return truth
+
+
+class _Planted:
+    """Titles by their meanings, and the words for each meaning."""
+
+    _MEANINGS = 4  # of a title
+
+    def __init__(self, rng: np.random.Generator, titles: int) -> None:
+        count = max(titles // 5, self._MEANINGS * 2)
+        words = make_words(rng, 2 * count)
+        self._words, self._synonyms = words[:count], words[count:]
+        popularity = 1 / np.arange(10, count + 10)
+        self._meanings: list[tuple[int, ...]] = []
+        taken = set()
+        while len(self._meanings) < titles:
+            drawn = rng.choice(
+                count, self._MEANINGS, replace=False, p=popularity / popularity.sum()
+            )
+            key = tuple(sorted(drawn.tolist()))
+            if key not in taken:
+                taken.add(key)
+                self._meanings.append(tuple(drawn.tolist()))
+        self.titles = [" ".join(self._words[each] for each in title) for title in self._meanings]
+        self._with: list[list[int]] = [[] for _ in range(count)]
+        for number, title in enumerate(self._meanings):
+            for meaning in title:
+                self._with[meaning].append(number)
+
+    def row(self, rng: np.random.Generator, shown: int, seen: set[str], *, new: bool) -> list[str]:
+        """Draw a row; a `new` one has a query that was not drawn before."""
+        while True:
+            title = int(rng.integers(len(self.titles)))
+            query = self._query(rng, title)
+            if not (new and query in seen):
+                break
+        seen.add(query)
+        others = [self._like(rng, title) for _ in range(shown)]
+        return [query, self.titles[title], *(self.titles[other] for other in others)]
+
+    def _query(self, rng: np.random.Generator, title: int) -> str:
+        count = int(rng.integers(2, 4))
+        chosen = rng.choice(self._meanings[title], count, replace=False)
+        return " ".join(self._said(rng, int(meaning)) for meaning in chosen)
+
+    def _said(self, rng: np.random.Generator, meaning: int) -> str:
+        how, synonym = rng.random(2)
+        word = (self._synonyms if synonym < 0.5 else self._words)[meaning]  # noqa: PLR2004
+        if how < 0.2:  # noqa: PLR2004 -- shares, told above
+            return another_form(rng, word)
+        return mistyped(rng, word) if how < 0.3 else word  # noqa: PLR2004
+
+    def _like(self, rng: np.random.Generator, title: int) -> int:
+        """Return another title, one that shares a meaning where there is one."""
+        shared = self._with[int(rng.choice(self._meanings[title]))]
+        others = [each for each in shared if each != title] or [(title + 1) % len(self.titles)]
+        return others[int(rng.integers(len(others)))]
+
+
+def _write(path: Path, rows: list[list[str]]) -> None:
+    path.write_text("\n".join("\t".join(row) for row in rows) + "\n", encoding="utf-8")

@@ -1,0 +1,85 @@
+"""The heat map of a run as HTML: ranks down, steps across, one small picture.
+
+The colours grow from dark to light as well as from blue to yellow (after the idea of
+cividis, Nunez et al., PLOS ONE 2018), so they are in order for any eye and on paper.
+`labextension/src/heatMap.ts` draws the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from html import escape
+from typing import Any, Final
+
+from eai_notebook.ledger.formatting import ms
+
+SCALE: Final = ("#00204c", "#575c6d", "#a69d75", "#ffe945")
+"""Evenly spaced colours from the shortest to the longest."""
+
+FEWEST_SLOTS: Final = 48
+"""A short run leaves room to the right instead of drawing bars as wide as a hand."""
+
+_FAINT: Final = "color: var(--jp-ui-font-color2, inherit); font-size: 11px; line-height: 1.5"
+
+
+def heat_map(view: dict[str, Any]) -> str:
+    """Return the heat map with its scale; empty for one rank, or if nothing was measured."""
+    heat, ranks = view["heat"], len(view["ranks"])
+    if ranks < 2 or not heat["columns"] or heat["low_ms"] is None:  # noqa: PLR2004 - one has no peers
+        return ""
+    picture = base64.b64encode(png(heat["columns"], ranks, base64.b64decode(heat["cells"])))
+    low, high = (ms(heat[edge] / 1e3) for edge in ("low_ms", "high_ms"))
+    said = f"Own time of {ranks} ranks over the steps, from {low} (dark) to {high} (light)"
+    tall = max(40, min(200, 6 * ranks))
+    # A column stands below the bars of the same steps.
+    buckets = view["buckets"]
+    slots = max(len(buckets["step"]), FEWEST_SLOTS) * buckets["width"]
+    wide = min(1.0, heat["columns"] * heat["width"] / slots)
+    return (
+        f'<div style="{_FAINT}; margin-top: 8px">each rank\'s own time · '
+        f'<span style="display: inline-block; width: 60px; height: 8px; background: '
+        f'linear-gradient(to right, {", ".join(SCALE)})"></span> {low} to {high}</div>'
+        f'<img alt="{escape(said)}" src="data:image/png;base64,{picture.decode()}" '
+        f'style="display: block; margin-left: 48px; width: calc((100% - 48px) * {wide:.4f}); height: {tall}px; '
+        f'image-rendering: pixelated"/>'
+    )
+
+
+def png(wide: int, tall: int, cells: bytes) -> bytes:
+    """Return a picture of one byte a cell: 0 is transparent, 1 to 255 go along `SCALE`.
+
+    Example:
+        >>> png(1, 1, bytes([255]))[1:4]
+        b'PNG'
+    """
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        whole = kind + data
+        return struct.pack(">I", len(data)) + whole + struct.pack(">I", zlib.crc32(whole))
+
+    lines = b"".join(b"\0" + cells[row * wide : (row + 1) * wide] for row in range(tall))
+    palette = b"\0\0\0" + b"".join(bytes(colour((value - 1) / 254)) for value in range(1, 256))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", wide, tall, 8, 3, 0, 0, 0))
+        + chunk(b"PLTE", palette)
+        + chunk(b"tRNS", b"\0")
+        + chunk(b"IDAT", zlib.compress(lines, 9))
+        + chunk(b"IEND", b"")
+    )
+
+
+def colour(share: float) -> tuple[int, int, int]:
+    """Return the colour at a place of the scale, 0 to 1, as red, green, blue.
+
+    Example:
+        >>> colour(0.0), colour(1.0)
+        ((0, 32, 76), (255, 233, 69))
+    """
+    place = share * (len(SCALE) - 1)
+    below = min(int(place), len(SCALE) - 2)
+    one, two = ([int(text[i : i + 2], 16) for i in (1, 3, 5)] for text in SCALE[below : below + 2])
+    red, green, blue = (round(a + (b - a) * (place - below)) for a, b in zip(one, two, strict=True))
+    return red, green, blue

@@ -1,0 +1,44 @@
+"""A run as text, for a terminal and for places that show no HTML."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from eai_notebook.display.summary_lines import price_line, rates_line
+from eai_notebook.ledger.formatting import ms
+
+WIDTH: Final = 48
+"""Characters of the longest rank's bar."""
+
+LETTERS: Final = {
+    "input": "i",
+    "compute": "C",
+    "wait_peer": "w",
+    "transfer": "t",
+    "update": "u",
+    "other": "o",
+}
+
+
+def text(view: dict[str, Any]) -> str:
+    """Return a run's view as plain text: verdict, one bar a rank, rates."""
+    lines = [view["verdict"]["sentence"], ""]
+    longest = max((_length(rank["ms"]) for rank in view["ranks"]), default=0.0)
+    if longest > 0:
+        lines += [_bar(rank, view["parts"], longest) for rank in view["ranks"]]
+        lines += ["", "  ".join(f"{LETTERS[part]} {part}" for part in view["parts"]), ""]
+    lines += [line for line in (rates_line(view), price_line(view)) if line]
+    return "\n".join(lines)
+
+
+def _bar(rank: dict[str, Any], parts: list[str], longest: float) -> str:
+    """Draw one rank; rounding the running sum keeps the bar as long as the whole."""
+    bar, until = "", 0.0
+    for part, length in zip(parts, rank["ms"], strict=True):
+        until += length or 0.0
+        bar += LETTERS[part] * (round(WIDTH * until / longest) - len(bar))
+    return f"rank {rank['rank']:<4}{bar:<{WIDTH}}  {ms(_length(rank['ms']) / 1e3)}"
+
+
+def _length(parts: list[float | None]) -> float:
+    return sum(part or 0.0 for part in parts)

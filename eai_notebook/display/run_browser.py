@@ -1,0 +1,112 @@
+"""The shelf of earlier runs, as the panel asks for them: list, open, compare, export."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from eai_notebook.display.html_page import page
+from eai_notebook.errors import EaiError
+from eai_notebook.ledger.formatting import ms
+from eai_notebook.ledger.perfetto_export import trace_text
+from eai_notebook.ledger.report import merge_record
+from eai_notebook.ledger.run_comparison import Change, compare
+from eai_notebook.ledger.run_record import RunRecord, list_runs, runs_folder
+from eai_notebook.ledger.step_schema import PARTS
+from eai_notebook.ledger.view_model import record_view
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MOST_LISTED: Final = 100
+
+
+def listed() -> list[dict[str, Any]]:
+    """Return the recorded runs, newest first; a folder that cannot be read is left out."""
+    entries = []
+    for path in list_runs()[:MOST_LISTED]:
+        try:
+            record = RunRecord(path)
+        except EaiError:
+            continue
+        info = record.info
+        entries.append(
+            {
+                "folder": path.name,
+                "name": info.name,
+                "state": info.state,
+                "started": info.started,
+                "size": info.size,
+                "steps": max((record.count(rank) for rank in record.ranks), default=0),
+            }
+        )
+    return entries
+
+
+def opened(folder: str) -> dict[str, Any]:
+    """Return the view of a recorded run."""
+    return record_view(_record(folder))
+
+
+def compared(before: str, after: str) -> dict[str, Any]:
+    """Return two runs side by side, what changed, and a sentence that says it."""
+    one, two = _record(before), _record(after)
+    found = compare(merge_record(one), merge_record(two))
+    return {
+        "before": record_view(one),
+        "after": record_view(two),
+        "step": _plain(found.step),
+        "parts": [_plain(found.parts[part]) for part in PARTS],
+        "sentence": _sentence(found.step, str(found.slower) if found.slower else ""),
+    }
+
+
+def saved_page(folder: str) -> dict[str, str]:
+    """Return a run as an HTML file to save."""
+    return {"name": f"{folder}.html", "type": "text/html", "text": page(_record(folder))}
+
+
+def saved_trace(folder: str) -> dict[str, str]:
+    """Return a run as a trace file to save."""
+    text = trace_text(_record(folder))
+    return {"name": f"{folder}.trace.json", "type": "application/json", "text": text}
+
+
+COMMANDS: Final[dict[str, Callable[..., Any]]] = {
+    "runs": listed,
+    "open": opened,
+    "compare": compared,
+    "page": saved_page,
+    "trace": saved_trace,
+}
+"""What the panel may ask for by name, with the arguments of the function."""
+
+
+def _record(folder: str) -> RunRecord:
+    """Open a record by the name of its folder; nothing outside of the shelf can be named."""
+    known = {path.name: path for path in list_runs()}
+    if folder not in known:
+        what = f"there is no run {folder} in {runs_folder()}"
+        raise EaiError(what, "choose one of the list")
+    return RunRecord(known[folder])
+
+
+def _sentence(step: Change, cause: str) -> str:
+    if not math.isfinite(step.delta_ms):
+        return "one of the runs has no measured steps: nothing to compare"
+    if not step.is_sure:
+        return f"no sure change: a step differs by {ms(step.delta_ms / 1e3)}, within its scatter"
+    if step.delta_ms < 0:
+        return f"a step is {ms(-step.delta_ms / 1e3)} shorter"
+    because = f": {cause}" if cause else ""
+    return f"a step is {ms(step.delta_ms / 1e3)} longer{because}"
+
+
+def _plain(change: Change) -> dict[str, Any]:
+    numbers = {
+        "delta_ms": change.delta_ms,
+        "low_ms": change.low_ms,
+        "high_ms": change.high_ms,
+    }
+    told = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+    return {**told, "sure": change.is_sure}

@@ -1,0 +1,77 @@
+"""The lines of rates under a chart; `labextension/src/formatting.ts` writes the same."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from eai_notebook.ledger.formatting import amount, count, ms
+
+
+def rates_line(view: dict[str, Any]) -> str:
+    """Return what was measured of the rates, in one line.
+
+    Example:
+        >>> rates_line({"run": {"steps": 40, "size": 2}, "measuring_pct": None, "rates": {
+        ...     "step_ms": 12.5, "samples_per_s": 81920.0, "bytes_per_step": 4e6,
+        ...     "bus_bytes_per_s": 41e6, "link_bytes_per_s": 56e6, "hidden_ms": None}})
+        "40 steps on 2 ranks · 12.5 ms a step · 81,920 samples/s · 4 MB/step · bus 41 MB/s of the link's 56 MB/s"
+    """
+    run, rates = view["run"], view["rates"]
+    told = [f"{run['steps']} steps on {run['size']} rank{'s' * (run['size'] != 1)}"]
+    if rates["step_ms"] is not None:
+        told.append(f"{ms(rates['step_ms'] / 1e3)} a step")
+    if rates["samples_per_s"] is not None:
+        told.append(f"{count(rates['samples_per_s'])} samples/s")
+    if rates["bytes_per_step"] is not None:
+        told.append(f"{amount(rates['bytes_per_step'])}/step")
+    if rates["bus_bytes_per_s"] is not None:
+        link = rates["link_bytes_per_s"]
+        of = "" if link is None else f" of the link's {amount(link)}/s"
+        told.append(f"bus {amount(rates['bus_bytes_per_s'])}/s{of}")
+    if rates["hidden_ms"]:
+        told.append(
+            f"communication {ms(_exposed_ms(view) / 1e3)} exposed, "
+            f"{ms(rates['hidden_ms'] / 1e3)} hidden"
+        )
+    if view["measuring_pct"] is not None:
+        told.append(f"measuring {view['measuring_pct']:.2g} %")
+    return " · ".join(told)
+
+
+WAITS: Final = {
+    "input": "input wait",
+    "wait_peer": "slower ranks",
+    "transfer": "exposed communication",
+}
+
+
+def price_line(view: dict[str, Any]) -> str:
+    """Return what waiting cost over the whole run and all ranks; empty if nothing is known.
+
+    Example:
+        >>> price_line({"parts": ["input", "compute"],
+        ...     "price": {"rank_s": 28_800, "parts_s": [11_160, 17_640]}})
+        'price of waiting: input wait 3.1 of 8.0 rank-hours'
+    """
+    whole = view["price"]["rank_s"]
+    if not whole:
+        return ""
+    unit, seconds = next(
+        (name, length)
+        for name, length in (("rank-hours", 3600), ("rank-minutes", 60), ("rank-seconds", 0))
+        if whole >= length
+    )
+    told = [
+        f"{WAITS[part]} {spent / (seconds or 1):.1f}"
+        for part, spent in zip(view["parts"], view["price"]["parts_s"], strict=True)
+        if part in WAITS and spent is not None
+    ]
+    if not told:
+        return ""
+    return f"price of waiting: {', '.join(told)} of {whole / (seconds or 1):.1f} {unit}"
+
+
+def _exposed_ms(view: dict[str, Any]) -> float:
+    place = view["parts"].index("transfer")
+    known = [rank["ms"][place] for rank in view["ranks"] if rank["ms"][place] is not None]
+    return sum(known) / len(known) if known else 0.0

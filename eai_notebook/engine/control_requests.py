@@ -1,0 +1,31 @@
+"""What a rank answers beside its cell: a thread of its own serves the control channel."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from eai_notebook.engine import stack_location
+from eai_notebook.engine.step_profiler import DeepTrace, pace
+from eai_notebook.telemetry.messages import TRACE_REQUEST, WHERE_REQUEST
+
+
+def install(kernel: Any, world_rank: int) -> None:
+    """Have `kernel` answer, from now on, where this rank is, and record steps in depth."""
+    deep = DeepTrace(world_rank)
+
+    def where(stream: Any, idents: Any, request: Any) -> None:
+        found = stack_location.current_location(world_rank, kernel.shell.user_ns)
+        content = {"status": "ok", "where": None if found is None else asdict(found)}
+        kernel.session.send(stream, "eai_where_reply", content, parent=request, ident=idents)
+
+    def trace(stream: Any, idents: Any, request: Any) -> None:
+        """Say how fast the steps go, or record some if they are named."""
+        asked = request["content"]
+        if "first" in asked:
+            deep.ask(int(asked["first"]), int(asked["steps"]))
+        content = {"status": "ok", "pace": None if "first" in asked else pace()}
+        kernel.session.send(stream, "eai_trace_reply", content, parent=request, ident=idents)
+
+    kernel.control_handlers[WHERE_REQUEST] = where
+    kernel.control_handlers[TRACE_REQUEST] = trace

@@ -1,0 +1,63 @@
+"""What this rank is doing, read off its main thread's stack from outside."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eai_notebook.telemetry.messages import StackLocation, steps_taken
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_EXCHANGES = "eai_notebook.collective.ops"
+_TENSORFLOW = "tensorflow.python.eager."
+
+
+def current_location(rank: int, user_ns: dict[str, Any]) -> StackLocation | None:
+    """Return where the main thread is in the user's cell, or None if it is in none.
+
+    The deepest frame whose globals are the user's own variables is the line of the cell
+    that is being run, also when a library has called back into it.
+    """
+    innermost = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001
+    frames = _inside_out(innermost)
+    own = [frame for frame in frames if frame.f_globals is user_ns]
+    if innermost is None or not own:
+        return None
+    cell = own[0]
+    exchanges = [frame for frame in frames if _module(frame) == _EXCHANGES]
+    return StackLocation(
+        rank=rank,
+        line=cell.f_lineno,
+        code=_line(cell),
+        inside=_name(innermost),
+        exchange=exchanges[-1].f_code.co_name if exchanges else None,
+        compiled=_module(innermost).startswith(_TENSORFLOW),
+        steps=steps_taken(),
+        path=tuple((frame.f_lineno, _line(frame)) for frame in reversed(own)),
+        cell=Path(own[-1].f_code.co_filename).name,
+    )
+
+
+def _line(frame: FrameType) -> str:
+    return linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+
+
+def _inside_out(frame: FrameType | None) -> list[FrameType]:
+    frames = []
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    return frames
+
+
+def _name(frame: FrameType) -> str:
+    return f"{_module(frame)}.{frame.f_code.co_name}"
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "?"))

@@ -1,0 +1,94 @@
+"""A rank's start-up: the guard and the telemetry are set, TensorFlow is loaded, the ring formed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from typing import Any, Final
+
+import psutil
+from IPython.core.getipython import get_ipython
+
+from eai_notebook import collective
+from eai_notebook.engine import cell_guard, control_requests, resource_usage, telemetry_publisher
+from eai_notebook.process_lease import Lease
+
+NANNY_S: Final = 10.0
+"""How long a rank's nanny may take to tell of the rank's death before it is ended."""
+
+NANNY: Final = "ipyparallel.engine.nanny"
+
+_kept: list[Lease] = []
+"""The keepers that hear of this process's end by its end of their pipes."""
+
+
+def warm_up(wire: str | None = None) -> dict[str, Any]:
+    """Make this engine a rank: load TensorFlow, form the ring, watch the cells.
+
+    Where an optimizer does not say otherwise, its gradients travel as ``wire``.
+
+    It is sent once, right after the engines have registered, so that the seconds
+    TensorFlow takes to load pass while the user reads on; the first cell queues behind
+    it instead of waiting for the import a second time.
+    """
+    shell: Any = get_ipython()
+    if wire is not None:
+        os.environ["EAI_WIRE"] = wire  # read by `train.wire`, which this room does not know
+    telemetry_publisher.install(shell)
+    collective.form()
+    watched = cell_guard.install(shell, collective.rank())
+    resource_usage.watch(collective.rank(), lambda: watched.is_running)
+    control_requests.install(shell.kernel, collective.rank())
+    if "EAI_AWAY" in os.environ:
+        _follow_nanny()
+    if collective.rank() != 0:
+        _leave_progress_bars_to_rank_0()
+    return describe_rank()
+
+
+def _follow_nanny() -> None:
+    """Have this engine's nanny leave after it, on a host that may have lost the controller.
+
+    It would try for ever to deliver its last messages, in a session of its own where
+    ``mpirun`` does not find it.
+    """
+    nannies = [child for child in psutil.Process().children() if NANNY in child.cmdline()]
+    _kept.append(Lease(NANNY_S))
+    _kept[-1].cover(nanny.pid for nanny in nannies)
+
+
+def describe_rank() -> dict[str, Any]:
+    """Say who this rank is; after `warm_up`, also while no ring stands."""
+    shell: Any = get_ipython()
+    return {
+        "rank": shell.kernel.engine_id,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+    }
+
+
+def join_ring(ranks: list[int]) -> None:
+    """Form the ring anew on `ranks`, after it was released or for a part of the group.
+
+    An interrupt that comes late, or too early, must not keep this rank out of it: the others
+    would wait for it, and nobody could tell them not to.
+    """
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        collective.release()
+        collective.form(ranks)
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def leave_ring() -> None:
+    """Stay out of the ring while other ranks form one of their own."""
+    collective.release()
+
+
+def _leave_progress_bars_to_rank_0() -> None:
+    """Every rank would draw the same Keras bar; a plain `model.fit` cannot know that."""
+    import keras
+
+    keras.config.disable_interactive_logging()

@@ -1,0 +1,1 @@
+"""Arrow IPC (Feather) files, one record batch at a time."""

@@ -1,0 +1,1 @@
+"""Compiled helpers that several decoders share: SWAR, varints, JIT settings."""

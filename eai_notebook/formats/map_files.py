@@ -1,0 +1,104 @@
+"""`map_files`: rows from a function of one's own, in reader processes beside the training."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from eai_notebook import collective
+from eai_notebook.formats.map_files_part import FilePart
+from eai_notebook.io.memory.alignment import rows_in
+from eai_notebook.io.part import Field, Source
+from eai_notebook.io.pipeline.open_batches import check_options, open_batches
+from eai_notebook.io.pipeline.prefetch import Job
+from eai_notebook.io.pipeline.reader_autotune import READERS
+from eai_notebook.io.pipeline.wait_meter import WaitMeter
+from eai_notebook.io.pipeline.worker_pool import ProcessLoader, WorkerPool
+from eai_notebook.io.sources.decompress import share_whole
+from eai_notebook.io.sources.find import Pattern, find_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from eai_notebook.io.part import Columns
+    from eai_notebook.io.pipeline.dataset import InputData
+    from eai_notebook.io.sources.file import File
+
+
+def map_files(
+    pattern: Pattern,
+    function: Callable[[File], Columns],
+    batch_size: int,
+    *,
+    rows: Callable[[File], int] | None = None,
+    suffixes: frozenset[str] = frozenset(),
+    shard: bool = True,
+    **options: Any,
+) -> InputData:
+    """Open files of any kind as batches of what a Python function makes of each file.
+
+    The function runs in reader processes, so that it may hold the interpreter as long as it
+    likes; a batch costs the training process one copy. Files go to ranks as wholes, balanced
+    by size. In a group, all ranks must call this together.
+
+    Args:
+        pattern: What files to read, see `eai_notebook.io.sources.find.find_files`.
+        function: Gets a file (``file.url``, ``file.size``, ``file.open()``, which is a
+            seekable stream wherever the file lies) and returns its rows: a dictionary of
+            arrays of equal first dimension; ``"label"`` is what the model should predict.
+        batch_size: Rows in each of this rank's batches.
+        rows: Tells how many rows the function gives for a file, where that is known for less
+            than calling it. Without it, the function is called once more for each file.
+        suffixes: Which files of a folder are meant.
+        shard: False to read all files on this rank.
+        options: See `eai_notebook.io.pipeline.open_batches.open_batches`.
+
+    Returns:
+        Batches of ``({name: array [batch, ...]}, label)``, or of the dictionary alone where
+        there is no label.
+
+    Raises:
+        EaiError: No such file, fewer files than ranks, or a function that fails.
+    """
+    check_options(batch_size)
+    files = find_files(pattern, suffixes)
+    collective.ensure_formed()
+    rank, size = (collective.rank(), collective.size()) if shard else (0, 1)
+    mine = [FilePart(file, function) for file in share_whole(files, rank, size)]
+    known = [replace(part, rows=int(rows(part.file))) for part in mine] if rows else []
+    found = _looked_at(mine[:1] if rows else mine)
+    parts = known or [
+        replace(part, rows=count) for part, (count, _) in zip(mine, found, strict=True)
+    ]
+    source = Source(
+        name=getattr(function, "__name__", "mapped"),
+        parts=parts,
+        spec=found[0][1],
+        files=len(files),
+        seen_bytes=sum(file.size for file in files),
+        holds_gil=True,
+    )
+    return open_batches(source, batch_size, shard=shard, **options)
+
+
+def _looked_at(parts: Sequence[FilePart]) -> list[tuple[int, dict[str, Field]]]:
+    """Return the rows of each part and what they are, by calling the function on each."""
+    workers = WorkerPool()
+    try:
+        with ThreadPoolExecutor(READERS, "eai-count") as pool:
+            return list(pool.map(partial(_looked_at_one, workers), parts))
+    finally:
+        workers.close()
+
+
+def _looked_at_one(workers: WorkerPool, part: FilePart) -> tuple[int, dict[str, Field]]:
+    desk = ProcessLoader(WaitMeter(), workers, Event())
+    try:
+        columns = desk.load(Job(0, part)).columns
+    finally:
+        desk.close()
+    fields = {name: Field(column.dtype, column.shape[1:]) for name, column in columns.items()}
+    return rows_in(columns), fields

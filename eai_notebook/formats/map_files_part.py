@@ -1,0 +1,67 @@
+"""A file as a whole, as a function of the user's makes rows of it.
+
+Reader processes load this, so it must not bring TensorFlow with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eai_notebook.errors import EaiError
+from eai_notebook.io.part import Columns, Loaded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from eai_notebook.io.sources.file import File
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """What a function makes of a file: a `Part`."""
+
+    file: File
+    function: Callable[[File], Columns]
+    rows: int = -1
+
+    @property
+    def name(self) -> str:
+        """The file."""
+        return self.file.url
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self.file.url
+
+    def fetch(self) -> None:
+        """Nothing: the function reads for itself."""
+
+    def parse(self, fetched: None) -> Loaded:  # noqa: ARG002 - there is nothing
+        """Call the function.
+
+        Raises:
+            EaiError: What it returns is not rows.
+        """
+        made: Any = self.function(self.file)
+        if not isinstance(made, dict) or not made:
+            raise EaiError(
+                f"the function returns {type(made).__name__} for {self.file}",
+                "return a dictionary of arrays with one row each in the first dimension",
+            )
+        columns = {name: np.asarray(column) for name, column in made.items()}
+        lengths = {name: column.shape[:1] for name, column in columns.items()}
+        if len(set(lengths.values())) > 1 or () in lengths.values():
+            told = ", ".join(f"{name} {column.shape}" for name, column in columns.items())
+            raise EaiError(
+                f"the function returns columns of different lengths for {self.file}: {told}",
+                "give every column as many rows",
+            )
+        return Loaded(columns)
+
+    def fault(self, first_bad: int) -> EaiError:
+        """Return an error; the function leaves out bad rows by itself."""
+        return EaiError(f"{self.file} row {first_bad} is bad", "mend the file or the function")

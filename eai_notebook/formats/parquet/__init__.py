@@ -1,0 +1,1 @@
+"""Parquet files: row groups, page headers, and compiled decoding of numeric columns."""

@@ -1,0 +1,1 @@
+"""TFRecord files of `tf.train.Example`: framing, checksums, compiled parsing, writing."""

@@ -1,0 +1,323 @@
+"""What the features of an Example become: a click log's, or any dense ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+import numpy as np
+
+from eai_notebook.clicklog.text_parser import PADDING
+from eai_notebook.clicklog.text_part import IDS, NUMBERS, spec_of
+from eai_notebook.errors import EaiError
+from eai_notebook.formats.tfrecord import example_kernels as kernels
+from eai_notebook.io.memory.alignment import aligned
+from eai_notebook.io.memory.thread_buffer import ThreadMemory
+from eai_notebook.io.part import LABEL, Field
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from eai_notebook.clicklog.click_schema import ClickSchema
+    from eai_notebook.io.part import Columns
+
+_KIND_NAMES: Final = {0: "nothing", 1: "bytes", 2: "floats", 3: "integers"}
+_FAULTS: Final = {
+    kernels.BAD_SUM: "is damaged: its data do not fit their checksum",
+    kernels.BAD_EXAMPLE: "is no tf.train.Example",
+}
+
+
+_memory = ThreadMemory()
+
+
+class Example(NamedTuple):
+    """A record to learn the features from."""
+
+    file: str
+    message: Any
+
+
+@dataclass(frozen=True)
+class FoundFeatures:
+    """What was found in some records; see `example_kernels.examples`."""
+
+    values: NDArray[np.int64]
+    kinds: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+    status: NDArray[np.uint8]
+
+
+class ExampleReader(Protocol):
+    """What makes columns of records."""
+
+    @property
+    def spec(self) -> Mapping[str, Field]:
+        """What a row becomes."""
+
+    def warm_up(self) -> None:
+        """Compile now, not within the first step."""
+
+    def examples(self, text: NDArray[np.uint8], rows: int) -> FoundFeatures:
+        """Find the features in the bytes of some records."""
+
+    def columns(self, text: NDArray[np.uint8], found: FoundFeatures) -> Columns:
+        """Make columns of them, and mark more rows as bad."""
+
+    def fault(self, found: FoundFeatures, row: int) -> str:
+        """Return what is wrong with a record."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """The names of features, and how many values each has."""
+
+    names: tuple[str, ...]
+    counts: tuple[int, ...]
+
+    @cached_property
+    def slots(self) -> NDArray[np.int64]:
+        """Where each one's values begin in a row, and the last one's end."""
+        return np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
+
+    @cached_property
+    def keys(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The names as bytes, and where each begins."""
+        names = [name.encode() for name in self.names]
+        begins = np.concatenate([[0], np.cumsum([len(name) for name in names])])
+        return np.frombuffer(b"".join(names) + bytes(8), np.uint8), begins.astype(np.int64)
+
+    def find(self, text: NDArray[np.uint8], rows: int) -> FoundFeatures:
+        """Read records, one a row; what was found holds until this thread reads more."""
+        shape = (rows, int(self.slots[-1]))
+        found = FoundFeatures(
+            _memory.of(8 * shape[0] * shape[1]).view(np.int64).reshape(shape),
+            np.empty((rows, len(self.names)), np.uint8),
+            np.empty(rows, np.int64),
+            np.empty(rows, np.uint8),
+        )
+        kernels.examples(
+            text,
+            *self.keys,
+            self.slots,
+            found.values,
+            found.kinds,
+            found.starts,
+            found.status,
+        )
+        return found
+
+    def fault(self, found: FoundFeatures, row: int, wanted: Sequence[int]) -> str:
+        """Return what is wrong with a record, as far as features say it."""
+        status = int(found.status[row])
+        if status in _FAULTS:
+            return _FAULTS[status]
+        for name, kind, right in zip(self.names, found.kinds[row].tolist(), wanted, strict=True):
+            if right and kind != right:
+                return (
+                    f"has {_KIND_NAMES[kind]} in feature {name!r}, {_KIND_NAMES[right]} are wanted"
+                )
+        if status == kernels.BAD_COUNT:
+            return "has another number of values in a feature than was asked for"
+        return "holds values that the schema does not allow"
+
+
+@dataclass(frozen=True)
+class ClickExamples:
+    """Reads the columns of a click schema, one feature each."""
+
+    schema: ClickSchema
+    label: str
+
+    @cached_property
+    def _features(self) -> Features:
+        names = (self.label, *self.schema.integers, *self.schema.categorical)
+        return Features(names, (1,) * len(names))
+
+    @property
+    def spec(self) -> Mapping[str, Field]:
+        """The same as that of delimited text."""
+        return spec_of(self.schema)
+
+    def warm_up(self) -> None:
+        """Compile now, not within the first step."""
+        nothing = np.zeros(PADDING, np.uint8)
+        self.columns(nothing, self.examples(nothing, 0))
+        kernels.walk(nothing, 0, 0)
+
+    def examples(self, text: NDArray[np.uint8], rows: int) -> FoundFeatures:
+        """Find the features in the bytes of some records."""
+        return self._features.find(text, rows)
+
+    def columns(self, text: NDArray[np.uint8], found: FoundFeatures) -> Columns:
+        """Make columns of them, and mark more rows as bad."""
+        rows, schema = len(found.status), self.schema
+        numbers = aligned((rows, len(schema.integers)), np.dtype(np.float32))
+        ids = aligned((rows, len(schema.categorical)), np.dtype(np.int32))
+        labels = aligned((rows, 1), np.dtype(np.float32))
+        kernels.click_features(
+            text,
+            found.values,
+            found.kinds,
+            schema.missing_integer,
+            np.asarray(schema.buckets, np.int32),
+            numbers,
+            ids,
+            labels,
+            found.status,
+        )
+        return {NUMBERS: numbers, IDS: ids, LABEL: labels}
+
+    def fault(self, found: FoundFeatures, row: int) -> str:
+        """Return what is wrong with a record."""
+        if found.status[row] == kernels.BAD_VALUE:
+            names = self._features.names
+            values = dict(zip(names, found.values[row].tolist(), strict=True))
+            kinds = dict(zip(names, found.kinds[row].tolist(), strict=True))
+            if kinds[self.label] != kernels.INTEGERS:
+                return f"has {_KIND_NAMES[kinds[self.label]]} in feature {self.label!r}"
+            if values[self.label] not in {0, 1}:
+                return f"has label {values[self.label]}, which is neither 0 nor 1"
+            for name in self.schema.integers:
+                if kinds[name] not in {0, kernels.INTEGERS}:
+                    return f"has {_KIND_NAMES[kinds[name]]} in {name}, which is no integer"
+            return "has a categorical that is no 32-bit value"
+        return self._features.fault(found, row, [0] * len(self._features.names))
+
+
+@dataclass(frozen=True)
+class PlainExamples:
+    """Reads features as they are, all records alike.
+
+    Attributes:
+        types: Type and shape of each feature.
+        label: The feature that becomes the label.
+    """
+
+    types: Mapping[str, Field]
+    label: str | None
+
+    @classmethod
+    def of(
+        cls,
+        wanted: Mapping[str, tuple[Any, tuple[int, ...]]] | None,
+        label: str | None,
+        first: Callable[[], Example],
+    ) -> PlainExamples:
+        """Return the reader for some features, or for those of the first record.
+
+        Raises:
+            EaiError: A type has no meaning, or the first record no features.
+        """
+        if wanted is None:
+            types = _learned(first())
+            label = LABEL if label is None and LABEL in types else label
+        else:
+            types = {name: _field(name, *one) for name, one in wanted.items()}
+        if label is not None and label not in types:
+            raise EaiError(f"there is no feature {label!r}", f"choose from {', '.join(types)}")
+        return cls(types, label)
+
+    @cached_property
+    def _features(self) -> Features:
+        counts = [int(np.prod(field.shape, dtype=np.int64)) for field in self.types.values()]
+        return Features(tuple(self.types), tuple(counts))
+
+    @cached_property
+    def _kinds(self) -> list[int]:
+        names = {"O": kernels.BYTES, "f": kernels.FLOATS}
+        return [
+            names.get(np.dtype(field.dtype).kind, kernels.INTEGERS) for field in self.types.values()
+        ]
+
+    @property
+    def spec(self) -> Mapping[str, Field]:
+        """The features; the label is a column."""
+        return {
+            LABEL if name == self.label else name: Field(field.dtype, field.shape or (1,))
+            if name == self.label
+            else field
+            for name, field in self.types.items()
+        }
+
+    def warm_up(self) -> None:
+        """Compile now, not within the first step."""
+        nothing = np.zeros(PADDING, np.uint8)
+        self.columns(nothing, self.examples(nothing, 0))
+        kernels.walk(nothing, 0, 0)
+
+    def examples(self, text: NDArray[np.uint8], rows: int) -> FoundFeatures:
+        """Find the features in the bytes of some records; all must be there."""
+        found = self._features.find(text, rows)
+        wrong = (found.kinds != np.array(self._kinds, np.uint8)).any(axis=1)
+        found.status[wrong & (found.status == kernels.GOOD)] = kernels.BAD_KIND
+        return found
+
+    def columns(self, text: NDArray[np.uint8], found: FoundFeatures) -> Columns:
+        """Make columns of them."""
+        columns = {}
+        slots = self._features.slots
+        for place, ((name, field), kind) in enumerate(
+            zip(self.types.items(), self._kinds, strict=True)
+        ):
+            values = found.values[:, slots[place] : slots[place + 1]]
+            target = LABEL if name == self.label else name
+            shape = (len(values), *self.spec[target].shape)
+            if kind == kernels.BYTES:
+                columns[target] = _objects(text, values, found.status).reshape(shape)
+            elif kind == kernels.FLOATS:
+                floats = values.astype(np.uint32).view(np.float32)
+                columns[target] = floats.astype(field.dtype, copy=False).reshape(shape)
+            else:
+                columns[target] = values.astype(field.dtype).reshape(shape)
+        return columns
+
+    def fault(self, found: FoundFeatures, row: int) -> str:
+        """Return what is wrong with a record."""
+        return self._features.fault(found, row, self._kinds)
+
+
+def _objects(
+    text: NDArray[np.uint8], values: NDArray[np.int64], status: NDArray[np.uint8]
+) -> NDArray[Any]:
+    texts = np.empty(values.shape, object)
+    texts[:] = b""
+    for row in np.flatnonzero(status == kernels.GOOD).tolist():
+        for place, packed in enumerate(values[row].tolist()):
+            at, length = packed >> 32, packed & 0xFFFFFFFF
+            texts[row, place] = text[at : at + length].tobytes()
+    return texts
+
+
+def _field(name: str, kind: Any, shape: tuple[int, ...]) -> Field:
+    if kind in {"bytes", bytes}:
+        return Field(np.dtype(object), tuple(shape))
+    try:
+        found = np.dtype(kind)
+    except TypeError:
+        found = np.dtype(object)
+    if found.kind not in "biuf":
+        raise EaiError(
+            f"feature {name!r} is {kind!r}", 'give "float32", "int64", "bytes" or another number'
+        )
+    return Field(found, tuple(shape))
+
+
+def _learned(first: Example) -> dict[str, Field]:
+    types = {"bytes_list": object, "float_list": np.float32, "int64_list": np.int64}
+    found = {}
+    for name, feature in sorted(first.message.features.feature.items()):
+        kind = feature.WhichOneof("kind")
+        if kind is None:
+            raise EaiError(
+                f"{first.file} record 1 has nothing in feature {name!r}",
+                "say with `features` what its type is",
+            )
+        count = len(getattr(feature, kind).value)
+        found[name] = Field(np.dtype(types[kind]), () if count == 1 else (count,))
+    if not found:
+        raise EaiError(f"{first.file} record 1 has no features", "say with `features` what to read")
+    return found

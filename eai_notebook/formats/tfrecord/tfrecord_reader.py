@@ -1,0 +1,253 @@
+"""TFRecord files of `tf.train.Example`, every checksum checked."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from eai_notebook.clicklog.text_parser import PADDING
+from eai_notebook.errors import EaiError
+from eai_notebook.formats.open_files import open_files
+from eai_notebook.formats.tfrecord import example_kernels as kernels
+from eai_notebook.formats.tfrecord.feature_readers import ClickExamples, Example, PlainExamples
+from eai_notebook.io.part import ByEpoch, Loaded, Source
+from eai_notebook.io.pipeline.byte_ranges import CHUNK, read, share
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from typing_extensions import Unpack
+
+    from eai_notebook.clicklog.click_schema import ClickSchema
+    from eai_notebook.formats.open_files import Options
+    from eai_notebook.formats.tfrecord.feature_readers import ExampleReader
+    from eai_notebook.io.pipeline.byte_ranges import Span
+    from eai_notebook.io.pipeline.dataset import InputData
+    from eai_notebook.io.sources.file import File
+    from eai_notebook.io.sources.find import Pattern
+
+SUFFIXES: Final = frozenset({".tfrecord", ".tfrecords"})
+_SEARCH: Final = 1 << 16
+_MEND = 'write it again, or leave bad records out and count them with on_error="skip"'
+
+
+def tfrecord(
+    pattern: Pattern,
+    batch_size: int,
+    *,
+    schema: ClickSchema | None = None,
+    features: Mapping[str, tuple[Any, tuple[int, ...]]] | None = None,
+    label: str | None = None,
+    **options: Unpack[Options],
+) -> InputData:
+    """Open TFRecord files of `tf.train.Example` as this rank's batches, ready for `fit`.
+
+    Every rank reads an equal part of the bytes, and all ranks together every record exactly
+    once. In a group, all ranks must call this together.
+
+    Args:
+        pattern: The files: a glob, a folder, a file, a list; paths or URLs. Not compressed.
+        batch_size: Rows in each of this rank's batches.
+        schema: Read a click log: one feature a column, integers or, for the categoricals,
+            eight hexadecimal digits; absent or empty is missing. The batches are those of
+            `eai_notebook.io.criteo` for the same values, bit by bit.
+        features: Type and shape of each feature: ``{"x": ("float32", (13,)), "name": ("bytes",
+            ())}``; every record must have all of them. None for those of the first record.
+        label: The feature a model should predict, ``[batch, 1]``; ``"label"`` if there is one
+            and no features are named.
+        **options: See `eai_notebook.formats.open_files.Options`.
+
+    Raises:
+        EaiError: No such file, a damaged one, or not enough rows for one step; a bad record
+            while reading, named by file, number and byte.
+    """
+
+    def describe(files: list[File], rank: int, size: int) -> Source:
+        reader: ExampleReader
+        if schema is not None:
+            reader = ClickExamples(schema, label or "label")
+        else:
+            reader = PlainExamples.of(features, label, lambda: _first(files))
+        reader.warm_up()
+        parts = parts_of(files, rank, size, reader)
+        name = schema.name if schema else "TFRecord"
+        return Source(name, parts, reader.spec, len(files), sum(file.size for file in files))
+
+    return open_files(pattern, SUFFIXES, batch_size, describe, options)
+
+
+def parts_of(
+    files: list[File], rank: int, size: int, reader: ExampleReader
+) -> Sequence[RecordPart]:
+    """Return a rank's share of some files' records, of which views differ from epoch to epoch.
+
+    Raises:
+        EaiError: A file is damaged.
+    """
+    kind = ViewPart if isinstance(reader, ByEpoch) else RecordPart
+    return [
+        kind(span.file, begin, end, rows, reader)
+        for span in share(files, rank, size)
+        for begin, end, rows in _cut(span)
+    ]
+
+
+@dataclass(frozen=True)
+class RecordPart:
+    """Whole records of a file: a `Part`."""
+
+    file: File
+    begin: int
+    end: int
+    rows: int
+    reader: ExampleReader
+
+    @property
+    def name(self) -> str:
+        """File and bytes."""
+        return f"{self.file}, bytes {self.begin}-{self.end}"
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return str(self.file)
+
+    def fetch(self) -> NDArray[np.uint8]:
+        """Return the bytes with the parser's padding; they hold until this thread fetches again."""
+        return read(self.file, self.begin, self.end)
+
+    def parse(self, fetched: NDArray[np.uint8]) -> Loaded:
+        """Return the good records, and the number in this part of the first bad one."""
+        found = self.reader.examples(fetched, self.rows)
+        columns = self.reader.columns(fetched, found)
+        bad = found.status != kernels.GOOD
+        count = int(np.count_nonzero(bad))
+        if not count:
+            return Loaded(columns)
+        good = {name: column[~bad] for name, column in columns.items()}
+        return Loaded(good, count, int(np.argmax(bad)))
+
+    def fault(self, first_bad: int) -> EaiError:
+        """Return the error about a record of this part."""
+        text = self.fetch()
+        found = self.reader.examples(text, self.rows)
+        self.reader.columns(text, found)
+        at = self.begin + int(found.starts[first_bad])
+        what = self.reader.fault(found, first_bad)
+        number = _number(self.file, at)
+        return EaiError(f"{self.file} record {number} (byte {at}) {what}", _MEND)
+
+
+@dataclass(frozen=True)
+class ViewPart(RecordPart):
+    """Whole records of which each epoch sees something else."""
+
+    def at_epoch(self, epoch: int) -> ViewPart:
+        """Return the same records as an epoch sees them."""
+        assert isinstance(self.reader, ByEpoch)  # noqa: S101 - `parts_of` has seen to it
+        return replace(self, reader=self.reader.at_epoch(epoch))
+
+
+@functools.lru_cache(maxsize=4096)
+def _cut(span: Span) -> tuple[tuple[int, int, int], ...]:
+    """Return where the parts of a span begin and end, and their records: those that begin in it.
+
+    Kept, because to find it out is to read the file: a cell that is run again need not.
+    """
+    found = []
+    file = span.file
+    begin = _record_begin(file, span.begin)
+    room = CHUNK
+    while begin < span.end:
+        end = min(begin + room, file.size)
+        text = read(file, begin, end)
+        count, stop, wrong = kernels.walk(text, end - begin, span.end - begin)
+        if wrong or (not count and end == file.size):
+            raise _damaged(file, begin + stop, cut_off=not wrong)
+        if not count:
+            room *= 2  # a record larger than that
+            continue
+        found.append((begin, begin + stop, count))
+        begin += stop
+        room = CHUNK
+    if begin != _record_begin(file, span.end):
+        raise EaiError(
+            f"{file} holds records within records, so ranks cannot share it out",
+            "write it as one file a rank or more, and name the files by rank",
+        )
+    return tuple(found)
+
+
+def _record_begin(file: File, at: int) -> int:
+    """Return where the first record begins at or after a byte, found by its checksum."""
+    if at == 0:
+        return 0
+    room = _SEARCH
+    while at + kernels.HEADER <= file.size:
+        end = min(at + room, file.size)
+        text = read(file, at, end)
+        found = int(kernels.next_record(text, end - at, file.size - at))
+        if found >= 0:
+            return at + found
+        # (A header may lie across the end of what was searched.)
+        at = end - kernels.HEADER + 1
+        room *= 2
+    return file.size
+
+
+def _number(file: File, wanted: int) -> int:
+    """Return the number, from 1, of the record that begins at a byte."""
+    number, at, room = 1, 0, CHUNK
+    while at < wanted:
+        end = min(at + room, file.size)
+        count, stop, _ = kernels.walk(read(file, at, end), end - at, wanted - at)
+        if not count and end == file.size:
+            break
+        room = CHUNK if count else 2 * room
+        number, at = number + count, at + stop
+    return number
+
+
+def _damaged(file: File, at: int, *, cut_off: bool) -> EaiError:
+    if cut_off:
+        return EaiError(
+            f"{file} is cut off in record {_number(file, at)}, which begins at byte {at} "
+            f"of {file.size}",
+            "copy or write the file again",
+        )
+    return EaiError(
+        f"{file} has no record at byte {at}, where record {_number(file, at)} should begin",
+        "write the file again; a compressed one must be unpacked first",
+    )
+
+
+def _first(files: list[File]) -> Example:
+    """Return the first record of the first file that has one."""
+    from tensorflow.train import Example as Message
+
+    for file in files:
+        if not file.size:
+            continue
+        room = min(CHUNK, file.size)
+        while True:
+            text = read(file, 0, room)
+            count, stop, wrong = kernels.walk(text, room, 1)
+            if count:
+                body = text[kernels.HEADER : stop - kernels.FRAME + kernels.HEADER]
+                try:
+                    return Example(str(file), Message.FromString(body.tobytes()))
+                except Exception as error:
+                    raise EaiError(
+                        f"{file} record 1 is no tf.train.Example", "only those can be read"
+                    ) from error
+            if wrong or room == file.size:
+                raise _damaged(file, 0, cut_off=not wrong)
+            room = min(2 * room, file.size)
+    raise EaiError("all TFRecord files are empty", "write some records")
+
+
+assert PADDING >= kernels.FRAME  # noqa: S101 - the kernels look ahead that far

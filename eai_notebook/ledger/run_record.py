@@ -1,0 +1,199 @@
+"""The run record: a folder that holds a run as it happens.
+
+A run outlives its notebook tab, its kernel and the program that drew it, so every row
+goes to disk as it comes. ``run.json`` says what the run is; ``rank-<r>.steps`` holds
+that rank's rows of `STEP_DTYPE`, appended and never rewritten, so a run that was cut
+off can be read up to its last whole row.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eai_notebook.errors import EaiError
+from eai_notebook.ledger.step_schema import STEP_DTYPE
+from eai_notebook.telemetry.messages import RunBegan, RunEnded, RunMessage, StepsDone
+
+FORMAT = 1
+_INFO = "run.json"
+_OUTCOMES = ("done", "interrupted", "failed")  # from best to worst: a run is as good as its worst
+
+
+def runs_folder() -> Path:
+    """Return where this process keeps its run records.
+
+    ``EAI_RUNS`` names the folder; without it, it is ``.eai/runs`` below the working
+    folder, so that a project's runs lie beside its notebooks.
+    """
+    return Path(os.environ.get("EAI_RUNS") or Path.cwd() / ".eai" / "runs")
+
+
+@dataclass
+class RunInfo:
+    """What a run is, apart from its rows; the dictionaries are keyed by rank.
+
+    ``state`` is ``"running"``, ``"done"``, ``"failed"``, ``"interrupted"`` or ``"lost"``
+    (a rank left without saying so). Offsets and uncertainties are in seconds, to be
+    added to a rank's clock to get rank 0's; ``measuring`` is seconds spent measuring,
+    ``input`` what its steps waited for in the input.
+    """
+
+    run: str
+    name: str
+    size: int
+    started: float
+    state: str = "running"
+    hosts: dict[int, str] = field(default_factory=dict)
+    pids: dict[int, int] = field(default_factory=dict)
+    clock_offset: dict[int, float] = field(default_factory=dict)
+    clock_uncertainty: dict[int, float] = field(default_factory=dict)
+    outcomes: dict[int, str] = field(default_factory=dict)
+    measuring: dict[int, float] = field(default_factory=dict)
+    input: dict[int, dict[str, float]] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return the text of ``run.json``."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> RunInfo:
+        """Read the text of ``run.json``; JSON keys are text, ranks are numbers again."""
+        raw = json.loads(text)
+        raw.pop("format")
+        keyed_by_rank = (
+            "hosts",
+            "pids",
+            "clock_offset",
+            "clock_uncertainty",
+            "outcomes",
+            "measuring",
+            "input",
+        )
+        for name in keyed_by_rank:
+            raw[name] = {int(rank): value for rank, value in raw.get(name, {}).items()}
+        return cls(**raw)
+
+
+class RunRecord:
+    """One run on disk: open it to read, or `create` it and `add` messages to write.
+
+    Example:
+        >>> import tempfile
+        >>> from eai_notebook.telemetry.messages import RunBegan, StepsDone
+        >>> from eai_notebook.ledger.step_schema import empty_steps
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> record = RunRecord.create(folder, RunBegan("r1", 0, 1, "fit", "here", 1))
+        >>> record.add(StepsDone("r1", 0, empty_steps(3)))
+        >>> len(RunRecord(record.path).rows(0))
+        3
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        try:
+            self.info = RunInfo.from_json((self.path / _INFO).read_text())
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            what = f"{self.path} is not a run record ({error})"
+            raise EaiError(what, "name a folder below .eai/runs") from error
+
+    @classmethod
+    def create(cls, root: Path, began: RunBegan) -> RunRecord:
+        """Make the folder for a run that a rank just announced."""
+        now = time.time()
+        stamp = (
+            time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f".{int(now * 1e3) % 1000:03d}"
+        )
+        word = re.sub(r"[^A-Za-z0-9_]+", "-", began.name).strip("-") or "run"
+        path = root / f"{stamp}-{word}-{began.run[-8:]}"
+        path.mkdir(parents=True, exist_ok=True)
+        info = RunInfo(run=began.run, name=began.name, size=began.size, started=now)
+        _write_atomically(path / _INFO, info.to_json())
+        return cls(path)
+
+    @property
+    def ranks(self) -> list[int]:
+        """The ranks that have announced themselves so far, in order."""
+        return sorted(self.info.hosts)
+
+    def add(self, message: RunMessage) -> None:
+        """Write what a rank said; raises `OSError` if the disk refuses."""
+        if isinstance(message, StepsDone):
+            with self._steps(message.rank).open("ab") as steps:
+                steps.write(np.ascontiguousarray(message.rows, STEP_DTYPE).tobytes())
+            return
+        if isinstance(message, RunBegan):
+            self._note_begin(message)
+        elif isinstance(message, RunEnded):
+            self._note_end(message)
+        else:  # a trace has its own file, once all ranks have sent theirs
+            return
+        _write_atomically(self.path / _INFO, self.info.to_json())
+
+    def close(self, state: str) -> None:
+        """End a run whose ranks can no longer end it themselves."""
+        if self.info.state == "running":
+            self.info.state = state
+            _write_atomically(self.path / _INFO, self.info.to_json())
+
+    def rows(self, rank: int, start: int = 0, count: int | None = None) -> np.ndarray:
+        """Return a rank's rows of `STEP_DTYPE` from row `start` on, `count` of them at most.
+
+        A half-written row is left.
+        """
+        there = self.count(rank) - start
+        if there <= 0:
+            return np.empty(0, STEP_DTYPE)
+        wanted = there if count is None else min(count, there)
+        return np.fromfile(
+            self._steps(rank), STEP_DTYPE, wanted, offset=start * STEP_DTYPE.itemsize
+        )
+
+    def count(self, rank: int) -> int:
+        """Return how many whole rows of a rank are on disk."""
+        path = self._steps(rank)
+        return path.stat().st_size // STEP_DTYPE.itemsize if path.exists() else 0
+
+    def _steps(self, rank: int) -> Path:
+        return self.path / f"rank-{rank}.steps"
+
+    def _note_begin(self, began: RunBegan) -> None:
+        info, rank = self.info, began.rank
+        info.hosts[rank] = began.host
+        info.pids[rank] = began.pid
+        info.clock_offset[rank] = began.clock_offset
+        info.clock_uncertainty[rank] = began.clock_uncertainty
+        info.meta.update(began.meta)
+
+    def _note_end(self, ended: RunEnded) -> None:
+        info = self.info
+        info.outcomes[ended.rank] = ended.outcome
+        info.measuring[ended.rank] = ended.measuring
+        if ended.input:
+            info.input[ended.rank] = ended.input
+        info.meta.update(ended.notes)
+        if len(info.outcomes) == info.size:
+            info.state = max(info.outcomes.values(), key=_OUTCOMES.index)
+
+
+def list_runs(root: Path | None = None) -> list[Path]:
+    """Return the record folders below `root` (default `runs_folder()`), newest first."""
+    root = runs_folder() if root is None else root
+    if not root.is_dir():
+        return []
+    return sorted((path.parent for path in root.glob(f"*/{_INFO}")), reverse=True)
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    """Replace `path` in one move, so that a reader never sees half of it."""
+    draft = path.with_suffix(".tmp")
+    draft.write_text(text)
+    draft.replace(path)

@@ -1,0 +1,256 @@
+"""The model that every display draws: a run, small enough to send five times a second.
+
+The TypeScript chart mirrors this dictionary field by field (`labextension/src/types.ts`).
+It is JSON: lengths of time in milliseconds, and None where nothing was measured.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from eai_notebook.ledger.aggregate import Summary
+from eai_notebook.ledger.merge import WAIT_PEER, Floats, GrowingLedger, mean
+from eai_notebook.ledger.report import measuring_pct, rates
+from eai_notebook.ledger.step_schema import PARTS
+from eai_notebook.ledger.verdict import verdict
+from eai_notebook.telemetry.messages import RunBegan, RunMessage, StepsDone
+
+if TYPE_CHECKING:
+    from eai_notebook.ledger.run_record import RunInfo, RunRecord
+
+SCHEMA: Final = 2
+MOST_COLUMNS: Final = 120
+"""Columns of the heat map; a narrow panel is hardly wider than twice that."""
+
+MOST_CELLS: Final = 8192
+"""Of the heat map: hundreds of ranks get fewer columns."""
+
+LEAST_SPREAD: Final = 0.1
+"""Of its scale: ranks that differ by less look alike, instead of noise looking like fire."""
+
+DIGITS: Final = 4
+"""Of the numbers that are sent; a pixel shows fewer."""
+
+CHUNK: Final = 64_000
+"""Rows of a record that are read at a time, of all ranks together."""
+
+
+def run_view(info: RunInfo, summary: Summary) -> dict[str, Any]:
+    """Return the model of a run.
+
+    ``buckets`` has one mean over ranks for each stretch of neighbouring steps, ``ranks``
+    the mean of each rank over the typical steps, both in the order of `PARTS`. ``heat``
+    is how long each rank was busy by itself in each stretch. ``price`` adds up the whole
+    run, in seconds of rank time.
+    """
+    typical = summary.kept.typical()
+    by_rank = mean(typical.parts, axis=1)
+    by_rank_ms = _plain(1e3 * by_rank)
+    hidden = mean(typical.hidden, axis=1)
+    found = verdict(summary.kept, info.input)
+    numbers = rates(summary.kept.timed())
+    now = _now(summary) if info.state == "running" else {}
+    return {
+        "schema": SCHEMA,
+        "run": {
+            "id": info.run,
+            "name": info.name,
+            "state": info.state,
+            "started": info.started,
+            "size": info.size,
+            "hosts": sorted(set(info.hosts.values())),
+            "steps": summary.steps,
+        },
+        "parts": list(PARTS),
+        "buckets": {
+            "width": summary.width,
+            "step": summary.starts.tolist(),
+            "ms": _plain(1e3 * summary.parts),
+        },
+        "heat": _heat(summary),
+        "ranks": [
+            {
+                "rank": rank,
+                "host": info.hosts.get(rank, ""),
+                "ms": by_rank_ms[place],
+                "hidden_ms": _number(1e3 * hidden[place]),
+                "now": now.get(rank),
+            }
+            for place, rank in enumerate(summary.ranks)
+        ],
+        "rates": {
+            "samples_per_s": _number(numbers.samples_per_s),
+            "step_ms": _number(1e3 * numbers.step),
+            "bytes_per_step": _number(numbers.bytes_per_step),
+            "bus_bytes_per_s": _number(numbers.bus_bandwidth),
+            "link_bytes_per_s": info.meta.get("link_bytes_per_s"),
+            "hidden_ms": _number(1e3 * numbers.hidden),
+        },
+        "price": {
+            "rank_s": _number(summary.wall),
+            "parts_s": _plain(summary.spent),
+        },
+        "verdict": {
+            "kind": found.kind,
+            "sentence": found.sentence,
+            "evidence": list(found.evidence),
+            "rank": found.rank,
+        },
+        "measuring_pct": _number(measuring_pct(summary.wall, info)),
+    }
+
+
+def record_view(record: RunRecord) -> dict[str, Any]:
+    """Return the model of a run on disk."""
+    live = LiveView(record)
+    live.read()
+    return live.view(whole=True)
+
+
+class LiveView:
+    """The view of a record that is still being written: each look costs only what is new.
+
+    Whoever writes the record may have it `hear` what it writes; then nothing is read back.
+    """
+
+    def __init__(self, record: RunRecord) -> None:
+        self._record = record
+        self._growing = GrowingLedger(record.info.size)
+        self._summary = Summary()
+        self._read: dict[int, int] = {}
+        self._heard = 0  # rows that wait for the next look
+        self._hears = False
+
+    def add_message(self, message: RunMessage) -> None:
+        """Take a message that has just been added to the record: all of them, or none."""
+        self._hears = True
+        if isinstance(message, RunBegan):
+            self._growing.begin(message.rank, message.clock_offset)
+        elif isinstance(message, StepsDone):
+            self._growing.add(message.rank, message.rows)
+            self._heard += len(message.rows)
+            if self._heard > CHUNK:
+                self.read()
+
+    @property
+    def steps(self) -> int:
+        """How many steps all ranks had written at the last look."""
+        return self._summary.steps
+
+    def look(self) -> dict[str, Any]:
+        """Return the model as it is now: up to the last step that all ranks have written.
+
+        Once the run has ended it is the model of the whole record, with the steps that
+        only some ranks came to.
+        """
+        self.read()
+        return self.view(whole=self._record.info.state != "running")
+
+    def read(self) -> None:
+        """Take what has been written since the last time, a piece at a time."""
+        if self._hears:
+            self._heard = 0
+            self._summary.add(self._growing.take())
+            return
+        record, more = self._record, True
+        count = max(1, CHUNK // record.info.size)
+        while more:
+            more = False
+            for rank in record.ranks:
+                if rank not in self._read:
+                    self._growing.begin(rank, record.info.clock_offset[rank])
+                    self._read[rank] = 0
+                rows = record.rows(rank, start=self._read[rank], count=count)
+                self._growing.add(rank, rows)
+                self._read[rank] += len(rows)
+                more = more or len(rows) == count
+            self._summary.add(self._growing.take())
+
+    def view(self, *, whole: bool) -> dict[str, Any]:
+        """Return the model; the `whole` of it has also the steps that some ranks missed."""
+        if whole:
+            self._summary.add(self._growing.rest())
+        return run_view(self._record.info, self._summary)
+
+
+def _now(summary: Summary) -> dict[int, dict[str, Any]]:
+    """Return what each rank mostly does in its latest steps, and for whom it waits."""
+    recent = summary.recent
+    by_rank = mean(recent.parts, axis=1)
+    known = recent.last_rank[recent.last_rank >= 0]
+    last = int(np.bincount(known).argmax()) if len(known) else None
+    found = {}
+    for rank, parts in zip(recent.ranks, by_rank, strict=True):
+        if np.isfinite(parts).any():
+            part = int(np.nanargmax(parts))
+            waits = part == WAIT_PEER and last != rank
+            found[rank] = {"part": PARTS[part], "for": last if waits else None}
+    return found
+
+
+def _heat(summary: Summary) -> dict[str, Any]:
+    """Return each rank's own time in each stretch of steps, a byte a cell, row by row.
+
+    0 is "not measured"; 1 to 255 run from ``low_ms`` to ``high_ms``, and what is shorter
+    or longer looks like the end of the scale.
+    """
+    own = 1e3 * summary.own
+    columns = min(MOST_COLUMNS, max(24, MOST_CELLS // max(1, len(own))))
+    folds = 0
+    while own.shape[1] > columns:
+        own = _folded(own)
+        folds += 1
+    known = own[np.isfinite(own)]
+    low, high = np.percentile(known, [2, 98]) if len(known) else (0.0, 0.0)
+    # One slow rank of many, or one slow moment, is what the map is looked at for.
+    high = max(high, *_medians(own, axis=1), *_medians(own, axis=0)) if len(known) else high
+    middle, least = (low + high) / 2, LEAST_SPREAD * (low + high) / 2
+    if high - low < least:
+        low, high = middle - least / 2, middle + least / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scaled = 1 + 254 * np.clip((own - low) / (high - low), 0, 1)
+    cells = np.where(np.isfinite(scaled), np.nan_to_num(scaled).round(), 0).astype(np.uint8)
+    return {
+        "width": summary.width * 2**folds,
+        "columns": own.shape[1],
+        "low_ms": _number(low),
+        "high_ms": _number(high),
+        "cells": base64.b64encode(cells.tobytes()).decode(),
+    }
+
+
+def _medians(table: Floats, axis: int) -> Floats:
+    """Return the medians of what is known, along an axis; nothing for a line that is unknown."""
+    lines = np.sort(np.moveaxis(table, axis, -1), axis=-1)  # what is not known comes last
+    count = np.isfinite(lines).sum(axis=-1)
+    lines, count = lines[count > 0], count[count > 0]
+    at = np.arange(len(lines))
+    return np.asarray((lines[at, (count - 1) // 2] + lines[at, count // 2]) / 2)
+
+
+def _folded(table: Floats) -> Floats:
+    """Return the means of neighbouring columns."""
+    if table.shape[1] % 2:
+        table = np.pad(table, ((0, 0), (0, 1)), constant_values=np.nan)
+    return mean(table.reshape(len(table), -1, 2), axis=2)
+
+
+def _plain(values: Floats) -> Any:
+    """Return numbers that JSON has, short enough to send, as nested lists: NaN becomes None."""
+    known = np.isfinite(values)
+    size = np.where(known & (values != 0), np.abs(values), 1.0)
+    digits = DIGITS - 1 - np.floor(np.log10(size))
+    # Dividing by a power of ten, not multiplying by its inverse, gives what is short in print.
+    up, down = 10.0 ** np.maximum(digits, 0), 10.0 ** np.maximum(-digits, 0)
+    short = np.rint(np.where(known, values, 0.0) * up / down) * down / up
+    table: Any = short.astype(object)
+    table[~known] = None
+    return table.tolist()
+
+
+def _number(value: float) -> float | None:
+    """Return a number that JSON has, short enough to send: NaN becomes None."""
+    return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None

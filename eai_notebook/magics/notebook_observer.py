@@ -1,0 +1,59 @@
+"""How a session looks in a notebook."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from IPython.display import DisplayHandle, display, publish_display_data
+
+from eai_notebook.display import LiveRun
+from eai_notebook.session import Watcher
+
+if TYPE_CHECKING:
+    from eai_notebook.display.panel_channel import PanelChannel
+
+
+class NotebookWatcher(Watcher):
+    """Shows a session in a notebook: text and figures in the cell, the ledger live, the panel."""
+
+    def __init__(self, panel: PanelChannel) -> None:
+        self._panel = panel
+        self._live: dict[str, LiveRun] = {}
+        self._progress: DisplayHandle | None = None
+        self._progress_words = ""
+
+    def progress(self, words: str, *, final: bool = False) -> None:
+        """Rewrite one line in place; a saved notebook keeps the last words only."""
+        line = {"text/plain": words}
+        if self._progress is None:
+            self._progress = display(line, raw=True, display_id=True)
+        elif words != self._progress_words:
+            self._progress.update(line, raw=True)
+        self._progress_words = words
+        if final:
+            self._progress = None
+
+    def rich(self, label: str, content: dict[str, Any]) -> None:
+        """Show a figure or a table below the ranks it comes from."""
+        if label:
+            self.text("stdout", f"{label}\n")
+        publish_display_data(content["data"], content.get("metadata", {}))
+
+    def group(self, model: dict[str, Any]) -> None:
+        """Tell the panel."""
+        self._panel.group(model)
+
+    def run(self, view: dict[str, Any], *, final: bool) -> None:
+        """Draw the ledger below the cell and in the panel."""
+        run = view["run"]
+        self._panel.run(view)
+        if run["steps"] == 0:
+            return
+        if run["id"] not in self._live:
+            self._live[run["id"]] = LiveRun(run["name"])
+        live = self._live[run["id"]]
+        if final:
+            live.finish(view)
+            del self._live[run["id"]]
+        else:
+            live.update(view)

@@ -1,0 +1,177 @@
+"""The lease on processes and files: when the process that started them is gone, they leave.
+
+A kernel, or a rank, that is killed cannot clean up after itself. So a keeper process, in a
+session of its own where its signals do not reach it, holds the other end of a pipe to it.
+When the pipe closes, whatever the reason, it ends the processes it was told of and what they
+have started - by pid and start time, never by name.
+
+Run as ``python -m eai_notebook.process_lease``; it reads one JSON object a line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+GRACE_S = 5.0
+LOOK_S = 0.02
+CLOCK_S = 2.0
+"""A start time is told by the machine's clock, which may have been set right since."""
+
+Started = tuple[int, float]
+"""A process, by its pid and when it was started: a later one of that pid is another."""
+
+
+class Lease:
+    """The owner's end: name the processes with `cover`, then `end` them or `release` them.
+
+    ``patience`` is how many seconds they get to leave by themselves when the owner is gone.
+    """
+
+    def __init__(self, patience: float = 0.0) -> None:
+        self._covered: list[Started] = []
+        self._folders: list[str] = []
+        self._keeper = subprocess.Popen(
+            [sys.executable, "-m", "eai_notebook.process_lease"],
+            stdin=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._tell({"patience": patience})
+
+    def cover(self, pids: Iterable[int]) -> list[Started]:
+        """Have the processes `pids` ended with the lease; return them with their start times."""
+        known = started(pids)
+        self._covered += known
+        self._tell({"cover": known})
+        return known
+
+    def cover_folder(self, folder: str) -> None:
+        """Have `folder` removed with the lease."""
+        self._folders.append(folder)
+        self._tell({"folder": folder})
+
+    def end(self) -> None:
+        """End what is covered and still runs, and the lease with it."""
+        end_processes(self._covered)
+        _remove(self._folders)
+        self.release()
+
+    def release(self) -> None:
+        """Send the keeper home; what it covered is left as it is."""
+        self._tell({"release": True})
+        if self._keeper.stdin and not self._keeper.stdin.closed:
+            self._keeper.stdin.close()
+        self._keeper.wait(GRACE_S)
+
+    def _tell(self, message: dict[str, object]) -> None:
+        if self._keeper.stdin and not self._keeper.stdin.closed:
+            try:
+                self._keeper.stdin.write(json.dumps(message) + "\n")
+                self._keeper.stdin.flush()
+            except BrokenPipeError:  # the keeper is gone; there is nobody left to tell
+                pass
+
+
+def started(pids: Iterable[int]) -> list[Started]:
+    """Return those of `pids` that run, with their start times."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append((pid, psutil.Process(pid).create_time()))
+    return found
+
+
+def is_running(process: Started) -> bool:
+    """Return whether this very process still runs; one that only waits to be buried does not."""
+    found = _find(process)
+    try:
+        return found is not None and found.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def families(processes: Iterable[Started]) -> list[Started]:
+    """Return those of `processes` that still run, and all that they have started, each once."""
+    found: dict[int, float] = {}
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if head := _find(process):
+                children = head.children(recursive=True)
+                found.update((one.pid, one.create_time()) for one in (head, *children))
+    return list(found.items())
+
+
+def end_processes(covered: Iterable[Started], grace: float = GRACE_S) -> list[int]:
+    """Terminate, then kill, the processes that still are the ones covered; return their pids."""
+    alive = [process for process in covered if is_running(process)]
+    _tell_each(alive, psutil.Process.terminate)
+    _tell_each(still_running(alive, grace), psutil.Process.kill)
+    return [pid for pid, _ in alive]
+
+
+def _tell_each(processes: Iterable[Started], what: Callable[[psutil.Process], None]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if found := _find(process):
+                what(found)
+
+
+def still_running(processes: list[Started], patience: float) -> list[Started]:
+    """Return those that do not end in `patience` seconds.
+
+    `psutil` would wait, too, for ended ones to be buried by their parent, which may take its time.
+    """
+    until = time.monotonic() + patience
+    while running := [process for process in processes if is_running(process)]:
+        if time.monotonic() > until:
+            break
+        time.sleep(LOOK_S)
+    return running
+
+
+def _find(process: Started) -> psutil.Process | None:
+    """Return the process, unless it is gone or its pid is another's by now."""
+    pid, at = process
+    with contextlib.suppress(psutil.NoSuchProcess):
+        found = psutil.Process(pid)
+        if abs(found.create_time() - at) < CLOCK_S:
+            return found
+    return None
+
+
+def main() -> None:
+    """Keep the lease: wait for the pipe to close, then end what is still covered."""
+    covered: list[Started] = []
+    folders: list[str] = []
+    patience = 0.0
+    for line in sys.stdin:
+        message = json.loads(line)
+        if "release" in message:
+            return
+        covered += [(pid, at) for pid, at in message.get("cover", [])]
+        folders += [message["folder"]] if "folder" in message else []
+        patience = message.get("patience", patience)
+    every = families(covered)
+    still_running(covered, patience)
+    end_processes(every)
+    _remove(folders)
+
+
+def _remove(folders: list[str]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

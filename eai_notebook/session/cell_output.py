@@ -1,0 +1,76 @@
+"""What a cell says, on its way to the watcher: text folded, figures marked, runs recorded."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from eai_notebook.session.cell import Event, RichCame, TextCame
+from eai_notebook.session.output_folding import RankOutput
+from eai_notebook.telemetry.messages import ResourceUsage, StackLocation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eai_notebook.session.observer import Watcher
+    from eai_notebook.session.rank_status import RankStatus
+    from eai_notebook.session.run_recorder import RunRecorder
+
+
+class CellOutput:
+    """Shows one cell on `ranks` of a group of `size` to `watcher`, until `close`."""
+
+    def __init__(
+        self,
+        watcher: Watcher,
+        keeper: RunRecorder,
+        pulse: RankStatus,
+        ranks: Sequence[int],
+        size: int,
+    ) -> None:
+        self._watcher = watcher
+        self._keeper = keeper
+        self._pulse = pulse
+        self._marked = size > 1
+        overflow = keeper.root.parent / "logs" / f"cell-{time.time_ns() // 1_000_000}.log"
+        self._output = RankOutput(ranks, watcher.text, overflow, prefixed=self._marked)
+
+    def take(self, event: Event) -> None:
+        """Take what a rank said."""
+        if isinstance(event, TextCame):
+            self._output.feed(event.rank, event.stream, event.text)
+            self._pulse.take_text(event.rank, event.text)
+        elif isinstance(event, RichCame):
+            self._show_rich(event)
+        elif isinstance(event.message, ResourceUsage):
+            self._pulse.add_usage(event.message)
+        elif not isinstance(event.message, StackLocation):
+            self._keeper.take(event.message)
+
+    def tick(self) -> None:
+        """Write what is due; to be called some twenty times a second."""
+        self._output.flush()
+        self._show_runs()
+
+    def say(self, words: str) -> None:
+        """Tell the user something that no rank said."""
+        self._watcher.text("stderr", words + "\n")
+
+    def close(self) -> None:
+        """Write the rest, and end the runs that nobody has ended."""
+        self._output.close()
+        self._show_runs(ended=True)
+
+    def _show_rich(self, event: RichCame) -> None:
+        data = event.content["data"]
+        if set(data) == {"text/plain"}:  # so that equal values fold like equal lines
+            self._output.feed(event.rank, "stdout", data["text/plain"] + "\n")
+            return
+        self._output.flush(everything=True)
+        self._watcher.rich(f"[{event.rank}] " if self._marked else "", event.content)
+
+    def _show_runs(self, *, ended: bool = False) -> None:
+        for words in self._keeper.traces_due(ended=ended):
+            self._watcher.text("stdout", words + "\n")
+        for view, final in self._keeper.views_due(ended=ended):
+            self._watcher.run(view, final=final)

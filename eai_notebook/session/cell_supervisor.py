@@ -1,0 +1,172 @@
+"""The course of a cell: followed to its end, and ended when it fails or is stopped.
+
+The contract: an error on one rank ends the cell for all within seconds, an interrupt
+always ends it, and nobody waits for a rank that is dead or does not listen.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Literal
+
+from eai_notebook.session.cell import TelemetryCame
+from eai_notebook.session.rank_sets import name_ranks
+from eai_notebook.session.stall_detector import Stall, StallWatch
+from eai_notebook.telemetry.messages import ResourceUsage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from eai_notebook.cluster.group import Group
+    from eai_notebook.session.cell import Cell, Event
+
+RELEASE_S = 2.0
+"""How long the other ranks may go on after one has failed, before they are interrupted."""
+
+REPEAT_INTERRUPT_S = 2.0
+"""How long an interrupted rank may take before it is signalled again. An interrupt is lost
+when it strikes where Python ignores exceptions, as in a finalizer."""
+
+ABANDON_AFTER_S = 4.5
+"""How long after a failure or an interrupt the cell ends, if need be without a deaf rank."""
+
+GIVE_UP_S = 10.0
+"""How long the next cell waits for a rank that did not listen. Then its group is ended, and
+with it the variables of all ranks, so this is not done lightly."""
+
+TICK_S = 0.05
+
+INTERRUPT_HINT = "Interrupt the cell to free them now."
+
+Outcome = Literal["ended", "interrupted", "stalled", "died"]
+
+
+class CellSupervisor:
+    """What has been done about one cell so far; times are of the monotonic clock, in seconds."""
+
+    def __init__(
+        self, group: Group, cell: Cell, say: Callable[[str], None], patience: float
+    ) -> None:
+        self._group = group
+        self._cell = cell
+        self._failed_at: float | None = None
+        self._signalled_at: float | None = None
+        self._stall = StallWatch(cell.ranks, group.ask_where, patience)
+        self._say = say
+        self._told = False
+        self._insisted = False
+        self.interrupted = False
+        self.stalled: str | None = None
+
+    def record_activity(self, event: Event) -> None:
+        """Take note of a sign of life; that a process has a pulse is none of its cell."""
+        if isinstance(event, TelemetryCame) and isinstance(event.message, ResourceUsage):
+            return
+        self._stall.record_activity(event.message if isinstance(event, TelemetryCame) else None)
+
+    def interrupt(self) -> None:
+        """Stop the ranks on the user's behalf; asking again signals them again."""
+        self.interrupted = True
+        self._signal()
+
+    def look(self) -> Outcome | None:
+        """Return what the cell has come to, or do what is due while it goes on."""
+        cell = self._cell
+        if any(reply.ename == "EngineError" for reply in cell.replies.values()):
+            return "died"
+        if cell.is_over or self._is_unresponsive():
+            if self.interrupted:
+                return "interrupted"
+            return "ended" if self.stalled is None else "stalled"
+        if not self._group.is_alive and cell.unfinished:
+            return "died"
+        if self._signalled_at is None:
+            self._stop_what_cannot_end()
+        elif cell.unfinished:
+            self._insist(time.monotonic() - self._signalled_at)
+        return None
+
+    def _is_unresponsive(self) -> bool:
+        """Whether some rank goes on that was signalled, after all the time it gets."""
+        if self._signalled_at is None or not self._cell.unfinished:
+            return False
+        return time.monotonic() - (self._failed_at or self._signalled_at) > ABANDON_AFTER_S
+
+    def _insist(self, waited: float) -> None:
+        """Signal once more those that were signalled in vain."""
+        if waited > REPEAT_INTERRUPT_S and not self._insisted:
+            self._insisted = True
+            self._group.interrupt(self._cell.unfinished)
+
+    def _stop_what_cannot_end(self) -> None:
+        """Signal the ranks that go on after a failure, or that can never go on."""
+        cell, now = self._cell, time.monotonic()
+        if cell.failed:
+            self._failed_at = self._failed_at or now
+            if cell.unfinished and now - self._failed_at > RELEASE_S:
+                self._signal()
+        elif cell.unfinished:
+            self._end_stall(self._stall.look(cell.unfinished))
+
+    def _end_stall(self, stall: Stall | None) -> None:
+        """Say what the ranks wait for, once, and end it when it is time."""
+        if stall is None:
+            return
+        if stall.is_over:
+            self.stalled = stall.why
+            self._signal()
+        elif not self._told:
+            self._told = True
+            self._say(f"{stall.why}. {INTERRUPT_HINT}")
+
+    def _signal(self) -> None:
+        self._signalled_at = self._signalled_at or time.monotonic()
+        self._group.interrupt(self._cell.unfinished)
+
+
+def supervise(
+    group: Group,
+    cell: Cell,
+    *,
+    on_event: Callable[[Event], None],
+    on_tick: Callable[[], None],
+    is_stopped: Callable[[], bool],
+    say: Callable[[str], None],
+    patience: float,
+) -> tuple[Outcome, str]:
+    """Follow `cell` until it is over, passing on its events; return how it ended, and why.
+
+    ``on_tick`` is called after each batch of events, about twenty times a second, and so is
+    ``is_stopped``: it tells whether the user wants the ranks to stop, each time anew. ``say``
+    is given what the user should know meanwhile, a sentence a time; ``patience`` is how long a
+    likely stall may last, in seconds.
+    """
+    course = CellSupervisor(group, cell, say, patience)
+    while True:
+        for event in cell.events(TICK_S):
+            course.record_activity(event)
+            on_event(event)
+        on_tick()
+        if is_stopped():
+            course.interrupt()
+        outcome = course.look()
+        if outcome is not None:
+            return outcome, course.stalled or ""
+
+
+def wait_for_stragglers(group: Group, cell: Cell, progress: Callable[[str], None]) -> bool:
+    """Wait for the ranks that were left behind in `cell`; return whether all have ended.
+
+    They are interrupted once more, since their first interrupt may have been lost.
+    """
+    begin = time.monotonic()
+    group.interrupt(cell.unfinished)
+    while not cell.is_over and group.is_alive:
+        waited = time.monotonic() - begin
+        if waited > GIVE_UP_S:
+            return False
+        left = GIVE_UP_S - waited
+        progress(f"{name_ranks(cell.unfinished)}: not stopped yet, {left:.0f} s left")
+        for _ in cell.events(0.2):
+            pass
+    return cell.is_over

@@ -1,0 +1,43 @@
+"""Where the ranks are, in words: those that stand on the same line are named together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from eai_notebook.session.rank_sets import name_ranks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PATIENCE_S = 2.0
+"""How long a rank may take to answer; one inside C code that keeps Python's lock cannot."""
+
+
+def describe_locations(ranks: Sequence[int], found: Mapping[int, dict[str, Any] | None]) -> str:
+    """Return a line for each group of `ranks`, and below it how the cell got there.
+
+    ``found`` holds what each rank answered: the fields of a `Whereabouts`, or None
+    between cells. A rank that did not answer is not in it.
+
+    Example:
+        >>> print(tell([0, 1], {0: None}))
+        rank 0: between cells
+        rank 1: gives no answer; it is inside code that does not let Python run
+    """
+    places: dict[str, list[int]] = {}
+    for rank in ranks:
+        places.setdefault(_place(rank, found), []).append(rank)
+    return "\n".join(f"{name_ranks(who)}: {place}" for place, who in places.items())
+
+
+def _place(rank: int, found: Mapping[int, dict[str, Any] | None]) -> str:
+    if rank not in found:
+        return "gives no answer; it is inside code that does not let Python run"
+    where = found[rank]
+    if where is None:
+        return "between cells"
+    steps = where["steps"]
+    doing = f"waits in {where['exchange']}" if where["exchange"] else f"in {where['inside']}"
+    after = "" if steps is None else f" after {steps} step{'s' * (steps != 1)}"
+    stack = [f"    line {line}: `{code}`" for line, code in where["path"]]
+    return "\n".join([f"{doing}{after}", *stack])

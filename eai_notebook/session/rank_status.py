@@ -1,0 +1,77 @@
+"""What is known of each rank beside its steps: how its host is doing, what it last printed."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from eai_notebook.telemetry.messages import ResourceUsage
+
+LINES_KEPT: Final = 200
+"""Of each rank's output, for a look at its log; the notebook shows the output in full."""
+
+LONGEST: Final = 500
+"""Characters of a line that are kept."""
+
+UPDATE_S: Final = 1.0
+"""News of the ranks reach the panel at most this often."""
+
+
+class RankStatus:
+    """Takes what the ranks say as it comes; ask it for `news`, or for a rank's `log`."""
+
+    def __init__(self) -> None:
+        self._vitals: dict[int, ResourceUsage] = {}
+        self._lines: dict[int, deque[str]] = {}
+        self._open: dict[int, str] = {}
+        self._changed = False
+        self._told = 0.0
+
+    def add_usage(self, vitals: ResourceUsage) -> None:
+        """Note how a rank is doing."""
+        self._vitals[vitals.rank] = vitals
+        self._changed = True
+
+    def take_text(self, rank: int, text: str) -> None:
+        """Note what a rank printed; a line rewritten in place counts as its last state."""
+        *lines, rest = (self._open.pop(rank, "") + text).split("\n")
+        kept = self._lines.setdefault(rank, deque(maxlen=LINES_KEPT))
+        kept.extend(_shown(line) for line in lines)
+        if rest:
+            self._open[rank] = _shown(rest)
+        self._changed = True
+
+    def forget(self) -> None:
+        """Forget the ranks of a group that is gone."""
+        self._vitals.clear()
+        self._lines.clear()
+        self._open.clear()
+
+    def take_update(self) -> bool:
+        """Return whether there is something new to tell, and it is time to."""
+        if not self._changed or time.monotonic() - self._told < UPDATE_S:
+            return False
+        self._changed, self._told = False, time.monotonic()
+        return True
+
+    def of(self, rank: int) -> dict[str, Any]:
+        """Return the last vitals and the last line of a rank, for the panel's group model."""
+        vitals = self._vitals.get(rank)
+        return {"vitals": asdict(vitals) if vitals else None, "line": self._last_line(rank)}
+
+    def log(self, rank: int) -> str:
+        """Return the latest lines that a rank printed."""
+        lines = [*self._lines.get(rank, ()), *filter(None, [self._open.get(rank)])]
+        return "\n".join(lines)
+
+    def _last_line(self, rank: int) -> str:
+        lines = [*self._lines.get(rank, ()), self._open.get(rank, "")]
+        return next((line for line in reversed(lines) if line.strip()), "")[:LONGEST]
+
+
+def _shown(line: str) -> str:
+    """Return what of a line is left to see after its carriage returns."""
+    return line.rstrip("\r").rsplit("\r", 1)[-1][-LONGEST:]

@@ -1,0 +1,1 @@
+"""Messages that ranks send to the kernel; both processes import this room, it imports nothing of theirs."""

@@ -1,0 +1,237 @@
+"""What a rank says about its runs: a run begins, steps happened, the run ended.
+
+The step clock (rank side) calls `emit`; whoever owns the process decides where the
+messages go by calling `set_sink`: an engine sends them to the kernel, a plain script
+under ``mpirun`` writes the record itself. So `train` and `engine` meet here without
+knowing each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import numpy as np
+
+WHERE_REQUEST: Final = "eai_where_request"
+TRACE_REQUEST: Final = "eai_trace_request"
+"""What the kernel may ask a rank beside its cell, on the control channel."""
+
+
+@dataclass(frozen=True)
+class RunBegan:
+    """A rank entered a run.
+
+    ``clock_offset`` is what to add to this rank's clock to get rank 0's, in seconds,
+    and ``clock_uncertainty`` its half-width; both are 0 on one host.
+    """
+
+    run: str
+    rank: int
+    size: int
+    name: str
+    host: str
+    pid: int
+    clock_offset: float = 0.0
+    clock_uncertainty: float = 0.0
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StepsDone:
+    """Rows of `STEP_DTYPE` from one rank, in step order, not sent before."""
+
+    run: str
+    rank: int
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """A rank left a run: ``outcome`` is ``"done"``, ``"failed"`` or ``"interrupted"``.
+
+    ``measuring`` is the time this rank spent measuring, in seconds, over the whole run,
+    so that the cost of the clock is in the same record as what it measured. ``input`` is
+    what its steps waited for in the input, see `waits.Sums`; empty where no reader tells.
+    ``notes`` are what was found out on the way, and go to the record's ``meta``.
+    """
+
+    run: str
+    rank: int
+    outcome: str
+    measuring: float
+    input: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StackLocation:
+    """What a rank is doing right now, as its own stack tells it.
+
+    ``line`` is the line of the cell (from 1) and ``code`` its text; ``exchange`` names
+    the exchange between ranks it is in, if it is in one that it asked for by itself. One
+    inside a compiled step cannot be seen from outside: ``compiled`` says that TensorFlow
+    is running something. ``inside`` is the innermost function, and ``steps`` what
+    `steps_taken` said. ``path`` are the cell's own lines that led here, outermost first,
+    each as ``(line, code)``, and ``cell`` is the same on all ranks for the same cell.
+    """
+
+    rank: int
+    line: int
+    code: str
+    inside: str
+    exchange: str | None = None
+    compiled: bool = False
+    steps: int | None = None
+    path: tuple[tuple[int, str], ...] = ()
+    cell: str = ""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU that a rank uses: how busy in percent, and its memory in bytes; None is unknown."""
+
+    index: int
+    name: str
+    busy_pct: float | None
+    used_bytes: float | None
+    total_bytes: float | None
+
+
+@dataclass(frozen=True)
+class ResourceUsage:
+    """How a rank's process is doing: CPU in percent of one core, memory in bytes.
+
+    ``no_gpu`` says why ``gpus`` is empty, if it is. ``queue`` is how many batches were
+    ready when the last one was asked for, None without readers.
+    """
+
+    rank: int
+    cpu_pct: float | None
+    memory_bytes: float | None
+    gpus: list[Gpu]
+    no_gpu: str = ""
+    queue: int | None = None
+
+
+@dataclass(frozen=True)
+class Track:
+    """Spans of one thread, or of one tensor on its way: span `i` is ``names[which[i]]``.
+
+    ``start[n]`` are seconds since the epoch on the rank's clock, ``length[n]`` seconds;
+    ``source`` is ``"TensorFlow"`` or ``"Horovod"``.
+    """
+
+    source: str
+    name: str
+    names: tuple[str, ...]
+    which: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+
+
+@dataclass(frozen=True)
+class ProfileTaken:
+    """What a rank recorded in depth of steps ``first`` to ``last``.
+
+    ``notes`` say what could not be recorded, or was left out, and why.
+    """
+
+    run: str
+    rank: int
+    first: int
+    last: int
+    tracks: tuple[Track, ...]
+    notes: tuple[str, ...] = ()
+
+
+RunMessage = RunBegan | StepsDone | ProfileTaken | RunEnded
+Message = RunMessage | StackLocation | ResourceUsage
+Sink = Callable[[Message], None]
+
+_sink: Sink | None = None
+
+
+def set_sink(sink: Sink | None) -> Sink | None:
+    """Send this process's messages to `sink` from now on; return the sink before it."""
+    global _sink
+    before, _sink = _sink, sink
+    return before
+
+
+def emit(message: Message) -> None:
+    """Hand `message` to the process's sink; without one it is dropped."""
+    if _sink is not None:
+        _sink(message)
+
+
+_cell_end_hooks: list[Callable[[str], None]] = []
+
+
+def on_cell_end(hook: Callable[[str], None]) -> None:
+    """Have `hook(outcome)` called whenever a cell ends on this rank.
+
+    A step clock uses it to end the runs that a failing cell left open; ``outcome`` is
+    one of `RunEnded`'s.
+    """
+    _cell_end_hooks.append(hook)
+
+
+def cell_ended(outcome: str) -> None:
+    """Tell the hooks that the current cell has ended."""
+    set_queue_depth(None)
+    for hook in _cell_end_hooks:
+        hook(outcome)
+
+
+_step_counter: Callable[[], int | None] | None = None
+
+
+def set_step_counter(counter: Callable[[], int | None]) -> None:
+    """Have `counter` tell how many steps the run that is open on this rank has taken."""
+    global _step_counter
+    _step_counter = counter
+
+
+def steps_taken() -> int | None:
+    """Return how many steps the open run has taken, or None without one; any thread may ask."""
+    return None if _step_counter is None else _step_counter()
+
+
+_queue: int | None = None
+
+
+def set_queue_depth(depth: int | None) -> None:
+    """Note how many batches were ready when the readers were asked for one."""
+    global _queue
+    _queue = depth
+
+
+def queue_depth() -> int | None:
+    """Return what was noted last in this cell; any thread may ask."""
+    return _queue
+
+
+_step_watch: Callable[[str, int | None], bool] | None = None
+
+
+def set_step_listener(watch: Callable[[str, int | None], bool] | None) -> None:
+    """Have `watch(run, step)` called at the end of each step of this rank.
+
+    At the end of a run ``step`` is None. What `watch` returns says whether it took time
+    that belongs to no step. While there is a watch every step is measured.
+    """
+    global _step_watch
+    _step_watch = watch
+
+
+def has_step_listener() -> bool:
+    """Return whether somebody watches each step."""
+    return _step_watch is not None
+
+
+def step_ended(run: str, step: int | None) -> bool:
+    """Tell the watch, if there is one; return whether it took time that belongs to no step."""
+    return _step_watch is not None and _step_watch(run, step)

@@ -1,0 +1,218 @@
+"""The callbacks that make `model.fit` a run of all ranks, and who of the user's own stays.
+
+Two of ours enclose the user's. The first sees the epoch's metrics before anyone else and
+replaces them by those of all ranks. The last sees what the user's callbacks have done (a
+restored backup, a decision to stop) and makes it common.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from typing import TYPE_CHECKING, Any, Final
+
+import keras
+
+from eai_notebook import collective
+from eai_notebook.train import rank_consistency
+from eai_notebook.train.exchange import fusion_autotune
+from eai_notebook.train.global_metrics import reduce_metrics
+from eai_notebook.train.measured_step import MeasuredStep
+from eai_notebook.train.recording import step_clock
+from eai_notebook.train.replica_check import ReplicaCheck
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_WRITERS: Final = (
+    keras.callbacks.BackupAndRestore,
+    keras.callbacks.CSVLogger,
+    keras.callbacks.ModelCheckpoint,
+    keras.callbacks.ProgbarLogger,
+    keras.callbacks.RemoteMonitor,
+    keras.callbacks.TensorBoard,
+)
+"""Callbacks that write somewhere: on more than one rank they would overwrite each other."""
+
+
+def callbacks(
+    *own: keras.callbacks.Callback | Iterable[keras.callbacks.Callback],
+    name: str = "fit",
+    check_every: int | None = None,
+) -> list[keras.callbacks.Callback]:
+    """Return the callbacks to give to plain ``model.fit``: ours around the user's `own`.
+
+    They share rank 0's initial state, measure each step, and replace metrics by those of
+    all ranks. At each epoch's end they compare the ranks' weights. Progress bars and the callbacks that write files are kept on rank 0 only.
+    Make a new list for every fit.
+
+    Args:
+        own: Callbacks, or lists of them.
+        name: What the run is called in the record.
+        check_every: Compare the ranks' weights after so many steps, too.
+
+    Returns:
+        A list for ``model.fit(callbacks=...)``.
+
+    Example:
+        >>> [type(callback).__name__ for callback in callbacks(keras.callbacks.EarlyStopping())]
+        ['FirstCallback', 'ReplicaCheck', 'EarlyStopping', 'LastCallback']
+
+    """
+    collective.ensure_formed()
+    users: list[keras.callbacks.Callback] = keras.tree.flatten(list(own))
+    hooked = any(_sees_batches(callback) for callback in _kept(users))
+    last = BatchwiseLastCallback(name) if hooked else LastCallback(name)
+    return with_distributed_callbacks(users, last, check_every)
+
+
+def with_distributed_callbacks(
+    users: Iterable[keras.callbacks.Callback], last: LastCallback, check_every: int | None
+) -> list[keras.callbacks.Callback]:
+    """Return the callbacks of a run of all ranks: those of `users` that stay, and ours around them."""
+    # The check stands in front of the user's callbacks, so that nothing false is saved.
+    return [FirstCallback(), ReplicaCheck(check_every), *_kept(users), last]
+
+
+def _kept(users: Iterable[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:
+    """Leave out, on all ranks but 0, what writes files."""
+    first = collective.rank() == 0
+    return [callback for callback in users if first or not isinstance(callback, _WRITERS)]
+
+
+def _sees_batches(callback: keras.callbacks.Callback) -> bool:
+    """Return whether `callback` does something after each training batch."""
+    own, base = type(callback), keras.callbacks.Callback
+    return any(getattr(own, name) is not getattr(base, name) for name in _BATCH_HOOKS)
+
+
+_BATCH_HOOKS: Final = ("on_batch_end", "on_train_batch_end")
+
+
+class FirstCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
+    """Checks the optimizer, and makes every metric one of all ranks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._training = False
+        self._averaged = False
+        self._train: dict[str, Any] | None = None
+        self._validation: dict[str, Any] = {}
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Silence the progress bar of all ranks but 0; it is asked after this callback."""
+        if collective.rank() != 0:
+            params["verbose"] = 0
+        super().set_params(params)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Refuse what would hang or drift apart."""
+        rank_consistency.distribute(self.model, wrap=False)
+        rank_consistency.check_same(self.model, self.params.get("steps"))
+        self._training = True
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Forget the last epoch's metrics."""
+        self._averaged = False
+        self._train, self._validation = None, {}
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Take the training metrics' states before Keras resets them for validation."""
+        if self._training:
+            self._average_statistics()
+            self._train = reduce_metrics(self.model, self.model.get_metrics_result())
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Take the validation metrics while their states are there."""
+        if self._training:
+            values = reduce_metrics(self.model, dict(logs or {}))
+            self._validation = {f"val_{name}": value for name, value in values.items()}
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Replace the epoch's metrics; all later callbacks get the same dictionary."""
+        self._average_statistics()
+        if logs is None:
+            return
+        if self._train is None:
+            self._train = reduce_metrics(self.model, dict(logs))
+        for values in (self._train, self._validation):
+            logs.update({name: value for name, value in values.items() if name in logs})
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Leave later evaluations alone."""
+        self._training = False
+
+    def _average_statistics(self) -> None:
+        if not self._averaged:
+            rank_consistency.average_statistics(self.model)
+        self._averaged = True
+
+
+class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
+    """Shares the state that training begins with, and runs the step clock."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+        self._wants_stop = False
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Get ready to share rank 0's state and to measure, when the first step begins.
+
+        Where rank 0 alone has restored a backup, it alone knows the epoch to go on from.
+        """
+        rank_consistency.share_epoch(self.model)
+        if self.model.steps_per_execution != 1:
+            warnings.warn(
+                "steps are not measured with steps_per_execution > 1: compile with 1",
+                stacklevel=2,
+            )
+            rank_consistency.share_state(self.model)
+            return
+        step = self.model.train_function
+        if not (isinstance(step, MeasuredStep) and step.fits(self.model)):
+            plain = step.plain if isinstance(step, MeasuredStep) else step
+            step = self.model.train_function = MeasuredStep(self.model, plain)
+        share = functools.partial(rank_consistency.share_state, self.model)
+        step.on_first(before=share, after=functools.partial(self._begin_run, step))
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Book what happened between two epochs to no step."""
+        running = step_clock.current()
+        if running is not None:
+            running.resume()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Stop everywhere when one rank wants to."""
+        if collective.size() > 1:
+            wanted = self._wants_stop or bool(self.model.stop_training)
+            self.model.stop_training = rank_consistency.any_rank(wanted)
+        self._wants_stop = False
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """End the run."""
+        step_clock.end_run("done")
+
+    def _begin_run(self, step: MeasuredStep) -> None:
+        """Announce the run, when compiling is over."""
+        planned = (self.params.get("epochs") or 0) * (self.params.get("steps") or 0)
+        step.tuner = fusion_autotune.tuner_for(self.model, planned)
+        epochs, steps = self.params.get("epochs"), self.params.get("steps")
+        facts = step_clock.facts_of(self.model, epochs, steps, step.tracing_s)
+        wire = getattr(self.model.optimizer, "wire", "fp32")
+        step_clock.begin_run(self._name, {**facts, "wire": wire})
+
+
+class BatchwiseLastCallback(LastCallback):
+    """The last callback where others may stop training after a batch.
+
+    A rank that leaves the epoch alone would leave the others waiting for its gradients: it
+    stays until the epoch's end, and then all stop. A class of its own, because Keras runs
+    callbacks beside the next step only if none has a hook on batches.
+    """
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Put a wish to stop off to the end of the epoch."""
+        if self.model.stop_training and collective.size() > 1:
+            self._wants_stop = True
+            self.model.stop_training = False

@@ -1,0 +1,176 @@
+"""The dense gradients of one group, averaged: small ones together, large ones in their format."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eai_notebook import collective
+from eai_notebook.compression import dense_average, number_codecs
+from eai_notebook.train.exchange import wire_autotune
+from eai_notebook.train.exchange.buckets import SMALL
+from eai_notebook.train.exchange.traffic import Tally, as_float
+from eai_notebook.train.exchange.wire_state import key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import tensorflow as tf
+
+    from eai_notebook.train.exchange.buckets import Group, Slice
+    from eai_notebook.train.exchange.wire_state import Wire
+
+
+def average(group: Group, given: Mapping[int, Any], wire: Wire, tally: Tally) -> dict[int, Any]:
+    """Return the averages of a group's dense gradients by place, in their shapes and dtypes."""
+    averages = _whole({place: given[place] for place in group.whole}, tally)
+    pieces: dict[int, list[tuple[int, tf.Tensor]]] = {}
+    for message in group.coded:
+        for piece, part in zip(message, _coded(message, given, wire, tally), strict=True):
+            pieces.setdefault(piece.place, []).append((piece.first, part))
+    return averages | {place: _joined(parts, given[place]) for place, parts in pieces.items()}
+
+
+def _whole(given: Mapping[int, tf.Tensor], tally: Tally) -> dict[int, tf.Tensor]:
+    """Average as they are: small ones of a dtype in one message, each other by itself."""
+    import tensorflow as tf
+
+    averages = {}
+    small: dict[Any, list[int]] = {}
+    for place, gradient in given.items():
+        length = gradient.shape.num_elements()
+        width = gradient.dtype.size
+        count = as_float(tf.size(gradient)) if length is None else int(length)
+        tally.reduced(count * width)
+        if length is not None and length <= SMALL:
+            small.setdefault(gradient.dtype, []).append(place)
+        else:
+            averages[place] = collective.allreduce(gradient, f"gradient.{place}")
+    for dtype, places in small.items():
+        if len(places) == 1:
+            averages[places[0]] = collective.allreduce(given[places[0]], f"gradient.{places[0]}")
+        else:
+            averages |= _together({place: given[place] for place in places}, dtype.name)
+    return averages
+
+
+def _together(given: Mapping[int, tf.Tensor], kind: str) -> dict[int, tf.Tensor]:
+    """Average gradients of one dtype in one message."""
+    import tensorflow as tf
+
+    flat = tf.concat([tf.reshape(gradient, [-1]) for gradient in given.values()], 0)
+    mean = collective.allreduce(flat, f"gradient.{kind}.{'.'.join(map(str, given))}")
+    parts = tf.split(mean, [int(gradient.shape.num_elements()) for gradient in given.values()])
+    return {
+        place: tf.reshape(part, gradient.shape)
+        for part, (place, gradient) in zip(parts, given.items(), strict=True)
+    }
+
+
+def _coded(
+    message: list[Slice], given: Mapping[int, Any], wire: Wire, tally: Tally
+) -> list[tf.Tensor]:
+    """Return the averages of a message's slices, flat float32, in the wire's format."""
+    import tensorflow as tf
+
+    parts = []
+    for piece in message:
+        flat = tf.cast(tf.reshape(given[piece.place], [-1]), tf.float32)
+        parts.append(flat[piece.first : piece.last])
+    return FORMATS[wire.format](message, parts, wire, tally)
+
+
+def _fp16(
+    message: list[Slice], parts: list[tf.Tensor], wire: Wire, tally: Tally
+) -> list[tf.Tensor]:
+    unknown = np.full(len(parts), -1, np.float32)
+    memory = dense_average.HalfMemory(
+        wire.variable(key_of("peaks", message), unknown),
+        wire.variable(key_of("headroom", message), np.float32(dense_average.HEADROOM)),
+    )
+    averages, cost = dense_average.average_fp16(parts, memory, _name("fp16", message))
+    length = sum(piece.length for piece in message)
+    tally.reduced(2 * length * cost.half + 4 * length * cost.whole)
+    tally.redone.append(cost.half * cost.whole)
+    return averages
+
+
+def _bf16(
+    message: list[Slice],
+    parts: list[tf.Tensor],
+    wire: Wire,  # noqa: ARG001 -- the formats' common shape
+    tally: Tally,
+) -> list[tf.Tensor]:
+    import tensorflow as tf
+
+    tally.reduced(dense_average.bf16_bytes(sum(piece.length for piece in message)))
+    mean = dense_average.average_bf16(tf.concat(parts, 0), _name("bf16", message))
+    return list(tf.split(mean, [piece.length for piece in message]))
+
+
+def _int8(
+    message: list[Slice], parts: list[tf.Tensor], wire: Wire, tally: Tally
+) -> list[tf.Tensor]:
+    import tensorflow as tf
+
+    # A block shares one scale, so none may hold numbers of two gradients.
+    widths = [-(-piece.length // number_codecs.BLOCK) * number_codecs.BLOCK for piece in message]
+    padded = [
+        tf.pad(part, [[0, width - piece.length]]) if width > piece.length else part
+        for piece, part, width in zip(message, parts, widths, strict=True)
+    ]
+    tally.reduced(dense_average.int8_bytes(sum(widths)))
+    owed = wire.variable(key_of("owed", message), np.zeros(sum(widths), np.float32))
+    mean = tf.split(
+        dense_average.average_int8(tf.concat(padded, 0), owed, _name("int8", message)), widths
+    )
+    return [part[: piece.length] for part, piece in zip(mean, message, strict=True)]
+
+
+def _fp32(
+    message: list[Slice],
+    parts: list[tf.Tensor],
+    wire: Wire,  # noqa: ARG001 -- the formats' common shape
+    tally: Tally,
+) -> list[tf.Tensor]:
+    import tensorflow as tf
+
+    lengths = [piece.length for piece in message]
+    tally.reduced(4 * sum(lengths))
+    mean = collective.allreduce(tf.concat(parts, 0), _name("fp32", message))
+    return list(tf.split(mean, lengths))
+
+
+def _auto(
+    message: list[Slice], parts: list[tf.Tensor], wire: Wire, tally: Tally
+) -> list[tf.Tensor]:
+    """Average in the format whose turn it is."""
+
+    def branch(name: str) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+        own = Tally()
+        averages = FORMATS[name](message, parts, wire, own)
+        sent, _, redone = own.marks()
+        return averages, sent, redone
+
+    averages, sent, redone = wire_autotune.switch(wire.now, branch)
+    tally.dense.append(sent)
+    tally.redone.append(redone)
+    return list(averages)
+
+
+FORMATS = {"fp32": _fp32, "fp16": _fp16, "bf16": _bf16, "int8": _int8, "auto": _auto}
+
+
+def _name(kind: str, message: list[Slice]) -> str:
+    """Return a name that no other message of the step has."""
+    return f"gradient.{kind}.{message[0].place}.{message[0].first}"
+
+
+def _joined(parts: list[tuple[int, tf.Tensor]], like: tf.Tensor) -> tf.Tensor:
+    """Return a gradient put together of its slices, with the shape and dtype of `like`."""
+    import tensorflow as tf
+
+    ordered = [part for _, part in sorted(parts, key=lambda each: each[0])]
+    flat = ordered[0] if len(ordered) == 1 else tf.concat(ordered, 0)
+    return tf.cast(tf.reshape(flat, like.shape), like.dtype)

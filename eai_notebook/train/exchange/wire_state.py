@@ -1,0 +1,159 @@
+"""The number formats that gradients travel in, and what an exchange remembers of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+import numpy as np
+
+from eai_notebook import collective
+from eai_notebook.errors import EaiError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import tensorflow as tf
+
+    from eai_notebook.train.exchange.buckets import Slice
+
+Format = Literal["fp32", "fp16", "bf16", "int8", "auto"]
+"""``"fp32"``: as computed. ``"fp16"``, ``"bf16"``: half of the bytes. ``"int8"``: a quarter,
+what rounding takes away is sent later. ``"auto"``: the one that makes steps quickest.
+Computing, the weights and the optimizer's state stay as they are in all of them."""
+
+Sparse = Literal["merged", "rows"]
+"""How a sparse gradient reaches the optimizer.
+
+``"merged"``: rows of the same index added up, before sending and after arrival: far less to
+send where ids repeat, and the gradient that a dense one would have been. ``"rows"``: every row
+as the backward pass made it, in fp32. Optimizers that square gradients (Adam, Ftrl, Adagrad
+...) tell the two apart: Keras squares repeated rows one by one.
+"""
+
+FORMATS: Final[tuple[Format, ...]] = get_args(Format)
+SPARSE: Final[tuple[Sparse, ...]] = get_args(Sparse)
+
+
+def default_format() -> Format:
+    """Return the format of an optimizer that names none: what its group was started with.
+
+    Raises:
+        EaiError: ``EAI_WIRE`` is no format.
+
+    """
+    named = os.environ.get("EAI_WIRE", "fp32")
+    for known in FORMATS:
+        if known == named:
+            return known
+    raise EaiError(f"gradients cannot travel as EAI_WIRE={named!r}", f"use one of {FORMATS}")
+
+
+OWED: Final = "owed/"
+"""How the keys of what a rank has yet to send begin: each rank's own, all else is common."""
+
+
+class Wire:
+    """One optimizer's way of exchanging: formats, and the memory that some of them need.
+
+    Memory is made when a step is first traced. A new ring empties it: the ranks may not
+    have made the same steps before the old one broke, and must agree on every scale.
+
+    Raises:
+        EaiError: An unknown format.
+
+    Example:
+        >>> wire = Wire("int8")
+        >>> wire.variable("owed/dense", np.zeros(3, "f4")).shape.as_list(), list(wire.state())
+        ([3], ['owed/dense'])
+    """
+
+    def __init__(self, wire: str = "fp32", sparse: str = "merged") -> None:
+        if wire not in FORMATS:
+            raise EaiError(f"gradients cannot travel as {wire!r}", f"use one of {FORMATS}")
+        if sparse not in SPARSE:
+            raise EaiError(f"sparse={sparse!r} is unknown", f"use one of {SPARSE}")
+        self.format = wire
+        self.sparse = sparse
+        self.now: Any = None
+        """With ``"auto"``, the format of the step that is being traced, as `tryout.now` says."""
+        self.tables: dict[str, Any] = {}
+        """The embedding tables whose rows are exchanged, by the key of their memory."""
+        self._variables: dict[str, tf.Variable] = {}
+        self._initial: dict[str, np.ndarray] = {}
+        self._loaded: dict[str, np.ndarray] = {}
+        collective.forget_on_form(self)
+
+    def variable(self, key: str, initial: np.ndarray) -> tf.Variable:
+        """Return the variable `key`, made of what was loaded for it, else of `initial`."""
+        if key not in self._variables:
+            import tensorflow as tf
+
+            loaded = self._loaded.pop(key, None)
+            value = initial if loaded is None or loaded.shape != initial.shape else loaded
+            # A training step that is being traced may be the first to ask.
+            with tf.init_scope():
+                made = tf.Variable(value, trainable=False, dtype=initial.dtype, name="eai_wire")
+            self._variables[key] = made
+            self._initial[key] = initial
+        return self._variables[key]
+
+    def forget(self) -> None:
+        """Begin anew: nothing is owed, no scale is known."""
+        import tensorflow as tf
+
+        with tf.init_scope():
+            for key, variable in self._variables.items():
+                variable.assign(self._initial[key])
+
+    # ---------------------------------------------------------------- its memory
+
+    def share(self) -> None:
+        """Take over from rank 0 what ranks must have in common, such as scales.
+
+        All ranks must call it. Where one knows of other scales than the rest, all forget.
+        """
+        common = {k: v for k, v in self._variables.items() if not k.startswith(OWED)}
+        digest = hashlib.sha256(repr(sorted(common)).encode()).digest()[:6]
+        known = collective.gather_numpy(np.array([int.from_bytes(digest, "big")], np.int64))
+        if (known != known[0]).any():
+            self.forget()
+        else:
+            collective.broadcast_variables([common[key] for key in sorted(common)])
+
+    def settle(self) -> None:
+        """Let every rank owe the same: the mean, so that nothing is lost between them.
+
+        All ranks must call it, before one of them writes what all will go on from.
+        """
+        for key in sorted(self._variables):
+            if key.startswith(OWED):
+                total = collective.allreduce_numpy(self._variables[key].numpy())
+                self._variables[key].assign(total / np.float32(collective.size()))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all memory by key."""
+        made = {key: variable.numpy() for key, variable in self._variables.items()}
+        return dict(sorted({**self._loaded, **made}.items()))
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over `state`'s answer; what has no place yet waits for it."""
+        for key, values in state.items():
+            array = np.asarray(values)
+            variable = self._variables.get(key)
+            if variable is None:
+                self._loaded[key] = array
+            elif tuple(variable.shape) == array.shape:
+                variable.assign(array)
+
+
+def key_of(kind: str, message: Sequence[Slice]) -> str:
+    """Return the key of a message's memory: by places, which names are not the same twice.
+
+    Example:
+        >>> from eai_notebook.train.exchange.buckets import Slice
+        >>> key_of("owed", [Slice(3, 0, 10), Slice(1, 0, 5)])
+        'owed/3:0-10,1:0-5'
+    """
+    return f"{kind}/" + ",".join(f"{piece.place}:{piece.first}-{piece.last}" for piece in message)

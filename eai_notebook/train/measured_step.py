@@ -1,0 +1,221 @@
+"""The function that runs one training step, with marks at its input, or without any.
+
+Keras asks the iterator for a batch inside its compiled step, where Python cannot see how
+long that takes. So for a measured run the step is compiled by us, from the same parts
+and with the same outcome: ``model.train_step`` on the iterator's next batch. An iterator that
+says that it is `quick_in_python`, such as `eai_notebook.io`'s, is asked before the step begins.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from eai_notebook import collective
+from eai_notebook.errors import EaiError
+from eai_notebook.train.iterator_release import release_in_background
+from eai_notebook.train.recording import graph_timestamps, step_clock
+from eai_notebook.train.sharded.sharded_embedding import explained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import tensorflow as tf
+
+    from eai_notebook.train.exchange.fusion_autotune import FusionTuner
+    from eai_notebook.train.recording.step_clock import StepClock
+
+
+class MeasuredStep:
+    """A Keras model's train function that marks its input and reports to the step clock.
+
+    Keras calls it with the iterator and takes the logs it returns. Without an open run
+    it only trains.
+    """
+
+    def __init__(self, model: keras.Model, plain: Callable[[Any], Any]) -> None:
+        """Measure `model`'s training steps; `plain` is the function Keras made for it."""
+        self.plain = plain
+        self.optimizer = model.optimizer
+        self.ring = _ring()
+        self.tracing_s = 0.0
+        """How long compiling the step took, in seconds; 0 until it has been done."""
+        self.tuner: FusionTuner | None = None
+        self._ready = False
+        self._unmarked: Any = None
+        self._eager = model.run_eagerly
+        self._hooks: tuple[Callable[[], None], Callable[[], None]] | None = None
+        self._model = model
+        self._marked = _compiled(model, eager=self._eager, marked=True)
+
+    def fits(self, model: keras.Model) -> bool:
+        """Return whether this function may still be used for `model` as it is now."""
+        return self.optimizer is model.optimizer and self.ring == _ring()
+
+    def on_first(self, before: Callable[[], None], after: Callable[[], None]) -> None:
+        """Have hooks called once: `before` the next step is compiled, and `after` that.
+
+        A model that had no weights yet has them when `before` is called.
+        """
+        self._hooks = before, after
+
+    def __call__(self, iterator: Any) -> Any:
+        """Train on the iterator's next batch and return the logs."""
+        import tensorflow as tf
+
+        if not isinstance(iterator, tf.data.Iterator):
+            return self.plain(iterator)  # train_on_batch
+        release_in_background(iterator)
+        if self._hooks is not None:
+            self._begin(iterator, *self._hooks)
+        running = step_clock.current()
+        if self.tuner is not None and self.tuner.before_step() and running is not None:
+            running.resume()
+        marked = self._eager or running is None or running.measures_next
+        step = self._marked if marked else self._compiled_unmarked(running, iterator)
+        try:
+            logs, taken = step(*_next_of(iterator, marked=marked))
+        except tf.errors.OpError as error:
+            # Data that knows what was wrong says it better than TensorFlow's report of it.
+            cause = getattr(iterator, "error", None) or explained(error)
+            if isinstance(cause, EaiError):
+                raise cause from None
+            raise
+        if running is not None:
+            running.take(taken, marked=marked)
+        return logs
+
+    def _compiled_unmarked(self, running: StepClock | None, iterator: Any) -> Any:
+        """Return the step without marks; compiling it, the first time, belongs to no step.
+
+        Only a model with short steps needs it, and one compiles soon.
+        """
+        if self._unmarked is None:
+            self._unmarked = _compiled(self._model, eager=False, marked=False)
+            self._unmarked.get_concrete_function(*_spec_of(iterator))
+            if running is not None:
+                running.resume()
+        return self._unmarked
+
+    def _begin(
+        self, iterator: tf.data.Iterator, before: Callable[[], None], after: Callable[[], None]
+    ) -> None:
+        """Compile first, so that the run's first step is not all compiling."""
+        self._hooks = None
+        build(self._model, iterator)
+        before()
+        if not self._ready and not self._eager:
+            began = time.perf_counter()
+            self._marked.get_concrete_function(*_spec_of(iterator))
+            self.tracing_s = time.perf_counter() - began
+        self._ready = True
+        after()
+
+
+def build(model: keras.Model, data: tf.data.Iterator | tf.data.Dataset) -> None:
+    """Make the variables now that would be made while the first step on `data` is traced.
+
+    Weights have to be there before rank 0's can be shared. And TensorFlow traces a step
+    twice if it made variables in it, so metrics and optimizer are better made before, too.
+    """
+    import tensorflow as tf
+
+    specs = keras.tree.flatten(data.element_spec)
+    simple = all(isinstance(spec, tf.TensorSpec) and spec.shape.rank is not None for spec in specs)
+    own_step = type(model).train_step is not keras.Model.train_step
+    if model.built and (own_step or not simple):
+        return
+
+    def one(spec: tf.TensorSpec) -> tf.Tensor:
+        return tf.zeros([size or 1 for size in spec.shape], spec.dtype)
+
+    batch = keras.tree.map_structure(one, data.element_spec)
+    model._symbolic_build(data_batch=batch)  # noqa: SLF001 -- as Keras does itself on JAX
+
+
+def _ring() -> tuple[bool, int]:
+    """Return what a traced step depends on: whether it exchanges, and between how many."""
+    return collective.exchanges(), collective.size()
+
+
+def _is_quick(iterator: tf.data.Iterator) -> bool:
+    """Return whether the next batch is there sooner if Python asks for it, and not the graph."""
+    return bool(getattr(iterator, "quick_in_python", False))
+
+
+def _next_of(iterator: tf.data.Iterator, *, marked: bool) -> tuple[Any, ...]:
+    """Return what a step is called with: the iterator, or its next batch and how long that took."""
+    if not _is_quick(iterator):
+        return (iterator,)
+    asked = time.time()
+    batch = next(iterator)
+    return batch, np.array([asked, time.time()] if marked else [np.nan, np.nan])
+
+
+def _spec_of(iterator: tf.data.Iterator) -> tuple[Any, ...]:
+    """Return what a step is compiled for."""
+    import tensorflow as tf
+
+    if not _is_quick(iterator):
+        return (iterator,)
+    return iterator.element_spec, tf.TensorSpec([2], tf.float64)
+
+
+def _compiled(model: keras.Model, *, eager: bool, marked: bool) -> Any:
+    """Return the step from what `_next_of` returns to (logs, marks), compiled unless `eager`.
+
+    Unless `marked` it reads no clock, and of its marks only the samples are known.
+    """
+    import tensorflow as tf
+
+    def step(source: Any, times: Any = None) -> tuple[Any, tf.Tensor]:
+        if times is None:
+            asked = graph_timestamps.stamp()
+            with tf.control_dependencies([asked]):
+                batch = source.get_next()
+            tensors = _tensors_in(batch)
+            got = graph_timestamps.stamp(tensors)
+        else:
+            batch, tensors = source, _tensors_in(source)
+            asked, got = tf.unstack(times)
+        batch = keras.tree.map_structure(_none_for_optional, batch)
+        (batch,) = graph_timestamps.held([batch], got)
+        logs = model.train_step(batch)
+        with tf.device("CPU:0"):
+            head = tf.stack([asked, got, _samples(tensors)])
+            return logs, tf.concat([head, graph_timestamps.read()], axis=0)
+
+    def unmarked(source: Any, times: Any = None) -> tuple[Any, tf.Tensor]:
+        with graph_timestamps.left_out():
+            return step(source, times)
+
+    if eager:
+        return step
+    return tf.function(step if marked else unmarked, reduce_retracing=True, autograph=False)
+
+
+def _tensors_in(batch: Any) -> list[tf.Tensor]:
+    import tensorflow as tf
+
+    flat = tf.nest.flatten(batch, expand_composites=True)
+    return [part for part in flat if tf.is_tensor(part)]
+
+
+def _none_for_optional(part: Any) -> Any:
+    """Keras's data adapters wrap an absent part of a batch as an empty Optional."""
+    import tensorflow as tf
+
+    return None if isinstance(part, tf.experimental.Optional) else part
+
+
+def _samples(tensors: list[tf.Tensor]) -> tf.Tensor:
+    """Return the length of the batch's first axis, NaN if it has none."""
+    import tensorflow as tf
+
+    for tensor in tensors:
+        if tensor.shape.rank is None or tensor.shape.rank > 0:
+            return tf.cast(tf.shape(tensor)[0], tf.float64)
+    return tf.constant(float("nan"), tf.float64)

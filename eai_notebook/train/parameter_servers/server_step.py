@@ -1,0 +1,232 @@
+"""Training steps on parameter servers, in place of those that Keras compiles.
+
+Every rank makes them. Rank 0 has the workers step; the others have nothing to do until the
+epoch's end, when every rank's model gets what the servers have.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.eager import context
+
+from eai_notebook import collective
+from eai_notebook.train.parameter_servers.server_weights import Weights, by_name
+from eai_notebook.train.recording import graph_timestamps, step_clock
+from eai_notebook.train.recording.step_rows import HEAD, SAMPLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from eai_notebook.train.parameter_servers.server_tasks import ParameterServers
+    from eai_notebook.train.recording.step_clock import StepClock
+
+
+class ServersStep:
+    """Trains on all workers' next batches.
+
+    `coordinator` is rank 0's, None on the others.
+    """
+
+    def __init__(self, model: keras.Model, coordinator: Coordinator | None) -> None:
+        self._model = model
+        self._coordinator = coordinator
+
+    def begin_epoch(self) -> None:
+        """Count this epoch's samples, and nothing of the last one's."""
+        if self._coordinator is not None:
+            self._coordinator.begin_epoch()
+
+    def __call__(self) -> None:
+        """Train on every worker's next batch."""
+        if self._coordinator is not None:
+            self._coordinator.step()
+
+    def end_epoch(self) -> dict[str, Any]:
+        """Give all ranks' models what the servers have; return the metrics, which rank 0 has."""
+        if self._coordinator is not None:
+            self._coordinator.take_home()
+        model = self._model
+        collective.broadcast_variables([*model.weights, *model.optimizer.variables])
+        metrics: dict[str, Any] = model.get_metrics_result()
+        return {name: float(value) for name, value in metrics.items()}
+
+    def close(self) -> None:
+        """Leave nothing on the workers, and wait until it is gone.
+
+        Data with Python in it needs the interpreter to end. TensorFlow waits for that as soon as
+        it must, such as when a seed is set, and keeps the interpreter to itself meanwhile.
+        """
+        self._coordinator = None
+        context.context().sync_executors()
+
+
+class Coordinator:
+    """Rank 0's side: the servers' weights, the workers, and the record of their steps.
+
+    Args:
+        servers: Where to train.
+        model: A compiled and built model.
+        length: Epochs, and steps in each.
+        data: Makes a worker's data, on the worker.
+        samples: Rows of one batch, None where that differs.
+    """
+
+    def __init__(
+        self,
+        servers: ParameterServers,
+        model: keras.Model,
+        length: tuple[int, int],
+        data: Callable[[], tf.data.Dataset],
+        samples: int | None,
+    ) -> None:
+        servers.step_seconds = []
+        self._servers, self._model = servers, model
+        self._tasks = servers.coordinator
+        self._workers = len(servers.layout.workers)
+        self._data = data
+        self._noted = _Steps(model, length, samples, servers)
+        self._weights: Weights | None = None
+        self._rate = by_name(model.optimizer.variables).get("learning_rate")
+        self._set: float | None = None
+
+    def begin_epoch(self) -> None:
+        """Put the model's weights on the servers if they are not there, and count from zero."""
+        if self._weights is None:
+            self._begin()
+        assert self._weights is not None  # noqa: S101 -- it was just made
+        self._weights.begin_epoch()
+
+    def _begin(self) -> None:
+        """Make everything that steps need, of the model as it is now."""
+        servers, workers = self._servers, self._workers
+        summed = None if servers.asynchronous else workers
+        weights = self._weights = Weights(self._model, len(servers.layout.servers), summed)
+        self._iterator = iter(self._tasks.create_per_worker_dataset(self._data))
+        self._work = _work(self._model, weights, asynchronous=servers.asynchronous)
+
+        @tf.function
+        def update() -> None:
+            for server in weights.servers:
+                server.apply_sums()
+
+        self._update = update
+
+    def step(self) -> None:
+        """Have every worker train on its next batch; if synchronous, be done with it then."""
+        begin = time.perf_counter()
+        self._follow_rate()
+        for _ in range(self._workers):
+            self._tasks.schedule(self._work, args=(self._iterator,))
+        if self._servers.asynchronous:
+            return
+        self._tasks.join()
+        self._update()
+        self._servers.step_seconds.append(time.perf_counter() - begin)
+        self._noted.end_step(self._servers.step_seconds[-1])
+
+    def take_home(self) -> None:
+        """Wait for all workers, and give the model what the servers have."""
+        self._tasks.join()
+        assert self._weights is not None  # noqa: S101 -- an epoch has begun
+        self._weights.take_home(self._model)
+
+    def _follow_rate(self) -> None:
+        """Give the servers the learning rate that a callback has set."""
+        if self._rate is None:  # it follows a schedule there, too
+            return
+        now = float(np.asarray(self._rate))
+        if now != self._set and self._weights is not None:
+            self._weights.set_rate(now)
+        self._set = now
+
+
+class _Steps:
+    """Records the coordinator's steps as a run, which begins when the first one is over."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        length: tuple[int, int],
+        samples: int | None,
+        servers: ParameterServers,
+    ) -> None:
+        self._model, self._length = model, length
+        layout = servers.layout
+        self._layout = {
+            "workers": len(layout.workers),
+            "parameter_servers": len(layout.servers),
+        }
+        self._marks = np.full(HEAD + graph_timestamps.WIDTH, np.nan)
+        if samples is not None:
+            self._marks[SAMPLES] = samples * len(layout.workers)
+        self._running: StepClock | None = None
+
+    def end_step(self, seconds: float) -> None:
+        """Note that a step is over that took so long."""
+        if self._running is None:
+            facts = step_clock.facts_of(self._model, *self._length, seconds)
+            self._running = step_clock.begin_run(
+                "parameter servers", {**facts, **self._layout}, alone=True
+            )
+        else:
+            self._running.take(self._marks, marked=False)
+
+
+def _work(model: keras.Model, weights: Weights, *, asynchronous: bool) -> Any:
+    """Return the `tf.function` that a worker runs on its iterator for one batch."""
+
+    @tf.function
+    def work(iterator: Any) -> None:
+        batch = keras.utils.unpack_x_y_sample_weight(next(iterator))
+        values = weights.read()
+        others = [other.read_value() for other in weights.others]
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            loss, moved, counts = _forward(model, values, others, batch)
+        gradients = tape.gradient(loss, values)
+        for server in weights.servers:
+            own = [gradients[place] for place in server.places]
+            if asynchronous:
+                server.apply(own)
+            else:
+                server.add(own)
+        for other, value in zip(weights.others, moved, strict=True):
+            other.assign(value)
+        for count, counted in zip(weights.counts, counts, strict=True):
+            count.assign_add(counted)
+
+    return work
+
+
+def _forward(
+    model: keras.Model, values: list[tf.Tensor], others: list[tf.Tensor], batch: Any
+) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
+    """Return the loss, what the forward pass has moved, and what the metrics count of this batch.
+
+    The model's own variables are none that a worker could read, so all is done on `values`, as
+    Keras does it on JAX.
+    """
+    inputs, targets, sample_weight = batch
+    predicted, moved, losses = model.stateless_call(
+        values, others, inputs, return_losses=True, training=True
+    )
+    zeros = [tf.zeros(v.shape, v.dtype) for v in model.metrics_variables]
+    told = {"x": inputs, "y": targets, "y_pred": predicted, "sample_weight": sample_weight}
+    model._losses_override = losses  # noqa: SLF001 -- the only way `compute_loss` gets them
+    try:
+        loss, (_, moved, counts) = model.stateless_compute_loss(
+            values, moved, zeros, training=True, **told
+        )
+    finally:
+        model._losses_override = []  # noqa: SLF001
+    counted = list(zip(model.metrics_variables, counts, strict=True))
+    with keras.StatelessScope(state_mapping=counted) as scope:
+        rows = tf.shape(keras.tree.flatten(inputs)[0])[0]
+        model._loss_tracker.update_state(loss, sample_weight=rows)  # noqa: SLF001 -- as Keras does
+        model.compute_metrics(**told)
+    return loss, moved, [scope.get_current_value(v) for v in model.metrics_variables]

@@ -1,0 +1,157 @@
+"""What all ranks must have in common before and between steps, checked or brought about.
+
+A difference here shows later as a hang or as replicas that drift apart, so it is an
+error that names the rank, while everyone is still listening.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import keras
+import numpy as np
+
+from eai_notebook import collective
+from eai_notebook.errors import EaiError
+from eai_notebook.train.optimizer import DistributedOptimizer
+from eai_notebook.train.sharded.sharded_variables import copies, shard_of
+
+
+def distribute(model: keras.Model, *, wrap: bool) -> None:
+    """See to it that `model`'s optimizer exchanges gradients.
+
+    A loss scale that Keras put around the distributed optimizer is moved inside: outside
+    each rank would decide alone whether to skip a step, and the others would wait for it.
+
+    Args:
+        model: A compiled model.
+        wrap: Wrap a plain optimizer, instead of refusing it.
+
+    Raises:
+        EaiError: The model is not compiled, uses a `tf.distribute` strategy, or has a
+            plain optimizer that must not be wrapped.
+
+    """
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:
+        raise EaiError("the model has no optimizer", "call model.compile(optimizer=...) first")
+    if getattr(model, "_distribute_strategy", None) is not None:
+        raise EaiError(
+            "the model was made under a tf.distribute strategy",
+            "make it outside: the ranks are the replicas here",
+        )
+    inner = getattr(optimizer, "inner_optimizer", None)
+    if isinstance(optimizer, DistributedOptimizer):
+        return
+    if isinstance(inner, DistributedOptimizer):
+        optimizer.inner_optimizer = inner.inner_optimizer
+        model.optimizer = DistributedOptimizer(optimizer, wire=inner.wire, sparse=inner.sparse)
+        model.train_function = None
+        model.make_train_function()
+    elif wrap:
+        model.optimizer = DistributedOptimizer(optimizer)
+        model.train_function = None
+    elif collective.exchanges():
+        raise EaiError(
+            "the model's optimizer does not exchange gradients, so the ranks would drift apart",
+            "compile with optimizer=eai.DistributedOptimizer(...), or use eai.fit",
+        )
+
+
+def check_same(model: keras.Model, steps: int | None) -> None:
+    """Raise on all ranks if they are about to train different things.
+
+    `steps` is the steps of an epoch, None if unknown.
+
+    Raises:
+        EaiError: The ranks' weights differ in shape or kind, or their steps in number.
+
+    """
+    if collective.size() == 1:
+        return
+    shapes = [
+        # Ranks meet by a part's name, so it must be the same on all.
+        (tuple(v.shape), str(v.dtype), getattr(shard_of(v), "name", None))
+        for v in model.weights
+    ]
+    digest = hashlib.sha256(repr(shapes).encode()).digest()[:6]
+    table = collective.gather_numpy(
+        np.array([int.from_bytes(digest, "big"), -1 if steps is None else steps], np.int64)
+    )
+    for other, (weights, count) in enumerate(table.tolist()):
+        if weights != table[0, 0]:
+            raise EaiError(
+                f"rank {other}'s model has other weights than rank 0's",
+                "build the same model on all ranks",
+            )
+        if count != table[0, 1]:
+            raise EaiError(
+                f"an epoch has {_count(table[0, 1])} on rank 0 but {_count(count)} on rank {other}",
+                "give all ranks equally many batches, with dataset.take(n), or use eai.fit",
+            )
+
+
+def share_state(model: keras.Model) -> None:
+    """Take over weights and optimizer state from rank 0.
+
+    Seeds stay each rank's own, so that dropout differs between them. A model that is not
+    built yet has no weights to share; its optimizer shares them before the first step.
+    """
+    if not collective.exchanges() or not model.built:
+        return
+    optimizer = model.optimizer
+    if not optimizer.built:
+        optimizer.build(model.trainable_variables)
+    collective.broadcast_variables(copies([*model.weights, *optimizer.variables]))
+    optimizer.exchange_memory.share()
+    optimizer.shared = True
+
+
+def share_epoch(model: keras.Model) -> None:
+    """Take over from rank 0 the epoch that training begins with."""
+    model._initial_epoch = collective.broadcast_object(model._initial_epoch)  # noqa: SLF001
+
+
+def average_statistics(model: keras.Model) -> None:
+    """Average what layers have counted on their own rank, such as batch statistics.
+
+    Done in float64, so that frozen weights, which are equal everywhere, keep their bits.
+    """
+    if collective.size() == 1:
+        return
+    counted = [
+        v for v in copies(model.non_trainable_weights) if keras.backend.is_float_dtype(v.dtype)
+    ]
+    if not counted:
+        return
+    flat = [np.asarray(v, np.float64).ravel() for v in counted]
+    mean = collective.allreduce_numpy(np.concatenate(flat)) / collective.size()
+    parts = np.split(mean, np.cumsum([values.size for values in flat])[:-1])
+    for variable, values in zip(counted, parts, strict=True):
+        variable.assign(values.reshape(variable.shape))
+
+
+def any_rank(flag: bool) -> bool:  # noqa: FBT001 -- the one thing it is about
+    """Return whether `flag` is set on any rank."""
+    return bool(collective.allreduce_numpy(np.array([int(flag)]), largest=True)[0])
+
+
+def fewest(count: int | None, what: str) -> int | None:
+    """Return the smallest `count` of all ranks.
+
+    Raises:
+        EaiError: Only some ranks know their count of `what`.
+
+    """
+    table = collective.gather_numpy(np.array([-1 if count is None else count], np.int64))[:, 0]
+    if (table >= 0).any() and (table < 0).any():
+        unknown = int(np.argmax(table < 0))
+        remedy = "pass steps_per_epoch="
+        raise EaiError(f"rank {unknown} does not know how many {what} it has", remedy)
+    smallest = int(table.min())
+    return None if smallest < 0 else smallest
+
+
+def _count(steps: Any) -> str:
+    return "an unknown number of steps" if steps < 0 else f"{int(steps)} steps"

@@ -1,0 +1,1 @@
+"""Timestamps of a training step, from the graph to the telemetry message."""

@@ -1,0 +1,258 @@
+"""The step clock: one run at a time, its steps counted and sent in batches.
+
+Every step has a row, with its length and its samples; its parts are those of the steps
+that were marked, see `sampling`.
+
+Taking a step's marks is a list append. A few times a second, the steps taken since are
+handed to a thread that turns them into rows and gives these to the process's sink.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import operator
+import os
+import socket
+import statistics
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from eai_notebook import collective
+from eai_notebook.telemetry import input_waits, messages
+from eai_notebook.train.recording import graph_timestamps
+from eai_notebook.train.recording.background_sender import Sender
+from eai_notebook.train.recording.step_rows import HEAD, SAMPLES, step_rows
+from eai_notebook.train.recording.step_sampling import is_measured, stride
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FLUSH_S: Final = 0.25
+"""The least time between two batches of rows of a rank, in seconds."""
+
+SLOWEST_S: Final = 0.5
+"""The time between two batches in a long run, in seconds.
+
+Packing and sending one takes one or two milliseconds of a core, whatever its size. A run
+that has just begun is watched closely; one that has gone on for a while needs no picture
+that moves four times a second, only one that is never older than a second.
+"""
+
+AGE: Final = 0.1
+"""The time between two batches grows with the run: to this share of its age."""
+
+MESSAGES_PER_S: Final = 128
+"""What all ranks together send at most: from 65 ranks on, the more the larger their batches."""
+
+ALL_OF_FIRST: Final = 50
+"""Steps at the beginning of a run that are measured whatever their length."""
+
+_NS: Final = 1e-9
+
+_BUT_SAMPLES: Final = np.arange(HEAD + graph_timestamps.WIDTH) != SAMPLES
+"""A run's first step still optimizes and plans the compiled graph: its parts are no
+measurements of a step, so they are missing. It has its wall time, and its samples count."""
+
+
+@dataclass
+class StepClock:
+    """One run on this rank: made by `begin_run`, ended by `end_run`."""
+
+    run: str
+    rank: int
+    size: int
+    taken: int = 0
+    """Steps that were counted so far."""
+    spent_ns: int = 0
+    """Time that counting and sending steps took so far, in nanoseconds."""
+    marks_s: float = 0.0
+    """What the marks in the graph cost a step, in seconds."""
+    marked: int = 0
+    """Steps that had marks."""
+    input_before: input_waits.Sums = field(default_factory=input_waits.sums)
+    """What the data was waited for before this run."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What was found out on the way, for the record."""
+    _every: int = 1
+    _begin: float = field(default_factory=time.time)
+    _opened: float = field(default_factory=time.monotonic)
+    _flushed: float = field(default_factory=time.monotonic)
+    _begins: list[float] = field(default_factory=list)
+    _ends: list[float] = field(default_factory=list)
+    _marks: list[Any] = field(default_factory=list)
+
+    def resume(self) -> None:
+        """Begin the next step now: what went before it belongs to no step.
+
+        Called at the start of an epoch, so that validation and checkpoints between two
+        epochs are not booked to the first step of the next.
+        """
+        self._begin = time.time()
+
+    @property
+    def measures_next(self) -> bool:
+        """Whether the current step is one to take marks of."""
+        next_step = self.taken + len(self._ends)
+        return is_measured(next_step, self._every) or messages.has_step_listener()
+
+    def take(self, taken: Any, *, marked: bool = True) -> None:
+        """End the current step: `taken` is a tensor or array of shape [HEAD + WIDTH].
+
+        Where it is not `marked`, only its samples are known.
+        """
+        entered = time.perf_counter_ns()
+        now = time.time()
+        self.marked += marked
+        self._begins.append(self._begin)
+        self._ends.append(now)
+        self._marks.append(taken)
+        self._begin = now
+        ended = self.taken + len(self._ends) - 1
+        if time.monotonic() - self._flushed >= self._interval:
+            self.flush()
+        self.spent_ns += time.perf_counter_ns() - entered
+        if messages.step_ended(self.run, ended):
+            self.resume()
+
+    def flush(self) -> None:
+        """Send the steps taken since the last time."""
+        self._flushed = time.monotonic()
+        if not self._marks:
+            return
+        first, begins, ends, taken = self.taken, self._begins, self._ends, self._marks
+        self.taken += len(taken)
+        self._begins, self._ends, self._marks = [], [], []
+        if self.taken >= ALL_OF_FIRST:
+            self._every = stride(statistics.median(map(operator.sub, ends, begins)))
+
+        def send() -> None:
+            rows = _rows(first, begins, ends, taken, in_ring=self.size > 1)
+            messages.emit(messages.StepsDone(self.run, self.rank, rows))
+
+        _sender.submit(send)
+
+    @property
+    def _interval(self) -> float:
+        """The least time between two batches, in seconds."""
+        grown = min(AGE * (self._flushed - self._opened), SLOWEST_S)
+        return max(FLUSH_S, self.size / MESSAGES_PER_S, grown)
+
+
+def _rows(
+    first: int, begins: list[float], ends: list[float], taken: list[Any], *, in_ring: bool
+) -> np.ndarray:
+    """Return the rows of the steps that were taken; the run's first without its parts."""
+    marked = np.stack([np.asarray(each) for each in taken])
+    if first == 0:
+        marked[0, _BUT_SAMPLES] = np.nan
+    return step_rows(first, np.array(begins), np.array(ends), marked, in_ring=in_ring)
+
+
+_sender = Sender()
+
+_current: StepClock | None = None
+
+
+def current() -> StepClock | None:
+    """Return the clock of the run that is open on this rank, if one is."""
+    return _current
+
+
+def facts_of(model: Any, epochs: int | None, steps: int | None, tracing_s: float) -> dict[str, Any]:
+    """Return what a run's record says of any training of a compiled Keras model."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    return {
+        "model": model.name,
+        "parameters": int(model.count_params()),
+        "optimizer": type(optimizer).__name__,
+        "epochs": epochs,
+        "steps_per_epoch": steps,
+        "tracing_s": round(tracing_s, 3),
+    }
+
+
+def begin_run(name: str, meta: dict[str, Any], *, alone: bool = False) -> StepClock:
+    """Open a run, ending the one that is open; all ranks of the ring must call it.
+
+    Its first step begins now. `alone`: it is the run of this rank only, the others know nothing
+    of it.
+    """
+    global _current
+    end_run("done")
+    run = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+    rank, size, offset, uncertainty = 0, 1, 0.0, 0.0
+    if not alone:
+        run = collective.broadcast_object(run)
+        rank, size = collective.rank(), collective.size()
+        offset, uncertainty = collective.clock_offset()
+    messages.emit(
+        messages.RunBegan(
+            run=run,
+            rank=rank,
+            size=size,
+            name=name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            clock_offset=offset,
+            clock_uncertainty=uncertainty,
+            meta=meta,
+        )
+    )
+    _current = StepClock(run, rank, size, marks_s=graph_timestamps.cost_s())
+    return _current
+
+
+def end_run(outcome: str) -> None:
+    """Send what is left of the open run and close it as `outcome`; nothing if none is open."""
+    global _current
+    clock, _current = _current, None
+    if clock is None:
+        return
+    messages.step_ended(clock.run, None)
+    entered = time.perf_counter_ns()
+    clock.flush()
+    _sender.drain()
+    spent = (clock.spent_ns + time.perf_counter_ns() - entered + _sender.spent_ns) * _NS
+    _sender.spent_ns = 0
+    spent += clock.marked * clock.marks_s
+    waited = input_waits.since(clock.input_before, input_waits.sums())
+    notes = clock.notes
+    messages.emit(messages.RunEnded(clock.run, clock.rank, outcome, spent, waited, notes))
+
+
+@contextlib.contextmanager
+def closing() -> Iterator[None]:
+    """Close the run that is open at the block's end as what the block has come to."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        end_run("interrupted")
+        raise
+    except BaseException:
+        end_run("failed")
+        raise
+    end_run("done")
+
+
+def note(**found: Any) -> None:
+    """Have what was found out during the open run go into its record, as JSON can hold it."""
+    if _current is not None:
+        _current.notes.update(found)
+
+
+def steps_taken() -> int | None:
+    """Return how many steps the open run has taken; None if no run is open."""
+    clock = _current
+    return None if clock is None else clock.taken + len(clock._ends)  # noqa: SLF001  # same file
+
+
+messages.set_step_counter(steps_taken)
+
+# A loop of one's own has no end that a clock could see: the cell's or the process's is it.
+messages.on_cell_end(end_run)
+atexit.register(end_run, "done")

@@ -1,0 +1,94 @@
+/** How numbers are told to a person; `eai_notebook/ledger/formatting.py` tells them the same. */
+import type { Measured, View } from './types';
+
+const MANY = 100;
+
+export function percent(share: number): string {
+  return `${Math.round(100 * share)} %`;
+}
+
+/** Milliseconds with three digits. */
+export function ms(value: number): string {
+  const rounded = Number(value.toPrecision(3));
+  const beforeThePoint = rounded === 0 ? 1 : 1 + Math.floor(Math.log10(Math.abs(rounded)));
+  return `${rounded.toFixed(Math.min(2, Math.max(0, 3 - beforeThePoint)))} ms`;
+}
+
+/** A number of things, a small one with three digits. */
+export function count(value: number): string {
+  return value >= MANY ? Math.round(value).toLocaleString('en') : `${Number(value.toPrecision(3))}`;
+}
+
+export function amount(bytes: number): string {
+  const units = ['B', 'kB', 'MB', 'GB'];
+  const thousands =
+    bytes > 0 ? Math.min(units.length - 1, Math.max(0, Math.floor(Math.log10(bytes) / 3))) : 0;
+  return `${Number((bytes / 1000 ** thousands).toPrecision(3))} ${units[thousands] ?? ''}`;
+}
+
+export function sum(values: readonly Measured[]): number {
+  return values.reduce<number>((total, value) => total + (value ?? 0), 0);
+}
+
+/** The mean over what was measured. */
+export function mean(values: readonly Measured[]): Measured {
+  const known = values.filter(value => value !== null);
+  return known.length > 0 ? sum(known) / known.length : null;
+}
+
+export function ratesLine(view: View): string {
+  const { run, rates } = view;
+  const told = [`${run.steps} steps on ${run.size} rank${run.size === 1 ? '' : 's'}`];
+  if (rates.step_ms !== null) {
+    told.push(`${ms(rates.step_ms)} a step`);
+  }
+  if (rates.samples_per_s !== null) {
+    told.push(`${count(rates.samples_per_s)} samples/s`);
+  }
+  if (rates.bytes_per_step !== null) {
+    told.push(`${amount(rates.bytes_per_step)}/step`);
+  }
+  if (rates.bus_bytes_per_s !== null) {
+    const link = rates.link_bytes_per_s;
+    const of = link === null ? '' : ` of the link’s ${amount(link)}/s`;
+    told.push(`bus ${amount(rates.bus_bytes_per_s)}/s${of}`);
+  }
+  if (rates.hidden_ms !== null && rates.hidden_ms > 0) {
+    const transfer = view.parts.indexOf('transfer');
+    const exposed = mean(view.ranks.map(rank => rank.ms[transfer] ?? null)) ?? 0;
+    told.push(`communication ${ms(exposed)} exposed, ${ms(rates.hidden_ms)} hidden`);
+  }
+  if (view.measuring_pct !== null) {
+    told.push(`measuring ${Number(view.measuring_pct.toPrecision(2))} %`);
+  }
+  return told.join(' · ');
+}
+
+/** What waiting cost, over the whole run and all ranks; empty if nothing was measured. */
+export function priceLine(view: View): string {
+  const whole = view.price.rank_s;
+  if (whole === null || whole === 0) {
+    return '';
+  }
+  const [unit, seconds] =
+    whole >= 3600
+      ? (['rank-hours', 3600] as const)
+      : whole >= 60
+        ? (['rank-minutes', 60] as const)
+        : (['rank-seconds', 1] as const);
+  const told = view.parts.flatMap((part, place) => {
+    const spent = view.price.parts_s[place] ?? null;
+    const wait = WAITS[part];
+    return wait === undefined || spent === null ? [] : [`${wait} ${(spent / seconds).toFixed(1)}`];
+  });
+  if (told.length === 0) {
+    return '';
+  }
+  return `price of waiting: ${told.join(', ')} of ${(whole / seconds).toFixed(1)} ${unit}`;
+}
+
+const WAITS: Readonly<Record<string, string>> = {
+  input: 'input wait',
+  wait_peer: 'slower ranks',
+  transfer: 'exposed communication'
+};

@@ -1,0 +1,136 @@
+/** The ranks: a card each, or a tile each where there are many; one of them in full. */
+import { type JSX, type KeyboardEvent, useEffect, useState } from 'react';
+import { doing, vitalLines } from './rankStatus';
+import type { KernelLink } from './kernelConnection';
+import type { Group, GroupRank, View } from './types';
+
+/** From this many ranks on, tiles with a number instead of cards. */
+const MANY = 9;
+/** How often the log of the chosen rank is asked for. */
+const LOG_MS = 2000;
+
+interface Props {
+  link: KernelLink;
+  group: Group;
+  view: View | null;
+}
+
+export function RankSection({ link, group, view }: Props): JSX.Element {
+  const [chosen, setChosen] = useState<number | null>(null);
+  const [focused, setFocused] = useState(0);
+  const many = group.ranks.length >= MANY;
+  const hosts = [...new Set(group.ranks.map(rank => rank.host))];
+  const selected = group.ranks.find(rank => rank.rank === chosen);
+  const tile = (rank: GroupRank): JSX.Element => {
+    const { kind, words, letter } = doing(rank, group, view);
+    const vitals = vitalLines(rank.vitals);
+    const told = [`rank ${rank.rank} on ${rank.host}: ${words}`, ...vitals, rank.line ?? ''];
+    return (
+      <li key={rank.rank}>
+        <button
+          className={many ? 'eai-Tile' : 'eai-Card'}
+          data-state={kind}
+          aria-expanded={chosen === rank.rank}
+          aria-label={told.filter(part => part !== '').join(', ')}
+          title={told.filter(part => part !== '').join('\n')}
+          // One stop for the tab key; the arrows go from rank to rank.
+          tabIndex={rank.rank === focused ? 0 : -1}
+          onFocus={() => {
+            setFocused(rank.rank);
+          }}
+          onClick={() => {
+            setChosen(chosen === rank.rank ? null : rank.rank);
+          }}
+        >
+          {many ? (
+            <>
+              {rank.rank}
+              <span className="eai-Tile-letter">{letter}</span>
+            </>
+          ) : (
+            <>
+              <span className="eai-Card-head">
+                <span className="eai-Panel-dot" />
+                <span>rank {rank.rank}</span>
+                <span className="eai-Panel-faint">{words}</span>
+              </span>
+              {vitals.map(line => (
+                <span key={line} className="eai-Card-line">
+                  {line}
+                </span>
+              ))}
+              {rank.line && <code className="eai-Card-line">{rank.line}</code>}
+            </>
+          )}
+        </button>
+      </li>
+    );
+  };
+  return (
+    <section className="eai-Panel-section" aria-label="Ranks">
+      <h2>
+        Ranks · {group.ranks.length} on {hosts.length === 1 ? hosts[0] : `${hosts.length} hosts`}
+      </h2>
+      <div onKeyDown={moveFocus}>
+        {hosts.map(host => (
+          <div key={host}>
+            {hosts.length > 1 && <h3>{host}</h3>}
+            <ul className={many ? 'eai-Tiles' : 'eai-Cards'}>
+              {group.ranks.filter(rank => rank.host === host).map(tile)}
+            </ul>
+          </div>
+        ))}
+      </div>
+      {selected && <RankDetail key={selected.rank} link={link} rank={selected} many={many} />}
+    </section>
+  );
+}
+
+/** The arrow keys go to the rank before or after. */
+function moveFocus(event: KeyboardEvent<HTMLDivElement>): void {
+  const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+  if (by === undefined) {
+    return;
+  }
+  const tiles = [...event.currentTarget.querySelectorAll('button')];
+  const at = tiles.findIndex(tile => tile === document.activeElement);
+  tiles[Math.max(0, Math.min(tiles.length - 1, at + by))]?.focus();
+  event.preventDefault();
+}
+
+interface DetailProps {
+  link: KernelLink;
+  rank: GroupRank;
+  many: boolean;
+}
+
+/** What one rank has printed, kept up to date while it is looked at. */
+function RankDetail({ link, rank, many }: DetailProps): JSX.Element {
+  const [log, setLog] = useState('…');
+  useEffect(() => {
+    const ask = (): void => {
+      link.log(rank.rank).then(
+        text => {
+          setLog(text === '' ? 'It has printed nothing yet.' : text);
+        },
+        (error: unknown) => {
+          setLog(error instanceof Error ? error.message : String(error));
+        }
+      );
+    };
+    ask();
+    const timer = window.setInterval(ask, LOG_MS);
+    return () => {
+      window.clearInterval(timer);
+    };
+  }, [link, rank.rank]);
+  return (
+    <div className="eai-Detail" role="region" aria-label={`Log of rank ${rank.rank}`}>
+      <div>
+        <b>rank {rank.rank}</b> on {rank.host}, pid {rank.pid ?? 'unknown'}
+      </div>
+      {many && vitalLines(rank.vitals).map(line => <div key={line}>{line}</div>)}
+      <pre tabIndex={0}>{log}</pre>
+    </div>
+  );
+}

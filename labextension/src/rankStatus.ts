@@ -1,0 +1,68 @@
+/** What a rank is doing, in words and as the kind that gives its mark and colour. */
+import type { Group, GroupRank, Vitals, View } from './types';
+import { amount } from './formatting';
+
+export interface Doing {
+  kind: 'idle' | 'computing' | 'reading' | 'waiting' | 'moving' | 'running' | 'dead' | 'changing';
+  words: string;
+  /** One letter, so that colour is not the only sign on a small tile. */
+  letter: string;
+}
+
+const BY_PART: Readonly<Record<string, Doing>> = {
+  input: { kind: 'reading', words: 'waiting for input', letter: 'i' },
+  compute: { kind: 'computing', words: 'computing', letter: 'C' },
+  wait_peer: { kind: 'waiting', words: 'waiting for a slower rank', letter: 'w' },
+  transfer: { kind: 'moving', words: 'communicating', letter: 't' },
+  update: { kind: 'computing', words: 'updating weights', letter: 'u' },
+  other: { kind: 'running', words: 'in Python', letter: 'p' }
+};
+
+const BY_STATE: Readonly<Record<string, Doing>> = {
+  up: { kind: 'idle', words: 'idle', letter: '' },
+  idle: { kind: 'idle', words: 'idle', letter: '' },
+  loading: { kind: 'changing', words: 'loading TensorFlow', letter: '…' },
+  busy: { kind: 'running', words: 'running', letter: 'r' },
+  dead: { kind: 'dead', words: 'dead', letter: '✕' },
+  failed: { kind: 'dead', words: 'failed', letter: '✕' },
+  lost: { kind: 'dead', words: 'gone', letter: '✕' }
+};
+
+export function doing(rank: GroupRank, group: Group, view: View | null): Doing {
+  if (rank.state === 'busy' && group.state === 'busy' && view?.run.state === 'running') {
+    const now = view.ranks.find(one => one.rank === rank.rank)?.now;
+    const known = now ? BY_PART[now.part] : undefined;
+    if (now && known) {
+      return now.for === null ? known : { ...known, words: `waiting for rank ${now.for}` };
+    }
+  }
+  return BY_STATE[rank.state] ?? { kind: 'changing', words: rank.state, letter: '…' };
+}
+
+/** CPU and memory, then every GPU or why there is none. */
+export function vitalLines(vitals: Vitals | null | undefined): string[] {
+  if (!vitals) {
+    return [];
+  }
+  const told = [];
+  if (vitals.cpu_pct !== null) {
+    told.push(`CPU ${Math.round(vitals.cpu_pct)} %`);
+  }
+  if (vitals.memory_bytes !== null) {
+    told.push(amount(vitals.memory_bytes));
+  }
+  if (typeof vitals.queue === 'number') {
+    told.push(`${vitals.queue} batch${vitals.queue === 1 ? '' : 'es'} ready`);
+  }
+  const gpus = vitals.gpus.map(gpu => {
+    const busy = gpu.busy_pct === null ? '' : ` ${Math.round(gpu.busy_pct)} %`;
+    const memory =
+      gpu.used_bytes === null || gpu.total_bytes === null
+        ? ''
+        : ` · ${amount(gpu.used_bytes)} of ${amount(gpu.total_bytes)}`;
+    return `GPU ${gpu.index}${busy}${memory}`;
+  });
+  return [told.join(' · '), ...(gpus.length > 0 ? gpus : [vitals.no_gpu])].filter(
+    line => line !== ''
+  );
+}

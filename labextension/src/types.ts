@@ -1,0 +1,152 @@
+/** What the kernel sends: the mirror of `eai_notebook/ledger/view_model.py` and of the group's state. */
+
+/** A number, or null where nothing was measured. */
+export type Measured = number | null;
+
+export interface Rank {
+  rank: number;
+  host: string;
+  /** Mean milliseconds of each part over the typical steps, in the order of `View.parts`. */
+  ms: Measured[];
+  hidden_ms: Measured;
+  /** What the rank mostly did in its latest steps, while the run goes on. */
+  now: { part: string; for: number | null } | null;
+}
+
+export interface View {
+  schema: number;
+  run: {
+    id: string;
+    name: string;
+    state: string;
+    /** Seconds since the epoch. */
+    started: number;
+    size: number;
+    hosts: string[];
+    steps: number;
+  };
+  parts: string[];
+  buckets: {
+    /** Steps in each bucket. */
+    width: number;
+    /** First step of each bucket. */
+    step: number[];
+    /** Mean milliseconds over ranks of each part, for each bucket. */
+    ms: Measured[][];
+  };
+  ranks: Rank[];
+  /** How long each rank was busy by itself in each stretch of steps. */
+  heat: {
+    /** Steps in each column. */
+    width: number;
+    columns: number;
+    /** What the bytes 1 and 255 stand for; 0 is "not measured". */
+    low_ms: Measured;
+    high_ms: Measured;
+    /** One byte a cell, row by row, base64. */
+    cells: string;
+  };
+  /** Seconds of rank time over the whole run, in all and in each part. */
+  price: { rank_s: Measured; parts_s: Measured[] };
+  rates: {
+    samples_per_s: Measured;
+    step_ms: Measured;
+    bytes_per_step: Measured;
+    bus_bytes_per_s: Measured;
+    /** What a link between hosts carries each way, measured when the group started. */
+    link_bytes_per_s: Measured;
+    /** Communication that went on while computing, a step. */
+    hidden_ms: Measured;
+  };
+  verdict: { kind: string; sentence: string; evidence: string[]; rank: number | null };
+  measuring_pct: Measured;
+}
+
+export type GroupState = 'down' | 'starting' | 'up' | 'busy' | 'stopping' | 'lost';
+
+/** A GPU that a rank uses, or could use. */
+export interface Gpu {
+  index: number;
+  name: string;
+  busy_pct: Measured;
+  used_bytes: Measured;
+  total_bytes: Measured;
+}
+
+/** What a rank's host says of it; null where it could not be measured. */
+export interface Vitals {
+  cpu_pct: Measured;
+  memory_bytes: Measured;
+  gpus: Gpu[];
+  /** Why there is no GPU to tell of; empty if there is one. */
+  no_gpu: string;
+  /** Batches that were ready when the last one was asked for; missing without a reader. */
+  queue?: Measured;
+}
+
+export interface GroupRank {
+  rank: number;
+  host: string;
+  pid: number | null;
+  state: string;
+  /** Missing until the rank has run a cell. */
+  vitals?: Vitals | null;
+  /** The last line that the rank printed. */
+  line?: string;
+}
+
+export interface Group {
+  state: GroupState;
+  size: number;
+  message: string;
+  ranks: GroupRank[];
+}
+
+/** An earlier run, as its record lists it. */
+export interface RunEntry {
+  /** The name of its folder. */
+  folder: string;
+  name: string;
+  state: string;
+  started: number;
+  size: number;
+  steps: number;
+}
+
+/** How much longer something became, with its 99 % interval. */
+export interface Change {
+  delta_ms: Measured;
+  low_ms: Measured;
+  high_ms: Measured;
+  sure: boolean;
+}
+
+export interface Comparison {
+  before: View;
+  after: View;
+  step: Change;
+  /** In the order of `View.parts`. */
+  parts: Change[];
+  /** What the change was, in a sentence. */
+  sentence: string;
+}
+
+/** A file that the kernel made, for the browser to save. */
+export interface Download {
+  name: string;
+  type: string;
+  text: string;
+}
+
+/** What arrives on the comm that only the kernel sends on. */
+export type Push =
+  { type: 'group'; group: Group } | { type: 'run'; view: View; group: Group | null };
+
+/** What the kernel answers to a command. */
+export interface Answer {
+  type: 'done' | 'failed';
+  number: number;
+  message?: string;
+  /** What the command asked for. */
+  value?: unknown;
+}

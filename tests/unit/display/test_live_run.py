@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbconvert.exporters import HTMLExporter
+from synthetic import run_record, run_rows
+
+from eai_notebook.display import LiveRun, show
+from eai_notebook.display.control_buttons import controls
+from eai_notebook.errors import EaiError
+from eai_notebook.ledger.view_model import record_view
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CELL = """
+import json
+from pathlib import Path
+from eai_notebook.display import LiveRun
+from eai_notebook.display.panel_channel import PanelChannel
+view = json.loads(Path({view!r}).read_text())
+panel = PanelChannel(lambda name, arguments: None)
+panel.group({{"state": "busy", "size": 2, "message": "", "ranks": []}})
+live = LiveRun("fit")
+for _ in range(3):
+    live.update(view)
+    panel.run(view)
+live.finish(view)
+"""
+
+
+@pytest.fixture
+def view(tmp_path: Path) -> dict[str, Any]:
+    return record_view(run_record(tmp_path, run_rows(2, 40)))
+
+
+def executed(view: dict[str, Any], folder: Path) -> Any:
+    import json
+
+    (folder / "view.json").write_text(json.dumps(view))
+    cell = nbformat.v4.new_code_cell(CELL.format(view=str(folder / "view.json")))
+    return NotebookClient(nbformat.v4.new_notebook(cells=[cell]), timeout=60).execute()
+
+
+def test_a_headless_notebook_ends_with_the_twin_and_its_export_shows_it(
+    view: dict[str, Any], tmp_path: Path
+) -> None:
+    notebook = executed(view, tmp_path)
+    (output,) = notebook.cells[0].outputs
+    assert set(output.data) == {"text/html", "text/plain"}
+    assert "compute-bound" in output.data["text/plain"]
+    html, _ = HTMLExporter().from_notebook_node(notebook)
+    assert 'class="eai-ledger"' in html
+    assert "<svg" in html
+
+
+def test_a_terminal_gets_the_text_once(view: dict[str, Any], tmp_path: Path) -> None:
+    import json
+
+    (tmp_path / "view.json").write_text(json.dumps(view))
+    script = CELL.format(view=str(tmp_path / "view.json"))
+    done = subprocess.run(
+        [sys.executable, "-m", "IPython", "--colors=NoColor", "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.count("compute-bound: ") == 1
+    assert "rank 1 " in done.stdout
+
+
+def test_without_ipython_nothing_is_shown(
+    view: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    live = LiveRun("fit")
+    live.update(view)
+    live.finish(view)
+    assert capsys.readouterr().out == ""
+
+
+def test_show_takes_a_record_its_folder_or_the_latest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EAI_RUNS", str(tmp_path))
+    with pytest.raises(EaiError, match="no run is recorded in"):
+        show()
+    record = run_record(tmp_path, run_rows(2, 40))
+    show(record)
+    first = capsys.readouterr().out
+    assert first.startswith("compute-bound: ")
+    show(record.path)
+    show(str(record.path))
+    show()
+    assert capsys.readouterr().out == 3 * first
+    with pytest.raises(EaiError, match="not a run record"):
+        show(tmp_path)
+
+
+def test_controls_need_a_notebook() -> None:
+    with pytest.raises(EaiError, match="buttons need a notebook"):
+        controls()

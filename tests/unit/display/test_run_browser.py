@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from synthetic import run_record, run_rows
+
+from eai_notebook.display import run_browser
+from eai_notebook.errors import EaiError
+from eai_notebook.ledger.step_schema import PARTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A quick run, and a later one whose input is slow; returns the names of their folders."""
+    monkeypatch.setenv("EAI_RUNS", str(tmp_path))
+    quick = run_record(tmp_path, run_rows(2, 100), name="a-quick")
+    slow = run_record(tmp_path, run_rows(2, 100, input=0.008), name="b-slow")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "run.json").write_text("{")
+    return [quick.path.name, slow.path.name]
+
+
+def test_runs_are_listed_and_what_cannot_be_read_is_left_out(runs: list[str]) -> None:
+    entries = {entry["name"]: entry for entry in run_browser.listed()}
+    assert set(entries) == {"a-quick", "b-slow"}
+    assert entries["b-slow"]["folder"] == runs[1]
+    assert (entries["b-slow"]["steps"], entries["b-slow"]["state"]) == (100, "done")
+    json.dumps(run_browser.listed(), allow_nan=False)
+
+
+def test_two_runs_are_compared_part_by_part(runs: list[str]) -> None:
+    found = run_browser.compared(*runs)
+    json.dumps(found, allow_nan=False)
+    change = found["parts"][PARTS.index("input")]
+    assert change["sure"]
+    assert change["delta_ms"] == pytest.approx(7.5, rel=0.05)
+    assert re.match(r"a step is 7\.\d+ ms longer: `input` is", found["sentence"])
+    assert run_browser.compared(runs[1], runs[0])["sentence"].startswith("a step is 7.")
+    assert "shorter" in run_browser.compared(runs[1], runs[0])["sentence"]
+    assert run_browser.compared(runs[0], runs[0])["sentence"].startswith("no sure change")
+    assert found["before"]["run"]["name"] == "a-quick"
+
+
+def test_a_page_stands_alone(runs: list[str]) -> None:
+    saved = run_browser.saved_page(runs[1])
+    assert saved["name"] == f"{runs[1]}.html"
+    assert saved["text"].startswith("<!DOCTYPE html>")
+    assert "input-bound" in saved["text"] or "waiting" in saved["text"]
+    assert not re.search(r"https?://(?!www\.w3\.org)", saved["text"])
+    assert "<script" not in saved["text"]
+
+
+def test_only_runs_of_the_shelf_can_be_named(runs: list[str], tmp_path: Path) -> None:
+    assert run_browser.opened(runs[0])["run"]["name"] == "a-quick"
+    outside = run_record(tmp_path.parent / f"{tmp_path.name}-outside", run_rows(1, 3))
+    for name in ("nothing", f"../{outside.path.parent.name}/{outside.path.name}", "broken/.."):
+        with pytest.raises(EaiError, match="there is no run"):
+            run_browser.opened(name)

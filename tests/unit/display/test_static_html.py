@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from synthetic import run_record, run_rows
+
+from eai_notebook.display.heat_map import png
+from eai_notebook.display.palette import COLOURS, MEANINGS
+from eai_notebook.display.static_html import HEIGHT, html
+from eai_notebook.ledger.step_schema import PARTS
+from eai_notebook.ledger.view_model import record_view
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+
+class Balance(HTMLParser):
+    """Fails on a tag that is not closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, _attrs: Any) -> None:
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, _tag: str, _attrs: Any) -> None:
+        """A tag that closes itself leaves nothing open."""
+
+
+def twin(folder: Path, rows: dict[int, np.ndarray], name: str = "fit") -> str:
+    made = html(record_view(run_record(folder, rows, name)))
+    parser = Balance()
+    parser.feed(made)
+    assert parser.open == []
+    return made
+
+
+def test_every_part_has_a_colour_and_a_meaning() -> None:
+    assert tuple(COLOURS) == tuple(MEANINGS) == PARTS
+    assert len(set(COLOURS.values())) == len(PARTS)
+
+
+@pytest.mark.parametrize(("ranks", "steps"), [(1, 3), (2, 30), (16, 50), (17, 50), (64, 500)])
+def test_the_twin_is_whole_and_needs_no_script(tmp_path: Path, ranks: int, steps: int) -> None:
+    made = twin(tmp_path, run_rows(ranks, steps))
+    assert made.count("<svg") == 1 + ranks
+    assert made.count("<title>") >= 1 + ranks
+    assert "<script" not in made
+    assert len(made) < 120_000
+    pictures = re.findall(r'src="([^"]*)"', made)
+    assert [picture[:22] for picture in pictures] == ["data:image/png;base64,"] * (ranks > 1)
+    assert "nan" not in re.sub(r'src="[^"]*"', "", made).lower()
+
+
+def test_the_heat_map_is_a_picture_of_its_cells() -> None:
+    picture = png(3, 2, bytes([0, 1, 128, 255, 0, 7]))
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    assert struct.unpack(">II", picture[16:24]) == (3, 2)
+    place, chunks = 8, {}
+    while place < len(picture):
+        (length,) = struct.unpack(">I", picture[place : place + 4])
+        kind, data = picture[place + 4 : place + 8], picture[place + 8 : place + 8 + length]
+        assert struct.unpack(">I", picture[place + 8 + length : place + 12 + length])[
+            0
+        ] == zlib.crc32(kind + data)
+        chunks[kind] = data
+        place += 12 + length
+    assert zlib.decompress(chunks[b"IDAT"]) == bytes([0, 0, 1, 128, 0, 255, 0, 7])
+    assert len(chunks[b"PLTE"]) == 3 * 256
+    lightness = [sum(chunks[b"PLTE"][3 * value : 3 * value + 3]) for value in range(1, 256)]
+    assert lightness == sorted(lightness)
+
+
+def test_bars_lie_on_top_of_each_other_and_inside_the_axis(tmp_path: Path) -> None:
+    made = twin(tmp_path, run_rows(2, 60, compile_step=False, jitter=0.0))
+    tops = {}
+    for colour, path in re.findall(r'<path fill="(#\w+)" d="([^"]+)"', made):
+        first = re.match(r"M0 (\d+)v-(\d+)h", path)
+        assert first
+        tops[colour] = (int(first[1]), int(first[1]) - int(first[2]))
+    floor = HEIGHT
+    for part in ("input", "compute", "transfer", "update", "other"):
+        low, high = tops[COLOURS[part]]
+        assert low == floor
+        assert 0 <= high < low
+        floor = high
+    assert floor == 0
+
+
+def test_a_step_longer_than_the_axis_is_cut_and_told(tmp_path: Path) -> None:
+    made = twin(tmp_path, run_rows(2, 60))
+    assert "1 bar cut at the top, the longest is 250" in made
+    for low, tall in re.findall(r"M\d+ (\d+)v-(\d+)h", made):
+        assert 0 <= int(low) - int(tall) < int(low) <= HEIGHT
+    assert "cut at the top" not in twin(tmp_path, run_rows(2, 60, compile_step=False))
+
+
+def test_what_a_person_named_is_escaped(tmp_path: Path) -> None:
+    made = twin(tmp_path, run_rows(1, 20), name='<img src=x onerror="alert(1)">')
+    assert "<img" not in made
+    assert "&lt;img" in made
+
+
+def test_a_run_without_rows_says_so(tmp_path: Path) -> None:
+    rows = {rank: own[:0] for rank, own in run_rows(2, 1).items()}
+    made = twin(tmp_path, rows)
+    assert "no verdict: 0 measured steps" in made
+    assert "<svg" not in made

@@ -1,0 +1,169 @@
+"""The recipe that builds Horovod: what it needs, what it sets, what it says when it fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eai_notebook.errors import EaiError
+from eai_notebook.horovod_build import wheel_build
+from eai_notebook.horovod_build.cache_key import key_for
+from eai_notebook.horovod_build.mpi_finder import Mpi
+
+OURS = Mpi(Path(sys.prefix).resolve(), "Open MPI", "5.0.11")
+
+
+def tool(folder: Path, name: str, script: str = "") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH with nothing on it."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.delenv("HOROVOD_CUDA_HOME", raising=False)
+    return tmp_path / "bin"
+
+
+@pytest.mark.parametrize(
+    ("there", "missing"),
+    [((), r"g\+\+ and make are not here"), (("make",), r"g\+\+ is not"), (("g++",), "make is not")],
+)
+def test_missing_tools_are_named_before_anything_starts(
+    bare: Path, there: tuple[str, ...], missing: str
+) -> None:
+    for name in (*there, "apt-get"):
+        tool(bare, name)
+    with pytest.raises(EaiError, match=missing) as failed:
+        wheel_build.require_toolchain(OURS, gpu=False)
+    assert "apt-get install g++ make" in failed.value.remedy
+    assert "\n" not in str(failed.value)
+
+
+def test_mpi_without_a_compiler_wrapper(bare: Path, tmp_path: Path) -> None:
+    for name in ("g++", "make"):
+        tool(bare, name)
+    with pytest.raises(EaiError, match="has no mpicxx"):
+        wheel_build.require_toolchain(Mpi(tmp_path, "Open MPI", "4"), gpu=False)
+
+
+def test_gpu_without_nvcc(bare: Path) -> None:
+    for name in ("g++", "make"):
+        tool(bare, name)
+    with pytest.raises(EaiError, match="nvcc is not on PATH"):
+        wheel_build.require_toolchain(OURS, gpu=True)
+
+
+def test_environment_chooses_mpi_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOROVOD_WITH_GLOO", "1")
+    env = wheel_build.build_environment(tmp_path, OURS, gpu=False)
+    assert env["HOROVOD_CPU_OPERATIONS"] == "MPI"
+    assert env["HOROVOD_WITHOUT_GLOO"] == "1"
+    assert "HOROVOD_WITH_GLOO" not in env
+    assert "HOROVOD_GPU_OPERATIONS" not in env
+    assert env["PATH"].startswith(str(tmp_path / "tools" / "bin"))
+
+
+def test_gpu_environment_chooses_nccl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOROVOD_CUDA_HOME", "/opt/cuda")
+    env = wheel_build.build_environment(tmp_path, OURS, gpu=True)
+    assert env["HOROVOD_GPU_OPERATIONS"] == "NCCL"
+    assert env["HOROVOD_CUDA_HOME"] == "/opt/cuda"
+
+
+@pytest.mark.parametrize(
+    ("mpi", "source", "expected"),
+    [
+        (OURS, "mpi_ops.cc", ["-Wl,-rpath,$ORIGIN/../../../..", "-c", "mpi_ops.cc"]),
+        (OURS, "xla_mpi_ops.cc", ["-c", "xla_mpi_ops.cc", "-UTENSORFLOW_VERSION"]),
+        (Mpi(Path("/opt/mpi"), "Open MPI", "5"), "mpi_ops.cc", ["-c", "mpi_ops.cc"]),
+    ],
+)
+def test_compiler_wrapper_mends_one_file_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mpi: Mpi, source: str, expected: list[str]
+) -> None:
+    compiler = tool(tmp_path, "compiler", 'printf "%s\\n" "$@"')
+    monkeypatch.setenv("CXX", str(compiler))
+    env = wheel_build.build_environment(tmp_path, mpi, gpu=False)
+    said = subprocess.run(
+        [env["CXX"], "-c", source], capture_output=True, text=True, check=True
+    ).stdout
+    assert said.splitlines() == expected
+
+
+def test_the_thread_of_the_timeline_sleeps_between_two_looks(tmp_path: Path) -> None:
+    env = wheel_build.build_environment(tmp_path, OURS, gpu=False)
+    code = "#include <thread>\nvoid look() { std::this_thread::yield(); }\n"
+    found = {}
+    for name in ("timeline.cc", "other.cc"):
+        source = tmp_path / "horovod" / "common" / name
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.write_text(code)
+        compiled = [env["CXX"], "-std=c++17", "-c", str(source), "-o", str(tmp_path / "object")]
+        subprocess.run(compiled, check=True)
+        seen = subprocess.run(
+            [env["CXX"], "-E", "-P", str(source)], capture_output=True, text=True, check=True
+        )
+        found[name] = seen.stdout.rpartition("void look()")[2].strip()
+    assert found["other.cc"] == "{ std::this_thread::yield(); }"
+    assert "sleep_for(std::chrono::milliseconds(10))" in found["timeline.cc"]
+
+
+def test_the_horovod_of_this_environment_was_built_with_the_headers() -> None:
+    assert wheel_build.has_patches()
+
+
+def test_compilers_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Memory:
+        available = int(2 * wheel_build.BYTES_PER_COMPILER)
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(64)))
+    monkeypatch.setattr("psutil.virtual_memory", Memory)
+    assert wheel_build.parallel_compilers() == 2
+    Memory.available = 0
+    assert wheel_build.parallel_compilers() == 1
+
+
+def test_compiler_lines_become_progress() -> None:
+    heard: list[tuple[float, str]] = []
+    listen = wheel_build._Compiling(lambda done, what: heard.append((done, what)))
+    for line in (
+        "  Building wheel for horovod (pyproject.toml): started",
+        "  -- The CXX compiler identification is GNU 12.2.0",
+        "  [ 50%] Building CXX object horovod/tensorflow/CMakeFiles/x.dir/common/half.cc.o",
+        "  [100%] Linking CXX shared library ../mpi_lib.cpython-311-x86_64-linux-gnu.so",
+    ):
+        listen(line)
+    assert [what for _, what in heard] == [
+        "configuring",
+        "compiling half.cc",
+        "linking mpi_lib.cpython-311-x86_64-linux-gnu.so",
+    ]
+    shares = [share for share, _ in heard]
+    assert shares == sorted(shares)
+    assert shares[-1] < 1
+
+
+def test_failed_build_shows_its_end_and_names_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    pip = tool(tmp_path, "python", "echo no space left on device; exit 1")
+    monkeypatch.setattr(sys, "executable", str(pip))
+    key = key_for(OURS, gpu=False)
+    with pytest.raises(EaiError, match=r"build\.log") as failed:
+        wheel_build.build_wheel(key, OURS, gpu=False, report=lambda _done, _what: None)
+    assert "fetching the build tools failed" in str(failed.value)
+    assert "no space left on device" in capfd.readouterr().err
+    assert key.cached_wheel() is None

@@ -1,0 +1,92 @@
+"""Compressed logs: the same rows, shared out as wholes; damage is told with file and place."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pytest
+from click_log_files import write_log
+
+from eai_notebook.errors import EaiError
+from eai_notebook.io.pipeline.byte_ranges import cut_all, read, spans_of
+from eai_notebook.io.sources.find import find_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".zst": lambda text: bytes(pa.compress(text, "zstd", asbytes=True)),
+    ".bz2": bz2.compress,
+}
+
+
+def pack(path: Path, suffix: str) -> Path:
+    """Replace a file by a compressed one, in two members where that is possible."""
+    text = path.read_bytes()
+    half = len(text) // 2
+    parts = [text] if suffix == ".zst" else [text[:half], text[half:]]
+    packed = path.with_name(path.name + suffix)
+    packed.write_bytes(b"".join(PACK[suffix](part) for part in parts))
+    path.unlink()
+    return packed
+
+
+@pytest.mark.parametrize("suffix", list(PACK))
+def test_ranks_read_every_row_of_packed_files_once(tmp_path: Path, suffix: str) -> None:
+    rows: list[str] = []
+    for number, count in enumerate([60, 20, 20]):
+        rows += write_log(tmp_path / f"{number}.tsv", range(100 * number, 100 * number + count))
+        pack(tmp_path / f"{number}.tsv", suffix)
+    rows += write_log(tmp_path / "plain.tsv", range(1000, 1040))
+    seen: Counter[bytes] = Counter()
+    for rank in range(2):
+        for piece in cut_all(spans_of(find_files(tmp_path), rank, 2), 1000):
+            text = bytes(read(piece.file, piece.begin, piece.end)[: piece.end - piece.begin])
+            assert len(text.splitlines()) == piece.lines
+            seen.update(text.splitlines())
+    assert seen == Counter(row.encode() for row in rows)
+
+
+@pytest.mark.parametrize("suffix", list(PACK))
+def test_a_cut_off_file_is_named_with_its_place(tmp_path: Path, suffix: str) -> None:
+    write_log(tmp_path / "a.tsv", range(2000))
+    packed = pack(tmp_path / "a.tsv", suffix)
+    size = packed.stat().st_size
+    os.truncate(packed, size - 100)
+    with pytest.raises(EaiError, match=rf"a.tsv{suffix} cannot be unpacked, by byte [\d,]+ of"):
+        spans_of(find_files(packed), 0, 1)
+
+
+def test_damage_inside_is_an_error(tmp_path: Path) -> None:
+    write_log(tmp_path / "a.tsv", range(500))
+    packed = pack(tmp_path / "a.tsv", ".gz")
+    text = bytearray(packed.read_bytes())
+    text[len(text) // 3] ^= 0xFF
+    packed.write_bytes(text)
+    with pytest.raises(EaiError, match="cannot be unpacked"):
+        spans_of(find_files(packed), 0, 1)
+
+
+def test_too_few_packed_files_are_refused(tmp_path: Path) -> None:
+    write_log(tmp_path / "a.tsv", range(10))
+    packed = pack(tmp_path / "a.tsv", ".gz")
+    with pytest.raises(EaiError, match="1 compressed files cannot be shared out among 2 ranks"):
+        spans_of(find_files(packed), 0, 2)
+
+
+def test_what_was_unpacked_leaves_nothing_behind(tmp_path: Path) -> None:
+    write_log(tmp_path / "a.tsv", range(10))
+    packed = pack(tmp_path / "a.tsv", ".gz")
+    before = {path.name for path in Path("/proc/self/fd").iterdir()}
+    spans = spans_of(find_files(packed), 0, 1)
+    with spans[0].file.open() as stream:
+        assert stream.read(2) in {b"0\t", b"1\t"}
+    del spans
+    assert {path.name for path in Path("/proc/self/fd").iterdir()} <= before

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic import run_rows
+
+from eai_notebook.ledger.merge import Ledger, merge
+from eai_notebook.ledger.run_comparison import compare
+from eai_notebook.ledger.step_schema import empty_steps
+
+
+def ledger(seed: int, ranks: int = 2, steps: int = 150, **run: Any) -> Ledger:
+    return merge(run_rows(ranks, steps, seed=seed, **run), {})
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_same_run_twice_is_no_change(seed: int) -> None:
+    assert compare(ledger(2 * seed), ledger(2 * seed + 1)).slower is None
+
+
+@pytest.mark.parametrize("part", ["input", "compute", "transfer", "update", "other"])
+@pytest.mark.parametrize("longer", [0.002, 0.010])
+def test_a_part_that_became_longer_everywhere_is_named(part: str, longer: float) -> None:
+    base: dict[str, Any] = {
+        "input": 0.0005,
+        "compute": 0.010,
+        "transfer": 0.001,
+        "update": 0.0008,
+        "other": 0.0003,
+    }
+    found = compare(ledger(1), ledger(2, **{part: base[part] + longer})).slower
+    assert found is not None
+    assert (found.part, found.rank) == (part, None)
+    assert found.change.delta_ms == pytest.approx(1e3 * longer, abs=0.5)
+    assert found.change.low_ms <= found.change.delta_ms <= found.change.high_ms
+
+
+@pytest.mark.parametrize("part", ["input", "compute", "other"])
+def test_a_part_that_became_longer_on_one_rank_is_named_with_it(part: str) -> None:
+    found = compare(ledger(1, 4), ledger(2, 4, late={2: {part: 0.010}})).slower
+    assert found is not None
+    assert (found.part, found.rank) == (part, 2)
+    assert str(found).endswith("longer on rank 2")
+
+
+def test_a_faster_run_has_no_cause_of_slowness_and_a_negative_change() -> None:
+    found = compare(ledger(1, input=0.010), ledger(2))
+    assert found.slower is None
+    assert found.parts["input"].high_ms < 0
+    assert found.step.is_sure
+
+
+def test_few_steps_are_not_enough_to_be_sure() -> None:
+    assert compare(ledger(1, steps=6), ledger(2, steps=6, input=0.010)).slower is None
+
+
+def test_a_sure_but_tiny_change_is_not_worth_naming() -> None:
+    found = compare(ledger(1, jitter=1e-6), ledger(2, jitter=1e-6, compute=0.0102))
+    assert found.step.is_sure
+    assert found.slower is None
+
+
+def test_a_change_within_the_noise_of_a_restless_run_is_not_named() -> None:
+    before, after = ledger(7, steps=30, jitter=0.012), ledger(2, steps=30, jitter=0.012)
+    found = compare(before, after)
+    assert found.step.delta_ms > 1
+    assert not found.step.is_sure
+    assert found.slower is None
+
+
+def test_the_rank_that_now_is_last_is_the_cause_not_the_one_that_grew_most() -> None:
+    before = ledger(1, late={1: {"compute": 0.008}})
+    after = ledger(2, late={0: {"input": 0.007}, 1: {"compute": 0.012}})
+    found = compare(before, after).slower
+    assert found is not None
+    assert (found.part, found.rank) == ("compute", 1)
+    assert found.change.delta_ms == pytest.approx(4, abs=0.5)
+
+
+def test_a_longer_step_whose_parts_trade_places_has_no_sure_cause() -> None:
+    def run(longer: float, swing: float) -> Ledger:
+        rows = empty_steps(120)
+        # Some stretches wait for input and then compute little, others the other way round.
+        waits = swing * (rows["step"] // 10 % 2)
+        rows["begin"] = np.arange(120.0)
+        rows["input"], rows["compute"] = 0.006 + waits, 0.016 + longer - waits
+        rows["end"] = rows["begin"] + 0.022 + longer
+        return merge({0: rows}, {})
+
+    found = compare(run(0.0, 0.010), run(0.002, 0.010))
+    assert found.step.is_sure
+    assert found.slower is None
+
+
+def test_a_run_of_which_only_lengths_are_known_is_compared_by_these() -> None:
+    def run(seconds: float, *, measured: bool) -> Ledger:
+        rows = empty_steps(120)
+        rows["begin"] = np.arange(120.0)
+        rows["end"] = rows["begin"] + seconds * np.random.default_rng(0).uniform(0.99, 1.01, 120)
+        if measured:
+            rows["compute"] = 0.9 * seconds
+        return merge({0: rows}, {})
+
+    found = compare(run(0.010, measured=True), run(0.025, measured=False))
+    assert found.step.delta_ms == pytest.approx(15, abs=0.2)
+    assert found.step.is_sure
+    assert found.slower is None
+    assert all(np.isnan(change.delta_ms) for change in found.parts.values())

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from eai_notebook.errors import EaiError
+from eai_notebook.ledger.run_record import RunRecord, list_runs, runs_folder
+from eai_notebook.ledger.step_schema import STEP_DTYPE, empty_steps
+from eai_notebook.telemetry.messages import RunBegan, RunEnded, StepsDone
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def began(rank: int, run: str = "run-00000001") -> RunBegan:
+    return RunBegan(run, rank, 2, "fit wide/deep", f"host{rank}", 100 + rank, 0.5 * rank, 1e-5)
+
+
+def started(root: Path) -> RunRecord:
+    record = RunRecord.create(root, began(0))
+    record.add(began(0))
+    record.add(began(1))
+    return record
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    record = started(tmp_path)
+    rows = empty_steps(4)
+    rows["input"] = [0.25, 0.5, np.nan, 1.0]
+    record.add(StepsDone("run-00000001", 1, rows[:3]))
+    record.add(StepsDone("run-00000001", 1, rows[3:]))
+    again = RunRecord(record.path)
+    np.testing.assert_array_equal(again.rows(1)["input"], rows["input"])
+    assert again.rows(1, start=3)["input"].tolist() == [1.0]
+    assert again.ranks == [0, 1]
+    assert again.info == record.info
+    assert again.info.clock_offset == {0: 0.0, 1: 0.5}
+    assert again.info.hosts[1] == "host1"
+
+
+def test_a_rank_that_has_sent_no_step_has_no_rows(tmp_path: Path) -> None:
+    assert len(started(tmp_path).rows(0)) == 0
+
+
+def test_a_row_cut_off_in_the_middle_is_left_out(tmp_path: Path) -> None:
+    record = started(tmp_path)
+    record.add(StepsDone("run-00000001", 0, empty_steps(2)))
+    steps = record.path / "rank-0.steps"
+    steps.write_bytes(steps.read_bytes() + b"x" * (STEP_DTYPE.itemsize - 1))
+    assert len(RunRecord(record.path).rows(0)) == 2
+    assert len(RunRecord(record.path).rows(0, start=2)) == 0
+
+
+def test_a_run_is_as_good_as_its_worst_rank(tmp_path: Path) -> None:
+    record = started(tmp_path)
+    record.add(RunEnded("run-00000001", 0, "done", 0.1))
+    assert record.info.state == "running"
+    record.add(RunEnded("run-00000001", 1, "failed", 0.2))
+    assert RunRecord(record.path).info.state == "failed"
+    assert record.info.measuring == {0: 0.1, 1: 0.2}
+
+
+def test_a_run_its_ranks_did_not_end_is_lost_and_a_done_one_stays_done(tmp_path: Path) -> None:
+    record = started(tmp_path)
+    record.close("lost")
+    assert RunRecord(record.path).info.state == "lost"
+    record.close("done")
+    assert RunRecord(record.path).info.state == "lost"
+
+
+def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
+    paths = [RunRecord.create(tmp_path, began(0, f"run-0000000{n}")).path for n in range(3)]
+    assert set(list_runs(tmp_path)) == set(paths)
+    assert list_runs(tmp_path)[0].name >= list_runs(tmp_path)[-1].name
+    assert list_runs(tmp_path / "nowhere") == []
+
+
+def test_a_folder_that_is_no_record_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EaiError, match="not a run record"):
+        RunRecord(tmp_path)
+    (tmp_path / "run.json").write_text('{"format": 1}')
+    with pytest.raises(EaiError, match="not a run record"):
+        RunRecord(tmp_path)
+
+
+def test_the_folder_of_runs_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EAI_RUNS", raising=False)
+    assert runs_folder() == tmp_path / ".eai" / "runs"
+    monkeypatch.setenv("EAI_RUNS", str(tmp_path / "else"))
+    assert runs_folder() == tmp_path / "else"

@@ -1,0 +1,454 @@
+"""Sessions on a real local group; `tests/hosts` runs some of them on two hosts."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+from rank_output import by_rank
+
+from eai_notebook.engine.startup import NANNY
+from eai_notebook.errors import EaiError
+from eai_notebook.process_lease import is_running, started
+from eai_notebook.session import RankError, Session, Watcher, stall_detector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.ranks
+
+
+class Listener(Watcher):
+    """Keeps what a session tells."""
+
+    def __init__(self) -> None:
+        self.said = {"stdout": "", "stderr": ""}
+        self.shown: list[dict[str, Any]] = []
+        self.groups: list[dict[str, Any]] = []
+        self.words: list[str] = []
+        self.last_text_at = 0.0
+
+    def progress(self, words: str, *, final: bool = False) -> None:
+        self.words.append(words + "." * final)
+
+    def text(self, stream: str, text: str) -> None:
+        self.said[stream] += text
+        self.last_text_at = time.monotonic()
+
+    def rich(self, label: str, content: dict[str, Any]) -> None:
+        self.shown.append({"label": label, **content["data"]})
+
+    def group(self, model: dict[str, Any]) -> None:
+        self.groups.append(model)
+
+    @property
+    def states(self) -> list[str]:
+        """The states of the group so far, each change once."""
+        states = [model["state"] for model in self.groups]
+        return [state for state, _ in itertools.groupby(states)]
+
+    def record_activity(self) -> str:
+        said, self.said["stdout"] = self.said["stdout"], ""
+        return said
+
+
+@pytest.fixture(scope="module")
+def listener() -> Listener:
+    return Listener()
+
+
+@pytest.fixture(scope="module")
+def place() -> dict[str, Any]:
+    """Say where the group runs; `tests/hosts` overrides it."""
+    return {"size": 2}
+
+
+@pytest.fixture(scope="module")
+def session(
+    listener: Listener, place: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Session]:
+    os.environ["EAI_RUNS"] = str(tmp_path_factory.mktemp("eai") / "runs")
+    session = Session(**place, watcher=listener)
+    session.up()
+    session.run(
+        "import numpy as np\nimport eai_notebook as eai\nfrom eai_notebook import collective",
+        setup=True,
+    )
+    yield session
+    session.down()
+    del os.environ["EAI_RUNS"]
+
+
+@pytest.fixture
+def said(session: Session, listener: Listener) -> Listener:
+    """Hear only what is said from now on, with the canary set that every fault must spare."""
+    # A group that an earlier test has lost is started again: one failure is one.
+    session.run("canary = collective.rank() + 40", restart=True)
+    listener.said = {"stdout": "", "stderr": ""}
+    listener.shown.clear()
+    return listener
+
+
+def assert_usable(session: Session, listener: Listener) -> None:
+    """The next cell finds a working ring and the variables of every rank."""
+    listener.record_activity()
+    session.run(
+        "print(collective.allreduce_numpy(np.ones(2)).tolist(), canary - collective.rank())"
+    )
+    assert by_rank(listener.record_activity()) == {0: ["[2.0, 2.0] 40"], 1: ["[2.0, 2.0] 40"]}
+
+
+def test_a_cell_runs_on_every_rank(session: Session, said: Listener) -> None:
+    session.run("print(collective.rank(), 'of', collective.size())")
+    assert by_rank(said.record_activity()) == {0: ["0 of 2"], 1: ["1 of 2"]}
+
+
+def test_the_value_of_the_last_line_is_shown(session: Session, said: Listener) -> None:
+    session.run("6 * 7")
+    assert by_rank(said.record_activity()) == {0: ["42"], 1: ["42"]}
+
+
+def test_rich_output_keeps_its_rank(session: Session, said: Listener) -> None:
+    session.run("from IPython.display import HTML, display\ndisplay(HTML('<b>bold</b>'))", [1])
+    assert [(data["label"], data["text/html"]) for data in said.shown] == [("[1] ", "<b>bold</b>")]
+
+
+def test_stderr_is_told_apart(session: Session, said: Listener) -> None:
+    session.run("import sys\nprint('careful', file=sys.stderr)")
+    assert said.said["stdout"] == ""
+    assert by_rank(said.said["stderr"]) == {0: ["careful"], 1: ["careful"]}
+
+
+def test_output_comes_while_the_cell_runs(session: Session, said: Listener) -> None:
+    session.run("import time\nprint('now', flush=True)\ntime.sleep(1.5)")
+    assert time.monotonic() - said.last_text_at > 0.7
+
+
+def test_the_panel_is_told_of_the_ranks_while_a_cell_runs(session: Session, said: Listener) -> None:
+    code = "import time\nprint('rank', eai.rank(), 'sleeps')\ntime.sleep(2)"
+    session.run(f"import eai_notebook as eai\n{code}")
+    busy = [model for model in said.groups if model["state"] == "busy" and model["ranks"]]
+    for rank in busy[-1]["ranks"]:
+        assert rank["line"] == f"rank {rank['rank']} sleeps"
+        assert rank["vitals"]["memory_bytes"] > 1e8
+        assert bool(rank["vitals"]["gpus"]) != bool(rank["vitals"]["no_gpu"])
+    assert session.pulse.log(1).splitlines()[-1] == "rank 1 sleeps"
+
+
+def test_a_cell_on_some_ranks_has_a_ring_of_its_own(session: Session, said: Listener) -> None:
+    session.run("print(collective.size())", [1])
+    assert said.record_activity() == "[1] 1\n"
+    assert_usable(session, said)
+
+
+def test_an_error_on_one_rank_releases_the_other(session: Session, said: Listener) -> None:
+    with pytest.raises(RankError) as caught:
+        session.run("if collective.rank() == 1: raise ValueError('row 7')\ncollective.barrier()")
+    assert (type(caught.value).__name__, str(caught.value)) == ("ValueError", "row 7")
+    shown = "\n".join(caught.value._render_traceback_())
+    assert "rank 0 was waiting in a collective, and released." in shown
+    assert_usable(session, said)
+
+
+def test_an_error_in_tensorflow_code_releases_the_other(session: Session, said: Listener) -> None:
+    with pytest.raises(RankError) as caught:
+        session.run(
+            "import tensorflow as tf\n"
+            "if collective.rank() == 0: tf.zeros([2]) + tf.zeros([3])\n"
+            "collective.allreduce(tf.ones([2]), 'x')"
+        )
+    assert caught.value.rank == 0
+    assert_usable(session, said)
+
+
+def test_the_same_error_everywhere_is_one_error(session: Session, said: Listener) -> None:
+    with pytest.raises(RankError) as caught:
+        session.run("no_such_name")
+    assert caught.value._render_traceback_()[0].startswith("ranks 0-1 ")
+    assert_usable(session, said)
+
+
+def test_a_rank_that_goes_on_after_an_error_is_interrupted(
+    session: Session, said: Listener
+) -> None:
+    with pytest.raises(RankError) as caught:
+        session.run("import time\nif collective.rank() == 0: 1 / 0\ntime.sleep(60)")
+    assert caught.value.ename == "ZeroDivisionError"
+    assert "interrupted" in caught.value._render_traceback_()[-1]
+    assert_usable(session, said)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import time; time.sleep(60)",
+        "import time\nif collective.rank() == 0: time.sleep(60)\ncollective.barrier()",
+        (
+            "import time\n"
+            "if collective.rank() == 0: collective.allreduce_numpy(np.ones(1))\n"
+            "time.sleep(60)"
+        ),
+    ],
+    ids=["asleep", "one waits for a sleeper", "one waits for ever"],
+)
+def test_an_interrupt_ends_the_cell(session: Session, said: Listener, code: str) -> None:
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        session.run(code)
+    assert_usable(session, said)
+
+
+SLOW_TO_TELL = """
+import os, signal, time
+class Told(Exception):
+    def _render_traceback_(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+        return ["told to the end"]
+raise Told("too late to stop")
+"""
+
+
+def test_an_interrupt_does_not_spoil_what_is_said_of_an_error(
+    session: Session, said: Listener
+) -> None:
+    with pytest.raises(RankError, match="too late to stop") as caught:
+        session.run(SLOW_TO_TELL)
+    assert "told to the end" in "\n".join(caught.value._render_traceback_())
+    assert "KeyboardInterrupt" not in said.said["stderr"]
+    assert_usable(session, said)
+
+
+def test_an_interrupt_at_the_very_end_of_the_start_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = Session(2, watcher=Watcher())
+    take_over = session._take_over
+
+    def pressed(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        take_over(*arguments)
+
+    monkeypatch.setattr(session, "_take_over", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        session.up()
+    assert (session.is_up, session.state) == (False, "down")
+    monkeypatch.undo()
+
+    def pressed_at_last(words: str, *, final: bool = False) -> None:
+        if final:
+            raise KeyboardInterrupt(words)
+
+    monkeypatch.setattr(session.watcher, "progress", pressed_at_last)
+    with pytest.raises(KeyboardInterrupt, match="2 ranks are up"):
+        session.up()
+    assert (session.is_up, session.state) == (False, "down")
+    monkeypatch.undo()
+    with session:
+        session.run("assert True")
+
+
+SLOW_TO_JOIN = """
+import time
+form = collective.form
+def form_slowly(ranks=None):
+    collective.form = form
+    time.sleep(1.5)
+    form(ranks)
+collective.form = form_slowly
+if collective.rank() == 0: del form_slowly, no_such_name
+"""
+
+
+def test_an_interrupt_while_the_ring_is_formed_leaves_it_whole(
+    session: Session, said: Listener
+) -> None:
+    with pytest.raises(RankError):
+        session.run(SLOW_TO_JOIN)
+    threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        session.run("began = True; import time; time.sleep(60)")
+    with pytest.raises(EaiError, match="no variable began"):
+        session.pull("began")
+    assert_usable(session, said)
+
+
+def test_a_rank_is_not_interrupted_while_it_joins_the_ring(
+    session: Session, said: Listener
+) -> None:
+    with pytest.raises(RankError):
+        session.run(SLOW_TO_JOIN)
+    threading.Timer(0.7, session.interrupt).start()
+    assert_usable(session, said)
+
+
+def test_an_interrupt_that_is_late_does_not_strike_the_next_cell(
+    session: Session, said: Listener
+) -> None:
+    children = psutil.Process(session.pids[0]).children()
+    (nanny,) = [child for child in children if NANNY in child.cmdline()]
+    nanny.suspend()  # it delivers the signal
+    session.interrupt()
+    threading.Timer(0.5, nanny.resume).start()
+    session.run("import time; time.sleep(1)")
+    assert_usable(session, said)
+
+
+def test_an_exchange_that_a_peer_never_joins_is_ended(session: Session, said: Listener) -> None:
+    with pytest.raises(EaiError) as caught:
+        session.run("if collective.rank() == 0:\n    collective.barrier()")
+    assert "rank 1 ended the cell; rank 0 waits in barrier, line 2: `collective.barrier()`" in str(
+        caught.value
+    )
+    assert_usable(session, said)
+
+
+UNEVEN = """
+import keras, numpy as np, tensorflow as tf
+model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+model.compile(eai.DistributedOptimizer(keras.optimizers.SGD(0.1)), "mse")
+steps = 9 if collective.rank() == 0 else 4
+def batches():
+    for _ in range(steps):
+        yield np.ones((4, 2), "float32"), np.ones((4, 1), "float32")
+spec = (tf.TensorSpec((4, 2)), tf.TensorSpec((4, 1)))
+data = tf.data.Dataset.from_generator(batches, output_signature=spec)
+model.fit(data, callbacks=eai.callbacks(), shuffle=False, verbose=0)
+"""
+
+
+@pytest.mark.slow
+def test_uneven_batches_are_named_and_ended(
+    session: Session, said: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stall_detector, "PATIENCE_S", 6.0)
+    with pytest.raises(EaiError, match="rank 0 waits in a training step after 4 steps"):
+        session.run(UNEVEN)
+    assert "Interrupt the cell to free them now." in said.said["stderr"]
+    assert_usable(session, said)
+
+
+@pytest.mark.slow
+def test_a_long_sleep_is_no_stall(session: Session, said: Listener) -> None:
+    session.run("import time\nif collective.rank() == 0: time.sleep(12)\ncollective.barrier()")
+    assert said.said["stderr"] == ""
+
+
+def test_variables_go_both_ways(session: Session) -> None:
+    session.push(table={"a": [1, 2]})
+    session.run("import tensorflow as tf\nmine = {'t': tf.ones(2) * collective.rank(), **table}")
+    pulled = session.pull("mine", rank=1)
+    assert pulled["t"].tolist() == [1.0, 1.0]
+    assert pulled["a"] == [1, 2]
+
+
+def test_what_cannot_be_pulled_is_named(session: Session) -> None:
+    with pytest.raises(EaiError, match="rank 0 has no variable nowhere"):
+        session.pull("nowhere")
+    session.run("import threading; lock = threading.Lock()")
+    with pytest.raises(EaiError, match="lock cannot be sent from rank 0"):
+        session.pull("lock")
+
+
+def test_a_second_up_is_refused(session: Session) -> None:
+    with pytest.raises(EaiError, match="already up"):
+        session.up()
+
+
+def test_no_ranks_are_refused() -> None:
+    with pytest.raises(EaiError, match="0 ranks"):
+        Session(0)
+
+
+def test_a_session_that_is_down_says_so() -> None:
+    session = Session(2)
+    session.down()
+    with pytest.raises(EaiError, match="no group is running"):
+        session.run("pass")
+
+
+@pytest.mark.slow
+def test_a_killed_kernel_takes_its_group_along(tmp_path: Path) -> None:
+    owner = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            (
+                "from eai_notebook.session import Session\n"
+                "session = Session(2); session.up(); session.run('pass')\n"
+                "print(*session.pids.values(), flush=True); session.run('while True: pass')"
+            ),
+        ],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "JUPYTER_RUNTIME_DIR": str(tmp_path)},
+        text=True,
+    )
+    assert owner.stdout is not None
+    pids = {int(pid) for pid in owner.stdout.readline().split()}
+    assert len(pids) == 2
+    rank = min(pids)
+    pids |= {child.pid for child in psutil.Process(owner.pid).children(recursive=True)}
+    _hold_up_a_nanny(rank)
+    owner.kill()
+    owner.communicate()
+    _, alive = psutil.wait_procs(
+        [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], 30
+    )
+    assert not alive
+    assert not list((tmp_path / "eai-groups").iterdir())
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_given_up_before_mpirun_ends_is_named(
+    session: Session, said: Listener
+) -> None:
+    assert session._group is not None
+    mpirun = psutil.Process(session._group._cluster.engine_set.process.pid)
+    mpirun.suspend()  # so that it lingers, as it does for a peer that is slow to end
+    os.kill(session.pids[1], signal.SIGKILL)
+    until = time.monotonic() + 30
+    while not session._group.missing:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    threading.Timer(1.0, mpirun.resume).start()
+    with pytest.raises(EaiError, match=r"rank 1 on \S+ died.*%eai restart"):
+        session.run("pass")
+    assert session.state == "lost"
+
+
+@pytest.mark.slow
+def test_a_rank_that_dies_is_named_and_the_group_can_be_rebuilt(tmp_path: Path) -> None:
+    listener = Listener()
+    session = Session(2, watcher=listener)
+    session.up()
+    session.run("from eai_notebook import collective\nset_up = True", setup=True)
+    pids = list(session.pids.values())
+    code = "import os, signal\nif collective.rank() == 1: os.kill(os.getpid(), signal.SIGKILL)\n"
+    with pytest.raises(EaiError, match=r"rank 1 on \S+ died of SIGKILL.*%eai restart"):
+        session.run(code + "collective.barrier()")
+    assert listener.states[-1] == "lost"
+    assert not any(map(psutil.pid_exists, pids))
+    session.restart()
+    session.run("print(set_up, collective.size())")
+    assert by_rank(listener.record_activity()) == {0: ["True 2"], 1: ["True 2"]}
+    known = started([*session.pids.values(), _hold_up_a_nanny(session.pids[0])])
+    assert len(known) == 3
+    session.down()
+    assert not any(map(is_running, known))
+
+
+def _hold_up_a_nanny(rank: int) -> int:
+    """Have a rank's nanny end at nobody's wish, as one that still has something to say."""
+    children = psutil.Process(rank).children()
+    nanny = next(child for child in children if NANNY in child.cmdline())
+    nanny.suspend()
+    return nanny.pid

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+from eai_notebook.process_lease import Lease, end_processes, families, started
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+DEAF = [
+    sys.executable,
+    "-c",
+    (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True);"
+        "time.sleep(60)"
+    ),
+]
+
+
+def test_what_is_covered_ends_when_its_owner_is_killed(tmp_path: Path) -> None:
+    folder = tmp_path / "group"
+    folder.mkdir()
+    (folder / "key").touch()
+    with subprocess.Popen(SLEEP) as covered:
+        owner = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                (
+                    "import time; from eai_notebook.process_lease import Lease\n"
+                    f"lease = Lease(); lease.cover([{covered.pid}])\n"
+                    f"lease.cover_folder({str(folder)!r}); print(flush=True); time.sleep(60)"
+                ),
+            ],
+            stdout=subprocess.PIPE,
+        )
+        assert owner.stdout is not None
+        owner.stdout.readline()
+        owner.kill()
+        owner.communicate()
+        assert covered.wait(10) != 0
+    deadline = time.monotonic() + 5
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not folder.exists()
+
+
+def test_what_a_covered_process_has_started_ends_with_it() -> None:
+    start = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {!r}]).pid)"
+    sleep = "import time; time.sleep(60)"
+    parent = [sys.executable, "-c", f"{start.format(sleep)}; sys.stdout.flush(); {sleep}"]
+    with subprocess.Popen(parent, stdout=subprocess.PIPE, text=True) as covered:
+        assert covered.stdout is not None
+        child = psutil.Process(int(covered.stdout.readline()))
+        both = started([covered.pid, child.pid])
+        assert sorted(families(both)) == sorted(both)
+        owner = f"from eai_notebook.process_lease import Lease; Lease().cover([{covered.pid}])"
+        subprocess.run([sys.executable, "-c", owner], check=True)
+        assert covered.wait(10) != 0
+    psutil.wait_procs([child], 10)
+    assert not child.is_running()
+
+
+def test_what_is_covered_with_patience_may_leave_by_itself() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(2)"]) as covered:
+        owner = [
+            sys.executable,
+            "-c",
+            f"from eai_notebook.process_lease import Lease; Lease(30.0).cover([{covered.pid}])",
+        ]
+        subprocess.run(owner, check=True)
+        assert covered.wait(20) == 0
+
+
+def test_what_is_released_is_left_alone() -> None:
+    with subprocess.Popen(SLEEP) as process:
+        lease = Lease()
+        lease.cover([process.pid])
+        lease.release()
+        time.sleep(0.2)
+        assert process.poll() is None
+        process.kill()
+
+
+def test_a_process_that_does_not_listen_is_killed() -> None:
+    with subprocess.Popen(DEAF, stdout=subprocess.PIPE) as deaf:
+        assert deaf.stdout is not None
+        deaf.stdout.readline()
+        at = psutil.Process(deaf.pid).create_time()
+        assert end_processes([(deaf.pid, at)], grace=0.2) == [deaf.pid]
+        assert deaf.wait(5) != 0
+
+
+def test_a_pid_that_belongs_to_another_process_by_now_is_left_alone() -> None:
+    with subprocess.Popen(SLEEP) as process:
+        assert end_processes([(process.pid, 1.0)]) == []
+        assert process.poll() is None
+        process.kill()
