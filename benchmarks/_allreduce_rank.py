@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eai_notebook.cluster.allreduce_tuning.benchmark import own_address
 from eai_notebook.cluster.allreduce_tuning.link_bandwidth import ring_goodput
+from eai_notebook.collective.network_address import own_address
 
 if TYPE_CHECKING:
     from mpi4py import MPI

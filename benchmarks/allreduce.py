@@ -52,7 +52,7 @@ WIDTH = 512
 STEP = """
 from mpi4py import MPI
 from eai_notebook.cluster.allreduce_tuning.link_bandwidth import ring_goodput
-from eai_notebook.cluster.allreduce_tuning.benchmark import own_address
+from eai_notebook.collective.network_address import own_address
 steps = iter(data)
 model.train_on_batch(*batch)
 step = model.make_train_function()

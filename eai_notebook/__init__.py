@@ -10,9 +10,10 @@ and never imports TensorFlow there.
 
 from __future__ import annotations
 
-import importlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
+
+from eai_notebook._lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -25,7 +26,7 @@ __version__ = "0.1.0"
 # before anything of the package does that.
 os.environ.setdefault("MIMALLOC_PURGE_DELAY", "60000")
 
-_HOMES = {
+_HOMES: Final = {
     "Checkpoint": "eai_notebook.train",
     "DistributedOptimizer": "eai_notebook.train",
     "RoutedOptimizer": "eai_notebook.train",
@@ -71,18 +72,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    home = _HOMES[name]
-    if home is None:
-        return importlib.import_module(f"{__name__}.{name}")
-    return getattr(importlib.import_module(home), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_attributes(__name__, _HOMES)
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

@@ -1,4 +1,4 @@
-"""The one error a user meets: what went wrong, and what to do about it."""
+"""`EaiError`: the one error a user meets, with its remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well scores rank clicks before non-clicks."""
+"""Exact AUC."""
 
 from __future__ import annotations
 

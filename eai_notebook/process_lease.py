@@ -1,4 +1,4 @@
-"""The lease on processes and files: when the process that started them is gone, they leave.
+"""Process lease: processes and files end when the process that started them is gone.
 
 A kernel, or a rank, that is killed cannot clean up after itself. So a keeper process, in a
 session of its own where its signals do not reach it, holds the other end of a pipe to it.

@@ -1,4 +1,4 @@
-"""The `eai-notebook` command: set a machine up, look it over, make data, run the demo."""
+"""The `eai-notebook` command: install Horovod, check a machine, make data, run the demo."""
 
 from eai_notebook.cli.commands import app, main
 

@@ -1,4 +1,4 @@
-"""What `eai-notebook check --hosts` looks at: each host by itself, then all of them together."""
+"""`eai-notebook check --hosts`: check each host by itself, then an allreduce over all of them."""
 
 from __future__ import annotations
 

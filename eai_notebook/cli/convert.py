@@ -1,4 +1,4 @@
-"""`eai-notebook convert`: click logs in a format that costs less to read."""
+"""`eai-notebook convert`: write click logs in a format that is cheaper to read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`eai-notebook demo`: the quickstart from data to verdict, in front of your eyes."""
+"""`eai-notebook demo`: run the quickstart from data to verdict without a browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `eai-notebook check` looks at, one small function a line of its table.
+"""The checks of `eai-notebook check`, one small function for each line of its table.
 
 A check returns what it found and, where something is wrong, the remedy. Nothing is
 imported that takes seconds: versions are read from the packages' metadata.

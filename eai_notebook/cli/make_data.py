@@ -1,4 +1,4 @@
-"""`eai-notebook make-data`: data sets with a planted truth, to learn and to measure on."""
+"""`eai-notebook make-data`: generate data sets with a known best score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress that a terminal redraws and a log can be read for.
+"""Progress lines: redrawn in a terminal, one line at a time in a log.
 
 A redrawn bar in a log file is either nothing until the end or thousands of lines; so
 without a terminal the same progress is a line now and then.

@@ -1,4 +1,4 @@
-"""Run a long command: every line to a log, progress from the lines, nothing left behind."""
+"""Run a long command with its output in a log file and its progress on the screen."""
 
 from __future__ import annotations
 

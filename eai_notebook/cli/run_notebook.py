@@ -1,4 +1,4 @@
-"""Execute a notebook without a browser, showing what its cells print as they print it."""
+"""Execute a notebook without a browser and show its output as it comes."""
 
 from __future__ import annotations
 

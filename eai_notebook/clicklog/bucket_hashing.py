@@ -1,4 +1,4 @@
-"""From a 32-bit categorical value to its bucket: the same rule in every format.
+"""Hash a 32-bit categorical value to its bucket, by one rule for every format.
 
 A model trained from one format can be served from another only if both hash alike, so the
 rule stands here once, twice written: a scalar for compiled readers and an array version for

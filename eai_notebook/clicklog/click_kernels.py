@@ -1,4 +1,4 @@
-"""From columns of raw click-log values to features: compiled, in blocks that stay in the cache.
+"""Compiled kernels from raw click-log columns to features, block by block.
 
 The columns are given by address, as Arrow holds them; what comes out is what the parser of
 delimited text makes of the same values, bit by bit.
@@ -14,8 +14,8 @@ from numba import njit
 
 from eai_notebook.clicklog.bucket_hashing import bucket_of
 from eai_notebook.clicklog.text_parser import LOG1P, SMALL
-from eai_notebook.formats.kernels.jit import compiled
-from eai_notebook.formats.kernels.swar import copy_bytes, hexadecimal, word_at
+from eai_notebook.compiled.jit import compiled
+from eai_notebook.compiled.swar import copy_bytes, hexadecimal, word_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

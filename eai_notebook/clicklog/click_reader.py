@@ -1,4 +1,4 @@
-"""Open click logs for training: find them, share them out, count their rows."""
+"""`criteo`: read click logs in text form; rows are shared out over the ranks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the columns of a click log are, and how each becomes a number a model can use.
+"""`ClickSchema`: the columns of a click log and how each becomes a number.
 
 The schema is the one thing the generator, the readers and the models share: a model made
 from a schema fits every reader of that schema.

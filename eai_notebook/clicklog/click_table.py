@@ -1,4 +1,4 @@
-"""A click log in columns: raw values, typed or as hexadecimal text, to features."""
+"""Features of a click log from a table's columns, typed or as hexadecimal text."""
 
 from __future__ import annotations
 

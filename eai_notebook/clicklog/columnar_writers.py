@@ -1,4 +1,4 @@
-"""Write click logs in the formats that read cheaper than text, one file a writer."""
+"""Write click logs as Parquet, Arrow, TFRecord or fixed-width records."""
 
 from __future__ import annotations
 

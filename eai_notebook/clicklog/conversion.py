@@ -1,4 +1,4 @@
-"""Convert click logs once, and read them for ever at the cheapest rate."""
+"""Convert click logs to a format that is cheaper to read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Say what is wrong with a row, in one line with its remedy.
+"""Find and describe the error in a row of a click log.
 
 The compiled parser only says where a bad row begins; here it is looked at again, slowly,
 because this happens once.

@@ -1,4 +1,4 @@
-"""The features of a click log as TensorFlow operations: for a model that is served.
+"""Click-log features as TensorFlow operations, for serving.
 
 What a model was trained on by the readers, it must meet again where it answers requests; so
 the same rules stand here a third time, in operations that an exported model carries along.

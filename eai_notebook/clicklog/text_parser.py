@@ -1,4 +1,4 @@
-"""Parse the bytes of a click log into arrays, without holding the interpreter.
+"""Compiled parser of click-log text; releases the interpreter lock.
 
 The readers spend most of their time here, and it runs in threads beside TensorFlow, so it
 is compiled, releases the GIL, and touches each byte once: numbers are read, transformed and
@@ -15,17 +15,14 @@ import numpy as np
 from numba import njit
 
 from eai_notebook.clicklog.bucket_hashing import bucket_of
-from eai_notebook.formats.kernels.jit import compiled
-from eai_notebook.formats.kernels.swar import bytes_before, decimal, hexadecimal, word_at
+from eai_notebook.compiled.jit import compiled
+from eai_notebook.compiled.swar import PADDING, bytes_before, decimal, hexadecimal, word_at
 from eai_notebook.io.memory.alignment import aligned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from eai_notebook.clicklog.click_schema import ClickSchema
-
-PADDING: Final = 16
-"""Bytes a text buffer must have after its last row: the parser looks ahead that far."""
 
 _TAB, _NEWLINE, _RETURN, _MINUS, _ZERO, _NINE = 9, 10, 13, 45, 48, 57
 _MOST_DIGITS = 18  # so that an int64 never overflows

@@ -1,4 +1,4 @@
-"""A piece of a click log, as the readers load it; and which of its rows is bad."""
+"""One byte range of a click log in text form, as the readers load it."""
 
 from __future__ import annotations
 

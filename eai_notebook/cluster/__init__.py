@@ -1,4 +1,4 @@
-"""Where ranks run: launchers, the group they form, and the lease that ends them.
+"""Groups of ranks: launchers, start and end, registry, checks of hosts.
 
 Kernel side. One launcher a file; each is an ipyparallel engine launcher, found by its
 entry point in ``ipyparallel.engine_launchers``.

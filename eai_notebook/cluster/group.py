@@ -67,7 +67,7 @@ Progress = Callable[[str], None]
 OnOutput = Callable[[str, dict[str, Any]], None]
 OnReply = Callable[[Any], None]
 Answers = dict[int, dict[str, Any] | None]
-"""What each rank that answered is doing: the fields of a `Whereabouts`, None between cells."""
+"""What each rank that answered is doing: the fields of a `StackLocation`, None between cells."""
 
 
 class Group:

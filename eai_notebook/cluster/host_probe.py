@@ -1,4 +1,4 @@
-"""What a host says of itself; this file's text runs on the host, by ssh, in one go.
+"""A self-contained script that describes a host; its text is run there by ssh.
 
 It imports nothing of this package: what it is asked to compare may be missing or old.
 First a line with what is asked comes in and a line with what was found goes out; then,

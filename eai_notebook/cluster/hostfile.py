@@ -1,4 +1,4 @@
-"""Which hosts a group runs on, as the user names them: ``h1:2,h2:2``, or a file of such lines."""
+"""Parse the hosts of a group: ``h1:2,h2:2``, or a file of such lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work that an interrupt must not cut in two: done in a thread beside the one that waits.
+"""Run work in a thread so that Ctrl-C cancels it only where it is safe.
 
 Starting a group makes processes one after the other, and each must be known before it can
 be ended. An interrupt strikes the main thread anywhere, also between a process and the

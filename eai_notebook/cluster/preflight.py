@@ -1,4 +1,4 @@
-"""Before ranks start on other hosts: can each be reached, is it equal, does it find the way back?
+"""Check other hosts before ranks start there: reachable, equal software, a route back.
 
 All hosts are asked at once, by ssh, in one to two seconds. What is wrong is found here,
 with its remedy, instead of as ranks that never come.

@@ -1,4 +1,4 @@
-"""The groups of this user, as files: found from any process, ended by pid and start time.
+"""The registry of this user's groups, as files: found from any process.
 
 A group has a folder below Jupyter's own runtime folder, which only its user may read: it
 holds the group's keys, its logs, and ``group.json``, which says what was started for it.

@@ -1,4 +1,4 @@
-"""Getting into a host: the ssh command, and a Python of ours at the other end of it."""
+"""Run Python on another host through the system's ssh."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far this host's clock is from rank 0's.
+"""Measure the offset of this host's clock to rank 0's.
 
 A message is sent to rank 0 and back many times. The quickest trip says most: rank 0's
 clock was read somewhere between sending and receiving, so the middle is its best guess

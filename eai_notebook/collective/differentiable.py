@@ -1,4 +1,4 @@
-"""A sum over the ranks inside a model: what each rank computes from it is differentiated, too."""
+"""Differentiable allreduce: the backward pass sums the gradients of all ranks."""
 
 from __future__ import annotations
 

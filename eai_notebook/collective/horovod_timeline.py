@@ -1,4 +1,4 @@
-"""Horovod's own record of what it exchanged when, switched on for a few steps.
+"""Record Horovod's timeline for a few steps.
 
 Only the ring's first rank writes one: it decides for all when a tensor is exchanged.
 """

@@ -1,4 +1,4 @@
-"""The ring this process belongs to: forming it, leaving it, and who is in it.
+"""This process's membership in the ring: form, release, rank and size.
 
 Forming is asked for by the engine before any cell, or by the first training call of a
 plain script under ``mpirun``. A process that was started without MPI never imports

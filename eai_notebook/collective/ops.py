@@ -1,4 +1,4 @@
-"""Exchanges between the ranks of the ring: sums, averages, broadcasts.
+"""Collective operations: allreduce, allgather, alltoall, broadcast, barrier.
 
 Everything that blocks goes through Horovod, because only Horovod's collectives can be
 freed from outside (`release`) when a peer has failed. Without a ring each function

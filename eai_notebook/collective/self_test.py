@@ -1,4 +1,4 @@
-"""Prove that Horovod works here: every rank sums with the others and checks the sum.
+"""Self-test of Horovod: every rank sums with the others and checks the sum.
 
 Run under MPI by `eai-notebook install-horovod` and `eai-notebook check`, in processes of
 its own: a broken library then breaks the probe and not the command.

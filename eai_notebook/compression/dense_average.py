@@ -1,4 +1,4 @@
-"""The average of dense numbers over the ranks, sent in fewer bits than they have.
+"""Average dense gradients over all ranks in 16 or 8 bits.
 
 Two ways, equal in bytes. fp16 goes through the ring like fp32, which adds the halves up as
 they travel: it needs a scale that all ranks share, and room for the sum. bf16 and int8

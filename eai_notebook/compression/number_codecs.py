@@ -1,4 +1,4 @@
-"""Numbers in fewer bits, and back: what a gradient is turned into before it travels.
+"""Number codecs: float32 to int8, float16 and bfloat16 and back, with scales.
 
 All of it is TensorFlow, so that it runs on the device that has the gradient, in the threads
 of the step; NumPy casts to half precision at a fifth of the speed.

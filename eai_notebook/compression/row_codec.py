@@ -1,4 +1,4 @@
-"""Rows of an embedding's gradient as bytes, and back: each carries its id and its own scale.
+"""Encode rows of an embedding's gradient as bytes, each with its id and its scale.
 
 A row that explains itself can be cut, joined and sent anywhere, and a rare id with a tiny
 gradient keeps its precision beside a frequent one with a large gradient.
@@ -31,7 +31,7 @@ class RowCodec:
     have a scale a row, a power of two in one byte; all but ``"fp32"`` give float32 back.
 
     Example:
-        >>> Packing("fp16", 8, "float32", ids=1000).row_bytes
+        >>> RowCodec("fp16", 8, "float32", ids=1000).row_bytes
         20
     """
 

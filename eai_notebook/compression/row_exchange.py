@@ -1,4 +1,4 @@
-"""Ids to the ranks that have their rows, the rows back, and gradients the way the rows came.
+"""All-to-all lookup for row-sharded embeddings, with its backward pass.
 
 Row i of a table is row i // N of rank i % N.
 """

@@ -1,4 +1,4 @@
-"""Ids that come up again and again, each once, and the sum of the rows of each.
+"""Deduplicate embedding ids and sum the rows of each.
 
 A step's embedding gradients have a row for every time an id was looked up: hundreds of thousands,
 of which a twentieth may be distinct.

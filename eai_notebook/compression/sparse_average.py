@@ -1,4 +1,4 @@
-"""The average of rows that the ranks have touched, in three ways.
+"""Average sparse embedding gradients over all ranks, in three ways.
 
 ``gather``: every rank sends its rows to all, and each adds them up. ``shard``: a row's rank,
 its id modulo their number, gets it from all, adds them up and sends the sum to all: less to

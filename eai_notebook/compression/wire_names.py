@@ -1,4 +1,4 @@
-"""The number formats that gradients can travel in: offered by the kernel, used by the ranks."""
+"""Names of the wire formats, for the kernel and the ranks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder that is there when it is complete, and not before."""
+"""Write a folder atomically: it appears when it is complete."""
 
 from __future__ import annotations
 

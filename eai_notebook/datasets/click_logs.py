@@ -1,4 +1,4 @@
-"""Make click logs in Criteo's format from a planted model, with the best possible AUC known."""
+"""Generate click logs in Criteo's format from a known model, with the best possible AUC."""
 
 from __future__ import annotations
 

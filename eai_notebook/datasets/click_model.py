@@ -1,4 +1,4 @@
-"""A click log's hidden truth: who clicks is drawn from a model that is known.
+"""The known click model that generated click logs are drawn from.
 
 Real click logs cannot say how good a model could become. Here each row's click probability
 is known, so the best AUC any model can reach (the Bayes AUC) is known too. What is planted:

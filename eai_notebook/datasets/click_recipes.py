@@ -1,4 +1,4 @@
-"""Recipes for click logs: which columns decide about a click, and how much."""
+"""Recipes for generated click logs: which columns decide about a click, and how much."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turn drawn rows into Criteo's text, without a Python step for each row."""
+"""Write generated rows as Criteo's text, without a Python step for each row."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eai_notebook.compiled.jit import compiled
 from eai_notebook.datasets.click_model import INTEGERS, MISSING, Batch
 from eai_notebook.datasets.click_recipes import CATEGORICALS
-from eai_notebook.formats.kernels.jit import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

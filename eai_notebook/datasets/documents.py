@@ -1,4 +1,4 @@
-"""Documents as word counts, in the svmlight format, with topics that are known.
+"""Generate and read documents as word counts in the svmlight format, with known topics.
 
 A row is ``topic word:count word:count ...``, words numbered from 1, the way published
 collections such as RCV1 come; ``sklearn.datasets.load_svmlight_file`` reads it too.

@@ -1,4 +1,4 @@
-"""Pictures as files, in the two ways that ImageNet is kept: a folder a class, or records.
+"""Write images in the two layouts of ImageNet: a folder for each class, or records.
 
 Folders: ``train/<class>/<picture>.jpg`` and ``val/<class>/...``, as ImageNet's archives unpack and
 most libraries expect it. Records: ``train-00000-of-00008`` and ``validation-...``, TFRecord files of

@@ -1,4 +1,4 @@
-"""Sets of pictures to learn and to measure on, as files: planted ones, and real digits."""
+"""Generate image data sets as files: shapes, and real digits."""
 
 from __future__ import annotations
 

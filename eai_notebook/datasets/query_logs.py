@@ -1,4 +1,4 @@
-"""Query-click logs: what people asked, what they clicked, what they were shown and left alone.
+"""Generate and read query-click logs with known relevance.
 
 A row is ``query <tab> clicked title [<tab> title shown and not clicked]...``, each row with as
 many titles: the form that learning from clicks needs, whatever the search engine.

@@ -1,4 +1,4 @@
-"""Pictures with a hidden truth: the class is a silhouette and its filling, all else is nuisance.
+"""Generate images of shapes: the class is a silhouette and its filling.
 
 Real photographs cannot say why a model errs, nor how good one could become. Here the class
 decides two things, the outline and what fills it. Place, size, rotation, colours, background,

@@ -1,4 +1,4 @@
-"""Words that mean something: the hidden truth of the query and document generators.
+"""The vocabulary of the query and document generators, with known topics.
 
 A *meaning* is what words have in common; people who want the same thing use other words for
 it (synonyms), other forms of a word (endings), and mistype. Which words share a meaning is

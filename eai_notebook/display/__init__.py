@@ -1,4 +1,4 @@
-"""What a person sees: the live chart, its static twin, plain text, the panel's messages.
+"""Displays of a run: live chart, static HTML, plain text, messages to the panel.
 
 Displays draw the view of a run (`ledger.view`) and never ask a rank for anything.
 """

@@ -1,4 +1,4 @@
-"""How tall and how labelled an axis is; `labextension/src/axis.ts` does the same."""
+"""Limits and labels of an axis; `labextension/src/axis.ts` does the same."""
 
 from __future__ import annotations
 

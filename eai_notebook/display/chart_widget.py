@@ -1,4 +1,4 @@
-"""The live chart under a running cell: one widget, drawn by the panel's own chart module."""
+"""The live chart under a running cell: an anywidget drawn by the panel's chart module."""
 
 from __future__ import annotations
 

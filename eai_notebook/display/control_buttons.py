@@ -1,4 +1,4 @@
-"""Buttons in the notebook for the group, for where there is no panel beside it."""
+"""Buttons in the notebook that control the group, for use without the panel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The heat map of a run as HTML: ranks down, steps across, one small picture.
+"""The heat map of a run as HTML: ranks down, steps across.
 
 The colours grow from dark to light as well as from blue to yellow (after the idea of
 cividis, Nunez et al., PLOS ONE 2018), so they are in order for any eye and on paper.

@@ -1,4 +1,4 @@
-"""A run as one HTML file that opens anywhere: no kernel, no script, no network."""
+"""A run as one HTML file: no kernel, no script, no network."""
 
 from __future__ import annotations
 

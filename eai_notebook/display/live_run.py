@@ -1,4 +1,4 @@
-"""A run's chart under its cell while it runs, and its static twin when it has ended."""
+"""The chart of a run under its cell: live while it runs, static when it has ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernel's side of the JupyterLab panel: what it is told, and what it asks for.
+"""The kernel's side of the JupyterLab panel: state to the panel, commands from it.
 
 There are two comms. The kernel alone sends on the first, whose id is fixed, so that a
 page that was reloaded while a cell runs can listen again at once. The front end opens the

@@ -1,4 +1,4 @@
-"""A run as text, for a terminal and for places that show no HTML."""
+"""A run as plain text, for terminals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shelf of earlier runs, as the panel asks for them: list, open, compare, export."""
+"""The panel's requests about earlier runs: list, open, compare, export."""
 
 from __future__ import annotations
 

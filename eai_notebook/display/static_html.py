@@ -1,4 +1,4 @@
-"""The static twin of the live chart: HTML that needs no JavaScript and no network.
+"""The chart of a run as static HTML: no JavaScript, no network.
 
 A widget is gone when its kernel is, and exporters leave a blank where it was. So a run's
 chart ends as this: text as HTML, so that it keeps its size at any width, and the bars as

@@ -1,4 +1,4 @@
-"""The lines of rates under a chart; `labextension/src/formatting.ts` writes the same."""
+"""The summary lines under a chart; `labextension/src/formatting.ts` writes the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lives inside each rank: start-up, the guard of the ring, telemetry out.
+"""Inside each rank: start-up, cell guard, telemetry, answers to the kernel.
 
 Rank side. The session sends `warm_up` once, before any cell.
 """

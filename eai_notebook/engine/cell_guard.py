@@ -1,4 +1,4 @@
-"""The guard: a rank that fails or is stopped frees the ranks that wait for it.
+"""The cell guard: a rank that fails or is stopped releases the ranks that wait for it.
 
 A rank whose cell raised will never join the collective its peers wait in. Shutting the
 ring down on that one rank makes every other rank's blocked call return with an error,

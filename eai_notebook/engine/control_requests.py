@@ -1,4 +1,4 @@
-"""What a rank answers beside its cell: a thread of its own serves the control channel."""
+"""Answer the kernel's requests while a cell runs, in a thread on the control channel."""
 
 from __future__ import annotations
 

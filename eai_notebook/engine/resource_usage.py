@@ -1,4 +1,4 @@
-"""How a rank's process and its GPUs are doing, measured where the rank is.
+"""Measure the CPU, memory and GPU usage of a rank.
 
 Each rank measures itself, so the GPUs of every host are seen. NVML is asked through
 NVIDIA's own binding; it is not there on machines without their driver, and that is said.

@@ -1,4 +1,4 @@
-"""What this rank is doing, read off its main thread's stack from outside."""
+"""Where this rank's main thread is, read off its stack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rank's start-up: the guard and the telemetry are set, TensorFlow is loaded, the ring formed."""
+"""Start-up of a rank: set the guard and telemetry, load TensorFlow, form the ring."""
 
 from __future__ import annotations
 

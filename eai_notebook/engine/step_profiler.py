@@ -1,4 +1,4 @@
-"""A few steps in depth, when somebody asks: TensorFlow's profiler and Horovod's timeline.
+"""Profile a few steps on request: TensorFlow's profiler and Horovod's timeline.
 
 The session asks on the control channel, also while a cell runs, and names the step to
 begin with, so that all ranks record the same ones. What starting, stopping and reading

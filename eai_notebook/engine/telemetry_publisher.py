@@ -1,4 +1,4 @@
-"""Telemetry: what this rank says about its runs, sent to the kernel while the cell runs.
+"""Publish this rank's telemetry to the kernel while a cell runs.
 
 Messages travel on the engine's own output channel, bound to the running cell, so that
 they arrive in order with its output and before its end.

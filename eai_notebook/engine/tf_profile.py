@@ -1,4 +1,4 @@
-"""TensorFlow's profiler for a few steps, and what it wrote as tracks of named spans."""
+"""TensorFlow's profiler for a few steps, as tracks of named spans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A variable taken apart, so that ranks can be compared without sending all of it.
+"""Digest of a variable, so that ranks can be compared without sending all of it.
 
 Nothing here needs the ring: what differs is often looked for when the ring is broken.
 """

@@ -1,4 +1,4 @@
-"""Values on their way to the kernel, as plain data that needs no TensorFlow there."""
+"""Values for the kernel as plain data that needs no TensorFlow there."""
 
 from __future__ import annotations
 

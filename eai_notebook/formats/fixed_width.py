@@ -1,4 +1,4 @@
-"""Records of a fixed width: as cheap as reading can be."""
+"""`binary`: read records of a fixed width, and NumPy's ``.npy`` files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`map_files`: rows from a function of one's own, in reader processes beside the training."""
+"""`map_files`: rows from a user's function, in reader processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file as a whole, as a function of the user's makes rows of it.
+"""One file for `map_files`: the user's function makes its rows.
 
 Reader processes load this, so it must not bring TensorFlow with it.
 """

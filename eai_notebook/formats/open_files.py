@@ -1,4 +1,4 @@
-"""What every reader can be told, and the way from a pattern to batches that they all go."""
+"""Options of all readers, and `open_files`, the path from file pattern to data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any table's columns as tensors: numbers, vectors of them, and text."""
+"""Any table's columns as tensors: numbers, vectors, text."""
 
 from __future__ import annotations
 

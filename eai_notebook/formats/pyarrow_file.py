@@ -1,4 +1,4 @@
-"""A file as Arrow's C++ wants it: reads go to a range that was fetched, or to storage."""
+"""A file object for pyarrow: reads go to a fetched range, or to storage."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def offset_in(ranges: Sequence[tuple[int, int]], byte: int) -> int | None:
     """Return where a byte of a file lies in the memory to which `ranges` are fetched, if it does.
 
     Example:
-        >>> place_in([(0, 30), (5_000_000, 5_000_010)], 5_000_003)
+        >>> offset_in([(0, 30), (5_000_000, 5_000_010)], 5_000_003)
         33
     """
     place = 0

@@ -1,4 +1,4 @@
-"""From an Arrow table to a rank's columns: what Parquet and Arrow files have in common."""
+"""From an Arrow table to a rank's columns, for Parquet and Arrow files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a built Horovod wheel is good for, and where it is kept.
+"""The cache of built Horovod wheels and the key that each is valid for.
 
 A Horovod wheel holds compiled code for one TensorFlow, one Python and one MPI. pip's own
 wheel cache knows only Horovod's version, and would hand a wheel built for last year's

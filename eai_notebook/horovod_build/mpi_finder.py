@@ -1,4 +1,4 @@
-"""Which MPI there is, and how to launch with it."""
+"""Find the MPI installation and the command that launches ranks with it."""
 
 from __future__ import annotations
 

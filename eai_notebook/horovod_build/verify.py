@@ -1,4 +1,4 @@
-"""Prove that the installed Horovod sums over two ranks, and remember what was proved."""
+"""Verify that the installed Horovod sums over two ranks, and remember the proof."""
 
 from __future__ import annotations
 

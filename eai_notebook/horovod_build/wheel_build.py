@@ -1,4 +1,4 @@
-"""Build the Horovod wheel from its source, on a TensorFlow that it does not know.
+"""Build the Horovod wheel from source for a TensorFlow newer than it supports.
 
 Three things stop Horovod 0.28.1 from building today, and its background threads cost more than
 they need to. None of it takes an edit of its source:

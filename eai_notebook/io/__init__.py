@@ -5,9 +5,9 @@ Names are loaded when first used: the schema and the generator need no TensorFlo
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
+from eai_notebook._lazy import lazy_attributes
 from eai_notebook.clicklog.click_schema import CRITEO, ClickSchema
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from eai_notebook.formats.tfrecord.tfrecord_reader import tfrecord
     from eai_notebook.io.pipeline.dataset import InputData
 
-_HOMES = {
+_HOMES: Final = {
     "InputData": "eai_notebook.io.pipeline.dataset",
     "arrow": "eai_notebook.formats.arrow_ipc.arrow_reader",
     "binary": "eai_notebook.formats.fixed_width",
@@ -53,10 +53,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    found = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = found
-    return found
+__getattr__, __dir__ = lazy_attributes(__name__, _HOMES)

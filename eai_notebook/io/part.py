@@ -1,4 +1,4 @@
-"""What a reader loads at once, and what opening files gives: the seam between formats and flow."""
+"""`Part` and `Source`: the seam between file formats and the input pipeline."""
 
 from __future__ import annotations
 

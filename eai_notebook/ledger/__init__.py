@@ -1,4 +1,4 @@
-"""The account of where each step's time went: rows, record, merge, verdict.
+"""The ledger: how each step's time is accounted for; records, merge, verdict.
 
 Pure Python and NumPy: both the kernel and the ranks import it.
 """

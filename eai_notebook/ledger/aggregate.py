@@ -1,4 +1,4 @@
-"""A run of any length in bounded memory: what its displays need, kept as the steps come.
+"""Aggregate a run of any length in bounded memory, for displays.
 
 A million steps on 64 ranks are half a gigabyte; a screen shows a few hundred columns. So
 neighbouring steps are put into buckets whose width doubles when there are too many, and

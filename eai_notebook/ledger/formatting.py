@@ -1,4 +1,4 @@
-"""How numbers are told to a person: the same words in the verdict, the report and the twin."""
+"""Format numbers with units for people; the same in every display."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Put the rows of all ranks side by side and split each step into its six parts.
+"""Merge the rows of all ranks and split each step into its six parts.
 
 A rank alone cannot tell waiting for a slower rank from moving bytes: both happen between
 its own gradients being ready and the reduced ones being there. With every rank's rows on

@@ -1,4 +1,4 @@
-"""A run as a trace: every step of every rank on one clock, for Perfetto or Chrome.
+"""Export a run as a trace for Perfetto: every step of every rank on one clock.
 
 The format is the Trace Event Format of Chrome's tracing, which ui.perfetto.dev opens: a
 rank is a process, its parts lie on one track, communication beside compute on another.

@@ -1,4 +1,4 @@
-"""A few steps in depth: what every rank recorded, merged on one clock, and told in words.
+"""Merge the profiles of all ranks on one clock and summarize them.
 
 The file is of the Trace Event Format, as the trace of a whole run is (`ledger.trace`): a
 rank is a process, with its steps and parts, and below them TensorFlow's threads; what

@@ -1,4 +1,4 @@
-"""The numbers of a run: how long each part takes, who is worst, and the rates."""
+"""The report of a run: duration of each part, worst rank, rates."""
 
 from __future__ import annotations
 

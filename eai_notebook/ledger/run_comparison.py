@@ -1,4 +1,4 @@
-"""Compare two runs part by part: what became longer, by how much, and how sure that is.
+"""Compare two runs part by part, with confidence intervals.
 
 Step times drift and come in bursts, so neighbouring steps are not independent and the
 usual standard error is far too small. Each run is cut into blocks of neighbouring steps;

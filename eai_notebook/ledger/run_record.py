@@ -1,4 +1,4 @@
-"""The run record: a folder that holds a run as it happens.
+"""The run record: a folder that is written while a run goes on.
 
 A run outlives its notebook tab, its kernel and the program that drew it, so every row
 goes to disk as it comes. ``run.json`` says what the run is; ``rank-<r>.steps`` holds

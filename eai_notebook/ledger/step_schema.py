@@ -1,4 +1,4 @@
-"""What one step is: the row a rank writes, and the six parts a step is split into.
+"""The row that a rank records for one step, and the six parts of a step.
 
 This module is the contract between the rank that measures, the kernel that stores
 and merges, and the display that draws. It needs nothing but NumPy, so that all three

@@ -1,4 +1,4 @@
-"""Say in one sentence what holds the training up, with the numbers it rests on.
+"""The verdict: the largest avoidable loss in one sentence, with its evidence.
 
 Each rule looks for one kind of loss and returns a finding or nothing; it abstains where
 what it needs was not measured. The verdict is the costliest finding, and if none costs

@@ -1,4 +1,4 @@
-"""The model that every display draws: a run, small enough to send five times a second.
+"""The view model that every display draws: small enough to send five times a second.
 
 The TypeScript chart mirrors this dictionary field by field (`labextension/src/types.ts`).
 It is JSON: lengths of time in milliseconds, and None where nothing was measured.

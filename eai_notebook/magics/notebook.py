@@ -1,4 +1,4 @@
-"""The magics of a notebook: each parses its line, calls the session, shows the result."""
+"""The magics `%eai` and `%%distributed`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a session looks in a notebook."""
+"""Show a session's output in a notebook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The line of `%eai`: its commands, what each takes, and what the tab key offers."""
+"""Parse and complete the lines of `%eai` and `%%distributed`."""
 
 from __future__ import annotations
 

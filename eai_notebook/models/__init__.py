@@ -5,8 +5,9 @@ Names are loaded when first used: the quality figures need NumPy only, the model
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
+
+from eai_notebook._lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from eai_notebook.metrics import auc
@@ -62,39 +63,35 @@ __all__ = [
     "word_shares",
 ]
 
-_HOMES = {
-    "BoostedTrees": "models.trees",
-    "LeavesAndLogistic": "models.trees",
-    "RandomView": "models.augment",
-    "SyncBatchNormalization": "models.batch_norm",
-    "accuracies": "models.recipe",
-    "auc": "quality",
-    "autoencoder": "models.hashing",
-    "binary_codes": "models.codes",
-    "clicked_places": "models.search",
-    "crossentropy": "models.recipe",
-    "deep": "models.recommendation",
-    "dssm": "models.search",
-    "encoder_of": "models.hashing",
-    "hamming_ball": "models.codes",
-    "hamming_distances": "models.codes",
-    "hash_trigrams": "models.trigrams",
-    "in_memory": "models.trees",
-    "inception_v3": "models.images",
-    "local_batch_norm": "models.batch_norm",
-    "logistic_regression": "models.recommendation",
-    "pretraining": "models.hashing",
-    "resnet101": "models.images",
-    "resnet50": "models.images",
-    "small_resnet": "models.images",
-    "vgg16": "models.images",
-    "wide_deep": "models.recommendation",
-    "word_shares": "models.codes",
+_HOMES: Final = {
+    "BoostedTrees": "eai_notebook.models.trees",
+    "LeavesAndLogistic": "eai_notebook.models.trees",
+    "RandomView": "eai_notebook.models.augment",
+    "SyncBatchNormalization": "eai_notebook.models.batch_norm",
+    "accuracies": "eai_notebook.models.image_recipe",
+    "auc": "eai_notebook.metrics",
+    "autoencoder": "eai_notebook.models.semantic_hashing",
+    "binary_codes": "eai_notebook.models.document_codes",
+    "clicked_places": "eai_notebook.models.search",
+    "crossentropy": "eai_notebook.models.image_recipe",
+    "deep": "eai_notebook.models.recommendation",
+    "dssm": "eai_notebook.models.search",
+    "encoder_of": "eai_notebook.models.semantic_hashing",
+    "hamming_ball": "eai_notebook.models.document_codes",
+    "hamming_distances": "eai_notebook.models.document_codes",
+    "hash_trigrams": "eai_notebook.models.trigrams",
+    "in_memory": "eai_notebook.models.trees",
+    "inception_v3": "eai_notebook.models.image_models",
+    "local_batch_norm": "eai_notebook.models.batch_norm",
+    "logistic_regression": "eai_notebook.models.recommendation",
+    "pretraining": "eai_notebook.models.semantic_hashing",
+    "resnet101": "eai_notebook.models.image_models",
+    "resnet50": "eai_notebook.models.image_models",
+    "small_resnet": "eai_notebook.models.image_models",
+    "vgg16": "eai_notebook.models.image_models",
+    "wide_deep": "eai_notebook.models.recommendation",
+    "word_shares": "eai_notebook.models.document_codes",
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    return getattr(importlib.import_module(f"eai_notebook.{_HOMES[name]}"), name)
+__getattr__, __dir__ = lazy_attributes(__name__, _HOMES)

@@ -1,4 +1,4 @@
-"""Other views of the same picture, so that a model does not learn where and how large things are."""
+"""Random crops and flips as a Keras layer, for image augmentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batch normalisation over the samples of all ranks, and the way back to the plain layer."""
+"""Batch normalization over the samples of all ranks, and its export as a plain layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The columns of a click log inside a model: one table for all ids, crosses beside it."""
+"""Layers for click logs: one embedding table for all ids, crossed columns."""
 
 from __future__ import annotations
 

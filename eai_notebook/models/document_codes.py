@@ -1,4 +1,4 @@
-"""Documents as bits: from counts to codes, and from a code to the documents near it. NumPy only."""
+"""Binary codes of documents and Hamming-distance search; NumPy only."""
 
 from __future__ import annotations
 

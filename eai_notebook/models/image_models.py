@@ -1,4 +1,4 @@
-"""Models that say what is in a picture.
+"""Image classification models: ResNet, Inception, VGG.
 
 The four large ones are `keras.applications`' graphs, with new weights and the recipe that
 trains them (see `eai_notebook.models.image_recipe`). All take pixels as they come, 0 to 255.

@@ -1,4 +1,4 @@
-"""What is around an image model so that it trains well, at any number of ranks.
+"""Training recipe of image models: loss, initializers, metrics, batch-norm momentum.
 
 Goyal et al. 2017, "Accurate, Large Minibatch SGD" (arXiv:1706.02677), section 5.1, if not
 said otherwise. The learning rate is `eai_notebook.schedules`' business.

@@ -1,4 +1,4 @@
-"""Models that rank what a person may click: linear, deep, and both trained as one."""
+"""Click models: logistic regression, deep, wide & deep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DSSM: queries and documents as vectors that point the same way where people clicked."""
+"""DSSM: embed queries and documents so that clicked pairs are close."""
 
 from __future__ import annotations
 

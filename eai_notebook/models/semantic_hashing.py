@@ -1,4 +1,4 @@
-"""Semantic hashing: an auto-encoder whose middle is a few bits, for finding like documents."""
+"""Semantic hashing: an auto-encoder with a binary bottleneck, to find similar documents."""
 
 from __future__ import annotations
 

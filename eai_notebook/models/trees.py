@@ -1,4 +1,4 @@
-"""Gradient-boosted trees, by LightGBM: a baseline, and features for a logistic regression.
+"""Gradient-boosted trees by LightGBM: a baseline, and features for a logistic regression.
 
 LightGBM and scikit-learn come with ``pip install 'eai_notebook[baselines]'``; they train in one
 process, on rows that fit its memory.

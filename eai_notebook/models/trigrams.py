@@ -1,4 +1,4 @@
-"""Letter trigrams: text of any words as a short list of numbers."""
+"""Hash words into letter-trigram counts."""
 
 from __future__ import annotations
 

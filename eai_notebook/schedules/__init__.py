@@ -1,12 +1,13 @@
-"""Learning rates over a training, so that accuracy holds when the batch grows.
+"""Learning-rate schedules that keep accuracy when the global batch grows.
 
 Names are loaded when first used: nothing here needs TensorFlow until a schedule is made.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
+from eai_notebook._lazy import lazy_attributes
 from eai_notebook.schedules.linear_scaling import scale_linearly, steps_per_epoch
 
 if TYPE_CHECKING:
@@ -14,13 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["WarmupSteps", "cosine", "parse", "scale_linearly", "steps_per_epoch"]
 
-_CURVES = ("WarmupSteps", "cosine", "parse")
+_HOMES: Final = dict.fromkeys(("WarmupSteps", "cosine", "parse"), "eai_notebook.schedules.curves")
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _CURVES:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    from eai_notebook.schedules import curves
-
-    return getattr(curves, name)
+__getattr__, __dir__ = lazy_attributes(__name__, _HOMES)

@@ -1,4 +1,4 @@
-"""The schedules themselves: Keras schedules, so they go into any optimizer and are saved with it."""
+"""Learning-rate curves as Keras schedules."""
 
 from __future__ import annotations
 

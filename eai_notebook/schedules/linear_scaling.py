@@ -1,4 +1,4 @@
-"""What a learning rate has to do with the batch of all ranks together."""
+"""Scale the learning rate linearly with the global batch size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The short way to write a schedule down: rates, and the epochs between them."""
+"""Parse the short notation of a schedule: rates, and the epochs between them."""
 
 from __future__ import annotations
 

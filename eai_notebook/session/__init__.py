@@ -1,4 +1,4 @@
-"""One group of engines, its cells and its runs: all a magic does, plain Python can do.
+"""A session: one group of ranks, its cells and its runs, from plain Python.
 
 Kernel side, in the order things happen: `session` starts a group and sends a `cell`;
 what the ranks say comes back as events: `output` folds and prints text, `runs` records

@@ -1,4 +1,4 @@
-"""One cell on its way: sent to its ranks, heard of by events, over when all have replied."""
+"""One cell run: sent to its ranks, followed by events, over when all have replied."""
 
 from __future__ import annotations
 

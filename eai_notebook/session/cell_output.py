@@ -1,4 +1,4 @@
-"""What a cell says, on its way to the watcher: text folded, figures marked, runs recorded."""
+"""Route a cell's output and telemetry to the observer and the run recorder."""
 
 from __future__ import annotations
 

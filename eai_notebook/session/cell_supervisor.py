@@ -1,4 +1,4 @@
-"""The course of a cell: followed to its end, and ended when it fails or is stopped.
+"""Supervise a running cell: release and interrupt ranks when one fails or Stop is pressed.
 
 The contract: an error on one rank ends the cell for all within seconds, an interrupt
 always ends it, and nobody waits for a rank that is dead or does not listen.

@@ -1,4 +1,4 @@
-"""What a group is asked to be: checked, or filled in where nobody said."""
+"""Validate the options of a new group and fill in defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The user's presses of Stop, noted instead of striking wherever the main thread happens to be.
+"""Deferred interrupts: Stop is noted and handled where it is safe.
 
 `KeyboardInterrupt` comes between any two instructions: between the cell of rank 0 and that of
 rank 1, or halfway through the ring, and then some ranks wait for others that were told nothing.

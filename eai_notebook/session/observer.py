@@ -1,4 +1,4 @@
-"""Who looks at a session: told what happens, shows what it likes, changes nothing."""
+"""`Watcher`: the interface of a session's observers; they show and change nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text of many ranks made readable: equal lines once, progress bars in place, floods to a file."""
+"""Fold the output of many ranks: equal lines once, progress bars, a cap with a log file."""
 
 from __future__ import annotations
 

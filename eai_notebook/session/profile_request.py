@@ -1,4 +1,4 @@
-"""Asks the ranks to record some steps in depth, the same ones on all of them."""
+"""Ask all ranks to profile the same few steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the errors of many ranks to the one that caused them."""
+"""`RankError`: the root cause among the errors of many ranks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the ranks are, in words: those that stand on the same line are named together."""
+"""Describe where the ranks are; ranks on the same line are grouped."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PATIENCE_S = 2.0
 def describe_locations(ranks: Sequence[int], found: Mapping[int, dict[str, Any] | None]) -> str:
     """Return a line for each group of `ranks`, and below it how the cell got there.
 
-    ``found`` holds what each rank answered: the fields of a `Whereabouts`, or None
+    ``found`` holds what each rank answered: the fields of a `StackLocation`, or None
     between cells. A rank that did not answer is not in it.
 
     Example:
-        >>> print(tell([0, 1], {0: None}))
+        >>> print(describe_locations([0, 1], {0: None}))
         rank 0: between cells
         rank 1: gives no answer; it is inside code that does not let Python run
     """

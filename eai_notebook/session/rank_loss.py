@@ -1,4 +1,4 @@
-"""Reaching the ranks of a group: one that has died is told of as that, whatever it broke.
+"""Turn any error caused by a dead rank into one 'rank died' error.
 
 The controller gives a dead rank up before ``mpirun`` has ended, and sometimes between two
 lines of ours. What ipyparallel then raises speaks of its own tables and names no rank.

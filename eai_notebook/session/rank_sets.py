@@ -1,4 +1,4 @@
-"""Sets of ranks as people write them: ``0,2-3``."""
+"""Parse and format sets of ranks: ``0,2-3``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of each rank beside its steps: how its host is doing, what it last printed."""
+"""Last resource usage and last output lines of each rank."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errands: what a session has the ranks do for it, outside of the user's cells.
+"""Functions that a session runs on its ranks outside of the user's cells.
 
 Each is a function that the ranks import for themselves, so that the kernel never loads
 the rank side.

@@ -1,4 +1,4 @@
-"""The ring as the kernel knows it, and how it is formed before a cell."""
+"""The kernel's view of the ring, and how it is formed before a cell."""
 
 from __future__ import annotations
 

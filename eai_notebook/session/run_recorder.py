@@ -1,4 +1,4 @@
-"""The runs of a session: recorded as telemetry comes, and turned into views to look at."""
+"""Record a session's runs from telemetry and make views of them for displays."""
 
 from __future__ import annotations
 

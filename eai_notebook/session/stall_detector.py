@@ -1,4 +1,4 @@
-"""The stall watch: a cell that cannot go on is noticed, explained, and ended.
+"""Stall detector: find a cell that cannot go on, explain it, end it.
 
 Ranks that have fallen silent are asked where they are. A rank in an exchange that a peer
 will never join - the peer's cell is over, or it waits in another exchange - waits for

@@ -1,4 +1,4 @@
-"""The first difference between the ranks' copies of a variable, in words."""
+"""Describe the first difference of a variable between ranks."""
 
 from __future__ import annotations
 

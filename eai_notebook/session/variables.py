@@ -1,4 +1,4 @@
-"""The ranks' variables: fetched, set, and compared from rank to rank."""
+"""Pull, push and compare variables of the ranks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ranks do first, while the user goes on: load TensorFlow, and say who they are."""
+"""Warm up ranks in the background: load TensorFlow, collect their descriptions."""
 
 from __future__ import annotations
 

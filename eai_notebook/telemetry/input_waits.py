@@ -1,4 +1,4 @@
-"""What a run's steps waited for while they waited for input: stage by stage.
+"""Input waits of a run, by stage: from the readers to the run record.
 
 The readers know it (`eai_notebook.io`), the step clock asks for it when a run begins and ends,
 the record keeps the difference.
@@ -77,7 +77,7 @@ def describe_input_wait(ranks: Iterable[Mapping[str, float]]) -> str | None:
     """Return in one line what input was waited for, on all ranks; None if it was not.
 
     Example:
-        >>> told([{"fetch": 3.0, "parse": 1.0, "batches": 100.0, "cpu_s": 2.0, "readers": 4.0}])
+        >>> describe_input_wait([{"fetch": 3.0, "parse": 1.0, "batches": 100.0, "cpu_s": 2.0, "readers": 4.0}])
         'input is fetch-bound: storage is 75 % of 40.0 ms waited a batch; 4 readers, 20.0 ms of processor a batch'
     """
     ranks = [rank for rank in ranks if rank.get("batches", 0) > 0]

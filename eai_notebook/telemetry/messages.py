@@ -1,4 +1,4 @@
-"""What a rank says about its runs: a run begins, steps happened, the run ended.
+"""Telemetry messages from ranks to the kernel, and this process's hub for them.
 
 The step clock (rank side) calls `emit`; whoever owns the process decides where the
 messages go by calling `set_sink`: an engine sends them to the kernel, a plain script

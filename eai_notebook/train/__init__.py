@@ -5,8 +5,9 @@ Names are loaded when first used, so that the room can be imported without Tenso
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
+
+from eai_notebook._lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from eai_notebook.train._callbacks import callbacks
@@ -30,21 +31,16 @@ __all__ = [
     "step",
 ]
 
-_HOMES = {
-    "Checkpoint": "checkpoint",
-    "DistributedOptimizer": "optimizer",
-    "RoutedOptimizer": "routed",
-    "ShardedEmbedding": "sharded_embedding",
-    "allreduce_gradients": "custom",
-    "callbacks": "around",
-    "export": "exporting",
-    "fit": "fitting",
-    "step": "custom",
+_HOMES: Final = {
+    "Checkpoint": "eai_notebook.train.checkpoint",
+    "DistributedOptimizer": "eai_notebook.train.optimizer",
+    "RoutedOptimizer": "eai_notebook.train.routed_optimizer",
+    "ShardedEmbedding": "eai_notebook.train.sharded.sharded_embedding",
+    "allreduce_gradients": "eai_notebook.train.custom_loop",
+    "callbacks": "eai_notebook.train._callbacks",
+    "export": "eai_notebook.train._export",
+    "fit": "eai_notebook.train._fit",
+    "step": "eai_notebook.train.custom_loop",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__ = lazy_attributes(__name__, _HOMES)

@@ -1,4 +1,4 @@
-"""The callbacks that make `model.fit` a run of all ranks, and who of the user's own stays.
+"""Keras callbacks for distributed training; callbacks that write files stay on rank 0.
 
 Two of ours enclose the user's. The first sees the epoch's metrics before anyone else and
 replaces them by those of all ranks. The last sees what the user's callbacks have done (a

@@ -1,4 +1,4 @@
-"""`export`: a trained model on disk as plain Keras or TensorFlow serves it, without this package."""
+"""`export`: save a trained model that loads without this package."""
 
 from __future__ import annotations
 

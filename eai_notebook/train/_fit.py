@@ -1,4 +1,4 @@
-"""`fit`: the shortest way from a compiled model and its data to a training on all ranks."""
+"""`fit`: train a compiled model on all ranks."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ def fit(
     if (holders := parameter_servers.current()) is not None:
         extra = {"validation_data": validation_data, "callbacks": list(callbacks)}
         extra |= {"checkpoint": checkpoint, "check_every": check_every}
-        return holders.fit(model, data, epochs, **extra, **fit_kwargs)
+        from eai_notebook.train.parameter_servers import server_fit
+
+        return server_fit.fit(holders, model, data, epochs, **extra, **fit_kwargs)
     rank_consistency.distribute(model, wrap=True)
     arguments = _common_steps(data, dict(fit_kwargs))
     if arguments.get("verbose", "auto") == "auto":

@@ -1,4 +1,4 @@
-"""`Checkpoint`: what is needed to go on after a death, written by rank 0 as training goes.
+"""`Checkpoint`: save and resume training; written by rank 0.
 
 What belongs to a training: weights, the optimizer's variables, the state of every seed on
 every rank, what int8 still owes, and where in the data it was. Of a table that is spread

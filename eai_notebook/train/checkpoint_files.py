@@ -1,4 +1,4 @@
-"""Checkpoints on disk: one file each, whole or not there at all.
+"""Checkpoint files: written atomically, verified by checksum.
 
 A file is written under another name, brought to the disk, and then renamed: a process
 that is killed on the way leaves the checkpoints before it as they were. The files are

@@ -1,4 +1,4 @@
-"""The ledger and the exchange for a training loop of the user's own.
+"""`step` and `allreduce_gradients`: ledger and exchange for custom training loops.
 
 The loop stays as it is; each step is put under ``with step()`` and the gradients go
 through `allreduce_gradients`.

@@ -1,4 +1,4 @@
-"""Letting go of TensorFlow's iterators without waiting for them.
+"""Release TensorFlow's iterators in the background.
 
 tf.data tunes itself in a thread that sleeps up to a minute between two looks, and whoever frees an
 iterator waits for that thread to end. On a busy machine it often does not end before its next look
@@ -37,7 +37,7 @@ def release_in_background(iterator: Iterator[Any]) -> None:
     Example:
         >>> import tensorflow as tf
         >>> iterator = iter(tf.data.Dataset.range(3))
-        >>> free_aside(iterator)
+        >>> release_in_background(iterator)
         >>> [int(number) for number in iterator]
         [0, 1, 2]
     """

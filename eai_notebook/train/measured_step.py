@@ -1,4 +1,4 @@
-"""The function that runs one training step, with marks at its input, or without any.
+"""Build the training function with timestamps in its graph.
 
 Keras asks the iterator for a batch inside its compiled step, where Python cannot see how
 long that takes. So for a measured run the step is compiled by us, from the same parts

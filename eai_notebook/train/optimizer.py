@@ -1,4 +1,4 @@
-"""`DistributedOptimizer`: any Keras optimizer, fed with the average gradient of all ranks."""
+"""`DistributedOptimizer`: any Keras optimizer on the average gradient of all ranks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all ranks must have in common before and between steps, checked or brought about.
+"""Check or establish what must be equal on all ranks: shapes, step counts, initial state.
 
 A difference here shows later as a hang or as replicas that drift apart, so it is an
 error that names the rank, while everyone is still listening.

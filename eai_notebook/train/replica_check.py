@@ -1,4 +1,4 @@
-"""Whether the ranks' weights are still the same, asked cheaply.
+"""Check that the weights are still equal on all ranks, at little cost.
 
 Replicas that drift apart train on without an error, and each into another model. So their
 bits are compared: a checksum of each variable, one small exchange for all of them.

@@ -1,4 +1,4 @@
-"""`RoutedOptimizer`: one step, several optimizers, each for the variables it suits."""
+"""`RoutedOptimizer`: several optimizers in one step, each for its variables."""
 
 from __future__ import annotations
 

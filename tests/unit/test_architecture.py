@@ -1,53 +1,103 @@
-"""The walls of the house: which room may use which, read off the imports."""
+"""The architecture, read off the imports: which room may use which, no circles, unique names."""
 
 from __future__ import annotations
 
 import ast
 import pkgutil
+from collections import Counter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import eai_notebook
-from eai_notebook import io, models
+from eai_notebook import datasets, io, models
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
 PACKAGE = Path(eai_notebook.__file__).parent
-ANYONE = {"errors", "ledger", "lease"}
+ANYONE = {"errors", "process_lease", "telemetry", "_lazy"}
 MAY_USE = {
+    "_lazy": set(),
+    "compiled": set(),
     "errors": set(),
-    "quality": {"errors"},
-    "ledger": {"errors"},
-    "lease": set(),
+    "metrics": {"errors"},
+    "process_lease": set(),
+    # What both processes share: messages and the number formats of the verdict.
+    "telemetry": {"errors", "ledger"},
+    "ledger": {"errors", "telemetry"},
     "collective": ANYONE,
-    "io": ANYONE | {"collective", "quality"},
-    # Batch norm over all ranks' samples is a layer that exchanges.
-    "models": ANYONE | {"collective", "io", "quality"},
+    "compression": ANYONE | {"collective"},
+    "io": ANYONE | {"collective", "compiled"},
+    "formats": ANYONE | {"collective", "compiled", "io", "clicklog"},
+    "clicklog": ANYONE | {"collective", "compiled", "io", "formats"},
+    "datasets": ANYONE | {"compiled", "clicklog", "io", "metrics"},
+    # Batch normalization over all ranks' samples is a layer that exchanges.
+    "models": ANYONE | {"collective", "clicklog", "io", "metrics"},
     "schedules": ANYONE,
-    "train": ANYONE | {"collective"},
+    "train": ANYONE | {"collective", "compression", "ledger"},
     "engine": ANYONE | {"collective"},
-    "cluster": ANYONE,
+    # Its measuring programs run under a short mpirun of their own.
+    "cluster": ANYONE | {"collective"},
     # What a session has the ranks do is imported on the ranks, inside functions.
-    "session": ANYONE | {"cluster", "engine"},
-    "display": ANYONE,
+    "session": ANYONE | {"cluster", "compression", "engine", "ledger"},
+    "display": ANYONE | {"compression", "ledger"},
     # `%eai list` reads the record of groups; everything else of the cluster goes by the session.
-    "magics": ANYONE | {"session", "display", "cluster"},
+    "magics": ANYONE | {"session", "display", "cluster", "compression", "ledger"},
 }
+FACADES = {"__init__.py", "io/__init__.py", "models/__init__.py"}
+"""Files that name the public names of other rooms; nothing is imported before it is used."""
 ONLY_IN = {
     "horovod": {"collective"},
-    "mpi4py": {"collective"},
+    "mpi4py": {"collective", "cluster"},
     "ipyparallel": {"cluster", "session"},
 }
-KERNEL_SIDE = {"session", "cluster", "display", "magics", "ledger", "errors", "lease"}
+KERNEL_SIDE = {
+    "session",
+    "cluster",
+    "display",
+    "magics",
+    "ledger",
+    "telemetry",
+    "errors",
+    "process_lease",
+}
 
 
-def imports(path: Path) -> set[str]:
-    """Return the full names of all modules that a file imports, also inside functions."""
+def files() -> Iterator[tuple[str, Path]]:
+    """Yield each file of the package with its name below it."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield path.relative_to(PACKAGE).as_posix(), path
+
+
+def module_of(name: str) -> str:
+    """Return the dotted module name of a file below the package."""
+    dotted = name.removesuffix(".py").replace("/", ".").removesuffix("__init__").rstrip(".")
+    return f"eai_notebook.{dotted}".rstrip(".")
+
+
+MODULES = {module_of(name) for name, _ in files()}
+
+
+def imports(path: Path, *, while_loading: bool = False) -> set[str]:
+    """Return the full names of all modules that a file imports.
+
+    With `while_loading` only those that are imported when the file is: not inside functions, and
+    not for type checkers alone.
+    """
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    nodes: list[ast.AST] = [ast.parse(path.read_text())]
+    while nodes:
+        node = nodes.pop()
+        if while_loading and (
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+        ):
+            continue
+        nodes += ast.iter_child_nodes(node)
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
@@ -59,10 +109,9 @@ def imports(path: Path) -> set[str]:
 def rooms() -> dict[str, set[str]]:
     """Return what each room imports."""
     found: dict[str, set[str]] = {}
-    for path in PACKAGE.rglob("*.py"):
-        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if path.name != "__init__.py" or path.parent != PACKAGE:
-            found.setdefault(room, set()).update(imports(path))
+    for name, path in files():
+        if name not in FACADES:
+            found.setdefault(name.split("/")[0].removesuffix(".py"), set()).update(imports(path))
     return found
 
 
@@ -88,8 +137,43 @@ def test_the_kernel_side_never_imports_tensorflow(room: str) -> None:
     assert not {n for n in rooms()[room] if n.split(".")[0] in {"tensorflow", "keras", "horovod"}}
 
 
-@pytest.mark.parametrize("package", [io, models], ids=lambda package: package.__name__)
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {
+        module_of(name): {
+            used
+            for used in imports(path, while_loading=True) & MODULES
+            if used != module_of(name) and not module_of(name).startswith(f"{used}.")
+        }
+        for name, path in files()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_no_two_modules_have_the_same_name() -> None:
+    stems = Counter(path.stem for _, path in files() if not path.stem.startswith("__"))
+    assert [stem for stem, count in stems.items() if count > 1] == []
+
+
+@pytest.mark.parametrize("name", [name for name, path in files() if path.stat().st_size])
+def test_the_first_line_of_a_file_says_what_it_holds(name: str) -> None:
+    first = (ast.get_docstring(ast.parse((PACKAGE / name).read_text())) or "").splitlines()
+    assert first
+    assert not first[0].startswith(("What ", "Who ", "Whether "))
+
+
+def test_no_room_is_more_than_a_fifth_of_the_package() -> None:
+    lines: Counter[str] = Counter()
+    for name, path in files():
+        lines[name.split("/")[0]] += len(path.read_text().splitlines())
+    room, most = lines.most_common(1)[0]
+    assert most <= 0.2 * lines.total(), room
+
+
+@pytest.mark.parametrize("package", [io, models, datasets], ids=lambda package: package.__name__)
 def test_no_module_takes_the_place_of_a_function(package: ModuleType) -> None:
     # Imported, a module would stand where the name was to be loaded when first used.
     modules = {found.name for found in pkgutil.iter_modules(package.__path__)}
-    assert not modules & set(package.__all__)
+    assert not modules & set(getattr(package, "__all__", ()))

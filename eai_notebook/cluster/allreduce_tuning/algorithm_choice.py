@@ -1,4 +1,4 @@
-"""The choice of a ring: measured once for a set of hosts, kept, applied at every start.
+"""Choose the allreduce algorithm for each message size, measured once for a set of hosts.
 
 Open MPI's own choice of allreduce algorithm knows the number of ranks and the message's
 size, but not the link. On slow links it is often half as fast as another. So each new set

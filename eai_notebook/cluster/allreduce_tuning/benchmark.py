@@ -1,4 +1,4 @@
-"""Measure, once for a set of hosts, what the link carries and which allreduce is quickest.
+"""Benchmark the link and Open MPI's allreduce algorithms; a program run under ``mpirun``.
 
 Run under ``mpirun`` by the kernel, laid out as the group will be, before its engines
 start. Open MPI reads which algorithm to use at which message size from a rules file when
@@ -9,9 +9,7 @@ has kept busy for a moment: what is idle takes short messages into its queues, w
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import socket
 import sys
 import time
 import traceback
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eai_notebook.cluster.allreduce_tuning.link_bandwidth import ring_goodput
+from eai_notebook.collective.network_address import own_address
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -70,19 +69,6 @@ def _link(world: MPI.Intracomm, networks: list[str], seconds: float) -> float:
     leaders = world.Split(0 if here.rank == 0 else 1)
     rate = ring_goodput(leaders, own_address(networks), seconds) if here.rank == 0 else 0.0
     return float(world.bcast(rate))
-
-
-def own_address(networks: list[str]) -> str:
-    """Return this host's address in the first of `networks` that it is in."""
-    import psutil
-
-    ends = [end for name in psutil.net_if_addrs().values() for end in name]
-    for network in map(ipaddress.ip_network, networks):
-        for end in ends:
-            if end.family == socket.AF_INET and ipaddress.ip_address(end.address) in network:
-                return end.address
-    message = f"this host has no address in {', '.join(networks)}"
-    raise RuntimeError(message)
 
 
 def _race(

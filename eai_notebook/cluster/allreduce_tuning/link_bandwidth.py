@@ -1,4 +1,4 @@
-"""What the links between hosts carry, both ways at once, without MPI: the ring's upper bound."""
+"""Measure the bandwidth of the links between hosts, both ways at once, without MPI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A short ``mpirun`` of its own on the hosts of a group: what it found, or why it could not."""
+"""Run a Python module on a group's hosts under a short ``mpirun`` of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open MPI's allreduce algorithms, and the file that says which is used at which size.
+"""Open MPI's allreduce algorithms and the rules file that selects one for each message size.
 
 The numbers and the file's layout are those of the ``tuned`` component
 (``ompi_info --param coll tuned --level 9``, ``coll_tuned_dynamic_file.c``).

@@ -1,4 +1,4 @@
-"""The local launcher: ranks of one machine under one ``mpirun``, sharing its cores."""
+"""The local launcher: ranks on this machine under one ``mpirun``, sharing its cores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The launcher of ranks on several hosts: one ``mpirun`` here, which gets into them by ssh."""
+"""The ssh launcher: ranks on several hosts under one ``mpirun`` on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the record batches of an Arrow file lie: its footer, read once, instead of every batch.
+"""The footer of an Arrow file: where its record batches are.
 
 Arrow's library tells neither places nor row counts without reading the data. Both are in tables
 that FlatBuffers lays out: a table begins with the distance back to its list of fields, which

@@ -1,4 +1,4 @@
-"""Arrow IPC files ("Feather"): a record batch at a time, used where it lies."""
+"""`arrow`: read Arrow IPC (Feather) files, one record batch at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which part of a picture a model sees: another one in each epoch, or the middle."""
+"""Crops of an image: random ones in each epoch, or the centre."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a picture's bytes to the part of it that a model sees; releases the interpreter throughout.
+"""Decode and crop JPEG and PNG images; releases the interpreter lock.
 
 Decoding is nearly all of the work. libjpeg-turbo decodes at half, a quarter or an eighth of the
 size for less, where what is cut out is larger than what is wanted by as much.

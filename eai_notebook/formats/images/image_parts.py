@@ -1,4 +1,4 @@
-"""Pictures as rows: some files of a folder, or records of `tf.train.Example`."""
+"""Parts of an image data set: some files of a folder, or records of `tf.train.Example`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from eai_notebook.clicklog.text_parser import PADDING
+from eai_notebook.compiled.swar import PADDING
 from eai_notebook.errors import EaiError
 from eai_notebook.formats.images.image_decode import decode_crop
 from eai_notebook.formats.tfrecord import example_kernels as kernels

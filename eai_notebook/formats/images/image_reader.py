@@ -1,4 +1,4 @@
-"""Pictures for training: folders of JPEG files, and ImageNet's records.
+"""`images` and `imagenet`: read folders of images, and ImageNet's records.
 
 A picture becomes what a model sees of it in the reader's thread: decoding, cutting and resizing
 leave the interpreter alone.

@@ -1,4 +1,4 @@
-"""Columns of numbers: all of a row group at once, side by side in one block.
+"""Decode a row group's numeric columns side by side into one block.
 
 Arrow's reader builds each column by itself, one value after the other with the level that tells it
 from a null. Here places in dictionaries are unpacked eight at a time into the memory that

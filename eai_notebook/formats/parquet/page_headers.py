@@ -1,4 +1,4 @@
-"""Where the pages of a Parquet row group's columns lie: compiled, checked.
+"""Compiled parser of Parquet page headers.
 
 A column is a dictionary of its values, if it has one, and pages of data. Each begins with a header,
 a struct in Thrift's compact protocol: fields that begin with the distance from the last one's
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numba import njit
 
-from eai_notebook.formats.kernels.jit import compiled
-from eai_notebook.formats.kernels.varint import varint
+from eai_notebook.compiled.jit import compiled
+from eai_notebook.compiled.varint import varint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""The values in Parquet pages: plain, or as places in a dictionary; compiled, checked.
+"""Compiled decoder of Parquet values: plain and dictionary pages, levels.
 
 Places, and the levels that tell nulls from values, are in runs. A run begins with a number: twice
 the times that one value repeats, or twice the eights of values that follow in as few bits as the
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numba import njit
 
-from eai_notebook.formats.kernels.jit import compiled
-from eai_notebook.formats.kernels.swar import bytes_at, copy_bytes, low32, word_at
-from eai_notebook.formats.kernels.varint import varint
+from eai_notebook.compiled.jit import compiled
+from eai_notebook.compiled.swar import bytes_at, copy_bytes, low32, word_at
+from eai_notebook.compiled.varint import varint
 from eai_notebook.formats.parquet.page_headers import (
     COLUMN,
     COUNT,

@@ -1,4 +1,4 @@
-"""Parquet: a row group at a time, fetched whole and decoded without holding the interpreter.
+"""`parquet`: read Parquet files, one row group at a time.
 
 Numbers are decoded by `parquet_numbers` where they are stored plainly enough, the rest by Arrow.
 """

@@ -1,4 +1,4 @@
-"""Snappy, as pages of Parquet are packed with unless somebody asks otherwise: compiled, checked.
+"""Compiled Snappy decompression for Parquet pages.
 
 A batch of 200 columns has 400 pages. A library that unpacks one at a call would give up the
 interpreter and wait for it 400 times a batch, which takes longer than to unpack them.
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numba import njit
 
-from eai_notebook.formats.kernels.jit import compiled
-from eai_notebook.formats.kernels.swar import copy_bytes
-from eai_notebook.formats.kernels.varint import varint
+from eai_notebook.compiled.jit import compiled
+from eai_notebook.compiled.swar import copy_bytes
+from eai_notebook.compiled.varint import varint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

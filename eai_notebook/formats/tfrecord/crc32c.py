@@ -1,4 +1,4 @@
-"""The checksum of TFRecord files, Castagnoli's CRC-32, eight bytes at a time."""
+"""CRC-32C (Castagnoli), the checksum of TFRecord files, in compiled code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llvmlite.binding import get_host_cpu_features
 from numba import njit, types
 from numba.extending import intrinsic
 
-from eai_notebook.formats.kernels.swar import word_at
+from eai_notebook.compiled.swar import word_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Read records of `tf.train.Example` from bytes: compiled, checked, no object made on the way.
+"""Compiled parser of `tf.train.Example` records.
 
 A record is its length (8 bytes), the length's checksum (4), the data, the data's checksum (4).
 The data is a protocol buffer: an Example holds Features, a map from a name to a Feature, which
@@ -15,9 +15,9 @@ from numba import njit
 
 from eai_notebook.clicklog.bucket_hashing import bucket_of
 from eai_notebook.clicklog.text_parser import LOG1P, SMALL
-from eai_notebook.formats.kernels.jit import compiled
-from eai_notebook.formats.kernels.swar import hexadecimal, low32, word_at
-from eai_notebook.formats.kernels.varint import varint
+from eai_notebook.compiled.jit import compiled
+from eai_notebook.compiled.swar import hexadecimal, low32, word_at
+from eai_notebook.compiled.varint import varint
 from eai_notebook.formats.tfrecord.crc32c import BEGUN, add_word, masked_crc, rest_of_crc
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Integers as TFRecord files of `tf.train.Example`, without an object for each row."""
+"""Write integer features as TFRecord files of `tf.train.Example`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from eai_notebook.clicklog.text_parser import MISSING
-from eai_notebook.formats.kernels.jit import compiled
+from eai_notebook.compiled.jit import compiled
 from eai_notebook.formats.tfrecord.crc32c import masked_crc
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What the features of an Example become: a click log's, or any dense ones."""
+"""Features of `tf.train.Example` as columns: dense ones, or a click log's."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
-from eai_notebook.clicklog.text_parser import PADDING
 from eai_notebook.clicklog.text_part import IDS, NUMBERS, spec_of
+from eai_notebook.compiled.swar import PADDING
 from eai_notebook.errors import EaiError
 from eai_notebook.formats.tfrecord import example_kernels as kernels
 from eai_notebook.io.memory.alignment import aligned

@@ -1,4 +1,4 @@
-"""TFRecord files of `tf.train.Example`, every checksum checked."""
+"""`tfrecord`: read TFRecord files of `tf.train.Example`, with every checksum checked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from eai_notebook.clicklog.text_parser import PADDING
+from eai_notebook.compiled.swar import PADDING
 from eai_notebook.errors import EaiError
 from eai_notebook.formats.open_files import open_files
 from eai_notebook.formats.tfrecord import example_kernels as kernels

@@ -1,4 +1,4 @@
-"""Rows as columns, and memory for them that TensorFlow takes over without a copy."""
+"""Columns in aligned memory that TensorFlow takes over without a copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory for rows, used again once nobody holds it: the system would zero each page anew.
+"""A pool of buffers for rows: memory is reused, so that its pages need no zeroing.
 
 A batch's memory goes to TensorFlow, which lets go of it at a time of its own. What is lent comes
 back when the last array that lies in it is gone, never before. What is too much to keep goes to
@@ -31,7 +31,7 @@ class BufferPool:
     """Lends memory, and keeps what comes back for the next one who asks for as much.
 
     Example:
-        >>> lender = Lender()
+        >>> lender = BufferPool()
         >>> place = lender.lend(1 << 20).ctypes.data  # nobody holds it any more
         >>> lender.lend(1 << 20).ctypes.data == place
         True

@@ -1,4 +1,4 @@
-"""Memory for what is read, used again: asking the system for it each time costs as much as reading."""
+"""One read buffer for each thread, used again for every read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a source's parts to a rank's batches: agree, order, read ahead, mix, hand over.
+"""From a source's parts to a rank's batches: agree on steps, shuffle, read ahead, batch.
 
 Data goes one way: `agree` fixes the steps, `order` says which rows come when, `reading`
 fetches and parses ahead (`workers`, `process`), `epoch` mixes and cuts batches, `dataset`

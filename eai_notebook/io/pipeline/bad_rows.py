@@ -1,4 +1,4 @@
-"""Bad rows: an error at the first one, or left out, counted by file, up to a share."""
+"""Bad rows: raise at the first one, or skip and count them up to a share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One loop over a rank's batches, by the shortest way that the one who asks for them can go.
+"""Iterator over one epoch's batches, in Python loops and inside TensorFlow graphs.
 
 A loop in Python takes each batch from the readers itself, as tensors that they have made where the
 rows were gathered: through TensorFlow's iterator the same batch comes 2 ms later, 4 % of a step of

@@ -1,4 +1,4 @@
-"""Which bytes of which files a rank reads: every row exactly once over all ranks.
+"""Share out byte ranges of text files: every row exactly once over all ranks.
 
 Ranks share out byte ranges, not files: the shares stay even when files are few or uneven.
 A row belongs to the range that holds its first byte, so ranges need not know each other.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from eai_notebook.clicklog.text_parser import PADDING
+from eai_notebook.compiled.swar import PADDING
 from eai_notebook.io.memory.thread_buffer import ThreadMemory
 from eai_notebook.io.sources.decompress import is_compressed, share_whole, unpack_all
 

@@ -1,4 +1,4 @@
-"""A rank's batches, as everything that trains accepts them.
+"""`InputData`: a rank's batches, as Keras and custom loops accept them.
 
 `InputData` is a `tf.data.Dataset`, so `model.fit`, `evaluate`, `predict`, every dataset
 method and a plain Python loop take it. A graph gets a batch by one call into Python, whatever

@@ -1,4 +1,4 @@
-"""One pass over a rank's rows: read, parse, shuffle and batch ahead of the training step.
+"""One epoch of a rank's rows: read, parse, shuffle and batch ahead of the training step.
 
 Readers load parts, always some ahead; one more thread mixes their rows and cuts batches, which
 wait in a bounded queue. Each of them works while the others wait.

@@ -1,4 +1,4 @@
-"""What a pass over the data delivers, fixed before it begins."""
+"""`Plan`: batch size, steps, seed and options of an epoch, fixed before it begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an opened source to this rank's batches: the last step of every `eai_notebook.io` reader."""
+"""From an opened source to this rank's batches: the last step of every reader."""
 
 from __future__ import annotations
 

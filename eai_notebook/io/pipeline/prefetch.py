@@ -1,4 +1,4 @@
-"""Fetch and parse parts ahead of their use, many at once, and give them back in order.
+"""Prefetch parts in several threads and return them in order.
 
 A reader is a thread that fetches one part and then parses it. While it waits for storage it
 costs nothing, so there may be many; parsing takes a processor, so no more parse at once than

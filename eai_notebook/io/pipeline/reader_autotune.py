@@ -1,4 +1,4 @@
-"""How many parts are read at once, and how many batches are kept: as few as hide the input.
+"""Tune the number of readers and of queued batches: as few as hide the input.
 
 Both grow while steps wait for their data and memory allows, and shrink again when none has
 waited for long. A size that was too small once is not tried again soon.

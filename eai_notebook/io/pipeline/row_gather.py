@@ -1,4 +1,4 @@
-"""The rows of several pieces as if they were one, without putting them together first.
+"""Gather rows from several pieces as if they were one array.
 
 Rows are copied once, from where they were parsed into the batch that TensorFlow keeps.
 """
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from eai_notebook.formats.kernels.jit import compiled
-from eai_notebook.formats.kernels.swar import copy_bytes
+from eai_notebook.compiled.jit import compiled
+from eai_notebook.compiled.swar import copy_bytes
 from eai_notebook.io.memory.alignment import aligned, is_aligned, rows_in
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class RowView:
         rows: How many there are.
 
     Example:
-        >>> pile = Pile([{"x": np.array([1, 2])}, {"x": np.array([3])}])
+        >>> pile = RowView([{"x": np.array([1, 2])}, {"x": np.array([3])}])
         >>> pile.rows, pile.take(np.array([2, 0]))["x"].tolist(), pile.slice(1, 3)["x"].tolist()
         (3, [3, 1], [2, 3])
     """
@@ -65,7 +65,7 @@ class RowView:
         """Return the rows from `begin` on where they lie, in at least one piece.
 
         Example:
-            >>> pile = Pile([{"x": np.array([1, 2])}, {"x": np.array([3])}])
+            >>> pile = RowView([{"x": np.array([1, 2])}, {"x": np.array([3])}])
             >>> [piece["x"].tolist() for piece in pile.rest(1)], pile.rest(3)[0]["x"].tolist()
             ([[2], [3]], [])
         """

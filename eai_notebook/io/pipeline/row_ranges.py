@@ -1,4 +1,4 @@
-"""Share out rows that lie in groups: every row exactly once over all ranks."""
+"""Share out rows that come in groups: every row exactly once over all ranks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows come in which batch: decided by seed, rank and epoch alone, without reading.
+"""The shuffle order: a function of seed, rank and epoch alone.
 
 A rank's parts are drawn in random order, and the rows of a window of them are mixed. What
 does not fill a batch at a window's end is mixed with the next window. Every window draws from

@@ -1,4 +1,4 @@
-"""All ranks take the same number of steps, whatever their rows: fixed before the first one."""
+"""Agree on the number of steps over all ranks before the first one."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class RowCounts:
             EaiError: A rank has not one batch, or nothing to repeat.
 
         Example:
-            >>> Counts((100, 70), 2).steps(30, "drop", whole=False)
+            >>> RowCounts((100, 70), 2).steps(30, "drop", whole=False)
             2
-            >>> Counts((100, 70), 2).steps(30, "pad", whole=False)
+            >>> RowCounts((100, 70), 2).steps(30, "pad", whole=False)
             4
         """
         fewest = min(self.rows)
@@ -70,7 +70,7 @@ class RowCounts:
         """Return in one line what an epoch leaves out, repeats or pads; None if nothing.
 
         Example:
-            >>> Counts((100, 70), 2).told(30, 4, "repeat")
+            >>> RowCounts((100, 70), 2).told(30, 4, "repeat")
             '70 rows are read a second time in each epoch, so that every rank takes 4 full steps'
         """
         total = sum(self.rows)

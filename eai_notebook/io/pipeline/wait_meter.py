@@ -1,4 +1,4 @@
-"""What reading costs and what a step waited for, stage by stage, in seconds.
+"""Count reading costs and waiting times by stage, in seconds.
 
 Stages work beside each other, so their work says nothing about what the step waited for. Each
 batch carries when which stage was being waited for while it was made; the part of this that

@@ -1,4 +1,4 @@
-"""Reader processes, for parts whose parsing is arbitrary Python: kept between epochs.
+"""Reader processes for parts whose parsing is arbitrary Python; kept between epochs.
 
 Threads would take turns at the interpreter with the training loop. A process that dies is an
 error at once that names it and its file; nothing is tried again silently.

@@ -1,4 +1,4 @@
-"""What runs in a reader process: load parts, one after another, and hand their rows back.
+"""The program of a reader process: load parts and send their rows back.
 
 Rows travel in memory without a name: nothing is left of it when the last one who holds it
 goes, however that happens. The process ends with its parent, which it learns from a pipe

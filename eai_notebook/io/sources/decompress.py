@@ -1,4 +1,4 @@
-"""Compressed text, unpacked once into a file without a name.
+"""Decompress text files once into an unnamed temporary file.
 
 All ranks must agree on the number of steps before the first one, so compressed files have to
 be unpacked when they are opened. What comes out is kept: then they are shuffled, read in

@@ -1,4 +1,4 @@
-"""A file to read from: where it lies, how large it is, and how it looked when it was found."""
+"""`File`: URL, size and version of an input file, and range reads."""
 
 from __future__ import annotations
 

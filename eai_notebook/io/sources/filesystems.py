@@ -1,4 +1,4 @@
-"""Clients of storages, set up from the environment as their vendors' own tools are."""
+"""Storage clients, configured from the environment as their vendors' tools are."""
 
 from __future__ import annotations
 

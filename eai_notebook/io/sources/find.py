@@ -1,4 +1,4 @@
-"""Find input files, in an order that all ranks agree on."""
+"""Find input files, in an order that is equal on all ranks."""
 
 from __future__ import annotations
 

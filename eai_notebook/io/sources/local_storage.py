@@ -1,4 +1,4 @@
-"""Files of this host and of file systems mounted on it: read with no layer in between."""
+"""Local and mounted file systems, read with no layer in between."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Storages behind a network: through pyarrow's clients where it has one, fsspec's otherwise."""
+"""Network storages, through pyarrow's clients or fsspec's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is passing is tried again, in sight of the user; what is not is an error at once."""
+"""Retry transient storage errors and print each retry."""
 
 from __future__ import annotations
 

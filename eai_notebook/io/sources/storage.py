@@ -1,4 +1,4 @@
-"""Which storage a URL belongs to; a client library is loaded when its first URL is met."""
+"""The storage of a URL; its client library is loaded on first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell faults of storages apart: what may pass, and what the user has to mend.
+"""Classify storage errors: transient ones, and those that the user must mend.
 
 Every client has its own exceptions and its own texts for the same few things.
 """

@@ -1,4 +1,4 @@
-"""Which gradients travel together, and in which order.
+"""Group gradients into buckets and order them.
 
 Every exchange costs a look of Horovod's (a millisecond) and a trip to rank 0 whatever its
 size, so small gradients share one. A large message waits for its last gradient and cannot

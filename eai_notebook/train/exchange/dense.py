@@ -1,4 +1,4 @@
-"""The dense gradients of one group, averaged: small ones together, large ones in their format."""
+"""Average dense gradients: small ones fused, large ones in their wire format."""
 
 from __future__ import annotations
 

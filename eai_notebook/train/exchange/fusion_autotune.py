@@ -1,4 +1,4 @@
-"""How much Horovod puts into one message, tuned on a model's own first steps, and remembered.
+"""Tune Horovod's fusion size on a model's first steps and remember it.
 
 Large messages use the link best, and small ones leave sooner, while the rest is still
 computed. Which is worth more depends on the model, its batch and the link, so a few sizes

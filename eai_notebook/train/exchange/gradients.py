@@ -1,4 +1,4 @@
-"""The exchange of one step's gradients, dense and sparse, with its marks.
+"""Exchange one step's gradients, dense and sparse, with timestamps.
 
 Gradients are exchanged by operations of their own, which start as soon as the few
 neighbours that are stamped together are ready, while the backward pass still computes

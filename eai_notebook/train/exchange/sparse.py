@@ -1,4 +1,4 @@
-"""The gradients of a step's embeddings, averaged: tables of the same width in one exchange.
+"""Average embedding gradients: tables of equal width share one exchange.
 
 Which of three ways a table's rows take (`collective.sparse`) follows from how many of its
 rows are touched, which the steps themselves tell. All ranks must choose alike or they would

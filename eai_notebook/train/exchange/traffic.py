@@ -1,4 +1,4 @@
-"""What a step's exchange cost, counted while it is written down."""
+"""Count the bytes that a step's exchange sends."""
 
 from __future__ import annotations
 

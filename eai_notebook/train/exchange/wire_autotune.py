@@ -1,4 +1,4 @@
-"""``wire="auto"``: formats tried in turns on real steps, and the quickest one kept.
+"""``wire="auto"``: try wire formats in turns on real steps and keep the fastest.
 
 What counts is the whole step, not the exchange: a narrower format also costs computing, and
 saves nothing where communication hides behind it. So the time from one step's gradients to
@@ -99,7 +99,7 @@ def describe_choice(medians: Sequence[float] | np.ndarray) -> str:
     """Return the choice in one line.
 
     Example:
-        >>> told([0.0101, 0.0099, 0.012])
+        >>> describe_choice([0.0101, 0.0099, 0.012])
         'wire="auto": fp32 stays (step: fp32 10.1 ms, fp16 9.9 ms, int8 12.0 ms)'
     """
     steps = ", ".join(f"{n} {1e3 * m:.1f} ms" for n, m in zip(CANDIDATES, medians, strict=True))

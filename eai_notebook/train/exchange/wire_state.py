@@ -1,4 +1,4 @@
-"""The number formats that gradients travel in, and what an exchange remembers of them."""
+"""State that wire formats keep between steps: scales and error feedback."""
 
 from __future__ import annotations
 

@@ -7,17 +7,15 @@ used, so that asking whether there are servers costs nothing.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
+
+from eai_notebook._lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from eai_notebook.train.parameter_servers.server_tasks import ParameterServers, current, start
 
 __all__ = ["ParameterServers", "current", "start"]
 
+_HOMES: Final = dict.fromkeys(__all__, "eai_notebook.train.parameter_servers.server_tasks")
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    return getattr(importlib.import_module(f"{__name__}.cluster"), name)
+__getattr__, __dir__ = lazy_attributes(__name__, _HOMES)

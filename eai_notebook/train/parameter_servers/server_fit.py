@@ -1,4 +1,4 @@
-"""`fit` on parameter servers: on every rank a loop like Keras's own, around the servers' steps."""
+"""`fit` on parameter servers: Keras's loop around the servers' steps."""
 
 from __future__ import annotations
 

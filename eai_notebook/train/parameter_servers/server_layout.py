@@ -1,4 +1,4 @@
-"""Which ranks compute, which hold weights, and which weights lie where."""
+"""Lay out workers and parameter servers over the ranks, and weights over the servers."""
 
 from __future__ import annotations
 

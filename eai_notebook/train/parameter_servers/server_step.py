@@ -1,4 +1,4 @@
-"""Training steps on parameter servers, in place of those that Keras compiles.
+"""Training steps on parameter servers.
 
 Every rank makes them. Rank 0 has the workers step; the others have nothing to do until the
 epoch's end, when every rank's model gets what the servers have.

@@ -1,4 +1,4 @@
-"""The tasks of a parameter-server group: TensorFlow's servers in the ranks' own processes.
+"""TensorFlow's parameter-server tasks, started in the ranks' own processes.
 
 They are in the ranks' processes so that a rank's data, also one with Python inside, is
 read where the rank is, and so that they end with the rank. Rank 0 coordinates.
@@ -14,14 +14,13 @@ import socket
 from typing import TYPE_CHECKING, Any, Final
 
 from eai_notebook import collective
-from eai_notebook.cluster.allreduce_tuning.benchmark import own_address
+from eai_notebook.collective.network_address import own_address
 from eai_notebook.errors import EaiError
 from eai_notebook.train.parameter_servers.server_layout import Layout, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import keras
 
 _NETWORKS: Final = "OMPI_MCA_btl_tcp_if_include"
 """Where mpirun tells a rank the networks of its group."""
@@ -37,14 +36,6 @@ class ParameterServers:
         self.asynchronous = asynchronous
         self.step_seconds: list[float] = []
         """How long each synchronous step of the latest training took, on rank 0."""
-
-    def fit(
-        self, model: keras.Model, data: Any, epochs: int, **settings: Any
-    ) -> keras.callbacks.History:
-        """Train `model` here; see `eai_notebook.fit`."""
-        from eai_notebook.train.parameter_servers.server_fit import fit
-
-        return fit(self, model, data, epochs, **settings)
 
 
 _current: ParameterServers | None = None

@@ -1,4 +1,4 @@
-"""A model's weights and its optimizer's state on the servers, and how a gradient gets there."""
+"""Weights and optimizer state on the parameter servers."""
 
 from __future__ import annotations
 

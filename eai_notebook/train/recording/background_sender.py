@@ -1,4 +1,4 @@
-"""A thread that sends what was measured, so that no training step waits for it.
+"""Send measurements from a thread, so that no step waits for it.
 
 Packing a message and putting it on its way takes most of a millisecond: nothing, while
 TensorFlow computes without Python, but a tenth of a short step if the step had to wait.

@@ -1,4 +1,4 @@
-"""Time stamps taken inside the training graph, and the way they leave it.
+"""Timestamps taken inside the training graph.
 
 Python cannot see when a gradient is ready: the whole step is one call. So the graph
 itself reads the clock, each reading held back until the tensors it is about exist, and

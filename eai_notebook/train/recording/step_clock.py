@@ -1,4 +1,4 @@
-"""The step clock: one run at a time, its steps counted and sent in batches.
+"""The step clock: count and time the steps of a run, send them in batches.
 
 Every step has a row, with its length and its samples; its parts are those of the steps
 that were marked, see `sampling`.

@@ -1,4 +1,4 @@
-"""From the marks of some steps to their rows; plain NumPy, so that it can be checked alone."""
+"""From timestamps to step rows; plain NumPy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which steps are measured: all of them, or some ten a second where there are more.
+"""Sample which steps are measured when steps are short.
 
 A step's marks cost some tens of microseconds, whatever its length. That is nothing in a
 step of 100 ms and one percent of a step of 8 ms, of which ten a second tell as much as

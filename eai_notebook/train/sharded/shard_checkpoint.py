@@ -1,4 +1,4 @@
-"""The parts of tables on disk: a file for each part of each rank, read by any number of ranks.
+"""Save and load the shards of tables, for any number of ranks.
 
 They belong to a checkpoint of `snapshot`: its file is written last, when all parts are there,
 and tells how many there are and what they add up to. The folder must be one that all ranks

@@ -1,4 +1,4 @@
-"""`ShardedEmbedding`: a table of which each rank holds its rows only."""
+"""`ShardedEmbedding`: an embedding table whose rows are spread over the ranks."""
 
 from __future__ import annotations
 

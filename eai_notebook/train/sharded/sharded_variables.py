@@ -1,4 +1,4 @@
-"""Variables of which each rank has a part: what others must not take over or average.
+"""Mark and find sharded variables, which must not be broadcast or averaged.
 
 The part of rank r are the rows whose number, modulo the ranks, is r. Such a variable, and an
 optimizer's variables for it, carry a `Shard`; everything that treats the ranks' variables as

@@ -7,7 +7,8 @@ from click_log_files import expected, row
 from eai_notebook.clicklog.bucket_hashing import hash_ids
 from eai_notebook.clicklog.click_schema import CRITEO
 from eai_notebook.clicklog.row_errors import row_fault
-from eai_notebook.clicklog.text_parser import PADDING, Parsed, parse
+from eai_notebook.clicklog.text_parser import Parsed, parse
+from eai_notebook.compiled.swar import PADDING
 
 
 def parsed(text: str) -> Parsed:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from eai_notebook.clicklog import text_parser
-from eai_notebook.formats.kernels.jit import compiled
+from eai_notebook.compiled.jit import compiled
 
 
 def test_function_with_nowhere_to_keep_it_is_still_compiled() -> None:

@@ -1,4 +1,4 @@
-"""Compile a function once for all processes and times, where there is a place to keep it."""
+"""Compile a function with Numba once and cache the result on disk where possible."""
 
 from __future__ import annotations
 

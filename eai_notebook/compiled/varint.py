@@ -1,4 +1,4 @@
-"""Numbers of variable length, seven bits a byte, the lowest first: of many formats."""
+"""LEB128 varints, as in protobuf, Thrift and Snappy."""
 
 from __future__ import annotations
 

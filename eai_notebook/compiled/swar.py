@@ -1,4 +1,4 @@
-"""Eight bytes at a time, for compiled parsers: what NumPy has no name for."""
+"""SWAR (SIMD within a register): eight bytes at a time, for compiled parsers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _Built = tuple[Any, "Callable[[Any, Any, Any, Any], Any]"]
+
+PADDING: Final = 16
+"""Bytes that a buffer must have after its last row: parsers read ahead that far."""
 
 _ONES: Final = np.uint64(0x0101010101010101)
 _HIGH: Final = np.uint64(0x8080808080808080)

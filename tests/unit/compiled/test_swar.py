@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from eai_notebook.formats.kernels.swar import bytes_before, decimal, hexadecimal, word_at
+from eai_notebook.compiled.swar import bytes_before, decimal, hexadecimal, word_at
 
 TABS = np.uint64(0x0909090909090909)
 

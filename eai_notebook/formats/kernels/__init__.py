@@ -1,1 +1,0 @@
-"""Compiled helpers that several decoders share: SWAR, varints, JIT settings."""
