@@ -12,9 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 import eai_notebook
-from eai_notebook.cli import check_hosts, console
+from eai_notebook.cli import check_hosts
 from eai_notebook.cli.machine_checks import Finding, findings
 from eai_notebook.cluster.hostfile import parse_hosts
+from eai_notebook.terminal import console
 
 _SIGNS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "fail": "[bold red]fail[/]"}
 

@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 import eai_notebook
-from eai_notebook.cli import console
 from eai_notebook.cli.check import check
 from eai_notebook.cli.convert import convert
 from eai_notebook.cli.demo import demo
@@ -20,6 +19,7 @@ from eai_notebook.cli.group_commands import list_groups, reclaim, where
 from eai_notebook.cli.install_horovod import install_horovod
 from eai_notebook.cli.make_data import make_data
 from eai_notebook.errors import EaiError
+from eai_notebook.terminal import console
 
 INTERRUPTED = 130
 """The exit code shells give a command that was stopped with Ctrl-C."""

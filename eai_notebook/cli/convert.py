@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from eai_notebook.cli import console
-from eai_notebook.cli.progress import progress
+from eai_notebook.terminal import console
+from eai_notebook.terminal.progress import progress
 
 
 def convert(

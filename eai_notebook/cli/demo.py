@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import eai_notebook
-from eai_notebook.cli import console
 from eai_notebook.cli.make_data import write_criteo
 from eai_notebook.errors import EaiError
+from eai_notebook.terminal import console
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

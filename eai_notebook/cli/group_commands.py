@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from eai_notebook.cli import console
 from eai_notebook.cluster import registry
 from eai_notebook.cluster.group import ask_where
 from eai_notebook.errors import EaiError
 from eai_notebook.session import rank_locations as words
+from eai_notebook.terminal import console
 
 ORPHANED = ("left behind", "ended")
 

@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
-from eai_notebook.cli import console
-from eai_notebook.cli.progress import progress
 from eai_notebook.errors import EaiError
 from eai_notebook.horovod_build import mpi_finder
 from eai_notebook.horovod_build.cache_key import HOROVOD, HorovodKey, installed, key_for
 from eai_notebook.horovod_build.verify import Proof, prove, remember, remembered
 from eai_notebook.horovod_build.wheel_build import build_wheel, has_patches, require_toolchain
+from eai_notebook.terminal import console
+from eai_notebook.terminal.progress import progress
 
 
 def install_horovod(

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eai_notebook.cli import console
-from eai_notebook.cli.progress import progress
 from eai_notebook.errors import EaiError
+from eai_notebook.terminal import console
+from eai_notebook.terminal.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,9 +11,9 @@ import sysconfig
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from eai_notebook.cli.run_logged import end_group
 from eai_notebook.errors import EaiError
 from eai_notebook.horovod_build.cache_key import HorovodKey, cache
+from eai_notebook.terminal.run_logged import end_group
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -28,16 +28,16 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from eai_notebook.cli import console
-from eai_notebook.cli.run_logged import run_logged, tail
 from eai_notebook.errors import EaiError
 from eai_notebook.horovod_build.cache_key import HOROVOD, HorovodKey
+from eai_notebook.terminal import console
+from eai_notebook.terminal.run_logged import run_logged, tail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eai_notebook.cli.progress import Report
     from eai_notebook.horovod_build.mpi_finder import Mpi
+    from eai_notebook.terminal.progress import Report
 
 TOOLS = (
     "cmake>=3.28,<5",

@@ -38,6 +38,8 @@ MAY_USE = {
     # Batch normalization over all ranks' samples is a layer that exchanges.
     "models": ANYONE | {"collective", "clicklog", "io", "metrics"},
     "schedules": ANYONE,
+    "terminal": {"errors"},
+    "horovod_build": ANYONE | {"collective", "terminal"},
     "train": ANYONE | {"collective", "compression", "ledger"},
     "engine": ANYONE | {"collective"},
     # Its measuring programs run under a short mpirun of their own.

@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from eai_notebook.io.pipeline import epoch_plan
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from eai_notebook.io.pipeline.epoch_plan import Plan
-
-WINDOW: Final = 16
-"""Parts whose rows are mixed: about 80,000 Criteo rows."""
 
 MOST_BYTES: Final = 256 << 20
 """Of the rows that are mixed; there are as many again on their way."""
@@ -62,7 +61,7 @@ class ShuffleOrder:
             return 1
         source = self.plan.source
         part = max(source.row_bytes * source.rows // max(len(source.parts), 1), 1)
-        return max(1, min(WINDOW, MOST_BYTES // part))
+        return max(1, min(epoch_plan.SHUFFLE_WINDOW, MOST_BYTES // part))
 
     @property
     def windows(self) -> int:

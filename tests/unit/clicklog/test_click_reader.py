@@ -17,7 +17,7 @@ import eai_notebook as eai
 from eai_notebook.clicklog.text_part import TextPart
 from eai_notebook.errors import EaiError
 from eai_notebook.io import criteo
-from eai_notebook.io.pipeline import byte_ranges, shuffle_order
+from eai_notebook.io.pipeline import byte_ranges, epoch_plan
 
 if TYPE_CHECKING:
     from eai_notebook.io import InputData
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a few hundred rows be many chunks and several shuffle windows."""
     monkeypatch.setattr(byte_ranges.cut, "__defaults__", (2000,))
-    monkeypatch.setattr(shuffle_order, "WINDOW", 4)
+    monkeypatch.setattr(epoch_plan, "SHUFFLE_WINDOW", 4)
 
 
 @pytest.fixture

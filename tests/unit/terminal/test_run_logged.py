@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eai_notebook.cli.run_logged import run_logged, tail
+from eai_notebook.terminal.run_logged import run_logged, tail
 
 
 def test_every_line_is_heard_and_kept(tmp_path: Path) -> None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from eai_notebook.cli import console
+from eai_notebook.terminal import console
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Report = Callable[[float, str], None]
 """``report(done, what)``: the share done so far, 0 to 1, and what is going on now."""

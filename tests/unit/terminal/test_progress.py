@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from eai_notebook.cli.progress import progress
+from eai_notebook.terminal.progress import progress
 
 
 def test_log_gets_a_line_for_every_tenth() -> None:

@@ -1,0 +1,1 @@
+"""Text for a terminal: results, progress lines, long commands with a log."""
