@@ -8,18 +8,22 @@ from typing import Any
 class EaiError(RuntimeError):
     """A failure the user can mend, told in one line.
 
-    ``what`` says what went wrong (file, row, rank or host where there is one) and
-    ``remedy`` what to do next.
+    Attributes:
+        what: What went wrong: file, row, rank or host where there is one.
+        remedy: What to do next.
+        code: A stable name of the kind of error, for programs and tests; the texts may change.
 
     Example:
-        >>> print(EaiError("no group is running", "start one with `%eai up`"))
-        no group is running: start one with `%eai up`
+        >>> error = EaiError("no group is running", "start one with `%eai up`", code="no-group")
+        >>> print(error, error.code)
+        no group is running: start one with `%eai up` no-group
     """
 
-    def __init__(self, what: str, remedy: str) -> None:
+    def __init__(self, what: str, remedy: str, *, code: str = "error") -> None:
         super().__init__(f"{what}: {remedy}")
         self.what = what
         self.remedy = remedy
+        self.code = code
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel between processes whole: an exception alone would forget the remedy."""

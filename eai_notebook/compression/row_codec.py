@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from eai_notebook.compression import number_codecs
+from eai_notebook.compression.wire_registry import wire_format
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from eai_notebook.compression.wire_format import WireFormat
+
 _SHORT: Final = 3
 """Bytes of an id below 2**24."""
-_SCALED: Final = {"fp16": 14, "int8": 6}
-"""The formats whose rows have a scale: the power of two that a row's largest number is
-brought to. Half precision ends at 2**16, whole numbers of 8 bits at 2**7."""
 _LEAST: Final = -100
 _MOST: Final = 127
 
@@ -27,8 +27,8 @@ _MOST: Final = 127
 class RowCodec:
     """How rows of `width` numbers of `dtype`, with ids below `ids`, become bytes.
 
-    ``"fp32"`` keeps the numbers' own format, whatever it is. ``"fp16"`` and ``"int8"``
-    have a scale a row, a power of two in one byte; all but ``"fp32"`` give float32 back.
+    ``"fp32"`` keeps the numbers' own format, whatever it is; all others give float32 back. A
+    scale, where the format has one (`WireFormat.row_scale`), is a power of two in one byte.
 
     Example:
         >>> RowCodec("fp16", 8, "float32", ids=1000).row_bytes
@@ -50,14 +50,21 @@ class RowCodec:
     @property
     def row_bytes(self) -> int:
         """Bytes of a row, its id and its scale included."""
-        return self.id_bytes + (self.format in _SCALED) + self.width * self._number_bytes
+        return self.id_bytes + self._scale_bytes + self.width * int(self._dtype.size)
 
     @property
-    def _number_bytes(self) -> int:
+    def _wire(self) -> WireFormat:
+        return wire_format(self.format)
+
+    @property
+    def _scale_bytes(self) -> int:
+        return int(self._wire.row_scale is not None)
+
+    @property
+    def _dtype(self) -> tf.DType:
         import tensorflow as tf
 
-        own = int(tf.as_dtype(self.dtype).size)
-        return {"fp32": own, "fp16": 2, "bf16": 2, "int8": 1}[self.format]
+        return self._wire.row_dtype(tf.as_dtype(self.dtype))
 
     def pack(self, ids: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         """Return int32 `ids` [n] and `rows` [n, width] as uint8 [n, row_bytes].
@@ -67,20 +74,13 @@ class RowCodec:
         import tensorflow as tf
 
         parts = [tf.bitcast(ids, tf.uint8)[:, : self.id_bytes]]
-        if self.format in _SCALED:
+        scale = self._wire.row_scale
+        if scale is not None:
             exponent = _exponent(rows)
             parts.append(tf.cast(exponent + 128, tf.uint8)[:, None])
-            rows *= number_codecs.power_of_two(_SCALED[self.format] - exponent)[:, None]
-        if self.format == "int8":
-            # A row that is not finite is marked: whole numbers cannot be that by themselves.
-            sane = tf.reduce_all(tf.math.is_finite(rows), axis=1, keepdims=True)
-            coded = tf.clip_by_value(tf.round(rows), -127.0, 127.0)
-            rows = tf.cast(tf.where(sane, coded, -128.0), tf.int8)
-        elif self.format == "fp16":
-            rows = tf.cast(rows, tf.float16)
-        elif self.format == "bf16":
-            rows = tf.cast(rows, tf.bfloat16)
-        parts.append(_bytes(rows, self.width * self._number_bytes))
+            rows *= number_codecs.power_of_two(scale - exponent)[:, None]
+        rows = self._wire.encode_rows(rows)
+        parts.append(_bytes(rows, self.width * int(self._dtype.size)))
         return tf.concat(parts, axis=1)
 
     def unpack(self, packed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -90,18 +90,12 @@ class RowCodec:
         packed = tf.ensure_shape(packed, [None, self.row_bytes])
         short = packed[:, : self.id_bytes]
         ids = tf.bitcast(tf.pad(short, [[0, 0], [0, 4 - self.id_bytes]]), tf.int32)
-        kinds = {"fp16": tf.float16, "bf16": tf.bfloat16, "int8": tf.int8}
-        kind = kinds.get(self.format, tf.as_dtype(self.dtype))
-        rows = _numbers(packed[:, -self.width * kind.size :], kind, self.width)
-        if self.format == "fp32":
-            return ids, rows
-        broken = tf.equal(rows, -128) if self.format == "int8" else None
-        rows = tf.cast(rows, tf.float32)
-        if self.format in _SCALED:
+        rows = _numbers(packed[:, -self.width * self._dtype.size :], self._dtype, self.width)
+        rows = self._wire.decode_rows(rows)
+        scale = self._wire.row_scale
+        if scale is not None:
             exponent = tf.cast(packed[:, self.id_bytes], tf.int32) - 128
-            rows *= number_codecs.power_of_two(exponent - _SCALED[self.format])[:, None]
-        if broken is not None:
-            rows = tf.where(broken, float("nan"), rows)
+            rows *= number_codecs.power_of_two(exponent - scale)[:, None]
         return ids, rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from eai_notebook.compression.wire_names import WIRES
+from eai_notebook.compression.wire_registry import wire_names
 from eai_notebook.display.live_run import display, in_notebook, shell
 from eai_notebook.display.panel_channel import follow_group
 from eai_notebook.errors import EaiError
@@ -35,7 +35,7 @@ def controls() -> None:
     is_served = Version(version("ipykernel")) >= Version("7")  # also while a cell runs
     ranks = BoundedIntText(value=2, min=1, max=512, description="Ranks")
     hosts = Text(placeholder="this machine", description="Hosts")
-    wire = Dropdown(options=WIRES, description="Wire")
+    wire = Dropdown(options=wire_names(), description="Wire")
     state, said = Label("no group is running"), Label("" if is_served else _OLD_KERNEL)
 
     def start_line() -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from eai_notebook.compression.wire_names import WIRES
+from eai_notebook.compression.wire_registry import wire_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,7 @@ def make_parser() -> MagicArgumentParser:
     )
     up.add_argument(
         "--wire",
-        choices=WIRES,
+        choices=wire_names(),
         help="what gradients travel in where the optimizer does not say (default: fp32)",
     )
     up.add_argument(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from eai_notebook.cluster import registry
 from eai_notebook.cluster.launchers.local import core_count
-from eai_notebook.compression.wire_names import WIRES
+from eai_notebook.compression.wire_registry import check_wire
 from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ def group_size(size: int | None, hosts: Sequence[Host]) -> int:
 
 def checked_wire(wire: str | None) -> str | None:
     """Return the wire format, or refuse one that no optimizer would take."""
-    if wire is not None and wire not in WIRES:
-        raise EaiError(f"gradients cannot travel as {wire!r}", f"use one of {', '.join(WIRES)}")
-    return wire
+    return None if wire is None else check_wire(wire)
 
 
 def default_size() -> int:

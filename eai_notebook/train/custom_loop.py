@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from eai_notebook import collective
 from eai_notebook.train.exchange import gradients as exchange
-from eai_notebook.train.exchange.wire_state import Format, Sparse, Wire
+from eai_notebook.train.exchange.wire_state import Sparse, Wire
 from eai_notebook.train.iterator_release import release_in_background
 from eai_notebook.train.recording import graph_timestamps, step_clock
 from eai_notebook.train.sharded import sharded_variables
@@ -97,7 +97,7 @@ def allreduce_gradients(
     gradients: Sequence[Any],
     variables: Sequence[Any],
     *,
-    wire: Format = "fp32",
+    wire: str = "fp32",
     sparse: Sparse = "merged",
 ) -> list[Any]:
     """Return `gradients` averaged over all ranks, for the optimizer to apply.

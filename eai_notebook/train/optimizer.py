@@ -9,7 +9,7 @@ import keras
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
 from eai_notebook.train.exchange import gradients as exchange
-from eai_notebook.train.exchange.wire_state import OWED, Format, Sparse, Wire, default_format
+from eai_notebook.train.exchange.wire_state import OWED, Sparse, Wire, default_format
 from eai_notebook.train.recording import graph_timestamps
 from eai_notebook.train.sharded import sharded_variables
 
@@ -62,7 +62,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         self,
         inner_optimizer: keras.optimizers.Optimizer | str | dict[str, Any],
         *,
-        wire: Format | None = None,
+        wire: str | None = None,
         sparse: Sparse = "merged",
         name: str | None = None,
     ) -> None:

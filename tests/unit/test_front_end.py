@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from eai_notebook.compression.wire_names import WIRES
+from eai_notebook.compression.wire_registry import wire_names
 from eai_notebook.display.heat_map import FEWEST_SLOTS, SCALE
 from eai_notebook.display.palette import COLOURS, MEANINGS
 from eai_notebook.display.panel_channel import CONTROL_TARGET, PUSH_ID, PUSH_TARGET
@@ -65,4 +65,4 @@ def test_the_lock_file_names_no_registry() -> None:
 def test_what_gradients_can_travel_in() -> None:
     told = re.search(r"WIRES = \[([^]]*)\]", source("code.ts"))
     assert told is not None
-    assert tuple(re.findall(r"'(\w+)'", told[1])) == WIRES
+    assert tuple(re.findall(r"'(\w+)'", told[1])) == wire_names()

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from eai_notebook import collective
-from eai_notebook.compression import dense_average, number_codecs
+from eai_notebook.compression.wire_registry import AUTO, wire_format
 from eai_notebook.train.exchange import wire_autotune
 from eai_notebook.train.exchange.buckets import SMALL
 from eai_notebook.train.exchange.traffic import Tally, as_float
-from eai_notebook.train.exchange.wire_state import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,68 +75,20 @@ def _coded(
     for piece in message:
         flat = tf.cast(tf.reshape(given[piece.place], [-1]), tf.float32)
         parts.append(flat[piece.first : piece.last])
-    return FORMATS[wire.format](message, parts, wire, tally)
+    if wire.format == AUTO:
+        return _auto(message, parts, wire, tally)
+    return _in_format(wire.format, message, parts, wire, tally)
 
 
-def _fp16(
-    message: list[Slice], parts: list[tf.Tensor], wire: Wire, tally: Tally
+def _in_format(
+    name: str, message: list[Slice], parts: list[tf.Tensor], wire: Wire, tally: Tally
 ) -> list[tf.Tensor]:
-    unknown = np.full(len(parts), -1, np.float32)
-    memory = dense_average.HalfMemory(
-        wire.variable(key_of("peaks", message), unknown),
-        wire.variable(key_of("headroom", message), np.float32(dense_average.HEADROOM)),
-    )
-    averages, cost = dense_average.average_fp16(parts, memory, _name("fp16", message))
-    length = sum(piece.length for piece in message)
-    tally.reduced(2 * length * cost.half + 4 * length * cost.whole)
-    tally.redone.append(cost.half * cost.whole)
-    return averages
-
-
-def _bf16(
-    message: list[Slice],
-    parts: list[tf.Tensor],
-    wire: Wire,  # noqa: ARG001 -- the formats' common shape
-    tally: Tally,
-) -> list[tf.Tensor]:
-    import tensorflow as tf
-
-    tally.reduced(dense_average.bf16_bytes(sum(piece.length for piece in message)))
-    mean = dense_average.average_bf16(tf.concat(parts, 0), _name("bf16", message))
-    return list(tf.split(mean, [piece.length for piece in message]))
-
-
-def _int8(
-    message: list[Slice], parts: list[tf.Tensor], wire: Wire, tally: Tally
-) -> list[tf.Tensor]:
-    import tensorflow as tf
-
-    # A block shares one scale, so none may hold numbers of two gradients.
-    widths = [-(-piece.length // number_codecs.BLOCK) * number_codecs.BLOCK for piece in message]
-    padded = [
-        tf.pad(part, [[0, width - piece.length]]) if width > piece.length else part
-        for piece, part, width in zip(message, parts, widths, strict=True)
-    ]
-    tally.reduced(dense_average.int8_bytes(sum(widths)))
-    owed = wire.variable(key_of("owed", message), np.zeros(sum(widths), np.float32))
-    mean = tf.split(
-        dense_average.average_int8(tf.concat(padded, 0), owed, _name("int8", message)), widths
-    )
-    return [part[: piece.length] for part, piece in zip(mean, message, strict=True)]
-
-
-def _fp32(
-    message: list[Slice],
-    parts: list[tf.Tensor],
-    wire: Wire,  # noqa: ARG001 -- the formats' common shape
-    tally: Tally,
-) -> list[tf.Tensor]:
-    import tensorflow as tf
-
-    lengths = [piece.length for piece in message]
-    tally.reduced(4 * sum(lengths))
-    mean = collective.allreduce(tf.concat(parts, 0), _name("fp32", message))
-    return list(tf.split(mean, lengths))
+    """Average a message in one format."""
+    found = wire_format(name).average(parts, wire.memory_of(message), _name(name, message))
+    tally.reduced(found.handed)
+    if found.redone is not None:
+        tally.redone.append(found.redone)
+    return found.parts
 
 
 def _auto(
@@ -149,7 +98,7 @@ def _auto(
 
     def branch(name: str) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
         own = Tally()
-        averages = FORMATS[name](message, parts, wire, own)
+        averages = _in_format(name, message, parts, wire, own)
         sent, _, redone = own.marks()
         return averages, sent, redone
 
@@ -157,9 +106,6 @@ def _auto(
     tally.dense.append(sent)
     tally.redone.append(redone)
     return list(averages)
-
-
-FORMATS = {"fp32": _fp32, "fp16": _fp16, "bf16": _bf16, "int8": _int8, "auto": _auto}
 
 
 def _name(kind: str, message: list[Slice]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from eai_notebook import collective
 from eai_notebook.compression.row_sums import sum_rows_by_id
+from eai_notebook.compression.wire_registry import AUTO
 from eai_notebook.errors import EaiError
 from eai_notebook.train.exchange import buckets, dense, sparse, wire_autotune
 from eai_notebook.train.exchange.traffic import Tally, as_float
@@ -87,9 +88,9 @@ def exchange(gradients: Sequence[Any], names: Sequence[str], wire: Wire) -> Exch
     lengths = {place: g.shape.num_elements() for place, g in given.items() if place not in rows}
     results = list(gradients)
     ready, reduced, tally = [], [], Tally()
-    if wire.format == "auto":
+    if wire.format == AUTO:
         wire.now = wire_autotune.now(wire)
-    for group in buckets.plan(lengths, rows, narrow=wire.format != "fp32"):
+    for group in buckets.plan(lengths, rows, narrow=not wire.is_exact):
         members = group.places
         ready.append(graph_timestamps.stamp(given[place] for place in members))
         with tf.control_dependencies(ready[-1:]):
@@ -99,7 +100,7 @@ def exchange(gradients: Sequence[Any], names: Sequence[str], wire: Wire) -> Exch
         arrived = graph_timestamps.held((averages[place] for place in members), reduced[-1])
         for place, average in zip(members, arrived, strict=True):
             results[place] = average
-    if wire.format == "auto":
+    if wire.format == AUTO:
         wire_autotune.note(wire, wire_autotune.ready_time(given.values()))
     return Exchanged(results, tally.marks(), ready, reduced)
 
@@ -125,7 +126,7 @@ def exchange_copies(gradients: Sequence[Any], variables: Sequence[Any], wire: Wi
 
 def _check(given: Mapping[int, Any], names: Sequence[str], wire: Wire) -> None:
     for place, gradient in given.items():
-        if wire.format != "fp32" and not gradient.dtype.is_floating:
+        if not wire.is_exact and not gradient.dtype.is_floating:
             raise EaiError(
                 f"the gradient of `{names[place]}` is {gradient.dtype.name}: whole numbers "
                 f"cannot travel as {wire.format}",

@@ -20,6 +20,7 @@ from eai_notebook import collective
 from eai_notebook.compression import sparse_average
 from eai_notebook.compression.row_codec import RowCodec
 from eai_notebook.compression.row_sums import sum_rows_by_id
+from eai_notebook.compression.wire_registry import AUTO, wire_format
 from eai_notebook.train.exchange import wire_autotune
 
 if TYPE_CHECKING:
@@ -110,9 +111,9 @@ def _average(tables: Tables, given: Mapping[int, Any], wire: Wire, tally: Tally)
 
     # With "auto" rows are added up and the way is chosen as for fp32; each way then takes the
     # format of the step.
-    form = "fp32" if wire.format == "auto" else wire.format
+    form = "fp32" if wire.format == AUTO else wire.format
     ids, rows = _joined(tables, [given[place] for place in tables.places], wire)
-    ids, rows = sum_rows_by_id(ids, rows, exact=form == "fp32")
+    ids, rows = sum_rows_by_id(ids, rows, exact=wire_format(form).is_exact)
     table_of = _table_of(ids, tables.ends)
     packing = RowCodec(form, tables.width, rows.dtype.name, int(tables.ends[-1]))
     wire.tables[tables.key] = (tables, packing)
@@ -137,7 +138,7 @@ def _joined(
     """Return all tables' ids and rows as those of one table."""
     import tensorflow as tf
 
-    kind = tf.as_dtype(tables.dtype) if wire.format == "fp32" else tf.float32
+    kind = tf.as_dtype(tables.dtype) if wire.is_exact else tf.float32
     ids = [
         tf.cast(gradient.indices, tf.int32) + start
         for gradient, start in zip(gradients, tables.starts, strict=True)
@@ -219,7 +220,7 @@ def _in_format(
         found = exchange(dataclasses.replace(packing, format=name))
         return found.ids, found.rows, found.sent
 
-    if wire.format != "auto":
+    if wire.format != AUTO:
         return lambda: exchange(packing)
     return lambda: sparse_average.AveragedRows(*wire_autotune.switch(wire.now, one))
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from eai_notebook import collective
+from eai_notebook.compression.wire_registry import auto_formats
 from eai_notebook.train.recording import graph_timestamps
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from eai_notebook.train.exchange.wire_state import Wire
 
-CANDIDATES: Final = ("fp32", "fp16", "int8")
+CANDIDATES: Final = auto_formats()
 WARM: Final = 4
 """Steps before the trial: the first ones compile and open connections."""
 BLOCK: Final = 5

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import numpy as np
 
 from eai_notebook import collective
+from eai_notebook.compression.wire_registry import AUTO, check_wire, wire_format, wire_names
 from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from eai_notebook.train.exchange.buckets import Slice
-
-Format = Literal["fp32", "fp16", "bf16", "int8", "auto"]
-"""``"fp32"``: as computed. ``"fp16"``, ``"bf16"``: half of the bytes. ``"int8"``: a quarter,
-what rounding takes away is sent later. ``"auto"``: the one that makes steps quickest.
-Computing, the weights and the optimizer's state stay as they are in all of them."""
 
 Sparse = Literal["merged", "rows"]
 """How a sparse gradient reaches the optimizer.
@@ -32,11 +28,10 @@ as the backward pass made it, in fp32. Optimizers that square gradients (Adam, F
 ...) tell the two apart: Keras squares repeated rows one by one.
 """
 
-FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 SPARSE: Final[tuple[Sparse, ...]] = get_args(Sparse)
 
 
-def default_format() -> Format:
+def default_format() -> str:
     """Return the format of an optimizer that names none: what its group was started with.
 
     Raises:
@@ -44,10 +39,13 @@ def default_format() -> Format:
 
     """
     named = os.environ.get("EAI_WIRE", "fp32")
-    for known in FORMATS:
-        if known == named:
-            return known
-    raise EaiError(f"gradients cannot travel as EAI_WIRE={named!r}", f"use one of {FORMATS}")
+    if named not in wire_names():
+        raise EaiError(
+            f"unknown wire format EAI_WIRE={named!r}",
+            f"use one of {', '.join(wire_names())}",
+            code="wire-format",
+        )
+    return named
 
 
 OWED: Final = "owed/"
@@ -70,8 +68,7 @@ class Wire:
     """
 
     def __init__(self, wire: str = "fp32", sparse: str = "merged") -> None:
-        if wire not in FORMATS:
-            raise EaiError(f"gradients cannot travel as {wire!r}", f"use one of {FORMATS}")
+        check_wire(wire)
         if sparse not in SPARSE:
             raise EaiError(f"sparse={sparse!r} is unknown", f"use one of {SPARSE}")
         self.format = wire
@@ -84,6 +81,15 @@ class Wire:
         self._initial: dict[str, np.ndarray] = {}
         self._loaded: dict[str, np.ndarray] = {}
         collective.forget_on_form(self)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether gradients travel as they were computed."""
+        return self.format != AUTO and wire_format(self.format).is_exact
+
+    def memory_of(self, message: Sequence[Slice]) -> MessageMemory:
+        """Return the variables that a format keeps for `message`."""
+        return MessageMemory(self, message)
 
     def variable(self, key: str, initial: np.ndarray) -> tf.Variable:
         """Return the variable `key`, made of what was loaded for it, else of `initial`."""
@@ -146,6 +152,22 @@ class Wire:
                 self._loaded[key] = array
             elif tuple(variable.shape) == array.shape:
                 variable.assign(array)
+
+
+class MessageMemory:
+    """The variables of one message: an `ExchangeMemory` within a `Wire`."""
+
+    def __init__(self, wire: Wire, message: Sequence[Slice]) -> None:
+        self._wire = wire
+        self._message = message
+
+    def common(self, kind: str, initial: np.ndarray) -> tf.Variable:
+        """Return a variable that all ranks have in common."""
+        return self._wire.variable(key_of(kind, self._message), initial)
+
+    def own(self, initial: np.ndarray) -> tf.Variable:
+        """Return the variable of what this rank has yet to send."""
+        return self._wire.variable(key_of(OWED.rstrip("/"), self._message), initial)
 
 
 def key_of(kind: str, message: Sequence[Slice]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from eai_notebook import collective
 from eai_notebook.compression.row_exchange import RowExchange
+from eai_notebook.compression.wire_registry import check_wire, format_names, wire_format
 from eai_notebook.errors import EaiError
 from eai_notebook.train.sharded.sharded_variables import Shard, mark, put_rows
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 OUTSIDE: Final = "eai: an id is outside of the table"
 """How the report of a bad id begins, when it comes out of a compiled step."""
-_WIRES: Final = ("fp32", "fp16", "bf16")
 
 
 @keras.saving.register_keras_serializable(package="eai_notebook")
@@ -72,8 +72,7 @@ class ShardedEmbedding(keras.layers.Layer):  # type: ignore[misc,unused-ignore]
                 f"input_dim is {input_dim} and output_dim is {output_dim}",
                 "give whole numbers of at least 1",
             )
-        if wire not in _WIRES:
-            raise EaiError(f"rows cannot travel as {wire!r}", f"use one of {_WIRES}")
+        check_wire(wire, tuple(n for n in format_names() if wire_format(n).without_memory))
         super().__init__(name=name, **kwargs)
         self.input_dim = input_dim
         self.output_dim = output_dim

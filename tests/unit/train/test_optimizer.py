@@ -45,7 +45,7 @@ def test_its_config_makes_it_again() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"wire": "fp12"}, "cannot travel as 'fp12'"),
+        ({"wire": "fp12"}, "unknown wire format 'fp12'"),
         ({"sparse": "dense"}, "sparse='dense' is unknown"),
     ],
 )

@@ -55,7 +55,7 @@ def test_an_id_outside_is_named() -> None:
     [
         ({"input_dim": 0}, "input_dim is 0"),
         ({"output_dim": -1}, "output_dim is -1"),
-        ({"wire": "int8"}, "cannot travel as 'int8'"),
+        ({"wire": "int8"}, "unknown wire format 'int8'"),
     ],
 )
 def test_bad_settings_are_refused(bad: dict[str, Any], message: str) -> None:

@@ -1,0 +1,1 @@
+"""The wire formats that come with the package, one file each."""
