@@ -22,6 +22,12 @@ FRONT := $(shell find labextension -path '*/node_modules' -prune -o -path '*/lib
 # The environment's programs come first: its mpirun, its jupyter, and node where it has one.
 export PATH := $(BIN):$(PATH)
 
+# Tests that are pure run side by side; those that start ranks or take long run by themselves.
+PARALLEL ?= -n auto --dist loadfile
+ALONE := ranks or slow or browser or drill
+UNIT := tests/unit eai_notebook README.md docs
+
+comma := ,
 say = @printf '\033[1m==> %s\033[0m\n' $(1)
 
 .PHONY: help
@@ -51,8 +57,12 @@ setup: $(STAMP)/packages $(STAMP)/front $(STAMP)/horovod ## everything the two a
 
 .PHONY: test
 test: setup chromium sshd lint ## everything that must hold but the drills, in a browser and on hosts
-	$(call say,"tests")
-	pytest -m 'not drill' $(PYTEST)
+	$(call say,"tests without ranks$(comma) on all cores")
+	pytest $(PARALLEL) -m 'not ($(ALONE))' $(UNIT) $(PYTEST)
+	$(call say,"tests with ranks and long ones")
+	pytest -m '($(ALONE)) and not browser and not drill' $(UNIT) $(PYTEST)
+	$(call say,"tests in a browser and on hosts")
+	pytest tests/browser tests/hosts $(PYTEST)
 
 .PHONY: drills
 drills: setup ## faults in real groups of two and four ranks
@@ -60,8 +70,14 @@ drills: setup ## faults in real groups of two and four ranks
 	pytest -m drill tests/drills $(PYTEST)
 
 .PHONY: quick
-quick: setup ## the tests that take seconds
-	pytest -m 'not slow and not browser and not drill' $(PYTEST)
+quick: setup ## the tests without ranks, on all cores
+	pytest $(PARALLEL) -m 'not ($(ALONE))' $(UNIT) $(PYTEST)
+
+.PHONY: docs
+docs: $(STAMP)/packages ## build the site into build/site; every broken link is an error
+	$(call say,"the site")
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 .PHONY: front-ends
 front-ends: setup chromium ## browser tests on other JupyterLabs, Notebook 7 and kernels
@@ -73,6 +89,10 @@ lint: $(STAMP)/packages $(STAMP)/front ## ruff, mypy, and the front end's own ch
 	ruff check .
 	ruff format --check .
 	mypy
+	@$(MAKE) --no-print-directory front-lint
+
+.PHONY: front-lint
+front-lint: $(STAMP)/front
 	cd labextension && npm run --silent lint:check
 
 .PHONY: wheel

@@ -83,7 +83,7 @@ def bootstrap_interval(
 
     `values` are drawn again along their first axis, so rows that belong together stay so.
 
-    Example:
+    Examples:
         >>> low, high = bootstrap_interval(np.arange(100.0))
         >>> low < 49.5 < high
         True

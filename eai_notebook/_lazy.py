@@ -24,7 +24,7 @@ def lazy_attributes(
         homes: For each public name the module that defines it, or None for a submodule of
             `package` itself.
 
-    Example:
+    Examples:
         >>> get, names = lazy_attributes("eai_notebook", {"auc": "eai_notebook.metrics"})
         >>> get("auc")([0, 1], [0.1, 0.9])
         1.0

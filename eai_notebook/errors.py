@@ -13,7 +13,7 @@ class EaiError(RuntimeError):
         remedy: What to do next.
         code: A stable name of the kind of error, for programs and tests; the texts may change.
 
-    Example:
+    Examples:
         >>> error = EaiError("no group is running", "start one with `%eai up`", code="no-group")
         >>> print(error, error.code)
         no group is running: start one with `%eai up` no-group

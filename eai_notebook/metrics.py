@@ -25,7 +25,7 @@ def auc(labels: ArrayLike, scores: ArrayLike) -> float:
     Raises:
         EaiError: The numbers differ, or all labels are equal.
 
-    Example:
+    Examples:
         >>> auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
         0.75
     """

@@ -67,7 +67,9 @@ def run_ranks(tmp_path: Path) -> RunRanks:
             env={
                 **os.environ,
                 **rank_environment(n),
-                "PYTHONPATH": str(REPOSITORY),
+                "PYTHONPATH": os.pathsep.join(
+                    filter(None, (str(REPOSITORY), os.environ.get("EAI_TEST_PATH")))
+                ),
                 "TF_CPP_MIN_LOG_LEVEL": "3",
                 "EAI_TEST_RESULTS": str(results),
             },

@@ -49,7 +49,7 @@ def hash_ids(values: NDArray[np.uint32], field: int, buckets: int) -> NDArray[np
     Returns:
         Buckets from 1 to ``buckets - 1``, int32, in the shape of `values`.
 
-    Example:
+    Examples:
         >>> hash_ids(np.array([0x68FD1E64, 0x68FD1E64], np.uint32), 0, 1000).tolist()
         [145, 145]
     """

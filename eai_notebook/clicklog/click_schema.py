@@ -32,7 +32,7 @@ class ClickSchema:
             in the wide part of a model.
         missing_integer: What a missing integer becomes.
 
-    Example:
+    Examples:
         >>> CRITEO.fields, len(CRITEO.integers), len(CRITEO.categorical)
         (40, 13, 26)
         >>> CRITEO.with_buckets(1000).buckets[0]

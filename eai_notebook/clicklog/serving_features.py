@@ -45,7 +45,7 @@ def features(schema: ClickSchema) -> Callable[[Mapping[str, Any]], dict[str, tf.
         EaiError: A column is missing, when called; text that is no number is TensorFlow's
             own `InvalidArgumentError`.
 
-    Example:
+    Examples:
         >>> from eai_notebook.io import CRITEO
         >>> row = {name: tf.constant([""]) for name in (*CRITEO.integers, *CRITEO.categorical)}
         >>> made = features(CRITEO)(row | {"I1": tf.constant(["-3"]), "C1": tf.constant(["68fd1e64"])})

@@ -33,7 +33,7 @@ def parse_hosts(text: str | Iterable[str]) -> tuple[Host, ...]:
     Raises:
         EaiError: an entry cannot be read, a host is named twice or gets no rank.
 
-    Example:
+    Examples:
         >>> parse_hosts("gpu1:8, gpu2:8")
         (Host(name='gpu1', slots=8), Host(name='gpu2', slots=8))
     """

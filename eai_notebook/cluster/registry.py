@@ -152,7 +152,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
 def _age(seconds: float) -> str:
     """Return `seconds` in words.
 
-    Example:
+    Examples:
         >>> _age(40), _age(7_300)
         ('40 s', '2 h')
     """

@@ -34,7 +34,7 @@ def clock_offset() -> tuple[float, float]:
     Raises:
         EaiError: A peer did not answer within 10 s.
 
-    Example:
+    Examples:
         >>> clock_offset()
         (0.0, 0.0)
     """

@@ -65,7 +65,7 @@ def stop_timeline(file: Path) -> list[Exchange]:
 def read_timeline(text: str) -> list[Exchange]:
     """Return the stages in a timeline, each when it has ended.
 
-    Example:
+    Examples:
         >>> read_timeline('''[
         ... {"name": "process_name", "ph": "M", "pid": 0,
         ...  "args": {"start_time_since_epoch_in_micros": 5000000}},

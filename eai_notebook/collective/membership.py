@@ -156,7 +156,7 @@ def is_formed() -> bool:
 def rank() -> int:
     """Return this process's place in the ring, counted from 0; 0 without a ring.
 
-    Example:
+    Examples:
         >>> rank(), size()
         (0, 1)
     """

@@ -12,7 +12,7 @@ def own_address(networks: list[str]) -> str:
     Raises:
         RuntimeError: This host has no address in any of them.
 
-    Example:
+    Examples:
         >>> own_address(["127.0.0.0/8"])
         '127.0.0.1'
     """

@@ -24,7 +24,7 @@ _EXPONENT: Final = 100
 def int8_width(length: int) -> int:
     """Return the bytes of `length` numbers, a multiple of `BLOCK`, as `to_int8` codes them.
 
-    Example:
+    Examples:
         >>> int8_width(512)
         520
     """

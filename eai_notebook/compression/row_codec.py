@@ -30,7 +30,7 @@ class RowCodec:
     ``"fp32"`` keeps the numbers' own format, whatever it is; all others give float32 back. A
     scale, where the format has one (`WireFormat.row_scale`), is a power of two in one byte.
 
-    Example:
+    Examples:
         >>> RowCodec("fp16", 8, "float32", ids=1000).row_bytes
         20
     """

@@ -33,7 +33,7 @@ def _found() -> dict[str, EntryPoint | None]:
 def format_names() -> tuple[str, ...]:
     """Return the names of all formats, the package's own first.
 
-    Example:
+    Examples:
         >>> format_names()[:4]
         ('fp32', 'fp16', 'bf16', 'int8')
     """
@@ -43,7 +43,7 @@ def format_names() -> tuple[str, ...]:
 def wire_names() -> tuple[str, ...]:
     """Return what ``wire=`` takes: the formats' names, and ``"auto"``.
 
-    Example:
+    Examples:
         >>> wire_names()[-1]
         'auto'
     """
@@ -71,7 +71,7 @@ def wire_format(name: str) -> WireFormat:
     Raises:
         EaiError: There is none of that name, or its package cannot be loaded.
 
-    Example:
+    Examples:
         >>> wire_format("int8").bytes_for(256) < wire_format("fp32").bytes_for(256)
         True
     """

@@ -29,7 +29,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     Raises:
         EaiError: It cannot be written.
 
-    Example:
+    Examples:
         >>> home = Path(tempfile.mkdtemp())
         >>> with whole_folder(home / "data") as work:
         ...     _ = (work / "file").write_text("all of it")

@@ -101,7 +101,7 @@ def criteo(
         EaiError: The folder holds something else, cannot be written, the numbers make no
             sense, or there is no such recipe.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as home:
         ...     truth = criteo(Path(home) / "data", rows=2000, files=8)
@@ -185,7 +185,7 @@ def _write_all(
 def file_names(files: int) -> list[str]:
     """Return the names of the files in the order their rows are drawn.
 
-    Example:
+    Examples:
         >>> file_names(8)[-2:]
         ['train-6.tsv', 'test-0.tsv']
     """

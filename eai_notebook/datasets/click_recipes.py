@@ -133,7 +133,7 @@ def find_recipe(name: str) -> Recipe:
     Raises:
         EaiError: There is none.
 
-    Example:
+    Examples:
         >>> find_recipe("rules").schema.crosses[0]
         ('C25', 'C14')
     """

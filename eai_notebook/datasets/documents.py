@@ -57,7 +57,7 @@ def read_documents(pattern: Pattern, vocabulary: int) -> Documents:
     Raises:
         EaiError: No such file, or a row that is none; it is named.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "documents.svm"
         >>> _ = path.write_text("3 1:2 4:1\n")

@@ -28,7 +28,7 @@ _PARTS: Final = {"train": "train", "val": "validation"}  # in folders, and in re
 def jpeg(pixels: NDArray[np.uint8]) -> bytes:
     """Return a picture as a JPEG file's bytes.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> jpeg(np.zeros((8, 8, 3), np.uint8))[:2].hex()
         'ffd8'

@@ -96,7 +96,7 @@ def make_pictures(  # noqa: PLR0913 - options, all but the first by name
         EaiError: An argument makes no sense, scikit-learn is missing, or the folder holds
             something else or cannot be written.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> home = Path(tempfile.mkdtemp())
         >>> truth = make_pictures(home / "set", pictures=16, classes=2, size=16)

@@ -58,7 +58,7 @@ def read_queries(pattern: Pattern) -> QueryClicks:
     Raises:
         EaiError: No such file, or a row with too few fields or other ones than the first.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "clicks.tsv"
         >>> _ = path.write_text("red shoes\tShoes, red\tBlue shoes\n")

@@ -62,7 +62,7 @@ class PlantedPictures:
     Raises:
         EaiError: A number makes no sense.
 
-    Example:
+    Examples:
         >>> pictures = PlantedPictures(classes=10, size=32).draw(part=0, rows=4)
         >>> pictures.images.shape, pictures.labels.tolist()
         ((4, 32, 32, 3), [8, 6, 5, 2])

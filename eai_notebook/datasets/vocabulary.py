@@ -27,7 +27,7 @@ _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 def make_words(rng: np.random.Generator, count: int) -> list[str]:
     """Return `count` different words of two or three syllables.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> words = make_words(np.random.default_rng(0), 100)
         >>> len(set(words)), all(word.isalpha() for word in words)
@@ -46,7 +46,7 @@ def make_words(rng: np.random.Generator, count: int) -> list[str]:
 def another_form(rng: np.random.Generator, word: str) -> str:
     """Return `word` with another ending.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> another_form(np.random.default_rng(0), "plant").startswith("plant")
         True
@@ -57,7 +57,7 @@ def another_form(rng: np.random.Generator, word: str) -> str:
 def mistyped(rng: np.random.Generator, word: str) -> str:
     """Return `word` with one letter replaced.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> wrong = mistyped(np.random.default_rng(0), "plant")
         >>> sum(a != b for a, b in zip("plant", wrong))

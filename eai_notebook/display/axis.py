@@ -11,7 +11,7 @@ def robust_top(lengths: list[float]) -> float:
     The first step compiles and may be a thousand times longer than the rest: such bars
     are cut at the top and marked, instead of flattening all others.
 
-    Example:
+    Examples:
         >>> round(robust_top([2500.0, 10.0, 11.0]), 3), robust_top([9.0, 10.0, 11.0]), robust_top([])
         (14.3, 11.0, 1.0)
     """
@@ -25,7 +25,7 @@ def robust_top(lengths: list[float]) -> float:
 def ticks(top: float, count: int) -> list[float]:
     """Return round numbers from 0 to `top`, about `count` of them.
 
-    Example:
+    Examples:
         >>> ticks(16.5, 4), ticks(0.9, 3)
         ([0.0, 5.0, 10.0, 15.0], [0.0, 0.5])
     """

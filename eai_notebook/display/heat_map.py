@@ -50,7 +50,7 @@ def heat_map(view: dict[str, Any]) -> str:
 def png(wide: int, tall: int, cells: bytes) -> bytes:
     """Return a picture of one byte a cell: 0 is transparent, 1 to 255 go along `SCALE`.
 
-    Example:
+    Examples:
         >>> png(1, 1, bytes([255]))[1:4]
         b'PNG'
     """
@@ -74,7 +74,7 @@ def png(wide: int, tall: int, cells: bytes) -> bytes:
 def colour(share: float) -> tuple[int, int, int]:
     """Return the colour at a place of the scale, 0 to 1, as red, green, blue.
 
-    Example:
+    Examples:
         >>> colour(0.0), colour(1.0)
         ((0, 32, 76), (255, 233, 69))
     """

@@ -10,7 +10,7 @@ from eai_notebook.ledger.formatting import amount, count, ms
 def rates_line(view: dict[str, Any]) -> str:
     """Return what was measured of the rates, in one line.
 
-    Example:
+    Examples:
         >>> rates_line({"run": {"steps": 40, "size": 2}, "measuring_pct": None, "rates": {
         ...     "step_ms": 12.5, "samples_per_s": 81920.0, "bytes_per_step": 4e6,
         ...     "bus_bytes_per_s": 41e6, "link_bytes_per_s": 56e6, "hidden_ms": None}})
@@ -48,7 +48,7 @@ WAITS: Final = {
 def price_line(view: dict[str, Any]) -> str:
     """Return what waiting cost over the whole run and all ranks; empty if nothing is known.
 
-    Example:
+    Examples:
         >>> price_line({"parts": ["input", "compute"],
         ...     "price": {"rank_s": 28_800, "parts_s": [11_160, 17_640]}})
         'price of waiting: input wait 3.1 of 8.0 rank-hours'

@@ -173,7 +173,7 @@ def pace(look_s: float = 0.2) -> tuple[int, int] | None:
 def steps_ahead(taken: int, seconds: float) -> int:
     """Return how many steps ahead a request should be, after so many steps in so long.
 
-    Example:
+    Examples:
         >>> steps_ahead(100, 1.0), steps_ahead(3, 6.0)
         (30, 2)
     """

@@ -45,7 +45,7 @@ def parts(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
     Models give their weights and the variables of their optimizer, containers their items.
 
-    Example:
+    Examples:
         >>> [(where, part.tolist()) for where, part in parts("x", {"a": np.arange(2)})]
         [("x['a']", [0, 1])]
     """

@@ -23,7 +23,7 @@ def plain(value: Any) -> Any:
     A history holds its model, and a model cannot be read without TensorFlow; what people
     want of it is the dictionary of its metrics.
 
-    Example:
+    Examples:
         >>> plain({"a": (1, 2)})
         {'a': (1, 2)}
     """

@@ -99,7 +99,7 @@ def arrow_file(stream: Stream) -> pa.NativeFile:
 def merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return ranges in order, of which near ones have become one.
 
-    Example:
+    Examples:
         >>> merged([(5_000_000, 5_000_010), (0, 10), (20, 30)])
         [(0, 30), (5000000, 5000010)]
     """
@@ -115,7 +115,7 @@ def merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 def offset_in(ranges: Sequence[tuple[int, int]], byte: int) -> int | None:
     """Return where a byte of a file lies in the memory to which `ranges` are fetched, if it does.
 
-    Example:
+    Examples:
         >>> offset_in([(0, 30), (5_000_000, 5_000_010)], 5_000_003)
         33
     """

@@ -59,7 +59,7 @@ class Summary:
     kept steps.
     All lengths are in seconds.
 
-    Example:
+    Examples:
         >>> from eai_notebook.ledger.step_schema import empty_steps
         >>> rows = empty_steps(1000)
         >>> rows["begin"], rows["end"], rows["compute"] = 1.0, 1.5, 0.5

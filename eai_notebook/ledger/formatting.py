@@ -11,7 +11,7 @@ _MANY: Final = 100
 def percent(share: float) -> str:
     """Return a share as whole percent.
 
-    Example:
+    Examples:
         >>> percent(0.613)
         '61 %'
     """
@@ -21,7 +21,7 @@ def percent(share: float) -> str:
 def ms(seconds: float) -> str:
     """Return a length of time in milliseconds, three digits.
 
-    Example:
+    Examples:
         >>> ms(0.0102), ms(0.0099999), ms(0.1234), ms(2.5), ms(0)
         ('10.2 ms', '10.0 ms', '123 ms', '2500 ms', '0.00 ms')
     """
@@ -33,7 +33,7 @@ def ms(seconds: float) -> str:
 def count(number: float) -> str:
     """Return a number of things, a small one with three digits.
 
-    Example:
+    Examples:
         >>> count(81_920.4), count(2.9412), count(0)
         ('81,920', '2.94', '0')
     """
@@ -43,7 +43,7 @@ def count(number: float) -> str:
 def amount(number: float) -> str:
     """Return a number of bytes, three digits.
 
-    Example:
+    Examples:
         >>> amount(12_345_678), amount(900), amount(2e12)
         ('12.3 MB', '900 B', '2e+03 GB')
     """
@@ -55,7 +55,7 @@ def amount(number: float) -> str:
 def span(ranks: list[int]) -> str:
     """Return rank numbers with their runs joined.
 
-    Example:
+    Examples:
         >>> span([0, 2, 3, 4, 7]), span([3])
         ('ranks 0, 2-4, 7', 'rank 3')
     """

@@ -130,7 +130,7 @@ def merge(rows: Mapping[int, np.ndarray], clock_offset: Mapping[int, float]) -> 
     steps where every rank of `rows` says when it was ready: otherwise the one that is
     missing may have been the last, and both parts are missing.
 
-    Example:
+    Examples:
         >>> from eai_notebook.ledger.step_schema import empty_steps
         >>> early, late = empty_steps(1), empty_steps(1)
         >>> for row, compute in (early, 1.0), (late, 3.0):
@@ -181,7 +181,7 @@ class GrowingLedger:
     out. ``take()`` therefore ends at the last step that all ranks have sent, and
     ``rest()`` is for the end, when no more will come.
 
-    Example:
+    Examples:
         >>> from eai_notebook.ledger.step_schema import empty_steps
         >>> growing = GrowingLedger(size=2)
         >>> for rank in 0, 1:

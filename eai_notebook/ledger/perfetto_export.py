@@ -45,7 +45,7 @@ def trace(record: RunRecord) -> dict[str, Any]:
     All stamps are on rank 0's clock and count from the first of them. A run too long for
     a viewer keeps its latest steps.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from pathlib import Path
         >>> from eai_notebook.telemetry.messages import RunBegan, StepsDone

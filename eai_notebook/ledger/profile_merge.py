@@ -83,7 +83,7 @@ def describe_profile(ledger: Ledger, taken: Mapping[int, ProfileTaken]) -> str:
 def self_times(track: Track) -> dict[str, float]:
     """Return the seconds that each name of a track spent by itself, without what is within it.
 
-    Example:
+    Examples:
         >>> from eai_notebook.telemetry.messages import Track
         >>> self_times(Track("TensorFlow", "python", ("step", "dense:MatMul"),
         ...     np.array([0, 1]), np.array([0.0, 1.0]), np.array([4.0, 2.5])))

@@ -74,7 +74,7 @@ def compare(before: Ledger, after: Ledger) -> Comparison:
     with its rank, and the waiting is not blamed. Runs of a few steps give wide intervals
     and so no cause.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from eai_notebook.ledger.merge import merge
         >>> from eai_notebook.ledger.step_schema import empty_steps

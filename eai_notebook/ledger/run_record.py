@@ -86,7 +86,7 @@ class RunInfo:
 class RunRecord:
     """One run on disk: open it to read, or `create` it and `add` messages to write.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from eai_notebook.telemetry.messages import RunBegan, StepsDone
         >>> from eai_notebook.ledger.step_schema import empty_steps

@@ -43,7 +43,7 @@ other ranks' rows, so it is done where rows are merged, not here.
 def empty_steps(count: int) -> np.ndarray:
     """Return `count` rows in which nothing has been measured yet.
 
-    Example:
+    Examples:
         >>> rows = empty_steps(2)
         >>> bool(np.isnan(rows["input"]).all()), rows["step"].tolist()
         (True, [0, 1])

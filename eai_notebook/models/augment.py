@@ -37,7 +37,7 @@ class RandomView(keras.layers.Layer):  # type: ignore[misc,unused-ignore]
     Raises:
         EaiError: A size below 1, or a range that is out of order.
 
-    Example:
+    Examples:
         >>> views = RandomView(24, 24, seed=0)
         >>> views(tf.zeros((4, 32, 32, 3), tf.uint8), training=True).shape
         TensorShape([4, 24, 24, 3])

@@ -33,7 +33,7 @@ class SyncBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[m
     Raises:
         EaiError: It is called with a mask; Keras passes that on as a `RuntimeError`.
 
-    Example:
+    Examples:
         >>> layer = SyncBatchNormalization(momentum=0.9)
         >>> layer(ops.ones((4, 2)), training=True).shape
         TensorShape([4, 2])
@@ -64,7 +64,7 @@ def local_batch_norm(model: keras.Model) -> keras.Model:
     It predicts the same, and once saved it loads in plain Keras, without this package. The
     copy is not compiled.
 
-    Example:
+    Examples:
         >>> inputs = keras.Input((2,))
         >>> model = keras.Model(inputs, SyncBatchNormalization()(inputs))
         >>> [type(layer).__name__ for layer in local_batch_norm(model).layers]

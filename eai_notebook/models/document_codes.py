@@ -48,7 +48,7 @@ def hamming_distances(codes: NDArray[np.uint8], query: NDArray[np.uint8]) -> NDA
         codes: uint8 ``[documents, bytes]``.
         query: uint8 ``[bytes]``.
 
-    Example:
+    Examples:
         >>> hamming_distances(np.array([[0], [3], [255]], np.uint8), np.array([1], np.uint8)).tolist()
         [1, 1, 7]
     """
@@ -61,7 +61,7 @@ def hamming_ball(
 ) -> NDArray[np.int64]:
     """Return the documents whose code differs from `query` in at most `radius` bits, nearest first.
 
-    Example:
+    Examples:
         >>> hamming_ball(np.array([[0], [3], [255]], np.uint8), np.array([3], np.uint8), 2).tolist()
         [1, 0]
     """

@@ -120,7 +120,7 @@ def small_resnet(
     Raises:
         EaiError: A size that the model cannot have, or an unknown option.
 
-    Example:
+    Examples:
         >>> model = small_resnet()
         >>> model.output_shape, model.count_params()
         ((None, 10), 78714)

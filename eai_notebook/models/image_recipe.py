@@ -75,7 +75,7 @@ def crossentropy(label_smoothing: float = 0.0) -> keras.losses.Loss:
     Raises:
         EaiError: A share that is not in [0, 1).
 
-    Example:
+    Examples:
         >>> loss = crossentropy(0.1)
         >>> round(float(loss([0, 1], [[4.0, 0.0], [0.0, 4.0]])), 4)
         0.2181
@@ -123,7 +123,7 @@ def accuracies(top: Sequence[int] = (1, 5)) -> list[keras.metrics.Metric]:
     Raises:
         EaiError: A k below 1.
 
-    Example:
+    Examples:
         >>> [metric.name for metric in accuracies()]
         ['top1', 'top5']
     """

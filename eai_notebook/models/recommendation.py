@@ -40,7 +40,7 @@ def logistic_regression(
     Raises:
         EaiError: A cross names a column that is not there, or has no bucket.
 
-    Example:
+    Examples:
         >>> from eai_notebook.io import CRITEO
         >>> model = logistic_regression(CRITEO.with_buckets(100), crosses=())
         >>> model.count_params() == 26 * 100 + 13 + 1
@@ -72,7 +72,7 @@ def deep(
     Raises:
         EaiError: A size is below 1.
 
-    Example:
+    Examples:
         >>> from eai_notebook.io import CRITEO
         >>> deep(CRITEO.with_buckets(100)).output_shape
         (None, 1)
@@ -111,7 +111,7 @@ def wide_deep(
     Raises:
         EaiError: A cross names a column that is not there, or a size is below 1.
 
-    Example:
+    Examples:
         >>> from eai_notebook.io import CRITEO
         >>> model = wide_deep(CRITEO.with_buckets(100), hidden=(16,))
         >>> model.output_shape

@@ -59,7 +59,7 @@ def dssm(
     Raises:
         EaiError: A size is below 1, or `unclicked` below 0.
 
-    Example:
+    Examples:
         >>> model = dssm(buckets=500, length=8, hidden=(16,), dim=4)
         >>> text = np.ones((3, 8), "int32")
         >>> model({"query": text, "documents": text[:, None]}).shape
@@ -83,7 +83,7 @@ def dssm(
 def clicked_places(batch: int, unclicked: int = 0) -> NDArray[np.int32]:
     """Return where each query's clicked document stands among all of a batch: `dssm`'s label.
 
-    Example:
+    Examples:
         >>> clicked_places(3, unclicked=1).tolist()
         [0, 2, 4]
     """

@@ -39,7 +39,7 @@ def autoencoder(
     Raises:
         EaiError: A size is below 1, or the noise is negative.
 
-    Example:
+    Examples:
         >>> model = autoencoder(200, hidden=(50,), bits=8)
         >>> model.output_shape, encoder_of(model).output_shape
         ((None, 200), (None, 8))
@@ -83,7 +83,7 @@ def pretraining(model: keras.Model) -> Iterator[keras.Model]:
     Bengio et al. 2007, which the same ring can do). When the last was taken, all layers of
     `model` are trainable again.
 
-    Example:
+    Examples:
         >>> model = autoencoder(200, hidden=(50, 20), bits=8)
         >>> [len(stage.trainable_variables) for stage in pretraining(model)]
         [4, 4]

@@ -135,7 +135,7 @@ def in_memory(
 ) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
     """Return the features and labels of batches as whole arrays, for what trains on those.
 
-    Example:
+    Examples:
         >>> batch = {"ids": np.ones((2, 3)), "numbers": np.ones((2, 1))}, np.zeros((2, 1))
         >>> features, labels = in_memory([batch, batch])
         >>> features["ids"].shape, labels.shape

@@ -25,7 +25,7 @@ _START: Final = 0x811C9DC5
 def trigrams(text: str) -> list[str]:
     """Return the letter trigrams of each word, with marks where a word begins and ends.
 
-    Example:
+    Examples:
         >>> trigrams("Good web")
         ['#go', 'goo', 'ood', 'od#', '#we', 'web', 'eb#']
     """
@@ -53,7 +53,7 @@ def hash_trigrams(
     Raises:
         EaiError: No trigram, or fewer than 2 buckets.
 
-    Example:
+    Examples:
         >>> hash_trigrams(["web"], length=4).tolist()
         [[29457, 16690, 29454, 0]]
     """

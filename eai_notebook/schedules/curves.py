@@ -31,7 +31,7 @@ def parse(text: str, *, steps_per_epoch: int) -> WarmupSteps:
     Source:
         Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.2 (gradual warm-up).
 
-    Example:
+    Examples:
         >>> schedule = parse("0.1;5;3.2;30;0.32;60;0.032;80;0.0032", steps_per_epoch=10)
         >>> [round(float(schedule(10 * epoch)), 4) for epoch in (0, 2.5, 5, 29, 30, 60, 80)]
         [0.1, 1.65, 3.2, 3.2, 0.32, 0.032, 0.0032]
@@ -72,7 +72,7 @@ def cosine(
     Source:
         Loshchilov & Hutter 2016, "SGDR", equation 5, without restarts.
 
-    Example:
+    Examples:
         >>> schedule = cosine(3.2, epochs=90, steps_per_epoch=10, initial=0.1)
         >>> [round(float(schedule(10 * epoch)), 3) for epoch in (0, 5, 47.5, 90)]
         [0.1, 3.2, 1.6, 0.0]
@@ -105,7 +105,7 @@ class WarmupSteps(keras.optimizers.schedules.LearningRateSchedule):  # type: ign
         rates: The rates after the warm-up.
         ends: The steps from which the next rate counts, one fewer than `rates`, rising.
 
-    Example:
+    Examples:
         >>> schedule = WarmupSteps(0.0, 2, [1.0, 0.5], [4])
         >>> [float(schedule(step)) for step in range(5)]
         [0.0, 0.5, 1.0, 1.0, 0.5]

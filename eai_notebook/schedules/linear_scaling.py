@@ -29,7 +29,7 @@ def scale_linearly(
     Source:
         Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.1.
 
-    Example:
+    Examples:
         >>> scale_linearly(0.1, 8192)
         3.2
     """
@@ -49,7 +49,7 @@ def steps_per_epoch(samples: int, global_batch: int) -> int:
     Raises:
         EaiError: Not one whole step.
 
-    Example:
+    Examples:
         >>> steps_per_epoch(1_281_167, 8192)
         156
     """

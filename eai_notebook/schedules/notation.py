@@ -15,7 +15,7 @@ def read(text: str) -> tuple[list[float], list[float]]:
     Raises:
         EaiError: An item that is no number, is negative, or is out of order.
 
-    Example:
+    Examples:
         >>> read("0.1;5;3.2;30;0.32")
         ([0.1, 3.2, 0.32], [5.0, 30.0])
     """

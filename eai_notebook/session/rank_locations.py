@@ -19,7 +19,7 @@ def describe_locations(ranks: Sequence[int], found: Mapping[int, dict[str, Any] 
     ``found`` holds what each rank answered: the fields of a `StackLocation`, or None
     between cells. A rank that did not answer is not in it.
 
-    Example:
+    Examples:
         >>> print(describe_locations([0, 1], {0: None}))
         rank 0: between cells
         rank 1: gives no answer; it is inside code that does not let Python run

@@ -16,7 +16,7 @@ def parse_ranks(text: str, size: int) -> list[int]:
 
     Raises `EaiError` when `text` is not a list of ranks or names one that is not there.
 
-    Example:
+    Examples:
         >>> parse_ranks("0,2-3", 4)
         [0, 2, 3]
     """
@@ -39,7 +39,7 @@ def parse_ranks(text: str, size: int) -> list[int]:
 def format_ranks(ranks: Iterable[int]) -> str:
     """Return `ranks` as short as can be read.
 
-    Example:
+    Examples:
         >>> format_ranks([3, 0, 2, 4])
         '0,2-4'
     """
@@ -55,7 +55,7 @@ def format_ranks(ranks: Iterable[int]) -> str:
 def name_ranks(ranks: Iterable[int]) -> str:
     """Return `ranks` for a sentence.
 
-    Example:
+    Examples:
         >>> name_ranks([1]), name_ranks([0, 1])
         ('rank 1', 'ranks 0-1')
     """

@@ -34,7 +34,7 @@ class Difference:
 def first_difference(found: Mapping[int, Digest]) -> Difference | None:
     """Return where the digests of the ranks first differ, or None if they do not.
 
-    Example:
+    Examples:
         >>> same = [{"path": "x", "kind": "int64 []", "sum": 1}]
         >>> first_difference({0: same, 1: same}) is None
         True

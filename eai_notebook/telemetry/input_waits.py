@@ -45,7 +45,7 @@ def sums() -> Sums:
 def since(before: Mapping[str, float], now: Mapping[str, float]) -> Sums:
     """Return what came on between two times.
 
-    Example:
+    Examples:
         >>> since({"fetch": 1.0, "depth": 4.0}, {"fetch": 3.0, "depth": 2.0})
         {'fetch': 2.0, 'depth': 2.0}
     """
@@ -58,7 +58,7 @@ def since(before: Mapping[str, float], now: Mapping[str, float]) -> Sums:
 def bound_by(ranks: Iterable[Mapping[str, float]]) -> str | None:
     """Return the stage that input waited for most and its share; None if nothing is known.
 
-    Example:
+    Examples:
         >>> bound_by([{"fetch": 3.0, "parse": 1.0, "batches": 100.0}])
         'fetch-bound: storage is 75 % of that'
     """
@@ -76,7 +76,7 @@ def bound_by(ranks: Iterable[Mapping[str, float]]) -> str | None:
 def describe_input_wait(ranks: Iterable[Mapping[str, float]]) -> str | None:
     """Return in one line what input was waited for, on all ranks; None if it was not.
 
-    Example:
+    Examples:
         >>> describe_input_wait([{"fetch": 3.0, "parse": 1.0, "batches": 100.0, "cpu_s": 2.0, "readers": 4.0}])
         'input is fetch-bound: storage is 75 % of 40.0 ms waited a batch; 4 readers, 20.0 ms of processor a batch'
     """

@@ -54,7 +54,7 @@ def callbacks(
     Returns:
         A list for ``model.fit(callbacks=...)``.
 
-    Example:
+    Examples:
         >>> [type(callback).__name__ for callback in callbacks(keras.callbacks.EarlyStopping())]
         ['FirstCallback', 'ReplicaCheck', 'EarlyStopping', 'LastCallback']
 

@@ -34,7 +34,7 @@ def export(model: keras.Model, path: str | os.PathLike[str]) -> Path:
     Raises:
         EaiError: The model has no weights yet, or rank 0 cannot write; on all ranks.
 
-    Example:
+    Examples:
         >>> import keras, tempfile
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
         >>> model.compile("adam", "mse")

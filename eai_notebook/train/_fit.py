@@ -58,7 +58,7 @@ def fit(
     Raises:
         EaiError: The ranks' models, steps or weights differ, or bad input.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
         >>> model.compile("sgd", "mse")

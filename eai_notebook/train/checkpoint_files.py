@@ -54,7 +54,7 @@ def write(folder: Path, number: int, snapshot: Snapshot, keep: int) -> Path:
     Raises:
         OSError: There is no room, or no right to write.
 
-    Example:
+    Examples:
         >>> import pathlib, tempfile
         >>> folder = pathlib.Path(tempfile.mkdtemp())
         >>> write(folder, 7, Snapshot({"weights": [np.ones(2)]}, {"epoch": 1}), keep=3).name

@@ -39,7 +39,7 @@ class step:  # noqa: N801 -- used as a function: `with eai.step():`
         samples: Samples in this rank's batch; `next` finds out by itself.
         name: What the run is called in the record.
 
-    Example:
+    Examples:
         >>> batches = iter([np.ones((8, 2)), np.ones((8, 2))])
         >>> with step() as this:
         ...     batch = this.next(batches)

@@ -34,7 +34,7 @@ def release_in_background(iterator: Iterator[Any]) -> None:
     A queue in TensorFlow keeps hold of it until then, since the last one to let go waits.
     Asking twice changes nothing, and neither does asking for an iterator of another kind.
 
-    Example:
+    Examples:
         >>> import tensorflow as tf
         >>> iterator = iter(tf.data.Dataset.range(3))
         >>> release_in_background(iterator)

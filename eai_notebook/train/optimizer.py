@@ -52,7 +52,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
     Raises:
         EaiError: An unknown `wire` or `sparse`, or an optimizer that is wrapped already.
 
-    Example:
+    Examples:
         >>> optimizer = DistributedOptimizer(keras.optimizers.Adam(1e-3, clipnorm=1.0))
         >>> float(optimizer.learning_rate), optimizer.beta_1
         (0.0010000000474974513, 0.9)

@@ -31,7 +31,7 @@ def check_replicas(variables: Sequence[Any]) -> None:
     Raises:
         EaiError: They differ; it names the first one that does, and the ranks.
 
-    Example:
+    Examples:
         >>> check_replicas([keras.Variable([1.0, 2.0])])
 
     """
@@ -54,7 +54,7 @@ def check_replicas(variables: Sequence[Any]) -> None:
 def checksum(values: np.ndarray) -> int:
     """Return 32 bits that change with any bit of `values`.
 
-    Example:
+    Examples:
         >>> checksum(np.zeros(2, "f4")) == checksum(-np.zeros(2, "f4"))
         False
     """
@@ -67,7 +67,7 @@ def first_difference(table: np.ndarray) -> tuple[int, list[int]] | None:
     With it come the ranks that are not in the majority; where there is none, rank 0 counts
     as right.
 
-    Example:
+    Examples:
         >>> first_difference(np.array([[5, 6], [5, 7], [5, 7]]))
         (1, [0])
     """

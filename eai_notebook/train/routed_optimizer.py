@@ -35,7 +35,7 @@ class RoutedOptimizer(keras.optimizers.Optimizer):
         EaiError: An optimizer that accumulates gradients or scales the loss: the parts would
             no longer step together. When it is built: a pattern that matches nothing.
 
-    Example:
+    Examples:
         >>> optimizer = RoutedOptimizer(
         ...     {"wide/*": keras.optimizers.Ftrl(0.1)}, default=keras.optimizers.Adam(1e-3)
         ... )

@@ -114,7 +114,7 @@ def fragment_size(goodput: float) -> int:
     idle while the other is full: two ranks need up to twice the time, four one and a half times.
     In fragments the request gets through; too small ones cost a quick link more than they give.
 
-    Example:
+    Examples:
         >>> fragment_size(25e6), fragment_size(1.2e9)
         (16384, 1048576)
     """

@@ -40,7 +40,7 @@ def rank_environment(local_ranks: int, cores: int | None = None) -> dict[str, st
     Without it every rank would start a thread per core for itself, and the ranks would
     fight. A value the user has set stands. ``cores`` are this machine's, if not told.
 
-    Example:
+    Examples:
         >>> env = rank_environment(10_000)
         >>> env["TF_NUM_INTRAOP_THREADS"]
         '1'

@@ -45,7 +45,7 @@ class Views:
         seed: What decides the views, together with the epoch.
         epoch: The epoch they are for.
 
-    Example:
+    Examples:
         >>> Views(augment=False).box(400, 600, b"")
         Box(top=25, left=125, height=350, width=350, flip=False)
         >>> views = Views(seed=1)

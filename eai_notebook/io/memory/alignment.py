@@ -26,7 +26,7 @@ _NUMBERS: Final = frozenset("iuf")
 def rows_in(columns: Columns) -> int:
     """Return how many rows there are.
 
-    Example:
+    Examples:
         >>> rows_in({"label": np.zeros((3, 1))})
         3
     """
@@ -71,7 +71,7 @@ def side_by_side(arrays: Sequence[NDArray[Any]]) -> list[list[int]]:
 
     Only of numbers, and only where TensorFlow can take over each of them as it is.
 
-    Example:
+    Examples:
         >>> block = aligned((3, 8), np.dtype("int64"))
         >>> side_by_side([block[2], block[0], block[1], block[0, ::2]])
         [[1, 2, 0]]

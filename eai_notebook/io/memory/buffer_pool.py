@@ -30,7 +30,7 @@ _STEP: Final = 1 << 14
 class BufferPool:
     """Lends memory, and keeps what comes back for the next one who asks for as much.
 
-    Example:
+    Examples:
         >>> lender = BufferPool()
         >>> place = lender.lend(1 << 20).ctypes.data  # nobody holds it any more
         >>> lender.lend(1 << 20).ctypes.data == place

@@ -20,7 +20,7 @@ class ThreadMemory(threading.local):
     def of(self, size: int) -> NDArray[np.uint8]:
         """Return `size` bytes; they hold until this thread asks again.
 
-        Example:
+        Examples:
             >>> memory = ThreadMemory()
             >>> memory.of(8).base is memory.of(4).base
             True

@@ -101,7 +101,7 @@ def tensor_of(array: NDArray[Any]) -> tf.Tensor:
 
     Nobody may write to the array any more.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from eai_notebook.io.memory.alignment import aligned
         >>> array = aligned((2,), np.dtype("int32"))

@@ -124,7 +124,7 @@ class InputData(tf.data.Dataset):
         Raises:
             EaiError: It is a position in other data.
 
-        Example:
+        Examples:
             ``data.go_to(data.position(epoch=2, step=100))``
         """
         if position != self.position(position.get("epoch", 0), position.get("step", 0)):

@@ -30,7 +30,7 @@ class RowView:
     Attributes:
         rows: How many there are.
 
-    Example:
+    Examples:
         >>> pile = RowView([{"x": np.array([1, 2])}, {"x": np.array([3])}])
         >>> pile.rows, pile.take(np.array([2, 0]))["x"].tolist(), pile.slice(1, 3)["x"].tolist()
         (3, [3, 1], [2, 3])
@@ -64,7 +64,7 @@ class RowView:
     def rest(self, begin: int) -> list[Columns]:
         """Return the rows from `begin` on where they lie, in at least one piece.
 
-        Example:
+        Examples:
             >>> pile = RowView([{"x": np.array([1, 2])}, {"x": np.array([3])}])
             >>> [piece["x"].tolist() for piece in pile.rest(1)], pile.rest(3)[0]["x"].tolist()
             ([[2], [3]], [])

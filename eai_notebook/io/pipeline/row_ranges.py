@@ -27,7 +27,7 @@ def share_rows(groups: Sequence[int], rank: int, size: int, most: int = 0) -> li
         size: Number of ranks.
         most: Rows in a slice, where groups can be cut without cost; 0 to leave them whole.
 
-    Example:
+    Examples:
         >>> share_rows([10, 0, 5], 0, 2), share_rows([10, 0, 5], 1, 2, most=4)
         ([Slice(group=0, begin=0, end=7)],
          [Slice(group=0, begin=7, end=10), Slice(group=2, begin=0, end=4),

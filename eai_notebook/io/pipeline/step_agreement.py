@@ -47,7 +47,7 @@ class RowCounts:
         Raises:
             EaiError: A rank has not one batch, or nothing to repeat.
 
-        Example:
+        Examples:
             >>> RowCounts((100, 70), 2).steps(30, "drop", whole=False)
             2
             >>> RowCounts((100, 70), 2).steps(30, "pad", whole=False)
@@ -69,7 +69,7 @@ class RowCounts:
     def told(self, batch_size: int, steps: int, uneven: Uneven) -> str | None:
         """Return in one line what an epoch leaves out, repeats or pads; None if nothing.
 
-        Example:
+        Examples:
             >>> RowCounts((100, 70), 2).told(30, 4, "repeat")
             '70 rows are read a second time in each epoch, so that every rank takes 4 full steps'
         """

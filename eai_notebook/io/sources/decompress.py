@@ -85,7 +85,7 @@ def share_whole(files: Sequence[File], rank: int, size: int) -> list[File]:
     Raises:
         EaiError: There are fewer files than ranks.
 
-    Example:
+    Examples:
         >>> files = [File(name, size) for name, size in [("a", 5), ("b", 4), ("c", 3), ("d", 2)]]
         >>> [file.url for file in share_whole(files, 0, 2)]
         ['a', 'd']

@@ -46,7 +46,7 @@ class File:
     def suffix(self) -> str:
         """The last suffix of its name.
 
-        Example:
+        Examples:
             >>> File("https://host/a.tsv.gz?version=2", 10).suffix
             '.gz'
         """
@@ -56,7 +56,7 @@ class File:
     def kind(self) -> str:
         """The suffix that tells what is in it, beneath a compression's.
 
-        Example:
+        Examples:
             >>> File("a.tsv.gz", 10).kind
             '.tsv'
         """

@@ -31,7 +31,7 @@ class Storage(Protocol):
 def scheme_of(url: str) -> str:
     """Return the scheme of a URL; empty for a path.
 
-    Example:
+    Examples:
         >>> scheme_of("S3://bucket/file"), scheme_of("/data/a.tsv")
         ('s3', '')
     """

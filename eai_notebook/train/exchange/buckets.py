@@ -66,7 +66,7 @@ def plan(lengths: Mapping[int, int | None], rows: Collection[int], *, narrow: bo
         rows: Places of the sparse ones.
         narrow: Whether large dense ones are coded.
 
-    Example:
+    Examples:
         >>> [group.places for group in plan({1: 10, 2: 10}, [0], narrow=False)]
         [[2], [1], [0]]
         >>> [[piece.length for piece in m] for m in plan({0: 3 << 20}, [], narrow=True)[0].coded]

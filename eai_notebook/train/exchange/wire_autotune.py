@@ -88,7 +88,7 @@ def note(wire: Wire, at: tf.Tensor) -> None:
 def best(medians: Sequence[float] | np.ndarray) -> int:
     """Return which of `CANDIDATES` stays, by the median step of each.
 
-    Example:
+    Examples:
         >>> best([1.0, 0.98, 1.2]), best([1.0, 0.9, 0.8])
         (0, 2)
     """
@@ -99,7 +99,7 @@ def best(medians: Sequence[float] | np.ndarray) -> int:
 def describe_choice(medians: Sequence[float] | np.ndarray) -> str:
     """Return the choice in one line.
 
-    Example:
+    Examples:
         >>> describe_choice([0.0101, 0.0099, 0.012])
         'wire="auto": fp32 stays (step: fp32 10.1 ms, fp16 9.9 ms, int8 12.0 ms)'
     """

@@ -61,7 +61,7 @@ class Wire:
     Raises:
         EaiError: An unknown format.
 
-    Example:
+    Examples:
         >>> wire = Wire("int8")
         >>> wire.variable("owed/dense", np.zeros(3, "f4")).shape.as_list(), list(wire.state())
         ([3], ['owed/dense'])
@@ -173,7 +173,7 @@ class MessageMemory:
 def key_of(kind: str, message: Sequence[Slice]) -> str:
     """Return the key of a message's memory: by places, which names are not the same twice.
 
-    Example:
+    Examples:
         >>> from eai_notebook.train.exchange.buckets import Slice
         >>> key_of("owed", [Slice(3, 0, 10), Slice(1, 0, 5)])
         'owed/3:0-10,1:0-5'

@@ -28,7 +28,7 @@ def lay_out(size: int, servers: int, *, apart: bool) -> Layout:
     Raises:
         EaiError: there are not so many ranks, or no server, or no worker is left.
 
-    Example:
+    Examples:
         >>> lay_out(4, 2, apart=False)
         Layout(workers=(0, 1, 2, 3), servers=(0, 2))
         >>> lay_out(6, 2, apart=True)
@@ -48,7 +48,7 @@ def spread(sizes: Sequence[int], servers: int) -> list[int]:
 
     `sizes` are bytes.
 
-    Example:
+    Examples:
         >>> spread([10, 40, 30, 5], 2)
         [1, 0, 1, 0]
     """
@@ -68,7 +68,7 @@ def exchange_seconds(
     Every worker fetches and sends `size` bytes a step; a server's link carries its part
     of that for each worker but one of its own rank. `goodput` is a link's bytes/s each way.
 
-    Example:
+    Examples:
         >>> exchange_seconds(100.0, 4, 2, 100.0, apart=True)
         4.0
         >>> exchange_seconds(100.0, 4, 2, 100.0, apart=False)
@@ -81,7 +81,7 @@ def exchange_seconds(
 def ring_seconds(size: float, ranks: int, goodput: float) -> float:
     """Return how long a ring allreduce of `size` bytes takes by the same model, in s.
 
-    Example:
+    Examples:
         >>> ring_seconds(100.0, 4, 100.0)
         1.5
     """

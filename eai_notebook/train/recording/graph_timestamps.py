@@ -137,7 +137,7 @@ def held(values: Iterable[Any], until: tf.Tensor) -> list[Any]:
 def groups(count: int) -> list[range]:
     """Split `count` gradients into at most `GROUPS` runs of neighbours.
 
-    Example:
+    Examples:
         >>> groups(3)
         [range(0, 1), range(1, 2), range(2, 3)]
         >>> len(groups(1000)), groups(1000)[-1]

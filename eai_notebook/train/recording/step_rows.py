@@ -59,7 +59,7 @@ def covered(begins: Array, ends: Array, until: Array) -> Array:
     `begins` and `ends` have shape [n, groups], `until` shape [n]; NaN intervals are
     skipped. Overlapping intervals are counted once.
 
-    Example:
+    Examples:
         >>> covered(np.array([[0.0, 1.0]]), np.array([[2.0, 9.0]]), np.array([3.0]))
         array([3.])
     """

@@ -21,7 +21,7 @@ def stride(step_s: float) -> int:
 
     A power of two: what one rank measures, then, a faster one measures too.
 
-    Example:
+    Examples:
         >>> stride(0.3), stride(0.06), stride(0.012), stride(0.0)
         (1, 1, 8, 1)
     """
@@ -37,7 +37,7 @@ def is_measured(step: int, every: int) -> bool:
     rhythm (H. Weyl, 1916): an input that stalls every eighth step is neither always met
     nor always missed.
 
-    Example:
+    Examples:
         >>> [step for step in range(30) if is_measured(step, 8)]
         [0, 5, 13, 18, 26]
     """

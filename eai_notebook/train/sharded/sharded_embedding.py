@@ -50,7 +50,7 @@ class ShardedEmbedding(keras.layers.Layer):  # type: ignore[misc,unused-ignore]
         EaiError: A size below 1 or an unknown `wire`; an id outside of the table; a table
             made for another number of ranks.
 
-    Example:
+    Examples:
         >>> table = ShardedEmbedding(1000, 4)
         >>> table(np.array([[1, 2], [999, 1]])).shape.as_list()
         [2, 2, 4]

@@ -29,7 +29,7 @@ class Shard:
 
     A rank has as many as any other; beyond the table's end they stay unused.
 
-    Example:
+    Examples:
         >>> shard = Shard("users", rows=10, rank=1, ranks=4)
         >>> shard.length, shard.used
         (3, 3)
@@ -71,7 +71,7 @@ def mark(variable: Any, shard: Shard) -> None:
 def shard_of(variable: Any) -> Shard | None:
     """Return what part a variable is, None if it is whole.
 
-    Example:
+    Examples:
         >>> shard_of(object()) is None
         True
     """
