@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from eai_notebook.python_command import module_command
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -42,7 +44,7 @@ class Lease:
         self._covered: list[Started] = []
         self._folders: list[str] = []
         self._keeper = subprocess.Popen(
-            [sys.executable, "-m", "eai_notebook.process_lease"],
+            module_command("eai_notebook.process_lease"),
             stdin=subprocess.PIPE,
             text=True,
             start_new_session=True,

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures import wait as wait_for
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipyparallel
@@ -23,7 +22,8 @@ from traitlets.config import Config
 
 from eai_notebook.cluster import registry
 from eai_notebook.cluster.interruptible import never, run_interruptible
-from eai_notebook.cluster.launchers.local import find_mpirun
+from eai_notebook.cluster.launchers.local import CONTROLLER, find_mpirun
+from eai_notebook.cluster.mpirun_output import explain, lost_host, read_output, start_remedy
 from eai_notebook.errors import EaiError
 from eai_notebook.process_lease import Lease, Started, end_processes, families, started
 from eai_notebook.telemetry.messages import TRACE_REQUEST, WHERE_REQUEST
@@ -49,9 +49,6 @@ _DEATH = re.compile(
     r"Process name: \[\S+,(?P<rank2>\d+)\]\s+Exit code:\s+(?P<code>\d+)",
 )
 
-_LOST = re.compile(
-    r"lost communication with a remote daemon.*?Remote daemon:.*? on node (?P<host>\S+)", re.DOTALL
-)
 _REMEDIES = {
     "in use": "use it there, or end that kernel first",
     "starting": "use it there, or end that kernel first",
@@ -115,7 +112,10 @@ class Group:
         """
         find_mpirun()
         work = partial(cls._start, size, launcher, place=place, ring=ring, told=told)
-        return run_interruptible(partial(_twice, work), progress, is_stopped)
+        try:
+            return run_interruptible(partial(_twice, work), progress, is_stopped)
+        except OSError as error:  # of a file or a process that the start needs
+            raise EaiError(f"the group could not start ({error})", start_remedy()) from error
 
     @classmethod
     def _start(
@@ -135,6 +135,7 @@ class Group:
         folder = str(entry.folder)
         lease.cover_folder(folder)
         cluster = ipyparallel.Cluster(
+            controller=CONTROLLER,
             engines=launcher,
             n=size,
             delay=0,
@@ -212,6 +213,11 @@ class Group:
         known += [process for process in self._ranks if process not in known]
         self.entry.write()
 
+    @property
+    def local_pids(self) -> list[int]:
+        """The processes of the ranks on this machine."""
+        return [pid for pid, _ in self._ranks]
+
     def keep(self) -> None:
         """Let the group outlive this process, until somebody ends it."""
         self._cluster.shutdown_atexit = False
@@ -282,7 +288,7 @@ class Group:
             if host := lost_host(self.log()):
                 return f"the host {host} was lost (it went down, or its network did)"
             if waited > patience:
-                return f"{first} died, and mpirun did not say of what{_last_words(self.log())}"
+                return f"{first} died, and mpirun did not say of what{_in_brackets(self.log())}"
             if waited > PEERS_S and not ended:
                 ended = True
                 self._end_peers()
@@ -311,13 +317,7 @@ class Group:
 
     def log(self) -> str:
         """Return what the engines and ``mpirun`` wrote outside of cells."""
-        engine_set = self._cluster.engine_set
-        if engine_set is None:
-            return ""
-        try:
-            return Path(engine_set.output_file).read_text(errors="replace")
-        except FileNotFoundError:  # read and removed by ipyparallel when mpirun had ended
-            return str(engine_set.get_output())
+        return _log_of(self._cluster)
 
     def stop(self) -> None:
         """End engines and controller; a second call does nothing."""
@@ -390,12 +390,6 @@ def _ask(
             reply = future.result(timeout=max(0.0, deadline - time.monotonic()))
             found[rank] = reply["content"]
     return found
-
-
-def lost_host(log: str) -> str | None:
-    """Return the host that ``mpirun`` says it has lost; None if it does not."""
-    found = _LOST.search(log)
-    return found["host"] if found else None
 
 
 def keep_hearing(client: Any) -> None:
@@ -478,15 +472,24 @@ def _wait_for_engines(cluster: Any, client: Any, size: int, progress: Progress) 
 
 def _start_failure(cluster: Any, what: str) -> EaiError:
     """Name the last words of ``mpirun``, which usually say what is wrong."""
-    output = Path(cluster.engine_set.output_file)
-    text = output.read_text(errors="replace") if output.exists() else ""
-    return EaiError(what + _last_words(text), "run `eai-notebook check`")
+    return EaiError(what + _in_brackets(_log_of(cluster)), start_remedy())
 
 
-def _last_words(log: str) -> str:
-    """Return the last line of `log` that holds a word, in brackets; nothing if none does."""
-    lines = [line.strip() for line in log.splitlines() if re.search(r"[A-Za-z]{3}", line)]
-    return f" ({lines[-1]})" if lines else ""
+def _log_of(cluster: Any) -> str:
+    """Return what the engines and ``mpirun`` of `cluster` wrote outside of cells."""
+    engine_set = cluster.engine_set
+    if engine_set is None:
+        return ""
+    try:
+        return read_output(engine_set.output_file)
+    except OSError:  # read and removed by ipyparallel when mpirun had ended
+        return str(engine_set.get_output())
+
+
+def _in_brackets(log: str) -> str:
+    """Return what `log` explains, in brackets; nothing if it explains nothing."""
+    words = explain(log)
+    return f" ({words})" if words else ""
 
 
 def _settings_of(place: Placement, ring: Mapping[str, str], told: Mapping[str, str]) -> Config:

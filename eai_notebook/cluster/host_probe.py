@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+MARK = "eai-scout "
+
 
 def version(name: str) -> str | None:
     """Return the installed version of a package; None where it is missing."""
@@ -80,6 +82,19 @@ def gpus() -> int:
     return len(done.stdout.strip().splitlines()) if done.returncode == 0 else 0
 
 
+def machine() -> str | None:
+    """Return what two names of one machine have in common; None where the system does not say.
+
+    One kernel can hold several hosts, in containers or network namespaces: these differ in their
+    network.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.stat('/proc/self/ns/net').st_ino}"  # noqa: PTH116
+    except OSError:
+        return None
+
+
 def describe_host(asked: dict[str, Any]) -> dict[str, Any]:
     """Return everything the notebook's machine wants to know."""
     fabric = Path("/sys/class/infiniband")
@@ -94,13 +109,14 @@ def describe_host(asked: dict[str, Any]) -> dict[str, Any]:
         "fabric": fabric.is_dir() and any(fabric.iterdir()),
         "mpirun": os.access(asked["mpirun"], os.X_OK),
         "folder": os.path.isdir(asked["folder"]),  # noqa: PTH112
-        "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        "machine": machine(),
     }
 
 
 def main() -> None:
     """Answer what is asked, then tell the time for as long as somebody asks."""
-    sys.stdout.write(json.dumps(describe_host(json.loads(sys.stdin.readline()))) + "\n")
+    # The mark tells the answer from what the shell's start-up files print.
+    sys.stdout.write(MARK + json.dumps(describe_host(json.loads(sys.stdin.readline()))) + "\n")
     sys.stdout.flush()
     for _ in sys.stdin:
         sys.stdout.write(f"{time.time()}\n")

@@ -12,7 +12,10 @@ from eai_notebook.errors import EaiError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_ENTRY = re.compile(r"(?P<name>[A-Za-z0-9._@-]+)(?:(?::|\s+slots\s*=\s*)(?P<slots>\d+))?")
+_ENTRY = re.compile(
+    r"(?P<name>[A-Za-z0-9._@][A-Za-z0-9._@-]*)(?:(?::|\s+slots\s*=\s*)(?P<slots>\d+))?"
+)
+_IPV6 = re.compile(r"^\s*\[?[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.%\w]*\]?")
 _LIKE = "write it as `h1:2,h2:2`, or as a file with a line `h1 slots=2` for each host"
 
 
@@ -31,7 +34,7 @@ def parse_hosts(text: str | Iterable[str]) -> tuple[Host, ...]:
     writes it, and comments after ``#``.
 
     Raises:
-        EaiError: an entry cannot be read, a host is named twice or gets no rank.
+        EaiError: an entry cannot be read or is an IPv6 address, a host is named twice or gets no rank.
 
     Examples:
         >>> parse_hosts("gpu1:8, gpu2:8")
@@ -56,7 +59,10 @@ def _from_file(text: str) -> list[str]:
         if "/" in text:
             raise EaiError(f"there is no hostfile {text}", _LIKE)
         return []
-    lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
+    lines = [
+        line.partition("#")[0].strip()
+        for line in path.read_text("utf-8-sig", "replace").splitlines()
+    ]
     entries = [line for line in lines if line]
     if not entries:
         raise EaiError(f"the hostfile {text} names no host", _LIKE)
@@ -65,6 +71,9 @@ def _from_file(text: str) -> list[str]:
 
 def _parse_one(entry: str) -> Host:
     found = _ENTRY.fullmatch(entry.strip())
+    if not found and _IPV6.search(entry):
+        what = f"`{entry}` is an IPv6 address, and ranks and notebook talk over IPv4"
+        raise EaiError(what, "name the host by its IPv4 address, or by a name that has one")
     if not found:
         raise EaiError(f"`{entry}` is no host with its number of ranks", _LIKE)
     slots = int(found["slots"] or 1)

@@ -136,6 +136,7 @@ def inspect_hosts(hosts: Sequence[Host], interface: str | None = None) -> Survey
     survey = Survey()
     for host, answer in zip(hosts, answers, strict=True):
         survey.findings += _judge(host, answer, addresses[host.name], mine, controller)
+    survey.findings += same_machines(hosts, answers)
     if not survey.failures:
         survey.placement = _place(hosts, answers, controller, here)
     return survey
@@ -179,9 +180,9 @@ def _ask(name: str, question: dict[str, Any], *, here: bool) -> dict[str, Any]:
     try:
         remote_python.send_json(process, question)
         assert process.stdout is not None  # noqa: S101  PIPE was asked for
-        line = process.stdout.readline()
+        line = next((line for line in process.stdout if line.startswith(host_probe.MARK)), "")
         if line:
-            answer: dict[str, Any] = json.loads(line)
+            answer: dict[str, Any] = json.loads(line.removeprefix(host_probe.MARK))
             answer["clock"] = _clock_offset(process)
             process.communicate()
             return answer
@@ -223,6 +224,10 @@ def _judge(
     """Return the lines about one host; one failure ends them, since the rest cannot be known."""
     if "error" in answer:
         return [_unreachable(host.name, answer, address)]
+    if address is None and remote_python.has_address(host.name):
+        remedy = f"give {host.name} an IPv4 address, in DNS, ~/.ssh/config or /etc/hosts"
+        words = "it has an IPv6 address only, and ranks and notebook talk over IPv4"
+        return [HostFinding(host.name, "network", "fail", words, remedy)]
     lines = [HostFinding(host.name, "ssh", "ok", f"in, as {answer['host']} ({address})")]
     lines.append(_same_software(host.name, answer, mine))
     lines.append(_same_places(host.name, answer))
@@ -240,7 +245,7 @@ def _judge(
 
 
 def _unreachable(name: str, answer: dict[str, Any], address: str | None) -> HostFinding:
-    words = remote_python.last_line(answer["error"])
+    words = remote_python.cause(answer["error"])
     if answer.get("late"):
         words = f"no answer in {ANSWER_S:.0f} s"
         return HostFinding(name, "ssh", "fail", words, f"see what holds up `ssh {name} true`")
@@ -248,6 +253,8 @@ def _unreachable(name: str, answer: dict[str, Any], address: str | None) -> Host
         remedy = f"make `ssh {name} true` work without a password"
         if address is None:
             remedy = f"correct the name, or put {name} into ~/.ssh/config or /etc/hosts"
+            if remote_python.has_address(name):
+                remedy = f"give {name} an IPv4 address: ranks and notebook talk over IPv4 only"
         elif "verification failed" in words:
             remedy = f"run `ssh {name}` once by hand and accept its key"
         return HostFinding(name, "ssh", "fail", f"cannot be reached by ssh ({words})", remedy)
@@ -311,6 +318,22 @@ def _clock(name: str, clock: tuple[float, float] | None) -> HostFinding:
         remedy = "set the clocks by NTP; what ranks measure is corrected in any case"
         return HostFinding(name, "clock", "note", found, remedy)
     return HostFinding(name, "clock", "ok", found)
+
+
+def same_machines(hosts: Sequence[Host], answers: Sequence[dict[str, Any]]) -> list[HostFinding]:
+    """Return a failure for each host that is a machine named before, by another name.
+
+    Open MPI takes the names for two machines, and its ranks then wait for each other.
+    """
+    found: list[HostFinding] = []
+    first: dict[str, Host] = {}
+    for host, answer in zip(hosts, answers, strict=True):
+        known = first.setdefault(answer.get("machine") or host.name, host)
+        if known is not host:
+            remedy = f"name it once, with all its ranks: `{known.name}:{known.slots + host.slots}`"
+            words = f"it is the same machine as {known.name}"
+            found.append(HostFinding(host.name, "names", "fail", words, remedy))
+    return found
 
 
 def _place(

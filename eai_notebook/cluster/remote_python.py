@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import socket
 import subprocess
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from eai_notebook.python_command import code_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +19,14 @@ CONNECT_S = 8
 """How long ssh may take to reach a host; mpirun gives up no sooner by itself."""
 
 _BOOT = "import json, sys; exec(json.loads(sys.stdin.readline()))"
+
+
+_WHY: Final = re.compile(
+    r"^ssh: |^kex_|^Host key|verification failed|Permission denied|Connection (?:closed|reset)"
+    r"|Connection (?:refused|timed out)|No route to host|Too many authentication|Bad configuration"
+    r"|No such file|not found|cannot execute|Error\b"
+)
+"""How the lines begin or what they hold in which ssh, or the shell behind it, says why it failed."""
 
 
 def ssh_command() -> list[str]:
@@ -30,15 +40,30 @@ def ssh_command() -> list[str]:
 
 def address_of(name: str) -> str | None:
     """Return the IPv4 address behind a name of the user's ssh settings; None if there is none."""
+    return _resolved(_real_name(name), socket.AF_INET)
+
+
+def has_address(name: str) -> bool:
+    """Return whether there is any address behind a name of the user's ssh settings."""
+    return _resolved(_real_name(name), socket.AF_UNSPEC) is not None
+
+
+def _real_name(name: str) -> str:
+    """Return the name or address that ssh connects to for `name`."""
     asked = [*ssh_command(), "-G", name]
     try:
-        said = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=10).stdout
+        done = subprocess.run(
+            asked, capture_output=True, text=True, errors="replace", check=False, timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    lines = [line.split(maxsplit=1) for line in said.splitlines()]
-    real = next((line[1] for line in lines if line[0] == "hostname" and len(line) > 1), name)
+        return name
+    lines = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip()]
+    return next((line[1] for line in lines if line[0] == "hostname" and len(line) > 1), name)
+
+
+def _resolved(real: str, family: socket.AddressFamily) -> str | None:
     try:
-        found = socket.getaddrinfo(real, None, socket.AF_INET, socket.SOCK_STREAM)
+        found = socket.getaddrinfo(real, None, family, socket.SOCK_STREAM)
     except OSError:
         return None
     return str(found[0][4][0])
@@ -64,11 +89,16 @@ def open_python(name: str, source: str, *, here: bool) -> subprocess.Popen[str]:
 
     The interpreter has to be at the same path there. With ``here`` no ssh is used.
     """
-    command = ["env", f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}", sys.executable, "-c", _BOOT]
+    command = ["env", f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}", *code_command(_BOOT)]
     if not here:
         command = [*ssh_command(), name, "--", shlex.join(command)]
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
     )
     send_json(process, source)
     return process
@@ -99,6 +129,17 @@ def put_file(name: str, path: str, text: str, *, here: bool) -> str | None:
         process.communicate()
         return f"no answer in {3 * CONNECT_S} s"
     return None if process.returncode == 0 else last_line(error)
+
+
+def cause(said: str) -> str:
+    r"""Return the line of what ssh printed that says why it failed, not one of a host's banner.
+
+    Examples:
+        >>> cause("Permission denied (publickey).\nPROPERTY OF ACME, KEEP OUT\n")
+        'Permission denied (publickey).'
+    """
+    lines = [line.strip() for line in said.splitlines()]
+    return last_line([line for line in lines if _WHY.search(line)] or lines)
 
 
 def last_line(said: str | Sequence[str]) -> str:

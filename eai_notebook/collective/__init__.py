@@ -12,6 +12,7 @@ from eai_notebook.collective.horovod_timeline import Exchange, start_timeline, s
 from eai_notebook.collective.membership import (
     ensure_formed,
     exchanges,
+    exchanges_begun,
     forget_on_form,
     form,
     fuse_up_to,
@@ -46,6 +47,7 @@ __all__ = [
     "clock_offset",
     "ensure_formed",
     "exchanges",
+    "exchanges_begun",
     "forget_on_form",
     "form",
     "fuse_up_to",

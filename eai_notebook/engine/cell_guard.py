@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from typing import Any
 
 from eai_notebook import collective
-from eai_notebook.engine import stack_location
+from eai_notebook.bookkeeping import TELEMETRY
+from eai_notebook.engine import long_traceback, stack_location
 from eai_notebook.telemetry import messages
 
 INTERRUPT_GRACE_S = 1.0
@@ -60,6 +62,12 @@ class Guard:
         """
         if running_compiled_code:
             self._pass_over_interrupts()
+            messages.emit(messages.CellEnding(self._world_rank))
+            if (error := sys.exc_info()[1]) is not None and not which:
+                left_out = long_traceback.shorten(error)
+                which = ((type(error), error, error.__traceback__),)
+                if left_out:
+                    sys.stderr.write(f"{left_out:,} frames of the traceback are left out\n")
         self._show_error(*which, running_compiled_code=running_compiled_code, **how)
 
     def after_cell(self, result: Any) -> None:
@@ -97,7 +105,8 @@ class Guard:
             elif number == signal.SIGINT:
                 self._release_if_stuck(self._cell)
             elif number == WHERE_SIGNAL:
-                self._say_where()
+                with messages.books.doing(TELEMETRY):
+                    self._say_where()
 
     def _say_where(self) -> None:
         found = stack_location.current_location(self._world_rank, self._shell.user_ns)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
+from eai_notebook.bookkeeping import VITALS
 from eai_notebook.telemetry import messages
 from eai_notebook.telemetry.messages import Gpu, ResourceUsage
 
@@ -109,7 +110,8 @@ def watch(rank: int, is_running: Callable[[], bool]) -> threading.Thread:
             time.sleep(LOOK_S)
             if is_running() and time.monotonic() - told >= EVERY_S:
                 told = time.monotonic()
-                messages.emit(signs.look())
+                with messages.books.doing(VITALS):
+                    messages.emit(signs.look())
 
     thread = threading.Thread(target=tell, name="eai-vitals", daemon=True)
     thread.start()

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eai_notebook import collective
 from eai_notebook.telemetry.messages import StackLocation, steps_taken
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def current_location(rank: int, user_ns: dict[str, Any]) -> StackLocation | None
         steps=steps_taken(),
         path=tuple((frame.f_lineno, _line(frame)) for frame in reversed(own)),
         cell=Path(own[-1].f_code.co_filename).name,
+        exchanges=collective.exchanges_begun(),
     )
 
 

@@ -11,6 +11,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from eai_notebook.cluster.mpi_environment import NO_SCHEDULER, TENSORFLOW_BACKEND, home
 from eai_notebook.errors import EaiError
 
 _ROOT_CONSENT = (
@@ -50,7 +51,7 @@ class Mpi:
 
         As root, Open MPI asks for consent by variable; it is given only then.
         """
-        env = dict(os.environ)
+        env = {**NO_SCHEDULER, **home(), **os.environ, **TENSORFLOW_BACKEND}
         env["PATH"] = f"{self.prefix / 'bin'}{os.pathsep}{env.get('PATH', os.defpath)}"
         if not self.belongs_to_python:
             # mpi4py's wheel looks the library up by name when it is imported.

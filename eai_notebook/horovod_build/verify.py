@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import subprocess
-import sys
 import sysconfig
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from eai_notebook.cluster.mpirun_output import explain, left_over
 from eai_notebook.errors import EaiError
 from eai_notebook.horovod_build.cache_key import HorovodKey, cache
+from eai_notebook.process_lease import Lease
+from eai_notebook.python_command import module_command
 from eai_notebook.terminal.run_logged import end_group
 
 if TYPE_CHECKING:
@@ -54,7 +57,8 @@ def prove(mpi: Mpi) -> Proof:
     """
     # Two ranks and TensorFlow's own thread pools would fight over the cores of a small machine.
     env = mpi.environment() | {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [*mpi.launch(RANKS), sys.executable, "-m", "eai_notebook.collective.self_test"]
+    command = [*mpi.launch(RANKS), *module_command("eai_notebook.collective.self_test")]
+    lease = Lease()  # whatever ends this process, the ranks end with it
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -66,6 +70,7 @@ def prove(mpi: Mpi) -> Proof:
         start_new_session=True,
     ) as process:
         try:
+            lease.cover([process.pid])
             said, _ = process.communicate(timeout=PROBE_SECONDS)
         except subprocess.TimeoutExpired:
             end_group(process.pid)
@@ -76,6 +81,8 @@ def prove(mpi: Mpi) -> Proof:
         except BaseException:
             end_group(process.pid)
             raise
+        finally:
+            lease.end()
     return _read(said, process.returncode)
 
 
@@ -98,10 +105,13 @@ def _read(said: str, status: int) -> Proof:
 
 
 def _remedy(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    causes = [line for line in lines if "Error" in line] or lines[-1:]
-    cause = causes[0][:300] if causes else "nothing was printed"
-    return f"they said `{cause}`; build again with `eai-notebook install-horovod --force`"
+    """Quote the cause; to build anew is a remedy only where it speaks of Horovod's own files."""
+    cause = explain(said) or "nothing was printed"
+    if any(word in cause for word in ("Horovod", "horovod", "ImportError", "undefined symbol")):
+        return f"they said `{cause}`; build again with `eai-notebook install-horovod --force`"
+    names = left_over(os.environ)
+    unset = f"unset {', '.join(names)}, which change what MPI does" if names else "mend that first"
+    return f"they said `{cause}`; {unset}"
 
 
 # ----------------------------------------------------------------- what was proved before

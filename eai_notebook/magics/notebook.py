@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
@@ -17,10 +19,12 @@ from eai_notebook.ledger.run_record import RunRecord
 from eai_notebook.magics.notebook_observer import NotebookWatcher
 from eai_notebook.magics.parser import PARSER
 from eai_notebook.session import Session, stall_detector
+from eai_notebook.session.rank_errors import in_a_line
 from eai_notebook.session.rank_sets import parse_ranks
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterator
 
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -46,7 +50,8 @@ class EaiMagics(Magics):
         if arguments.command is None:
             print(PARSER.format_help())
             return
-        getattr(self, f"_{arguments.command}")(arguments)
+        with self._stopped_in_a_line():
+            getattr(self, f"_{arguments.command}")(arguments)
 
     @magic_arguments()
     @argument(
@@ -75,17 +80,18 @@ class EaiMagics(Magics):
         """
         arguments = parse_argstring(self.distributed, line)
         _check_syntax(self._shell, cell)
-        session = self.session
-        if session is None or session.state == "down":
-            session = self._start(None)
-        ranks = parse_ranks(arguments.ranks, session.size) if arguments.ranks else None
-        session.run(
-            cell,
-            ranks,
-            setup=arguments.setup,
-            restart=arguments.restart,
-            patience=arguments.patience,
-        )
+        with self._stopped_in_a_line():
+            session = self.session
+            if session is None or session.state == "down":
+                session = self._start(None)
+            ranks = parse_ranks(arguments.ranks, session.size) if arguments.ranks else None
+            session.run(
+                cell,
+                ranks,
+                setup=arguments.setup,
+                restart=arguments.restart,
+                patience=arguments.patience,
+            )
 
     # -- the commands of %eai -----------------------------------------------------------
 
@@ -154,10 +160,20 @@ class EaiMagics(Magics):
         session.push(**{name: known[name] for name in arguments.names})
 
     def _report(self, arguments: Namespace) -> None:
-        run = RunRecord(arguments.run) if arguments.run else None
+        # A path with a space may stand there without quotes.
+        run = RunRecord(Path(" ".join(arguments.run)).expanduser()) if arguments.run else None
         print((self.session or Session()).report(run).to_text())
 
     # -- the session --------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _stopped_in_a_line(self) -> Iterator[None]:
+        """Have an interrupt told in one line, and not by where the kernel was waiting."""
+        try:
+            yield
+        except KeyboardInterrupt as stop:
+            state = "" if self.session is None else f"; {self.session.group_model()['message']}"
+            raise in_a_line(stop, f"stopped{state}") from None
 
     def _start(self, size: int | None, *, keep: bool = False, **where: Any) -> Session:
         """Start a group of `size` ranks, unless one is up: then say so."""

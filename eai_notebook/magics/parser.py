@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic_arguments import MagicArgumentParser
@@ -27,9 +28,21 @@ COMMANDS = {
 }
 
 
-def make_parser() -> MagicArgumentParser:
+class LineParser(MagicArgumentParser):
+    """Splits the line as a shell does: quotes hold a path with a space together."""
+
+    def parse_argstring(self, argstring: str, *, partial: bool = False) -> Any:
+        """Return the arguments in `argstring`; raises `UsageError` if it cannot be split."""
+        try:
+            words = shlex.split(argstring)
+        except ValueError as error:
+            self.error(f"{error} in `{argstring}`: close it, or put a \\ before it")
+        return self.parse_known_args(words) if partial else self.parse_args(words)
+
+
+def make_parser() -> LineParser:
     """Return the parser of the line."""
-    parser = MagicArgumentParser(prog="eai", add_help=True)
+    parser = LineParser(prog="eai", add_help=True)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     known = {
         name: commands.add_parser(name, help=words, description=words, add_help=True)
@@ -87,7 +100,7 @@ def make_parser() -> MagicArgumentParser:
         "steps", metavar="STEPS", nargs="?", type=int, default=20, help="how many (default: 20)"
     )
     known["report"].add_argument(
-        "run", metavar="FOLDER", nargs="?", help="a run record (default: the latest run)"
+        "run", metavar="FOLDER", nargs="*", help="a run record (default: the latest run)"
     )
     return parser
 

@@ -158,7 +158,7 @@ def _lightgbm() -> Any:
     try:
         import lightgbm
     except ImportError as error:
-        raise _missing("lightgbm") from error
+        raise _missing("lightgbm", error) from error
     return lightgbm
 
 
@@ -168,10 +168,11 @@ def _sklearn(module: str) -> Any:
     try:
         return importlib.import_module(f"sklearn.{module}")
     except ImportError as error:
-        raise _missing("scikit-learn") from error
+        raise _missing("scikit-learn", error) from error
 
 
-def _missing(package: str) -> EaiError:
+def _missing(package: str, error: ImportError) -> EaiError:
     return EaiError(
-        f"{package} cannot be imported", "install it with `pip install 'eai_notebook[baselines]'`"
+        f"{package} cannot be imported ({error})",
+        "install it with `pip install 'eai_notebook[baselines]'`",
     )

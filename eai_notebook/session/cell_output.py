@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from eai_notebook.bookkeeping import OUTPUT, PANEL
 from eai_notebook.session.cell import Event, RichCame, TextCame
 from eai_notebook.session.output_folding import RankOutput
-from eai_notebook.telemetry.messages import ResourceUsage, StackLocation
+from eai_notebook.telemetry.messages import ResourceUsage, RunMessage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eai_notebook.session.observer import Watcher
+    from eai_notebook.session.guarded_watcher import GuardedWatcher
     from eai_notebook.session.rank_status import RankStatus
     from eai_notebook.session.run_recorder import RunRecorder
 
@@ -22,13 +23,14 @@ class CellOutput:
 
     def __init__(
         self,
-        watcher: Watcher,
+        watcher: GuardedWatcher,
         keeper: RunRecorder,
         pulse: RankStatus,
         ranks: Sequence[int],
         size: int,
     ) -> None:
         self._watcher = watcher
+        self._books = watcher.books
         self._keeper = keeper
         self._pulse = pulse
         self._marked = size > 1
@@ -38,18 +40,23 @@ class CellOutput:
     def take(self, event: Event) -> None:
         """Take what a rank said."""
         if isinstance(event, TextCame):
-            self._output.feed(event.rank, event.stream, event.text)
-            self._pulse.take_text(event.rank, event.text)
+            with self._books.doing(OUTPUT):
+                self._output.feed(event.rank, event.stream, event.text)
+            with self._books.doing(PANEL):
+                self._pulse.take_text(event.rank, event.text)
         elif isinstance(event, RichCame):
-            self._show_rich(event)
+            with self._books.doing(OUTPUT):
+                self._show_rich(event)
         elif isinstance(event.message, ResourceUsage):
-            self._pulse.add_usage(event.message)
-        elif not isinstance(event.message, StackLocation):
+            with self._books.doing(PANEL):
+                self._pulse.add_usage(event.message)
+        elif isinstance(event.message, RunMessage):
             self._keeper.take(event.message)
 
     def tick(self) -> None:
         """Write what is due; to be called some twenty times a second."""
-        self._output.flush()
+        with self._books.doing(OUTPUT):
+            self._output.flush()
         self._show_runs()
 
     def say(self, words: str) -> None:
@@ -58,7 +65,8 @@ class CellOutput:
 
     def close(self) -> None:
         """Write the rest, and end the runs that nobody has ended."""
-        self._output.close()
+        with self._books.doing(OUTPUT):
+            self._output.close()
         self._show_runs(ended=True)
 
     def _show_rich(self, event: RichCame) -> None:

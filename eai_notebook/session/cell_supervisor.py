@@ -10,9 +10,10 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from eai_notebook.session.cell import TelemetryCame
+from eai_notebook.session.own_time import OwnTime
 from eai_notebook.session.rank_sets import name_ranks
 from eai_notebook.session.stall_detector import Stall, StallWatch
-from eai_notebook.telemetry.messages import ResourceUsage
+from eai_notebook.telemetry.messages import CellEnding, ResourceUsage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,9 +31,12 @@ when it strikes where Python ignores exceptions, as in a finalizer."""
 ABANDON_AFTER_S = 4.5
 """How long after a failure or an interrupt the cell ends, if need be without a deaf rank."""
 
+ENDING_S = 60.0
+"""The same for a rank that has said that its cell is ending: it is formatting its error. This
+takes seconds where the error comes from deep recursion."""
+
 GIVE_UP_S = 10.0
-"""How long the next cell waits for a rank that did not listen. Then its group is ended, and
-with it the variables of all ranks, so this is not done lightly."""
+"""How long the next cell waits for a rank that did not listen, before it is refused."""
 
 TICK_S = 0.05
 
@@ -42,13 +46,15 @@ Outcome = Literal["ended", "interrupted", "stalled", "died"]
 
 
 class CellSupervisor:
-    """What has been done about one cell so far; times are of the monotonic clock, in seconds."""
+    """What has been done about one cell so far; times are the ranks' own, see `OwnTime`."""
 
     def __init__(
         self, group: Group, cell: Cell, say: Callable[[str], None], patience: float
     ) -> None:
         self._group = group
         self._cell = cell
+        self._clock: OwnTime | None = None
+        self._ending: set[int] = set()
         self._failed_at: float | None = None
         self._signalled_at: float | None = None
         self._stall = StallWatch(cell.ranks, group.ask_where, patience)
@@ -62,6 +68,8 @@ class CellSupervisor:
         """Take note of a sign of life; that a process has a pulse is none of its cell."""
         if isinstance(event, TelemetryCame) and isinstance(event.message, ResourceUsage):
             return
+        if isinstance(event, TelemetryCame) and isinstance(event.message, CellEnding):
+            self._ending.add(event.message.rank)
         self._stall.record_activity(event.message if isinstance(event, TelemetryCame) else None)
 
     def interrupt(self) -> None:
@@ -83,26 +91,38 @@ class CellSupervisor:
         if self._signalled_at is None:
             self._stop_what_cannot_end()
         elif cell.unfinished:
-            self._insist(time.monotonic() - self._signalled_at)
+            self._insist(self._now() - self._signalled_at)
         return None
+
+    def _now(self) -> float:
+        """Return the ranks' own time since this was first asked; only what must end is timed."""
+        if self._clock is None:
+            self._clock = OwnTime(self._group.local_pids)
+        return self._clock.now()
 
     def _is_unresponsive(self) -> bool:
         """Whether some rank goes on that was signalled, after all the time it gets."""
         if self._signalled_at is None or not self._cell.unfinished:
             return False
-        return time.monotonic() - (self._failed_at or self._signalled_at) > ABANDON_AFTER_S
+        since = self._signalled_at if self._failed_at is None else self._failed_at
+        return self._now() - since > (ABANDON_AFTER_S if self._going_on() else ENDING_S)
+
+    def _going_on(self) -> list[int]:
+        """Return the ranks that have neither answered nor said that their cell is ending."""
+        return [rank for rank in self._cell.unfinished if rank not in self._ending]
 
     def _insist(self, waited: float) -> None:
         """Signal once more those that were signalled in vain."""
         if waited > REPEAT_INTERRUPT_S and not self._insisted:
             self._insisted = True
-            self._group.interrupt(self._cell.unfinished)
+            self._group.interrupt(self._going_on())
 
     def _stop_what_cannot_end(self) -> None:
         """Signal the ranks that go on after a failure, or that can never go on."""
-        cell, now = self._cell, time.monotonic()
+        cell = self._cell
         if cell.failed:
-            self._failed_at = self._failed_at or now
+            now = self._now()
+            self._failed_at = now if self._failed_at is None else self._failed_at
             if cell.unfinished and now - self._failed_at > RELEASE_S:
                 self._signal()
         elif cell.unfinished:
@@ -113,15 +133,15 @@ class CellSupervisor:
         if stall is None:
             return
         if stall.is_over:
-            self.stalled = stall.why
+            self.stalled = str(stall)
             self._signal()
         elif not self._told:
             self._told = True
-            self._say(f"{stall.why}. {INTERRUPT_HINT}")
+            self._say(f"{stall}. {INTERRUPT_HINT}")
 
     def _signal(self) -> None:
-        self._signalled_at = self._signalled_at or time.monotonic()
-        self._group.interrupt(self._cell.unfinished)
+        self._signalled_at = self._now() if self._signalled_at is None else self._signalled_at
+        self._group.interrupt(self._going_on())
 
 
 def supervise(
@@ -157,16 +177,16 @@ def supervise(
 def wait_for_stragglers(group: Group, cell: Cell, progress: Callable[[str], None]) -> bool:
     """Wait for the ranks that were left behind in `cell`; return whether all have ended.
 
-    They are interrupted once more, since their first interrupt may have been lost.
+    They are interrupted once more, since their first interrupt may have been lost. The time they
+    get is their own: a rank that gets no processor is waited for longer.
     """
-    begin = time.monotonic()
+    begin, own = time.monotonic(), OwnTime(group.local_pids)
     group.interrupt(cell.unfinished)
     while not cell.is_over and group.is_alive:
-        waited = time.monotonic() - begin
-        if waited > GIVE_UP_S:
+        if own.now() > GIVE_UP_S:
             return False
-        left = GIVE_UP_S - waited
-        progress(f"{name_ranks(cell.unfinished)}: not stopped yet, {left:.0f} s left")
+        waited = time.monotonic() - begin
+        progress(f"{name_ranks(cell.unfinished)}: not stopped yet, {waited:.0f} s")
         for _ in cell.events(0.2):
             pass
     return cell.is_over

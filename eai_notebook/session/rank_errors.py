@@ -75,18 +75,27 @@ def interruption(ranks: Sequence[int], deaf: Sequence[int] = ()) -> KeyboardInte
     It has that very name, which is what a front end shows and other tools read. ``deaf``
     are those that go on all the same.
     """
-    kind: type[_Interrupted] = type("KeyboardInterrupt", (_Interrupted,), {})
     stopped = [rank for rank in ranks if rank not in deaf]
     told = [f"{name_ranks(stopped)} stopped"] if stopped else []
     told += [unreported(deaf)] if deaf else []
-    return kind("; ".join([*told, "variables are as the cell left them"]))
+    return _interrupted("; ".join([*told, "variables are as the cell left them"]))
+
+
+def in_a_line(stop: KeyboardInterrupt, words: str) -> KeyboardInterrupt:
+    """Return `stop` if it is told in a line already, else one that says `words`."""
+    return stop if isinstance(stop, _Interrupted) else _interrupted(words)
+
+
+def _interrupted(words: str) -> KeyboardInterrupt:
+    kind: type[_Interrupted] = type("KeyboardInterrupt", (_Interrupted,), {})
+    return kind(words)
 
 
 def unreported(deaf: Sequence[int]) -> str:
     """Say of ranks that go on what that means for the next cell."""
     return (
-        f"{name_ranks(deaf)} did not listen, being inside code that lets no Python run: "
-        "the next cell waits ten seconds for that to end, and then ends the group"
+        f"{name_ranks(deaf)} did not listen, being inside code that lets no Python run; "
+        "the next cell waits for it, and `%eai restart` ends it together with all variables"
     )
 
 

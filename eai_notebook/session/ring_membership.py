@@ -39,7 +39,8 @@ class RingMembership:
         """Form it on `ranks`, unless it spans them; return False if the user gave it up.
 
         A press of Stop does not tear it apart: ranks that have joined would wait for ever for
-        the others. If it stands soon, the press remains to be taken; else the group is of no use.
+        the others. If it stands soon, the press remains to be taken; else the next cell asks anew,
+        after the ranks have done what they were asked here.
         """
         if self.ranks == tuple(ranks):
             return True

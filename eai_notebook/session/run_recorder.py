@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from eai_notebook.bookkeeping import LEDGER, RECORD, TRACE, Bookkeeping
 from eai_notebook.ledger import profile_merge
 from eai_notebook.ledger.run_record import RunRecord
 from eai_notebook.ledger.view_model import LiveView
+from eai_notebook.telemetry import messages
 from eai_notebook.telemetry.messages import ProfileTaken, RunBegan, RunMessage
 
 if TYPE_CHECKING:
@@ -22,12 +24,18 @@ LONGEST_S = 0.7
 
 
 class RunRecorder:
-    """Writes the messages of a session's ranks to run records below `root`."""
+    """Writes the messages of a session's ranks to run records below `root`.
 
-    def __init__(self, root: Path) -> None:
+    A record that cannot be written stops for good, since rows must not be missing from its middle;
+    `books` reports it. Nothing here raises an `Exception`.
+    """
+
+    def __init__(self, root: Path, books: Bookkeeping | None = None) -> None:
         self.root = root
         self.records: list[RunRecord] = []
+        self._books = books or messages.books  # which reports on stderr
         self._open: dict[str, RunRecord] = {}
+        self._given_up: set[str] = set()
         self._live: dict[str, LiveView] = {}
         self._next_look: dict[str, float] = {}
         self.facts: dict[str, Any] = {}
@@ -36,6 +44,61 @@ class RunRecorder:
 
     def take(self, message: RunMessage) -> None:
         """Write `message` to its run's record; a rank's first word makes the record."""
+        run = message.run
+        if run in self._given_up:
+            return
+        written = False
+        with self._books.doing(RECORD, self.root):
+            self._write(message)
+            written = True
+        if not written:
+            self._give_up(run)
+        elif (live := self._live.get(run)) is not None and not isinstance(message, ProfileTaken):
+            heard = False
+            with self._books.doing(LEDGER):
+                live.add_message(message)
+                heard = True
+            if not heard:
+                del self._live[run]
+
+    def traces_due(self, *, ended: bool = False) -> list[str]:
+        """Write the traces in depth that all ranks have sent; return what is in each, in words.
+
+        A trace waits for the rows of its steps. With `ended` the cell is over, and what
+        some ranks have sent is all there is.
+        """
+        told = []
+        for run, taken in list(self._traces.items()):
+            record, live = self._open[run], self._live.get(run)
+            last = max(each.last for each in taken.values())
+            whole = len(taken) == record.info.size and (live is None or live.steps > last)
+            if whole or ended or record.info.state != "running":
+                del self._traces[run]
+                with self._books.doing(TRACE):
+                    file, words = profile_merge.write(record, taken)
+                    told.append(f"{words}\ntrace: {file}, for ui.perfetto.dev")
+        return told
+
+    def views_due(self, *, ended: bool = False) -> list[tuple[dict[str, Any], bool]]:
+        """Return the views that are due to be shown, each with whether it is the last.
+
+        With `ended` the cell is over: runs that nobody closed are lost, and every run
+        is shown once more.
+        """
+        due = []
+        for run, record in list(self._open.items()):
+            if ended:
+                with self._books.doing(RECORD, self.root):
+                    record.close("lost")
+            final = ended or record.info.state != "running"
+            if run in self._live and (final or time.monotonic() >= self._next_look.get(run, 0.0)):
+                with self._books.doing(LEDGER):
+                    due.append((self._look(run), final))
+            if final:
+                self._forget(run)
+        return due
+
+    def _write(self, message: RunMessage) -> None:
         record = self._open.get(message.run)
         if record is None:
             if not isinstance(message, RunBegan):
@@ -49,41 +112,18 @@ class RunRecorder:
             self._traces.setdefault(message.run, {})[message.rank] = message
             return
         record.add(message)
-        self._live[message.run].add_message(message)
 
-    def traces_due(self, *, ended: bool = False) -> list[str]:
-        """Write the traces in depth that all ranks have sent; return what is in each, in words.
-
-        A trace waits for the rows of its steps. With `ended` the cell is over, and what
-        some ranks have sent is all there is.
-        """
-        told = []
-        for run, taken in list(self._traces.items()):
-            record = self._open[run]
-            last = max(each.last for each in taken.values())
-            whole = len(taken) == record.info.size and self._live[run].steps > last
-            if whole or ended or record.info.state != "running":
-                del self._traces[run]
-                file, words = profile_merge.write(record, taken)
-                told.append(f"{words}\ntrace: {file}, for ui.perfetto.dev")
-        return told
-
-    def views_due(self, *, ended: bool = False) -> list[tuple[dict[str, Any], bool]]:
-        """Return the views that are due to be shown, each with whether it is the last.
-
-        With `ended` the cell is over: runs that nobody closed are lost, and every run
-        is shown once more.
-        """
-        due = []
-        for run, record in list(self._open.items()):
-            if ended:
+    def _give_up(self, run: str) -> None:
+        """Let go of a run that cannot be recorded; a reader of it is told that rows are missing."""
+        self._given_up.add(run)
+        if (record := self._open.get(run)) is not None:
+            with self._books.doing(RECORD, self.root):
                 record.close("lost")
-            final = record.info.state != "running"
-            if final or time.monotonic() >= self._next_look.get(run, 0.0):
-                due.append((self._look(run), final))
-            if final:
-                del self._open[run], self._live[run]
-        return due
+        self._forget(run)
+
+    def _forget(self, run: str) -> None:
+        for known in (self._open, self._live, self._traces, self._next_look):
+            known.pop(run, None)
 
     def _look(self, run: str) -> dict[str, Any]:
         began = time.monotonic()

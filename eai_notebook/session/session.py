@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from eai_notebook.bookkeeping import REGISTRY
 from eai_notebook.cluster import registry
 from eai_notebook.cluster.allreduce_tuning import algorithm_choice
 from eai_notebook.cluster.group import Group
 from eai_notebook.cluster.hostfile import parse_hosts
 from eai_notebook.cluster.launchers.local import LAUNCHER as LOCAL
+from eai_notebook.cluster.launchers.local import unused_settings
 from eai_notebook.cluster.launchers.ssh import LAUNCHER as REMOTE
 from eai_notebook.cluster.preflight import prepare
 from eai_notebook.errors import EaiError
@@ -28,9 +31,10 @@ from eai_notebook.session.cell import Cell
 from eai_notebook.session.cell_output import CellOutput
 from eai_notebook.session.cell_supervisor import Outcome, supervise, wait_for_stragglers
 from eai_notebook.session.group_options import checked_wire, crowded, group_size, kept_entry
+from eai_notebook.session.guarded_watcher import GuardedWatcher
 from eai_notebook.session.interrupts import DeferredInterrupt
 from eai_notebook.session.observer import Watcher
-from eai_notebook.session.rank_errors import interruption, root_cause
+from eai_notebook.session.rank_errors import in_a_line, interruption, root_cause
 from eai_notebook.session.rank_loss import explaining_rank_loss, name_missing
 from eai_notebook.session.rank_sets import name_ranks
 from eai_notebook.session.rank_status import RankStatus
@@ -76,7 +80,8 @@ class Session:
         self.size = group_size(size, self._places)
         if self.size < 1:
             raise EaiError(f"a group of {self.size} ranks cannot be", "ask for 1 or more: `-n 2`")
-        self.watcher = watcher or Watcher()
+        self.watcher = GuardedWatcher(watcher or Watcher())
+        self._books = self.watcher.books
         self.state = "down"
         self._message = ""
         self.hosts: dict[int, str] = {}
@@ -88,7 +93,7 @@ class Session:
         self._stragglers: Cell | None = None  # a stopped cell that some rank still runs
         self._ring = RingMembership()
         self._setup: list[tuple[str, list[int] | None]] = []
-        self._keeper = RunRecorder(runs_folder())
+        self._keeper = RunRecorder(runs_folder(), self._books)
         self.pulse = RankStatus()
 
     def __enter__(self) -> Self:
@@ -128,9 +133,16 @@ class Session:
         try:
             self._bring_up(keep=keep, **self._plan())
             crowd = "" if self._places else crowded(self.size)
-            self.watcher.progress(f"{self._words()}{crowd}", final=True)
-        except BaseException:
+            unused = unused_settings()
+            self.watcher.progress(
+                f"{self._words()}{crowd}" + (f"; {unused}" if unused else ""), final=True
+            )
+        except BaseException as error:
             self.down()
+            if isinstance(error, KeyboardInterrupt):
+                with contextlib.suppress(KeyboardInterrupt):  # pressed again: all is stopped
+                    self.watcher.progress("start stopped", final=True)
+                raise in_a_line(error, "start stopped; nothing is left running") from None
             raise
 
     def _plan(self) -> dict[str, Any]:
@@ -267,7 +279,9 @@ class Session:
             self._run_once(code, chosen, patience)
         if setup:
             self._setup.append((code, chosen))
-            self._ready_group().note_setup(self._setup)
+            group = self._ready_group()
+            with self._books.doing(REGISTRY):
+                group.note_setup(self._setup)
 
     def _run_once(
         self, code: str, ranks: list[int] | None, patience: float = stall_detector.PATIENCE_S
@@ -288,6 +302,7 @@ class Session:
         presses: DeferredInterrupt,
         patience: float,
     ) -> None:
+        self._books.begin_cell()
         self._set_state("busy")
         with explaining_rank_loss(group, self._died):
             cell = Cell(group, code, chosen, self.hosts)
@@ -397,14 +412,14 @@ class Session:
         if outcome == "interrupted":
             raise interruption(cell.ranks, cell.unfinished)
         if outcome == "stalled":
-            raise EaiError(f"{why}, and would wait for ever", "let every rank take part in it")
+            raise EaiError(why, "let every rank take part in it")
         if error is not None:
             raise error
 
     def _tick(self, show: CellOutput) -> None:
         show.tick()
         if self.pulse.take_update():
-            self.watcher.group(self.group_model())
+            self.watcher.group_from(self.group_model)
 
     # -- the state of the group ---------------------------------------------------------
 
@@ -422,13 +437,23 @@ class Session:
         return self._group
 
     def _wait_for_stragglers(self, group: Group, cell: Cell) -> None:
-        """Give a cell that was stopped the time to end; end the group if it does not."""
+        """Give a cell that was stopped the time to end.
+
+        Its group is not ended if it does not: this costs the variables of all ranks, so only the
+        user does that.
+        """
         if wait_for_stragglers(group, cell, self.watcher.progress):
             self._stragglers = None
             self.watcher.progress(f"{name_ranks(cell.ranks)} stopped", final=True)
             return
-        stuck = name_ranks(cell.unfinished)
-        raise self._lost(f"{stuck} did not stop; the group was ended, its variables are lost")
+        if not group.is_alive or group.missing:
+            raise self._died(group)
+        what = f"{name_ranks(cell.unfinished)} did not stop: the cell before still runs there"
+        remedy = (
+            "nothing is lost, run this cell again to wait longer; "
+            "`%eai restart` ends the group, and with it the variables of all ranks"
+        )
+        raise EaiError(what, remedy)
 
     def _finish_warm_up(self, group: Group, warm_up: WarmUp) -> None:
         try:
@@ -442,7 +467,8 @@ class Session:
         self._warm_up = None
         self._note_ranks(found)
         me = socket.gethostname()
-        group.cover([info["pid"] for info in found if info["host"] == me])
+        with self._books.doing(REGISTRY):
+            group.cover([info["pid"] for info in found if info["host"] == me])
 
     def _note_ranks(self, found: list[dict[str, Any]]) -> None:
         self.hosts = {info["rank"]: info["host"] for info in found}
@@ -452,14 +478,18 @@ class Session:
         """Show who the ranks are as soon as they say so; called in the client's thread."""
         if group is self._group:
             self._note_ranks(found)
-            self.watcher.group(self.group_model())
+            self.watcher.group_from(self.group_model)
 
     def _form_ring(self, group: Group, ranks: list[int], presses: DeferredInterrupt) -> None:
         """Form the ring on `ranks` if the last cell broke it or it spans others."""
         with explaining_rank_loss(group, self._died):
             formed = self._ring.form(group, ranks, presses, self.watcher.progress)
         if not formed:
-            raise self._lost("the ranks did not form a ring; the group was ended")
+            raise in_a_line(
+                KeyboardInterrupt(),
+                f"{name_ranks(ranks)} still form their ring; nothing is lost, the next cell waits "
+                "for them; `%eai restart` ends the group, and with it the variables of all ranks",
+            )
 
     def _died(self, group: Group) -> EaiError:
         """End a group that misses a rank, and return what to tell the user."""
@@ -475,7 +505,7 @@ class Session:
     def _set_state(self, state: str, words: str = "") -> None:
         self.state = state
         self._message = words
-        self.watcher.group(self.group_model())
+        self.watcher.group_from(self.group_model)
 
     def _words(self) -> str:
         if self._message:

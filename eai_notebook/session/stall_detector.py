@@ -1,10 +1,12 @@
 """Stall detector: find a cell that cannot go on, explain it, end it.
 
 Ranks that have fallen silent are asked where they are. A rank in an exchange that a peer
-will never join - the peer's cell is over, or it waits in another exchange - waits for
-ever, and is ended at once with a sentence that says so. A rank in the middle of a
+will never join - the peer's cell is over, or it waits in another exchange - cannot go on,
+and is ended soon with a sentence that says so. A rank in the middle of a
 compiled step while a peer has left the training loop very likely does: it is named at
-once, and ended after some patience. What may only be slow is left alone.
+once, and ended after some patience. What may only be slow is left alone: a rank counts as
+waiting when two answers in a row name the same place, step and number of exchanges, and a
+rank that does not get to answer does not count at all.
 """
 
 from __future__ import annotations
@@ -27,6 +29,12 @@ QUIET_S = 4.0
 SURE_S = 4.0
 """How long a stall must last before it is called one: a peer may just be on its way."""
 
+ASK_S = 1.0
+"""How often silent ranks are asked."""
+
+LEAST_ANSWERS = 2
+"""How many answers in a row must name the same place."""
+
 PATIENCE_S = 60.0
 """How long a stall that is likely, but not certain, may last."""
 
@@ -37,35 +45,48 @@ class Stall:
 
     why: str
     is_over: bool
+    lasted: float = 0.0
+    """Seconds in which no rank has moved."""
+
+    def __str__(self) -> str:
+        """Say what is known: where the ranks are, and for how long."""
+        return f"{self.why}; no rank has moved for {self.lasted:.0f} s"
 
 
 class StallWatch:
     """Watches one cell on `ranks`; ``ask(ranks)`` makes ranks tell their whereabouts.
 
-    ``patience`` is how long a likely stall may last, in seconds.
+    ``patience`` is how long a likely stall may last, in seconds of the clock ``now``.
     """
 
     def __init__(
-        self, ranks: list[int], ask: Callable[[list[int]], None], patience: float = PATIENCE_S
+        self,
+        ranks: list[int],
+        ask: Callable[[list[int]], None],
+        patience: float = PATIENCE_S,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ranks = ranks
         self._patience = patience
         self._ask = ask
-        self._heard_at = self._asked_at = time.monotonic()
+        self._now = now
+        self._heard_at = self._asked_at = now()
         self._where: dict[int, StackLocation] = {}
+        self._seen: dict[int, tuple[float, int]] = {}  # since when there, and how many answers
+        self._unfinished = list(ranks)
         self._steps: dict[int, int] = {}
         self._in_run: set[int] = set()
-        self._stalled_since: float | None = None
 
     def record_activity(self, message: Message | None = None) -> None:
         """Take note that some rank is alive: it printed, or its clock said `message`."""
         if isinstance(message, StackLocation):
-            self._where[message.rank] = message
+            self._note_place(message)
             if message.steps is not None:
                 self._steps[message.rank] = message.steps
             return
-        self._heard_at = time.monotonic()
+        self._heard_at = self._now()
         self._where.clear()
+        self._seen.clear()
         if isinstance(message, RunBegan):
             self._in_run.add(message.rank)
             self._steps[message.rank] = 0
@@ -76,26 +97,35 @@ class StallWatch:
 
     def look(self, unfinished: list[int]) -> Stall | None:
         """Return the stall that the cell on its `unfinished` ranks is in, if it is in one."""
-        now = time.monotonic()
+        now = self._now()
+        if unfinished != self._unfinished:  # a rank has ended: what others wait for may be there
+            self._unfinished = list(unfinished)
+            self._seen.clear()
         if now - self._heard_at < QUIET_S:
-            self._stalled_since = None
             return None
-        if now - self._asked_at > QUIET_S / 2:
+        if now - self._asked_at > ASK_S:
             self._asked_at = now
             self._ask(unfinished)
         if not self._is_stalled(unfinished):
-            self._stalled_since = None
             return None
-        self._stalled_since = self._stalled_since or now
-        lasted = now - self._stalled_since
+        lasted = now - max(self._seen[rank][0] for rank in unfinished)
         if lasted < SURE_S:
             return None
         certain = all(self._where[rank].exchange for rank in unfinished)
-        return Stall(self._sentence(unfinished), certain or lasted > self._patience)
+        return Stall(self._sentence(unfinished), certain or lasted > self._patience, lasted)
+
+    def _note_place(self, where: StackLocation) -> None:
+        """Note where a rank is, and whether it has moved since it was asked before."""
+        before = self._where.get(where.rank)
+        since, answers = self._seen.get(where.rank, (self._now(), 0))
+        if before is None or _marks(before) != _marks(where):
+            since, answers = self._now(), 0
+        self._where[where.rank] = where
+        self._seen[where.rank] = since, answers + 1
 
     def _is_stalled(self, unfinished: list[int]) -> bool:
         """Whether all unfinished ranks wait for a peer, and not all for the same thing."""
-        if any(rank not in self._where for rank in unfinished):
+        if any(self._seen.get(rank, (0.0, 0))[1] < LEAST_ANSWERS for rank in unfinished):
             return False
         left = len(unfinished) < len(self._ranks) or any(
             self._where[rank].exchange for rank in unfinished
@@ -126,3 +156,8 @@ class StallWatch:
         steps = sorted({self._steps[rank] for rank in ranks if rank in self._steps})
         plural = "" if steps == [1] else "s"
         return f" after {', '.join(map(str, steps))} step{plural}" if steps else ""
+
+
+def _marks(where: StackLocation) -> tuple[object, ...]:
+    """Return what differs between two answers of a rank that goes on."""
+    return where.line, where.exchange, where.exchanges, where.steps

@@ -8,9 +8,12 @@ knowing each other.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+
+from eai_notebook.bookkeeping import TELEMETRY, TRACE, Bookkeeping
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,6 +79,7 @@ class StackLocation:
     is running something. ``inside`` is the innermost function, and ``steps`` what
     `steps_taken` said. ``path`` are the cell's own lines that led here, outermost first,
     each as ``(line, code)``, and ``cell`` is the same on all ranks for the same cell.
+    ``exchanges`` counts those that the rank has begun by itself: a rank that goes on counts on.
     """
 
     rank: int
@@ -87,6 +91,14 @@ class StackLocation:
     steps: int | None = None
     path: tuple[tuple[int, str], ...] = ()
     cell: str = ""
+    exchanges: int = 0
+
+
+@dataclass(frozen=True)
+class CellEnding:
+    """The rank's cell has failed or was stopped, and its error is being formatted."""
+
+    rank: int
 
 
 @dataclass(frozen=True)
@@ -148,10 +160,18 @@ class ProfileTaken:
 
 
 RunMessage = RunBegan | StepsDone | ProfileTaken | RunEnded
-Message = RunMessage | StackLocation | ResourceUsage
+Message = RunMessage | StackLocation | ResourceUsage | CellEnding
 Sink = Callable[[Message], None]
 
 _sink: Sink | None = None
+
+
+def _report(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+books: Final = Bookkeeping(_report)
+"""The guard of this process's measuring; on a rank, what it reports is output of the cell."""
 
 
 def set_sink(sink: Sink | None) -> Sink | None:
@@ -162,9 +182,13 @@ def set_sink(sink: Sink | None) -> Sink | None:
 
 
 def emit(message: Message) -> None:
-    """Hand `message` to the process's sink; without one it is dropped."""
+    """Hand `message` to the process's sink; without one it is dropped.
+
+    A sink that fails is reported, and the training goes on.
+    """
     if _sink is not None:
-        _sink(message)
+        with books.doing(TELEMETRY):
+            _sink(message)
 
 
 _cell_end_hooks: list[Callable[[str], None]] = []
@@ -183,7 +207,9 @@ def cell_ended(outcome: str) -> None:
     """Tell the hooks that the current cell has ended."""
     set_queue_depth(None)
     for hook in _cell_end_hooks:
-        hook(outcome)
+        with books.doing(TELEMETRY):
+            hook(outcome)
+    books.begin_cell()
 
 
 _step_counter: Callable[[], int | None] | None = None
@@ -234,4 +260,7 @@ def has_step_listener() -> bool:
 
 def step_ended(run: str, step: int | None) -> bool:
     """Tell the watch, if there is one; return whether it took time that belongs to no step."""
-    return _step_watch is not None and _step_watch(run, step)
+    if _step_watch is not None:
+        with books.doing(TRACE):
+            return _step_watch(run, step)
+    return False

@@ -39,7 +39,7 @@ class Result:
     """What came of one drill.
 
     ``seconds`` is from the fault (the press of Stop, else the cell's start) to the end of
-    the cell, also where a rank did not listen and the next cell had to end the group;
+    the cell, also where a rank did not listen and the next cell was refused;
     ``usable`` whether the next cell worked, after a restart if the group was lost;
     ``kept`` whether every rank still had its variable; ``left`` the ranks' processes that
     a lost group left behind.
@@ -152,6 +152,6 @@ class DrillRunner:
 
 
 def _kind(said: str) -> Comes:
-    if "would wait for ever" in said:
+    if "no rank has moved" in said:
         return "stall"
     return "stuck" if "did not stop" in said else "death"

@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from eai_notebook.cluster.launchers.local import find_mpirun
 from eai_notebook.cluster.launchers.ssh import forwarded, host_environment, mpirun_arguments
+from eai_notebook.cluster.mpirun_output import explain, lost_host
 from eai_notebook.errors import EaiError
+from eai_notebook.process_lease import Lease
+from eai_notebook.python_command import module_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +36,8 @@ def run_module(
     """
     environment = {**os.environ, **host_environment(place)}
     command = [find_mpirun(), "-n", str(place.size), *mpirun_arguments(place, ring)]
-    command += [*forwarded(environment), sys.executable, "-m", *module]
+    command += [*forwarded(environment), *module_command(*module)]
+    lease = Lease()  # whatever ends this process, the ranks end with it
     process = subprocess.Popen(
         command,
         env=environment,
@@ -42,9 +45,11 @@ def run_module(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        errors="replace",
         start_new_session=True,
     )
     try:
+        lease.cover([process.pid])
         said, _ = process.communicate(timeout=PATIENCE_S)
     except BaseException as error:
         _end(process)
@@ -52,6 +57,8 @@ def run_module(
             remedy = "see what holds it up: `eai-notebook check --hosts ...`"
             raise EaiError(f"{what} was not over in {PATIENCE_S:.0f} s", remedy) from None
         raise
+    finally:
+        lease.end()
     for line in said.splitlines():
         if line.startswith(mark):
             result: dict[str, Any] = json.loads(line.removeprefix(mark))
@@ -63,16 +70,10 @@ def run_module(
 
 
 def why_mpirun_failed(said: str) -> str:
-    """Return the root cause in what ``mpirun`` printed, in one line."""
-    from eai_notebook.cluster.group import lost_host
-
+    """Return the root cause in what ``mpirun`` printed, in one paragraph."""
     if host := lost_host(said):
         return f"the host {host} was lost"
-    errors = [line.strip() for line in said.splitlines() if "Error" in line or "error:" in line]
-    if errors:
-        return errors[-1]
-    words = [line.strip() for line in said.splitlines() if any(map(str.isalpha, line))]
-    return words[-1] if words else "no reason given"
+    return explain(said) or "no reason given"
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
 from pathlib import Path
 
-from ipyparallel.cluster.launcher import MPIEngineSetLauncher
+from ipyparallel.cluster.launcher import (
+    LocalControllerLauncher,
+    LocalProcessLauncher,
+    MPIEngineSetLauncher,
+)
 
+from eai_notebook.cluster.mpi_environment import NO_SCHEDULER, TENSORFLOW_BACKEND, home
+from eai_notebook.cluster.mpirun_output import read_output
 from eai_notebook.errors import EaiError
+from eai_notebook.python_command import module_command
 
 LAUNCHER = "eai_notebook.cluster.launchers.local.LocalEngineSetLauncher"
+CONTROLLER = "eai_notebook.cluster.launchers.local.ControllerLauncher"
 
 
 def core_count() -> int:
@@ -48,6 +57,7 @@ def rank_environment(local_ranks: int, cores: int | None = None) -> dict[str, st
     cores = cores or core_count()
     threads = str(max(1, cores // local_ranks))
     shared = {
+        **NO_SCHEDULER,
         "OMP_NUM_THREADS": threads,
         "TF_NUM_INTRAOP_THREADS": threads,
         "TF_NUM_INTEROP_THREADS": threads,
@@ -62,17 +72,67 @@ def rank_environment(local_ranks: int, cores: int | None = None) -> dict[str, st
         for prefix in ("OMPI", "PRTE"):
             shared[f"{prefix}_ALLOW_RUN_AS_ROOT"] = "1"
             shared[f"{prefix}_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1"
-    return {name: os.environ.get(name, value) for name, value in shared.items()}
+    chosen = {name: os.environ.get(name, value) for name, value in shared.items()}
+    return {**chosen, **TENSORFLOW_BACKEND, **home()}
 
 
-class LocalEngineSetLauncher(MPIEngineSetLauncher):
+def unused_settings() -> str:
+    """Return what of the notebook's environment ranks do not follow, in words; empty if nothing."""
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow").lower()
+    unused = [f"KERAS_BACKEND={backend}"] if backend not in ("", "tensorflow") else []
+    if os.environ.get("TF_USE_LEGACY_KERAS", "0").lower() not in ("", "0", "false"):
+        unused.append("TF_USE_LEGACY_KERAS")
+    if not unused:
+        return ""
+    return f"the ranks do not follow {' and '.join(unused)}: they need Keras 3 on TensorFlow"
+
+
+class _ReadsAnyOutput(LocalProcessLauncher):
+    """A launcher whose process may print what is no UTF-8, as a program of the user's does."""
+
+    _output: str | None = None
+
+    def get_output(self, remove: bool = False) -> str:  # noqa: FBT001, FBT002  # ipyparallel's own
+        """Return what the process has printed; `remove` the file of it as well."""
+        if self._output is None:
+            try:
+                self._output = read_output(self.output_file)
+            except OSError:
+                self._output = ""
+        if remove:
+            with contextlib.suppress(OSError):
+                Path(self.output_file).unlink()
+        return str(self._output)
+
+
+class ControllerLauncher(_ReadsAnyOutput, LocalControllerLauncher):
+    """Starts the controller, apart from the modules in the user's folder."""
+
+    entrypoint_name = CONTROLLER  # what ipyparallel writes down for whoever attaches later
+
+    def start(self) -> object:
+        """Start it."""
+        self.controller_cmd = module_command("ipyparallel.controller")
+        return super().start()
+
+
+class MpirunLauncher(_ReadsAnyOutput, MPIEngineSetLauncher):
+    """Starts engines as one MPI group, apart from the modules in the user's folder."""
+
+    def start(self, n: int) -> object:
+        """Start `n` engines."""
+        self.mpi_cmd = [find_mpirun()]
+        self.engine_cmd = module_command("eai_notebook.cluster.engine_process")
+        return super().start(n)
+
+
+class LocalEngineSetLauncher(MpirunLauncher):
     """Starts `n` engines on this machine as one MPI group."""
 
     entrypoint_name = LAUNCHER  # what ipyparallel writes down for whoever attaches later
 
     def start(self, n: int) -> object:
         """Start `n` engines; they share the cores and are bound to none."""
-        self.mpi_cmd = [find_mpirun()]
         self.mpi_args = ["--oversubscribe", "--bind-to", "none"]
         self.environment.update(rank_environment(n))
         return super().start(n)

@@ -7,11 +7,10 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipyparallel.cluster.launcher import MPIEngineSetLauncher
 from traitlets import Instance
 
 from eai_notebook.cluster import remote_python
-from eai_notebook.cluster.launchers.local import find_mpirun, rank_environment
+from eai_notebook.cluster.launchers.local import MpirunLauncher, find_mpirun, rank_environment
 from eai_notebook.cluster.preflight import Placement
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def forwarded(environment: Mapping[str, str]) -> list[str]:
     return [word for name in sorted(names) for word in ("-x", name)]
 
 
-class HostsEngineSetLauncher(MPIEngineSetLauncher):
+class HostsEngineSetLauncher(MpirunLauncher):
     """Starts engines on other hosts as one MPI group.
 
     Configured with where they go, the MCA parameters of their ring, and more variables
@@ -83,6 +82,5 @@ class HostsEngineSetLauncher(MPIEngineSetLauncher):
         """Start `n` engines, as many as `place` has slots."""
         away = {"EAI_AWAY": "1"}  # a rank must expect that it loses the controller
         self.environment.update({**host_environment(self.place), **self.told, **away})
-        self.mpi_cmd = [find_mpirun()]
         self.mpi_args = [*mpirun_arguments(self.place, self.ring), *forwarded(self.environment)]
         return super().start(n)

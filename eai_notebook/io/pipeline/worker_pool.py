@@ -24,6 +24,7 @@ import cloudpickle
 from eai_notebook.errors import EaiError
 from eai_notebook.io.part import Loaded
 from eai_notebook.io.pipeline.worker_process import WorkerReply, columns_of, receive_memory, send
+from eai_notebook.python_command import code_command
 
 if TYPE_CHECKING:
     from eai_notebook.io.part import Part
@@ -52,7 +53,7 @@ class Worker:
         with theirs:
             command = _MAIN.format(channel=theirs.fileno(), life=ends)
             self._process = subprocess.Popen(
-                [sys.executable, "-c", command],
+                code_command(command),
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), ends),
                 # Jupyter interrupts all of a session; a reader must not die of that.

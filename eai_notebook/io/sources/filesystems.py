@@ -32,11 +32,15 @@ def client_of(scheme: str, place: str) -> Any:
     if module:
         try:
             importlib.import_module(module)
-        except ImportError:
+        except ModuleNotFoundError as error:
+            broken = "" if error.name == module else f", which cannot be imported ({error})"
             raise EaiError(
-                f"{scheme}:// needs the package {module.replace('_', '-')}",
+                f"{scheme}:// needs the package {module.replace('_', '-')}{broken}",
                 f"`pip install 'eai_notebook[{extra}]'`, on every host",
             ) from None
+        except ImportError as error:
+            what = f"the package {module} for {scheme}:// is there and cannot be imported ({error})"
+            raise EaiError(what, f"see what `import {module}` says") from None
     if scheme in {"s3", "gs", "oss"}:
         from fsspec.implementations.arrow import ArrowFSWrapper
 

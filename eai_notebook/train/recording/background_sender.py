@@ -7,10 +7,12 @@ TensorFlow computes without Python, but a tenth of a short step if the step had 
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING
+
+from eai_notebook.bookkeeping import TELEMETRY
+from eai_notebook.telemetry import messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,8 +48,6 @@ class Sender:
         while True:
             job = self._jobs.get()
             began = time.thread_time_ns()
-            try:
+            with messages.books.doing(TELEMETRY):
                 job()
-            except Exception as error:  # noqa: BLE001 -- losing a record must not end a training
-                sys.stderr.write(f"steps of this run could not be sent: {error}\n")
             self.spent_ns += time.thread_time_ns() - began

@@ -36,6 +36,11 @@ def test_a_hostfile_is_read(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("h1:two", "`h1:two` is no host"),
+        ("-oProxyCommand=x", "is no host"),
+        ("h1,--help:2", "`--help:2` is no host"),
+        ("fe80::1", "IPv4"),
+        ("[2001:db8::7]:2", "IPv4"),
+        ("::1:4", "IPv4"),
         ("h1:2,h1:2", "h1 is named twice"),
         ("h1:0", "h1 gets no rank"),
         ("h1,,h2", "`` is no host"),

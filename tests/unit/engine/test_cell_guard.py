@@ -3,12 +3,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import traceback
 from types import SimpleNamespace
 
 import pytest
 
 from eai_notebook import collective
 from eai_notebook.engine import cell_guard as guarding
+from eai_notebook.engine import long_traceback
 from eai_notebook.engine.cell_guard import Guard
 
 WELL = SimpleNamespace(error_in_exec=None, error_before_exec=None)
@@ -34,3 +36,26 @@ def test_an_interrupt_frees_the_ring_of_the_cell_it_was_meant_for(
     assert released.wait(1.0) is not late
     guard.after_cell(WELL)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def deep(frames: int) -> None:
+    if frames:
+        deep(frames - 1)
+    else:
+        try:
+            dict[str, int]()["the cause"]
+        except KeyError as cause:
+            raise ValueError("the end") from cause
+
+
+def test_a_long_traceback_keeps_both_ends() -> None:
+    with pytest.raises(ValueError, match="the end") as caught:
+        deep(900)
+    error = caught.value
+    assert long_traceback.shorten(error) > 700
+    kept = traceback.extract_tb(error.__traceback__)
+    assert len(kept) == long_traceback.FIRST + long_traceback.LAST
+    assert kept[0].name == "test_a_long_traceback_keeps_both_ends"
+    assert kept[-1].line == 'raise ValueError("the end") from cause'
+    assert isinstance(error.__cause__, KeyError)
+    assert long_traceback.shorten(error) == 0

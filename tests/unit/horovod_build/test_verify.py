@@ -80,3 +80,12 @@ def test_a_broken_note_is_no_proof() -> None:
     verify.remember(key, PROOF)
     verify._note().write_text('{"key": 3')
     assert verify.remembered(key) is None
+
+
+def test_to_build_anew_is_advised_only_where_it_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMPI_MCA_btl", "x")
+    said = "EaiError: Keras runs on torch: set KERAS_BACKEND=tensorflow"
+    assert "install-horovod" not in verify._remedy(said)
+    assert "KERAS_BACKEND" in verify._remedy(said)
+    assert "unset OMPI_MCA_btl" in verify._remedy(said)
+    assert "install-horovod" in verify._remedy("ImportError: libmpi.so.40: gone")

@@ -1,0 +1,59 @@
+"""The line of `%eai`: split as a shell does it; an interrupt is told in a line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from IPython.core.error import UsageError
+
+from eai_notebook.magics.parser import PARSER
+from eai_notebook.session import Session, Watcher
+from eai_notebook.session.rank_errors import in_a_line, interruption
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+@pytest.mark.parametrize("path", ["'/a b/c'", '"/a b/c"', r"/a\ b/c", "/a b/c"])
+def test_a_path_may_have_a_space(path: str) -> None:
+    assert " ".join(PARSER.parse_argstring(f"report {path}").run) == "/a b/c"
+
+
+def test_a_hostfile_may_have_a_space() -> None:
+    assert PARSER.parse_argstring("up --hosts '/a b/hosts'").hosts == "/a b/hosts"
+
+
+def test_an_open_quote_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="quotation"):
+        PARSER.parse_argstring("report '/a b")
+
+
+def test_an_interrupted_start_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Listener(Watcher):
+        last = ""
+
+        def progress(self, words: str, *, final: bool = False) -> None:
+            del final
+            self.last = words
+
+    def stop(**_: Any) -> None:
+        raise KeyboardInterrupt
+
+    listener = Listener()
+    session = Session(2, watcher=listener)
+    monkeypatch.setattr(session, "_bring_up", stop)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        session.up()
+    assert type(caught.value).__name__ == "KeyboardInterrupt"
+    (line,) = caught.value._render_traceback_()  # type: ignore[attr-defined]
+    assert "nothing is left running" in line
+    assert caught.value.__suppress_context__
+    assert session.state == "down"
+    assert listener.last == "start stopped"
+
+
+def test_an_interrupt_that_says_more_stays_as_it_is() -> None:
+    said = interruption([0, 1])
+    assert in_a_line(said, "stopped") is said
+    assert str(in_a_line(KeyboardInterrupt(), "stopped")) == "stopped"
