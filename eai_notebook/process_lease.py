@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -27,11 +30,15 @@ if TYPE_CHECKING:
 
 GRACE_S = 5.0
 LOOK_S = 0.02
-CLOCK_S = 2.0
-"""A start time is told by the machine's clock, which may have been set right since."""
+NEAR_S = 1e-3
+"""Two start times that differ by less are the same: they are multiples of a clock tick (10 ms)."""
 
 Started = tuple[int, float]
-"""A process, by its pid and when it was started: a later one of that pid is another."""
+"""A process, by its pid and when it was started, in seconds since the machine's boot.
+
+A later process of that pid is another. On Linux the time is the kernel's own and does not move when
+the clock is set. Across boots, and in other pid namespaces, it means nothing: see `machine`.
+"""
 
 
 class Lease:
@@ -90,8 +97,55 @@ def started(pids: Iterable[int]) -> list[Started]:
     found = []
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
-            found.append((pid, psutil.Process(pid).create_time()))
+            found.append((pid, start_time(psutil.Process(pid))))
     return found
+
+
+def start_time(process: psutil.Process) -> float:
+    """Return when `process` was started, in seconds since the boot (elsewhere than on Linux: 1970).
+
+    Raises:
+        psutil.NoSuchProcess: it is gone.
+    """
+    if not sys.platform.startswith("linux"):
+        return process.create_time()
+    try:
+        text = Path(f"/proc/{process.pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        raise psutil.NoSuchProcess(process.pid) from None
+    # The name, in brackets, may hold anything; the start time is the 22nd field of the line.
+    return int(text.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def machine() -> dict[str, str]:
+    """Return what a pid belongs to: ``host``, ``machine``, ``boot`` and ``pids`` (its namespace).
+
+    Two containers may have the same host name; a machine has it again after a restart.
+    """
+    return {
+        "host": socket.gethostname(),
+        "machine": _text("/etc/machine-id"),
+        "boot": _text("/proc/sys/kernel/random/boot_id"),
+        "pids": _link("/proc/self/ns/pid"),
+    }
+
+
+FIRST_PIDS = "pid:[4026531836]"
+"""The pid namespace that a machine boots with; containers have others."""
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)  # noqa: PTH115  it names no path
+    except OSError:
+        return ""
 
 
 def is_running(process: Started) -> bool:
@@ -110,16 +164,27 @@ def families(processes: Iterable[Started]) -> list[Started]:
         with contextlib.suppress(psutil.NoSuchProcess):
             if head := _find(process):
                 children = head.children(recursive=True)
-                found.update((one.pid, one.create_time()) for one in (head, *children))
+                found.update(started(one.pid for one in (head, *children)))
     return list(found.items())
 
 
 def end_processes(covered: Iterable[Started], grace: float = GRACE_S) -> list[int]:
-    """Terminate, then kill, the processes that still are the ones covered; return their pids."""
-    alive = [process for process in covered if is_running(process)]
+    """Terminate, then kill, the processes that still are the ones covered; return their pids.
+
+    Processes of other users are left alone, also by root: no group has any.
+    """
+    alive = [process for process in covered if is_running(process) and _is_ours(process)]
     _tell_each(alive, psutil.Process.terminate)
     _tell_each(still_running(alive, grace), psutil.Process.kill)
     return [pid for pid, _ in alive]
+
+
+def _is_ours(process: Started) -> bool:
+    found = _find(process)
+    try:
+        return found is not None and found.uids().effective == os.geteuid()
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _tell_each(processes: Iterable[Started], what: Callable[[psutil.Process], None]) -> None:
@@ -147,7 +212,7 @@ def _find(process: Started) -> psutil.Process | None:
     pid, at = process
     with contextlib.suppress(psutil.NoSuchProcess):
         found = psutil.Process(pid)
-        if abs(found.create_time() - at) < CLOCK_S:
+        if abs(start_time(found) - at) < NEAR_S:
             return found
     return None
 

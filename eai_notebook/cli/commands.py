@@ -18,6 +18,7 @@ from eai_notebook.cli.demo import demo
 from eai_notebook.cli.group_commands import list_groups, reclaim, where
 from eai_notebook.cli.install_horovod import install_horovod
 from eai_notebook.cli.make_data import make_data
+from eai_notebook.cli.runs import runs
 from eai_notebook.errors import EaiError
 from eai_notebook.terminal import console
 
@@ -57,6 +58,7 @@ app.command("demo")(demo)
 app.command("list")(list_groups)
 app.command("where")(where)
 app.command("reclaim")(reclaim)
+app.command("runs")(runs)
 
 
 def main() -> None:

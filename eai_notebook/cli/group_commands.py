@@ -61,8 +61,8 @@ def reclaim(
 
 def _check(entry: registry.Entry, *, force: bool) -> None:
     if entry.state == "elsewhere":
-        what = f"group {entry.name} was started on {entry.host}"
-        raise EaiError(what, "reclaim it there")
+        what = f"group {entry.name} was started on {entry.host}, not in this machine or container"
+        raise EaiError(what, f"reclaim it there; if that is gone for good, remove {entry.folder}")
     if entry.owner is not None and entry.is_used and not force:
         what = f"process {entry.owner[0]} uses group {entry.name}"
         raise EaiError(what, "end it there with `%eai down`, or add --force")

@@ -22,6 +22,7 @@ from typing import Final, Literal
 import psutil
 
 import eai_notebook
+from eai_notebook.cluster import listening, registry
 from eai_notebook.errors import EaiError
 from eai_notebook.horovod_build import mpi_finder
 from eai_notebook.horovod_build.cache_key import HOROVOD, installed, installed_tensorflow
@@ -175,6 +176,17 @@ def _ports() -> Finding:
     return Finding("free ports", "ok", f"{got} of {PORTS} tried on loopback")
 
 
+def _listening() -> Finding:
+    """Say where the groups of this user listen, or where the next one would."""
+    groups = [entry for entry in registry.entries() if entry.state in ("in use", "kept")]
+    found = [f"{entry.name}: {listening.of_group(entry)}" for entry in groups]
+    if listening.library() is None:
+        remedy = "install a C compiler (cc), or let the machine's firewall close its ports"
+        said = "; ".join([*found, "mpirun listens on every interface, and asks for no key"])
+        return Finding("listening", "note", said, remedy)
+    return Finding("listening", "ok", "; ".join(found) or "groups of this machine on loopback only")
+
+
 def _writable() -> Finding:
     here = Path.cwd()
     try:
@@ -250,5 +262,6 @@ CHECKS: Final[tuple[Callable[[], Finding], ...]] = (
     _shared_memory,
     _gpus,
     _ports,
+    _listening,
     _writable,
 )

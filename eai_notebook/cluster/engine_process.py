@@ -1,45 +1,93 @@
-"""The program of one rank: ipyparallel's engine, with the user's folder last on ``sys.path``.
+"""The program of one rank: ipyparallel's engine, with its group's keys and the user's folder last.
 
-Run as ``python_command.module_command("eai_notebook.cluster.engine_process")``. ipyparallel puts
-the working folder first, before modules of its own and of TensorFlow are imported: a ``queue.py``
-or ``tensorflow.py`` of the user's would keep the rank from starting. Cells can still import the
-user's modules.
+Run by ``mpirun`` as ``python_command.module_command("eai_notebook.cluster.engine_process")``.
+ipyparallel puts the working folder first on ``sys.path``: a ``queue.py`` or ``tensorflow.py`` of
+the user's would keep the rank from starting. Cells can still import the user's modules.
+
+What it needs in order to connect
+is in a file that only its user may read, never in its arguments or its environment: ``mpirun``
+sends those to other hosts in the clear.
 """
 
 from __future__ import annotations
 
+import os
+import pickle
 import subprocess
 import sys
 from typing import Any
 
-from ipyparallel.engine import nanny
 from ipyparallel.engine.app import IPEngine
+from traitlets.config import Config
 
+from eai_notebook.cluster.keys import KeyPair, refuse_others
 from eai_notebook.python_command import module_command
 
+NANNY = "eai_notebook.cluster.nanny"
 _FOLDER = ""
 """The working folder on ``sys.path``, wherever `os.chdir` may lead."""
 
 
-class Engine(IPEngine):
-    """An engine whose imports of the user's modules come last."""
+class GroupEngine(IPEngine):
+    """ipyparallel's engine, which connects with the group's key pair."""
 
     def init_engine(self) -> None:
         """Set the engine up, then move the working folder to the end of the path."""
         super().init_engine()
         sys.path[:] = [*(entry for entry in sys.path if entry != _FOLDER), _FOLDER]
 
+    def load_connection_file(self) -> None:
+        """Take the group's keys from the connection file."""
+        super().load_connection_file()
+        pair = KeyPair.of(self.connection_info)
+        if pair is None or not self.curve_serverkey:
+            self.log.fatal("The connection file holds no keys")
+            self.exit(1)
+            return
+        self.curve_publickey, self.curve_secretkey = pair.public, pair.secret
+        refuse_others(self.context, pair)
 
-def _start_apart(command: list[str], **how: Any) -> subprocess.Popen[bytes]:
-    """Start ``python -m NAME`` as ipyparallel does its nanny, without the user's folder."""
-    return subprocess.Popen(module_command(*command[2:]), **how)
+    def start_nanny(self, control_url: str) -> tuple[str, subprocess.Popen[bytes]]:
+        """Start the process that passes signals on to this one; return where it listens."""
+        settings = Config()
+        settings.Session = self.config.Session
+        return _start_nanny(
+            pid=os.getpid(),
+            engine_id=self.id,
+            identity=self.bident,
+            control_url=control_url,
+            curve_serverkey=self.curve_serverkey,
+            curve_secretkey=self.curve_secretkey,
+            curve_publickey=self.curve_publickey,
+            registration_url=self.registration_url,
+            config=settings,
+        )
 
 
-def main() -> None:
-    """Be an engine until the group ends."""
-    nanny.Popen = _start_apart
-    Engine.launch_instance()
+def _start_nanny(**asked: Any) -> tuple[str, subprocess.Popen[bytes]]:
+    """Start a nanny; ipyparallel's own function would start one that shows no key."""
+    process = subprocess.Popen(
+        module_command(NANNY),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,  # its engine's signals are not its own
+    )
+    assert process.stdin is not None  # noqa: S101  PIPE was asked for
+    assert process.stdout is not None  # noqa: S101  PIPE was asked for
+    process.stdin.write(pickle.dumps(asked))  # by a pipe, from parent to child
+    process.stdin.close()
+    url = process.stdout.readline().decode().strip()
+    if not url:
+        process.terminate()
+        message = "the nanny did not start"
+        raise RuntimeError(message)
+    return url, process
 
 
 if __name__ == "__main__":
-    main()
+    from eai_notebook.cluster.engine_process import (
+        GroupEngine as Engine,  # its one name, not __main__'s
+    )
+
+    Engine.launch_instance()

@@ -21,6 +21,8 @@ from tornado.ioloop import PeriodicCallback
 from traitlets.config import Config
 
 from eai_notebook.cluster import registry
+from eai_notebook.cluster.client import GroupClient, connection_file
+from eai_notebook.cluster.delivery import key_files
 from eai_notebook.cluster.interruptible import never, run_interruptible
 from eai_notebook.cluster.launchers.local import CONTROLLER, find_mpirun
 from eai_notebook.cluster.mpirun_output import explain, lost_host, read_output, start_remedy
@@ -139,23 +141,26 @@ class Group:
             engines=launcher,
             n=size,
             delay=0,
-            config=Config() if place is None else _settings_of(place, ring or {}, told or {}),
+            config=_settings_of(place, ring or {}, told or {}),
+            send_engines_connection_env=False,  # mpirun would send the keys over the network
             profile_dir=folder,
             load_profile=False,
             log=_quiet_log(),
-            **({} if place is None else _guarded(place)),
+            **_guarded(place),
         )
         client = None
         try:
             progress("starting the controller")
-            _start_cluster(cluster)
-            entry.processes = lease.cover(
-                [cluster.controller.process.pid, cluster.engine_set.process.pid]
-            )
+            _start_controller(cluster)
+            entry.processes = lease.cover([cluster.controller.process.pid])
             entry.write()
-            client = cluster.connect_client_sync()
-            keep_hearing(client)
-            _wait_for_engines(cluster, client, size, progress)
+            with key_files(entry, place) as settings:
+                _start_engines(cluster, settings)
+                entry.processes += lease.cover([cluster.engine_set.process.pid])
+                entry.write()
+                client = GroupClient(connection_file(entry), cluster=cluster, profile_dir=folder)
+                keep_hearing(client)
+                _wait_for_engines(cluster, client, size, progress)
             group = cls(size, cluster, client, lease, entry, elsewhere=place is not None)
         except BaseException:
             with _ending_all(entry):
@@ -239,7 +244,7 @@ class Group:
             raise EaiError(f"group {entry.name} is {entry.state}", _REMEDIES[entry.state])
         file = next((entry.folder / "security").glob("cluster-*.json"))
         cluster = ipyparallel.Cluster.from_file(str(file), log=_quiet_log())
-        client = cluster.connect_client_sync()
+        client = GroupClient(connection_file(entry), cluster=cluster, profile_dir=str(entry.folder))
         keep_hearing(client)
         entry.owner = started([os.getpid()])[0]
         entry.write()
@@ -359,9 +364,7 @@ def _ending_all(entry: registry.Entry) -> Iterator[None]:
 
 def ask_where(entry: registry.Entry, patience: float) -> Answers:
     """Ask the ranks of a group that another process uses where they are."""
-    client = ipyparallel.Client(
-        str(next((entry.folder / "security").glob("ipcontroller*-client.json"))), timeout=10
-    )
+    client = GroupClient(connection_file(entry))
     try:
         return _ask_where(client, range(entry.size), patience)
     finally:
@@ -435,13 +438,19 @@ class _NoControllerError(EaiError):
     """The controller ended before it could be reached."""
 
 
-def _start_cluster(cluster: Any) -> None:
-    """Start controller and engines; raise if the controller does not live that long."""
+def _start_controller(cluster: Any) -> None:
+    """Start the controller; raise if it does not live until others can connect."""
     try:
-        cluster._in_thread(cluster.start_cluster)  # noqa: SLF001  # its loop must go on
+        cluster._in_thread(cluster.start_controller)  # noqa: SLF001  # its loop must go on
+        cluster._in_thread(cluster.controller.get_connection_info)  # noqa: SLF001
     except (RuntimeError, TimeoutError) as error:
         what = f"the controller did not start ({error})"
         raise _NoControllerError(what, "run `eai-notebook check`") from error
+
+
+def _start_engines(cluster: Any, settings: Mapping[str, Any]) -> None:
+    """Start the engines, by a launcher with these `settings` beside the cluster's own."""
+    cluster._in_thread(partial(cluster.start_engines, **settings))  # noqa: SLF001
 
 
 def _twice(start: Callable[[Progress], Group], say: Progress) -> Group:
@@ -492,21 +501,27 @@ def _in_brackets(log: str) -> str:
     return f" ({words})" if words else ""
 
 
-def _settings_of(place: Placement, ring: Mapping[str, str], told: Mapping[str, str]) -> Config:
-    """Return the configuration of the launcher that goes to other hosts."""
+def _settings_of(
+    place: Placement | None, ring: Mapping[str, str], told: Mapping[str, str]
+) -> Config:
+    """Return what is started as controller and engines, and where engines on hosts go."""
     settings = Config()
+    if place is None:
+        return settings
     settings.HostsEngineSetLauncher.place = place
     settings.HostsEngineSetLauncher.ring = dict(ring)
     settings.HostsEngineSetLauncher.told = dict(told)
     return settings
 
 
-def _guarded(place: Placement) -> dict[str, Any]:
-    """Return what a controller needs that other machines talk to.
+def _guarded(place: Placement | None) -> dict[str, Any]:
+    """Return how a controller listens: on one interface, and to whoever has the group's keys.
 
-    It listens on one interface only, and on that only whoever has the keys gets in:
-    CurveZMQ encrypts and authenticates. A rank that is silent for ten seconds is gone.
+    CurveZMQ encrypts and authenticates, on one machine as well: its other users reach loopback,
+    too. A rank on another host that is silent for ten seconds is gone.
     """
+    if place is None:
+        return {"controller_args": ["--IPController.enable_curve=True"]}
     return {
         "controller_ip": place.controller,
         "controller_args": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from eai_notebook.python_command import code_command
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 CONNECT_S = 8
 """How long ssh may take to reach a host; mpirun gives up no sooner by itself."""
@@ -140,6 +141,53 @@ def cause(said: str) -> str:
     """
     lines = [line.strip() for line in said.splitlines()]
     return last_line([line for line in lines if _WHY.search(line)] or lines)
+
+
+_HOLD = """
+import base64, json, os, socket, sys, time
+kept, held = json.loads(sys.stdin.readline())
+def write(path, data, mode):
+    folder = os.path.dirname(path)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    if os.path.islink(folder) or os.stat(folder).st_uid != os.geteuid():
+        sys.exit(f"{folder} belongs to another user")
+    os.chmod(folder, 0o700)
+    new = f"{path}.{socket.gethostname()}.{os.getpid()}"
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(base64.b64decode(data))
+    os.replace(new, path)
+for path, data in kept.items():
+    if not os.path.exists(path):
+        write(path, data, 0o700)
+for path, data in held.items():
+    write(path, data, 0o600)
+    for name in os.listdir(os.path.dirname(path)):  # of a host that went down before
+        old = os.path.join(os.path.dirname(path), name)
+        if time.time() - os.stat(old).st_mtime > 86400:
+            os.unlink(old)
+print("held", flush=True)
+sys.stdin.read()
+for path in held:
+    if os.path.exists(path):
+        os.unlink(path)
+"""
+
+
+def hold_files(
+    name: str, kept: Mapping[str, bytes], held: Mapping[str, bytes], *, here: bool
+) -> subprocess.Popen[str]:
+    """Write files on the host, for its user alone: some to stay, others as long as this runs.
+
+    Both are contents by path. The ``held`` ones are gone once the process's stdin is closed, so
+    also when this process dies. It says ``held`` when all are there. Contents travel inside ssh.
+    """
+    process = open_python(name, _HOLD, here=here)
+    text = [
+        {path: base64.b64encode(data).decode() for path, data in files.items()}
+        for files in (kept, held)
+    ]
+    send_json(process, text)
+    return process
 
 
 def last_line(said: str | Sequence[str]) -> str:

@@ -7,12 +7,12 @@ returns what a ring of one would.
 
 from __future__ import annotations
 
-import pickle
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from eai_notebook.collective.membership import horovod, is_formed, next_call, rank, size
+from eai_notebook.collective.objects import decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,17 +121,23 @@ def allreduce_numpy(array: np.ndarray, *, largest: bool = False) -> np.ndarray:
 
 
 def broadcast_object(value: Any, root: int = 0) -> Any:
-    """Return on every rank what `root` passed as `value`; it travels pickled."""
+    """Return on every rank what `root` passed as `value`.
+
+    It may be made of numbers, text, bytes, lists, tuples, dicts and NumPy arrays; it is not
+    pickled.
+
+    Raises:
+        EaiError: it holds something else.
+    """
     if not is_formed():
         return value
-    content = pickle.dumps(value) if rank() == root else b""
+    content = encode(value) if rank() == root else b""
     length = int(allreduce_numpy(np.array([len(content)]))[0])
     data = np.zeros(length, dtype=np.uint8)
     if rank() == root:
         data[:] = np.frombuffer(content, dtype=np.uint8)
-    # Every other rank adds zeros, so the sum is what root sent. The bytes come from a
-    # peer of the same MPI job, which runs the same user's code anyway.
-    return pickle.loads(allreduce_numpy(data).tobytes())  # noqa: S301
+    # Every other rank adds zeros, so the sum is what root sent.
+    return decode(allreduce_numpy(data).tobytes())
 
 
 def gather_numpy(array: np.ndarray) -> np.ndarray:

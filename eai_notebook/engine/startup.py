@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -17,7 +18,7 @@ from eai_notebook.process_lease import Lease
 NANNY_S: Final = 10.0
 """How long a rank's nanny may take to tell of the rank's death before it is ended."""
 
-NANNY: Final = "ipyparallel.engine.nanny"
+NANNY: Final = "eai_notebook.cluster.nanny"
 
 _kept: list[Lease] = []
 """The keepers that hear of this process's end by its end of their pipes."""
@@ -37,6 +38,7 @@ def warm_up(wire: str | None = None) -> dict[str, Any]:
         os.environ["EAI_WIRE"] = wire  # read by `train.wire`, which this room does not know
     telemetry_publisher.install(shell)
     collective.form()
+    _listen_as_usual()
     watched = cell_guard.install(shell, collective.rank())
     resource_usage.watch(collective.rank(), lambda: watched.is_running)
     control_requests.install(shell.kernel, collective.rank())
@@ -45,6 +47,21 @@ def warm_up(wire: str | None = None) -> dict[str, Any]:
     if collective.rank() != 0:
         _leave_progress_bars_to_rank_0()
     return describe_rank()
+
+
+def _listen_as_usual() -> None:
+    """End the rule on where this process listens: MPI does by now, and the rest is the user's.
+
+    Programs that the user's code starts get back the environment they would have had.
+    """
+    if os.environ.pop("EAI_LISTEN", None) is None:
+        return
+    listen_on = getattr(ctypes.CDLL(None), "eai_listen_on", None)
+    if listen_on is not None:  # it is None where the loader could not use the library
+        listen_on(b"")
+    _, _, others = os.environ.pop("LD_PRELOAD", "").partition(":")
+    if others:
+        os.environ["LD_PRELOAD"] = others
 
 
 def _follow_nanny() -> None:

@@ -7,6 +7,7 @@ TensorFlow to this year's; so wheels are kept here under a name that says all of
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import re
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from eai_notebook.errors import EaiError
+from eai_notebook.files import write_private
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,8 +62,30 @@ class HorovodKey:
         return cache() / self.name
 
     def cached_wheel(self) -> Path | None:
-        """Return the wheel built earlier for this key, if there is one."""
-        return next(iter(sorted(self.folder.glob("horovod-*.whl"))), None)
+        """Return the wheel built earlier for this key, if it is there as it was built.
+
+        One whose digest is not beside it, or is another's, is not used.
+        """
+        for wheel in sorted(self.folder.glob("horovod-*.whl")):
+            with contextlib.suppress(OSError):
+                if _digest_file(wheel).read_text().strip() == _sha256(wheel.read_bytes()):
+                    return wheel
+        return None
+
+    def keep(self, built: Path) -> Path:
+        """Put a wheel into the cache, whole or not at all, with its digest; return where it is."""
+        content, kept = built.read_bytes(), self.folder / built.name
+        write_private(_digest_file(kept), _sha256(content) + "\n")
+        write_private(kept, content)
+        return kept
+
+
+def _digest_file(wheel: Path) -> Path:
+    return wheel.with_name(wheel.name + ".sha256")
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def key_for(mpi: Mpi, *, gpu: bool) -> HorovodKey:

@@ -11,8 +11,10 @@ import sysconfig
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from eai_notebook.cluster.launchers.local import private_environment
 from eai_notebook.cluster.mpirun_output import explain, left_over
 from eai_notebook.errors import EaiError
+from eai_notebook.files import write_private
 from eai_notebook.horovod_build.cache_key import HorovodKey, cache
 from eai_notebook.process_lease import Lease
 from eai_notebook.python_command import module_command
@@ -58,6 +60,7 @@ def prove(mpi: Mpi) -> Proof:
     # Two ranks and TensorFlow's own thread pools would fight over the cores of a small machine.
     env = mpi.environment() | {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [*mpi.launch(RANKS), *module_command("eai_notebook.collective.self_test")]
+    env |= private_environment()
     lease = Lease()  # whatever ends this process, the ranks end with it
     with subprocess.Popen(
         command,
@@ -122,7 +125,7 @@ def remember(key: HorovodKey, proof: Proof) -> None:
     note = _note()
     note.parent.mkdir(parents=True, exist_ok=True)
     kept = {"key": key.name, "files": _installed_files(), "proof": asdict(proof)}
-    note.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+    write_private(note, json.dumps(kept, indent=1))
 
 
 def remembered(key: HorovodKey) -> Proof | None:

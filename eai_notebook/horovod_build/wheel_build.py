@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING
 import psutil
 
 from eai_notebook.errors import EaiError
-from eai_notebook.horovod_build.cache_key import HOROVOD, HorovodKey
+from eai_notebook.files import private_folder
+from eai_notebook.horovod_build.cache_key import HOROVOD, HorovodKey, cache
 from eai_notebook.terminal import console
 from eai_notebook.terminal.run_logged import run_logged, tail
 
@@ -40,14 +41,20 @@ if TYPE_CHECKING:
     from eai_notebook.terminal.progress import Report
 
 TOOLS = (
-    "cmake>=3.28,<5",
-    "setuptools>=68,<81",
-    "wheel>=0.43",
-    "packaging",
-    "cloudpickle",
-    "psutil",
+    "cmake==4.4.5",
+    "setuptools==80.10.2",
+    "wheel==0.48.0",
+    "packaging==26.4",
+    "cloudpickle==3.1.3",
+    "psutil==7.2.2",
 )
-"""What the build runs with. Newer setuptools have dropped what Horovod's setup.py calls."""
+"""What the build runs with, each at one version.
+
+Newer setuptools have dropped what Horovod's setup.py calls.
+"""
+
+SDIST_SHA256 = "92a43f5a94c43907a56805bad15f19700c62ffc83b7ca483f9e104e229f67ef0"
+"""Of horovod-0.28.1.tar.gz. pip compares before it runs anything of it."""
 
 BYTES_PER_COMPILER = 1.5 * 2**30
 """One compiler on TensorFlow's headers takes about this much memory."""
@@ -118,7 +125,9 @@ def build_wheel(key: HorovodKey, mpi: Mpi, *, gpu: bool, report: Report) -> Path
     Raises:
         EaiError: a tool could not be fetched or the build failed; it names the log.
     """
-    key.folder.mkdir(parents=True, exist_ok=True)
+    private_folder(cache().parent)
+    private_folder(cache())
+    private_folder(key.folder)
     log = key.folder / "build.log"
     log.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="eai-horovod-") as scratch:
@@ -129,15 +138,14 @@ def build_wheel(key: HorovodKey, mpi: Mpi, *, gpu: bool, report: Report) -> Path
         report(_TOOLS_DONE, "configuring")
         env = build_environment(place, mpi, gpu=gpu)
         command = ["wheel", "--verbose", "--no-cache-dir", "--no-build-isolation", "--no-deps"]
-        command += ["--no-binary", "horovod", "--wheel-dir", str(place), f"horovod=={HOROVOD}"]
+        asked = place / "horovod.txt"
+        asked.write_text(f"horovod=={HOROVOD} --hash=sha256:{SDIST_SHA256}\n")
+        command += ["--no-binary", "horovod", "--wheel-dir", str(place)]
+        command += ["--require-hashes", "--requirement", str(asked)]
         _pip(command, log, env, "building Horovod", _Compiling(report))
         report(_COMPILED, "keeping the wheel")
         built = next(place.glob("horovod-*.whl"))
-        kept = key.folder / built.name
-        # Copied under another name first: a second build never sees half a wheel.
-        partial = kept.with_suffix(f".{os.getpid()}")
-        shutil.copyfile(built, partial)
-        partial.replace(kept)
+        kept = key.keep(built)
     report(1.0, "")
     return kept
 

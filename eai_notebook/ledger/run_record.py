@@ -8,19 +8,24 @@ off can be read up to its last whole row.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.step_schema import STEP_DTYPE
+from eai_notebook.ledger.syncing import syncer
 from eai_notebook.telemetry.messages import RunBegan, RunEnded, RunMessage, StepsDone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FORMAT = 1
 _INFO = "run.json"
@@ -34,6 +39,34 @@ def runs_folder() -> Path:
     folder, so that a project's runs lie beside its notebooks.
     """
     return Path(os.environ.get("EAI_RUNS") or Path.cwd() / ".eai" / "runs")
+
+
+_MOST_RANKS = 1_000_000
+_KEYED_BY_RANK: dict[str, tuple[type, ...]] = {
+    "hosts": (str,),
+    "pids": (int,),
+    "clock_offset": (int, float),
+    "clock_uncertainty": (int, float),
+    "outcomes": (str,),
+    "measuring": (int, float),
+    "input": (dict,),
+}
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "run": (str,),
+    "name": (str,),
+    "size": (int,),
+    "started": (int, float),
+    "state": (str,),
+    "meta": (dict,),
+}
+
+
+def _check(name: str, values: Iterable[Any], kinds: tuple[type, ...]) -> None:
+    """Raise unless `values` are of `kinds`: a record may be somebody else's."""
+    for value in values:
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            message = f"{name} is {str(value)[:40]!r}"
+            raise TypeError(message)
 
 
 @dataclass
@@ -69,17 +102,17 @@ class RunInfo:
         """Read the text of ``run.json``; JSON keys are text, ranks are numbers again."""
         raw = json.loads(text)
         raw.pop("format")
-        keyed_by_rank = (
-            "hosts",
-            "pids",
-            "clock_offset",
-            "clock_uncertainty",
-            "outcomes",
-            "measuring",
-            "input",
-        )
-        for name in keyed_by_rank:
+        for name, kinds in _KEYED_BY_RANK.items():
             raw[name] = {int(rank): value for rank, value in raw.get(name, {}).items()}
+            _check(name, raw[name].values(), kinds)
+        for name, kinds in _FIELDS.items():
+            if name in raw:
+                _check(name, [raw[name]], kinds)
+        for each in raw["input"].values():
+            _check("input", each.values(), (int, float))
+        if not 0 < raw["size"] <= _MOST_RANKS:
+            message = f"size is {raw['size']}"
+            raise ValueError(message)
         return cls(**raw)
 
 
@@ -101,7 +134,7 @@ class RunRecord:
         self.path = Path(path)
         try:
             self.info = RunInfo.from_json((self.path / _INFO).read_text())
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             what = f"{self.path} is not a run record ({error})"
             raise EaiError(what, "name a folder below .eai/runs") from error
 
@@ -127,8 +160,9 @@ class RunRecord:
     def add(self, message: RunMessage) -> None:
         """Write what a rank said; raises `OSError` if the disk refuses."""
         if isinstance(message, StepsDone):
-            with self._steps(message.rank).open("ab") as steps:
-                steps.write(np.ascontiguousarray(message.rows, STEP_DTYPE).tobytes())
+            _append(
+                self._steps(message.rank), np.ascontiguousarray(message.rows, STEP_DTYPE).tobytes()
+            )
             return
         if isinstance(message, RunBegan):
             self._note_begin(message)
@@ -192,8 +226,26 @@ def list_runs(root: Path | None = None) -> list[Path]:
     return sorted((path.parent for path in root.glob(f"*/{_INFO}")), reverse=True)
 
 
+def _append(path: Path, rows: bytes) -> None:
+    """Append whole rows after whole rows: a part of one, of a crash or a full disk, is cut off."""
+    with path.open("ab", buffering=0) as steps:
+        whole = steps.seek(0, os.SEEK_END) // STEP_DTYPE.itemsize * STEP_DTYPE.itemsize
+        steps.truncate(whole)
+        try:
+            written = steps.write(rows)
+        except OSError:
+            steps.truncate(whole)
+            raise
+        if written != len(rows):
+            steps.truncate(whole)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    syncer.soon(path)
+
+
 def _write_atomically(path: Path, text: str) -> None:
     """Replace `path` in one move, so that a reader never sees half of it."""
     draft = path.with_suffix(".tmp")
     draft.write_text(text)
     draft.replace(path)
+    syncer.soon(path)
+    syncer.soon(path.parent)

@@ -118,6 +118,8 @@ class EaiMagics(Magics):
         print(model["message"] + name)
         for rank in model["ranks"]:
             print(f"  rank {rank['rank']}  {rank['host']}  pid {rank['pid']}")
+        if listens := self.session.listening():
+            print(f"  listening: {listens}")
         if self.session.ring_choice is not None and self.session.is_up:
             print("\n".join(self.session.ring_choice.lines()))
 

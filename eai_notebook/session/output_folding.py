@@ -24,6 +24,13 @@ FOLD_LOOK_AHEAD = 50
 LINES_SHOWN = 2000
 """Lines of one cell that a notebook shows; the rest goes to a file that the output names."""
 
+LONGEST_LINE = 1 << 20
+"""Characters of a line after which it is broken: a program may write without end, and no line end."""
+
+PIECES = 256
+"""Pieces of an unfinished line that are kept apart; to join them at each would take ever longer."""
+
+_BREAKS = re.compile(r"[\n\r\b]")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -63,6 +70,7 @@ class RankOutput:
         self._prefixed = prefixed
         self._lines_left = lines_shown
         self._unfinished: dict[tuple[int, str], str] = {}
+        self._pieces: dict[tuple[int, str], list[str]] = {}  # of these lines, to be joined once
         self._head = _Line("", "", 0.0)  # stands before the first line that waits
         self._latest: dict[int, _Line] = {}
         self._bars: dict[int, str] = {}
@@ -71,7 +79,13 @@ class RankOutput:
 
     def feed(self, rank: int, stream: str, text: str) -> None:
         """Take a piece of what `rank` wrote to `stream`."""
-        text = self._unfinished.pop((rank, stream), "") + text
+        pieces = self._pieces.setdefault((rank, stream), [])
+        pieces.append(text)
+        is_plain = rank not in self._bars and not _BREAKS.search(text)
+        if is_plain and len(pieces) < PIECES and len(text) < LONGEST_LINE:
+            return
+        text = self._unfinished.pop((rank, stream), "") + "".join(pieces)
+        pieces.clear()
         *lines, rest = text.replace("\r\n", "\n").split("\n")
         now = time.monotonic()
         for line in lines:
@@ -80,6 +94,8 @@ class RankOutput:
         if "\r" in rest or "\b" in rest:
             self._bars[rank] = _after_return(rest)
             self._unfinished[rank, stream] = "\r" + self._bars[rank]
+        elif len(rest) > LONGEST_LINE:
+            self._take_line(rank, stream, rest, now)
         elif rest:
             self._unfinished[rank, stream] = rest
 
@@ -93,11 +109,12 @@ class RankOutput:
     def close(self) -> str | None:
         """Write what is left; return the path of the overflow file if there is one."""
         now = time.monotonic()
-        for (rank, stream), rest in self._unfinished.items():
-            text = _after_return(rest)
+        for (rank, stream), pieces in self._pieces.items():
+            text = _after_return(self._unfinished.get((rank, stream), "") + "".join(pieces))
             if text:
                 self._take_line(rank, stream, text, now)
         self._unfinished.clear()
+        self._pieces.clear()
         self._bars.clear()
         self.flush(everything=True)
         if self._file is None:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from eai_notebook.bookkeeping import REGISTRY
-from eai_notebook.cluster import registry
+from eai_notebook.cluster import listening, registry
 from eai_notebook.cluster.allreduce_tuning import algorithm_choice
 from eai_notebook.cluster.group import Group
 from eai_notebook.cluster.hostfile import parse_hosts
@@ -349,6 +349,10 @@ class Session:
         return rank_locations.describe_locations(
             ranks, self._group.where(ranks, rank_locations.PATIENCE_S)
         )
+
+    def listening(self) -> str:
+        """Return which programs of the group listen where on this machine; empty if none does."""
+        return "" if self._group is None else listening.of_group(self._group.entry)
 
     def trace(self, steps: int) -> str:
         """Have the ranks record `steps` steps in depth; any thread may ask, at any time.

@@ -128,15 +128,17 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
             try:
                 found = checkpoint_files.newest(self.folder)
             except EaiError as error:
-                problem = error
+                problem = error.what, error.remedy
         small = None
         if found is not None:
             for_all = {k: v for k, v in found.arrays.items() if k in ("seeds", "memory")}
-            small = Snapshot(for_all, found.about)
+            small = for_all, found.about
         small, problem = collective.broadcast_object((small, problem))
         if problem is not None:
-            raise problem
-        return found if collective.rank() == 0 else small
+            raise EaiError(*problem)
+        if collective.rank() == 0 or small is None:
+            return found
+        return Snapshot(*small)
 
     def _restore(self, found: Snapshot) -> None:
         """Give every rank the checkpoint's state."""

@@ -11,7 +11,7 @@ import psutil
 from drills.runner import Result
 from jupyter_client.manager import KernelManager
 
-from eai_notebook.process_lease import still_running
+from eai_notebook.process_lease import started, still_running
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -184,5 +184,5 @@ def _gone(notebook: Notebook, drill: KernelDrill, group: list[psutil.Process], s
 def _left_of(group: Iterable[psutil.Process]) -> list[str]:
     """Wait for processes to end; say which have not, after a while."""
     known = {each.pid: each for each in group}
-    running = still_running([(pid, one.create_time()) for pid, one in known.items()], PATIENCE / 3)
+    running = still_running(started(known), PATIENCE / 3)
     return [str(known[pid]) for pid, _ in running]

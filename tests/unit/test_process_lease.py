@@ -6,11 +6,19 @@ import time
 from typing import TYPE_CHECKING
 
 import psutil
+import pytest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-from eai_notebook.process_lease import Lease, end_processes, families, started
+from eai_notebook.process_lease import (
+    Lease,
+    end_processes,
+    families,
+    is_running,
+    start_time,
+    started,
+)
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 DEAF = [
@@ -92,7 +100,7 @@ def test_a_process_that_does_not_listen_is_killed() -> None:
     with subprocess.Popen(DEAF, stdout=subprocess.PIPE) as deaf:
         assert deaf.stdout is not None
         deaf.stdout.readline()
-        at = psutil.Process(deaf.pid).create_time()
+        at = start_time(psutil.Process(deaf.pid))
         assert end_processes([(deaf.pid, at)], grace=0.2) == [deaf.pid]
         assert deaf.wait(5) != 0
 
@@ -102,3 +110,16 @@ def test_a_pid_that_belongs_to_another_process_by_now_is_left_alone() -> None:
         assert end_processes([(process.pid, 1.0)]) == []
         assert process.poll() is None
         process.kill()
+
+
+def test_a_step_of_the_clock_changes_nobodys_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(SLEEP) as process:
+        known = started([process.pid])
+        linux = pytest.importorskip("psutil._pslinux")
+        boot = linux.boot_time
+        for step in (5, 3600, -3600):
+            monkeypatch.setattr(linux, "boot_time", lambda step=step: boot() + step)
+            assert is_running(known[0])
+            assert families(known) == known
+        assert end_processes(known) == [process.pid]
+        assert process.wait(5) != 0

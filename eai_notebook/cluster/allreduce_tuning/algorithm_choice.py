@@ -36,6 +36,7 @@ from eai_notebook.cluster.allreduce_tuning.openmpi_rules import (
 )
 from eai_notebook.cluster.launchers.local import find_mpirun
 from eai_notebook.errors import EaiError
+from eai_notebook.files import private_folder, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -142,8 +143,8 @@ def choose(
         return known
     progress(f"measuring the link between {len(place.hosts)} hosts, about {BUDGET_S + 5:.0f} s")
     choice = _measure(place)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps({"version": VERSION, **asdict(choice)}))
+    private_folder(kept.parent)
+    write_private(kept, json.dumps({"version": VERSION, **asdict(choice)}))
     return choice
 
 

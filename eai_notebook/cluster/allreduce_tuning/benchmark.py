@@ -19,6 +19,7 @@ import numpy as np
 
 from eai_notebook.cluster.allreduce_tuning.link_bandwidth import ring_goodput
 from eai_notebook.collective.network_address import own_address
+from eai_notebook.collective.objects import broadcast, gather_all
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -57,7 +58,7 @@ def measure(asked: dict[str, Any]) -> dict[str, Any]:
     for size, candidates in zip(asked["sizes"], asked["candidates"], strict=True):
         hopeful = [each for each in candidates if each not in hopeless]
         times.append(_race(world, size, hopeful, asked["step"], share))
-        hopeless |= world.bcast(_hopeless_from(size, times[-1]))
+        hopeless |= set(broadcast(world, sorted(_hopeless_from(size, times[-1]))))
     return {"rank": world.rank, "ranks": world.size, "goodput": goodput, "times": times}
 
 
@@ -68,7 +69,7 @@ def _link(world: MPI.Intracomm, networks: list[str], seconds: float) -> float:
     here = world.Split_type(MPI.COMM_TYPE_SHARED)
     leaders = world.Split(0 if here.rank == 0 else 1)
     rate = ring_goodput(leaders, own_address(networks), seconds) if here.rank == 0 else 0.0
-    return float(world.bcast(rate))
+    return float(broadcast(world, rate))
 
 
 def _race(
@@ -83,7 +84,8 @@ def _race(
     while running:
         for candidate in running:
             times[candidate] += _some(world, data, total, size + step * candidate)
-        running = world.bcast(_still_running(times, time.perf_counter() - begin, seconds))
+        passed = time.perf_counter() - begin
+        running = broadcast(world, _still_running(times, passed, seconds))
     return times
 
 
@@ -125,7 +127,7 @@ def _one(world: MPI.Intracomm, data: np.ndarray, total: np.ndarray, size: int) -
     world.Barrier()
     begin = time.perf_counter()
     world.Allreduce(data[:count], total[:count])
-    return float(world.allreduce(time.perf_counter() - begin)) / world.size
+    return float(gather_all(world, time.perf_counter() - begin).mean())
 
 
 def main() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Final
+
+from eai_notebook.collective.objects import gather_all
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -26,8 +29,11 @@ def ring_goodput(comm: MPI.Comm, address: str, seconds: float) -> float:
     """
     with socket.create_server((address, 0)) as door:
         door.settimeout(_PATIENCE_S)
-        doors = comm.allgather(door.getsockname())
-        out = socket.create_connection(doors[(comm.rank + 1) % comm.size], _PATIENCE_S)
+        port = door.getsockname()[1]
+        doors = gather_all(comm, [int(ipaddress.IPv4Address(address)), port])
+        next_address, next_port = map(int, doors[(comm.rank + 1) % comm.size])
+        to = str(ipaddress.IPv4Address(next_address)), next_port
+        out = socket.create_connection(to, _PATIENCE_S)
         into, _ = door.accept()
     stop = threading.Event()
     sender = threading.Thread(target=_send, args=(out, stop), daemon=True)
@@ -37,14 +43,14 @@ def ring_goodput(comm: MPI.Comm, address: str, seconds: float) -> float:
         sender.start()
         _receive(into, _WARM_UP_S)
         rate = _receive(into, seconds)
-        rates = comm.allgather(rate)
+        rates = gather_all(comm, rate)
         # All have their figure: what is still on its way is not waited for.
         stop.set()
         for line in (out, into):
             with contextlib.suppress(OSError):  # the neighbour may have hung up first
                 line.shutdown(socket.SHUT_RDWR)
         sender.join(_PATIENCE_S)
-    return float(min(rates))
+    return float(rates.min())
 
 
 def _send(line: socket.socket, stop: threading.Event) -> None:

@@ -8,8 +8,9 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING, Any, Final
 
+from eai_notebook.cluster.forwarding import forwarded
 from eai_notebook.cluster.launchers.local import find_mpirun
-from eai_notebook.cluster.launchers.ssh import forwarded, host_environment, mpirun_arguments
+from eai_notebook.cluster.launchers.ssh import host_environment, mpirun_arguments
 from eai_notebook.cluster.mpirun_output import explain, lost_host
 from eai_notebook.errors import EaiError
 from eai_notebook.process_lease import Lease

@@ -14,11 +14,13 @@ from ipyparallel.cluster.launcher import (
     MPIEngineSetLauncher,
 )
 
+from eai_notebook.cluster import listening
 from eai_notebook.cluster.mpi_environment import NO_SCHEDULER, TENSORFLOW_BACKEND, home
 from eai_notebook.cluster.mpirun_output import read_output
 from eai_notebook.errors import EaiError
 from eai_notebook.python_command import module_command
 
+_TRANSPORTS = "OMPI_MCA_btl"
 LAUNCHER = "eai_notebook.cluster.launchers.local.LocalEngineSetLauncher"
 CONTROLLER = "eai_notebook.cluster.launchers.local.ControllerLauncher"
 
@@ -112,7 +114,7 @@ class ControllerLauncher(_ReadsAnyOutput, LocalControllerLauncher):
 
     def start(self) -> object:
         """Start it."""
-        self.controller_cmd = module_command("ipyparallel.controller")
+        self.controller_cmd = module_command("eai_notebook.cluster.controller")
         return super().start()
 
 
@@ -126,6 +128,19 @@ class MpirunLauncher(_ReadsAnyOutput, MPIEngineSetLauncher):
         return super().start(n)
 
 
+def private_environment() -> dict[str, str]:
+    """Return the environment that keeps ranks of one machine to themselves.
+
+    They exchange by shared memory, which other users cannot read; Open MPI's TCP would listen on
+    every interface, and takes messages from anybody. What ``mpirun`` listens on is put on
+    loopback. A value the user has set stands.
+    """
+    private = listening.environment(listening.LOOPBACK, listening.library())
+    if Path("/dev/shm").is_dir():  # noqa: S108  without it, TCP on loopback is all there is
+        private[_TRANSPORTS] = os.environ.get(_TRANSPORTS, "^tcp")
+    return private
+
+
 class LocalEngineSetLauncher(MpirunLauncher):
     """Starts `n` engines on this machine as one MPI group."""
 
@@ -135,4 +150,5 @@ class LocalEngineSetLauncher(MpirunLauncher):
         """Start `n` engines; they share the cores and are bound to none."""
         self.mpi_args = ["--oversubscribe", "--bind-to", "none"]
         self.environment.update(rank_environment(n))
+        self.environment.update(private_environment())
         return super().start(n)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from traitlets import Instance
 
 from eai_notebook.cluster import remote_python
+from eai_notebook.cluster.forwarding import forwarded
 from eai_notebook.cluster.launchers.local import MpirunLauncher, find_mpirun, rank_environment
 from eai_notebook.cluster.preflight import Placement
 
@@ -25,9 +25,6 @@ give each other up: a pulled cable sends no word. Open MPI's own default is eigh
 _ABORT_DELAY_S = "3"
 """A rank whose peer is gone aborts the group; it waits, so that mpirun hears first of what the
 peer died."""
-
-_FORWARDED = ("EAI_", "HOROVOD_", "TF_", "KERAS_", "OMP_NUM", "NCCL_", "IPP_CONNECTION", "XLA_")
-_FORWARDED_ALONE = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 
 
 def mpirun_arguments(place: Placement, ring: Mapping[str, str]) -> list[str]:
@@ -58,13 +55,6 @@ def host_environment(place: Placement) -> dict[str, str]:
     return rank_environment(place.most_slots, place.cores)
 
 
-def forwarded(environment: Mapping[str, str]) -> list[str]:
-    """Return ``-x NAME`` for each variable that ranks need and ssh would not bring them."""
-    known = {**os.environ, **environment}
-    names = [name for name in known if name.startswith(_FORWARDED) or name in _FORWARDED_ALONE]
-    return [word for name in sorted(names) for word in ("-x", name)]
-
-
 class HostsEngineSetLauncher(MpirunLauncher):
     """Starts engines on other hosts as one MPI group.
 
@@ -77,10 +67,16 @@ class HostsEngineSetLauncher(MpirunLauncher):
     place = Instance(Placement).tag(config=True)
     ring: Any = Instance(dict, args=()).tag(config=True)
     told: Any = Instance(dict, args=()).tag(config=True)
+    listen: Any = Instance(dict, args=())
+    """The variables that have ranks and daemons listen on their networks only."""
 
     def start(self, n: int) -> object:
         """Start `n` engines, as many as `place` has slots."""
         away = {"EAI_AWAY": "1"}  # a rank must expect that it loses the controller
         self.environment.update({**host_environment(self.place), **self.told, **away})
+        self.environment.update(self.listen)
         self.mpi_args = [*mpirun_arguments(self.place, self.ring), *forwarded(self.environment)]
+        if self.listen:  # the daemons that mpirun starts on the hosts by ssh
+            words = " ".join(f"{name}={value}" for name, value in self.listen.items())
+            self.mpi_args = ["--prtemca", "prte_launch_agent", f"env {words} prted", *self.mpi_args]
         return super().start(n)

@@ -2,12 +2,14 @@
 
 They are in the ranks' processes so that a rank's data, also one with Python inside, is
 read where the rank is, and so that they end with the rank. Rank 0 coordinates.
-TensorFlow's servers listen without a key: use them in networks you trust.
+TensorFlow's servers take requests without a key, on loopback or on the group's network: use them
+in networks you trust, see docs/security.md.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import ipaddress
 import os
 import socket
@@ -66,9 +68,10 @@ def start(servers: int, *, apart: bool = False, asynchronous: bool = False) -> P
     collective.ensure_formed()
     layout = lay_out(collective.size(), servers, apart=apart)
     cluster = _addresses(layout)
-    _serve(layout, cluster)
-    collective.barrier()
-    coordinator = _coordinate(cluster) if collective.rank() == 0 else None
+    with _listening_on(_own_address()):
+        _serve(layout, cluster)
+        collective.barrier()
+        coordinator = _coordinate(cluster) if collective.rank() == 0 else None
     _current = ParameterServers(layout, coordinator, asynchronous=asynchronous)
     return _current
 
@@ -89,6 +92,24 @@ def _own_address() -> str:
     """Return this rank's address in the group's network; loopback on one machine."""
     networks = [name for name in os.environ.get(_NETWORKS, "").split(",") if _is_network(name)]
     return own_address(networks) if networks else "127.0.0.1"
+
+
+@contextlib.contextmanager
+def _listening_on(address: str) -> Iterator[None]:
+    """Have this process listen on `address` where it asks for any: TensorFlow's servers always do.
+
+    That needs the library that a group preloads (`cluster.listening`); without it, such as in a
+    job of one's own under ``mpirun``, they listen on every interface.
+    """
+    listen_on = getattr(ctypes.CDLL(None), "eai_listen_on", None)
+    if listen_on is None:
+        yield
+        return
+    listen_on(f"{address}/32".encode())
+    try:
+        yield
+    finally:
+        listen_on(b"")
 
 
 def _is_network(name: str) -> bool:

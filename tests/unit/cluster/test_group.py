@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from eai_notebook.cluster import registry
-from eai_notebook.cluster.group import _start_cluster, _twice
+from eai_notebook.cluster.group import _start_controller, _twice
 from eai_notebook.errors import EaiError
 from eai_notebook.session import Session, Watcher
 
@@ -93,7 +93,7 @@ def test_an_interrupted_start_leaves_nothing_behind(words: str) -> None:
 class Failing:
     """An ipyparallel cluster whose controller ends at once."""
 
-    def start_cluster(self) -> None: ...
+    def start_controller(self) -> None: ...
 
     def _in_thread(self, _work: object) -> None:
         raise RuntimeError("Controller stopped with 1")
@@ -105,7 +105,7 @@ def test_a_group_whose_controller_ended_at_once_is_started_again() -> None:
 
     def start(_say: object) -> Any:
         if (cluster := next(clusters)) is not None:
-            _start_cluster(cluster)
+            _start_controller(cluster)
         return "a group"
 
     found: Any = _twice(start, said.append)
@@ -115,7 +115,7 @@ def test_a_group_whose_controller_ended_at_once_is_started_again() -> None:
 
 def test_if_it_ends_again_it_is_said() -> None:
     def start(_say: object) -> Any:
-        _start_cluster(Failing())
+        _start_controller(Failing())
 
     with pytest.raises(EaiError, match=r"did not start .*stopped with 1.*eai-notebook check"):
         _twice(start, lambda _words: None)

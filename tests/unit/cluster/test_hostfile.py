@@ -44,6 +44,8 @@ def test_a_hostfile_is_read(tmp_path: Path) -> None:
         ("h1:2,h1:2", "h1 is named twice"),
         ("h1:0", "h1 gets no rank"),
         ("h1,,h2", "`` is no host"),
+        ("-oProxyCommand=id:2", "`-oProxyCommand=id:2` is no host"),
+        ("h1,-F:2", "`-F:2` is no host"),
         ("./nowhere", "there is no hostfile ./nowhere"),
     ],
 )

@@ -47,10 +47,26 @@ def test_wheel_is_found_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.M
     key = cache_key.key_for(OURS, gpu=False)
     assert key.cached_wheel() is None
     key.folder.mkdir(parents=True)
-    wheel = key.folder / "horovod-0.28.1-any.whl"
-    wheel.touch()
+    built = tmp_path / "horovod-0.28.1-any.whl"
+    built.write_bytes(b"a wheel")
+    wheel = key.keep(built)
     assert key.cached_wheel() == wheel
-    assert tmp_path in wheel.parents
+    assert key.folder in wheel.parents
+
+
+def test_a_cached_wheel_that_is_not_as_it_was_built_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    key = cache_key.key_for(OURS, gpu=False)
+    key.folder.mkdir(parents=True)
+    (key.folder / "horovod-0.28.0-any.whl").write_bytes(b"put there by somebody")
+    assert key.cached_wheel() is None
+    built = tmp_path / "horovod-0.28.1-any.whl"
+    built.write_bytes(b"a wheel")
+    wheel = key.keep(built)
+    wheel.write_bytes(b"a whee")
+    assert key.cached_wheel() is None
 
 
 def test_no_tensorflow_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +14,9 @@ from eai_notebook.errors import EaiError
 from eai_notebook.horovod_build import wheel_build
 from eai_notebook.horovod_build.cache_key import key_for
 from eai_notebook.horovod_build.mpi_finder import Mpi
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 OURS = Mpi(Path(sys.prefix).resolve(), "Open MPI", "5.0.11")
 
@@ -167,3 +171,33 @@ def test_failed_build_shows_its_end_and_names_the_log(
     assert "fetching the build tools failed" in str(failed.value)
     assert "no space left on device" in capfd.readouterr().err
     assert key.cached_wheel() is None
+
+
+def test_what_is_downloaded_is_pinned_and_compared_before_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(wheel_build, "SDIST_SHA256", "0" * 64)
+    monkeypatch.setattr(wheel_build, "TOOLS", ())
+    heard: list[str] = []
+
+    def pip(arguments: Sequence[str], *_: object) -> None:
+        heard.extend(arguments)
+        if "wheel" in arguments:
+            asked = Path(arguments[arguments.index("--requirement") + 1])
+            heard.append(asked.read_text().strip())
+            raise EaiError("stopped", "")
+
+    monkeypatch.setattr(wheel_build, "_pip", pip)
+    with pytest.raises(EaiError, match="stopped"):
+        wheel_build.build_wheel(
+            key_for(OURS, gpu=False), OURS, gpu=False, report=lambda _done, _what: None
+        )
+    assert "--require-hashes" in heard
+    assert heard[-1] == f"horovod==0.28.1 --hash=sha256:{'0' * 64}"
+    for path in (tmp_path / "eai-notebook", tmp_path / "eai-notebook" / "horovod"):
+        assert path.stat().st_mode & 0o077 == 0
+
+
+def test_build_tools_are_pinned() -> None:
+    assert all("==" in tool for tool in wheel_build.TOOLS)

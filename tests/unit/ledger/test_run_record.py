@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,3 +92,27 @@ def test_the_folder_of_runs_can_be_named(tmp_path: Path, monkeypatch: pytest.Mon
     assert runs_folder() == tmp_path / ".eai" / "runs"
     monkeypatch.setenv("EAI_RUNS", str(tmp_path / "else"))
     assert runs_folder() == tmp_path / "else"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("size", "2"),
+        ("size", 10**15),
+        ("started", "now"),
+        ("hosts", {"0": {"a": 1}}),
+        ("hosts", []),
+        ("clock_offset", {"0": "x"}),
+        ("measuring", {"0": None}),
+        ("input", {"0": {"read": "x"}}),
+        ("pids", {"x": 1}),
+        ("meta", []),
+    ],
+)
+def test_a_record_with_another_type_of_text_is_named(
+    tmp_path: Path, field: str, value: object
+) -> None:
+    file = started(tmp_path).path / "run.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), field: value}))
+    with pytest.raises(EaiError, match="is not a run record"):
+        RunRecord(file.parent)

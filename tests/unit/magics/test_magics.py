@@ -177,6 +177,7 @@ def test_an_error_on_a_rank_is_the_cells_error(cells: dict[str, Any]) -> None:
 
 def test_status_names_every_rank(cells: dict[str, Any]) -> None:
     assert re.search(r"rank 0  \S+  pid \d+\n  rank 1  \S+  pid \d+", text(cells["status"]))
+    assert re.search(r"listening: .*controller on 127.0.0.1", text(cells["status"]))
 
 
 def test_the_cores_are_shared_out(cells: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from eai_notebook.session import output_folding as output_module
-from eai_notebook.session.output_folding import RankOutput
+from eai_notebook.session.output_folding import LONGEST_LINE, PIECES, RankOutput
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,3 +134,27 @@ def test_a_lone_rank_needs_no_prefix(page: Page, tmp_path: Path) -> None:
     output.feed(0, "stdout", "plain\n")
     output.close()
     assert page.text() == "plain\n"
+
+
+def test_text_without_line_ends_takes_time_in_proportion(tmp_path: Path) -> None:
+    written: list[str] = []
+    out = RankOutput([0], lambda _stream, text: written.append(text), tmp_path / "log")
+    joined = 0
+    for _ in range(20_000):
+        out.feed(0, "stdout", "x" * 100)
+        joined = max(joined, len(out._pieces[0, "stdout"]))
+    out.close()
+    assert joined < PIECES
+    assert sum(text.count("x") for text in written) == 2_000_000
+    longest = max(len(line) for text in written for line in text.splitlines())
+    assert longest <= LONGEST_LINE + PIECES * 100 + 100
+
+
+def test_a_line_in_many_pieces_is_one_line(tmp_path: Path) -> None:
+    written: list[str] = []
+    out = RankOutput([0], lambda _stream, text: written.append(text), tmp_path / "log")
+    for piece in ["a", "b"] * PIECES:
+        out.feed(0, "stdout", piece)
+    out.feed(0, "stdout", "\nend")
+    out.close()
+    assert "".join(written) == "[0] " + "ab" * PIECES + "\n[0] end\n"

@@ -1,0 +1,89 @@
+"""The files that engines on other hosts need first: brought by ssh, the keys gone once they are read.
+
+The connection file holds the keys of a group. ``mpirun`` would send them over the network
+unencrypted, in the environment of the engines; ssh encrypts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, Final
+
+import platformdirs
+
+from eai_notebook.cluster import listening, remote_python
+from eai_notebook.cluster.client import connection_file
+from eai_notebook.errors import EaiError
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+
+    from eai_notebook.cluster import registry
+    from eai_notebook.cluster.preflight import Placement
+
+WRITE_S: Final = 30.0
+"""How long a host may take to write a file."""
+
+
+@contextlib.contextmanager
+def key_files(entry: registry.Entry, place: Placement | None) -> Iterator[dict[str, Any]]:
+    """Have the connection file on each host during the block; yield what the engines' launcher needs.
+
+    On one machine the engines read the group's own folder, and nothing has to be done. A host's
+    file is removed after the block, also when this process dies: its writer waits for that.
+
+    Raises:
+        EaiError: a host cannot write the file.
+    """
+    if place is None:
+        yield {}
+        return
+    path = str(platformdirs.user_cache_path("eai-notebook") / "keys" / f"{token_hex(8)}.json")
+    held = {path: connection_file(entry, "engine").read_bytes()}
+    made = listening.library()
+    kept = {} if made is None else {str(made): made.read_bytes()}
+    writers = {
+        host.name: remote_python.hold_files(host.name, kept, held, here=host.name in place.here)
+        for host in place.hosts
+    }
+    try:
+        with ThreadPoolExecutor(len(writers)) as waiting:
+            problems = [
+                each for each in waiting.map(_problem, *zip(*writers.items(), strict=True)) if each
+            ]
+        if problems:
+            what = f"{path} cannot be written ({'; '.join(problems)})"
+            raise EaiError(what, "make your cache folder writable on every host, for you alone")
+        listen = listening.environment(",".join(place.networks), made)
+        yield {"engine_args": [f"--IPEngine.url_file={path}"], "listen": listen}
+    finally:
+        for writer in writers.values():
+            # Removing takes a moment that nobody has to wait for.
+            threading.Thread(target=_release, args=(writer,), name="eai-key-file").start()
+
+
+def _problem(name: str, writer: subprocess.Popen[str]) -> str | None:
+    """Return why the file is not on the host; None once it is there."""
+    assert writer.stdout is not None  # noqa: S101  PIPE was asked for
+    overdue = threading.Timer(WRITE_S, writer.kill)
+    overdue.start()
+    try:
+        if writer.stdout.readline().strip() == "held":
+            return None
+    finally:
+        overdue.cancel()
+    _, said = writer.communicate()
+    return f"{name}: {remote_python.last_line(said)}"
+
+
+def _release(writer: subprocess.Popen[str]) -> None:
+    """Have the writer remove the file, and end."""
+    overdue = threading.Timer(WRITE_S, writer.kill)
+    overdue.start()
+    with contextlib.suppress(OSError, ValueError):  # it has ended already
+        writer.communicate()
+    overdue.cancel()

@@ -1,0 +1,54 @@
+"""Files that only their user may read, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from eai_notebook.errors import EaiError
+
+
+def write_private(path: Path, content: str | bytes) -> None:
+    """Write `content` to `path` with mode 0600, whatever the umask; replace what was there.
+
+    The new file is complete on disk before it takes the name, so that a reader, a crash or a
+    power cut never meets a part of it.
+
+    Examples:
+        >>> folder = tempfile.mkdtemp()
+        >>> write_private(Path(folder) / "a", "text")
+        >>> oct((Path(folder) / "a").stat().st_mode & 0o777)
+        '0o600'
+    """
+    data = content.encode() if isinstance(content, str) else content
+    number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    new = Path(name)
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def private_folder(path: Path) -> Path:
+    """Return the folder `path`, made with mode 0700 if it was missing.
+
+    Raises:
+        EaiError: it is a link, or belongs to another user, who could read or change what is
+            put there.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = path.lstat()
+    if path.is_symlink() or found.st_uid != os.geteuid():
+        what = f"{path} belongs to user {found.st_uid}, or is a link"
+        raise EaiError(
+            what, "remove it, or set another folder (JUPYTER_RUNTIME_DIR, XDG_CACHE_HOME)"
+        )
+    if found.st_mode & 0o077:
+        path.chmod(0o700)
+    return path

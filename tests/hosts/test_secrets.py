@@ -1,0 +1,86 @@
+"""A group on two hosts, as seen from their network: no key, no output, no token, no open door."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hosts.cluster import pids_on
+from hosts.sniffing import Sniffer
+
+from eai_notebook.cluster import listening, registry
+from eai_notebook.cluster.client import connection_file
+from eai_notebook.cluster.group import Group
+from eai_notebook.cluster.hostfile import parse_hosts
+from eai_notebook.cluster.launchers.ssh import LAUNCHER
+from eai_notebook.cluster.preflight import prepare
+
+if TYPE_CHECKING:
+    from hosts.cluster import Hosts
+
+pytestmark = [pytest.mark.ranks, pytest.mark.slow]
+
+TOKEN, PRINTED = "token-in-the-environment", "what-the-ranks-print"
+PROGRAMS = ("eai_notebook.cluster.engine_process", "prted", "eai_notebook.cluster.nanny")
+
+
+def open_doors(hosts: Hosts, name: str, address: str) -> list[str]:
+    """Return where programs of the group on a host listen beside loopback and `address`."""
+    command = ["ip", "netns", "exec", name, "ss", "-Hltnp"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    ours = set()
+    for pid in pids_on(name):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_text()
+        except OSError:
+            continue
+        if any(program in words for program in PROGRAMS):
+            ours.add(f"pid={pid},")
+    assert ours
+    lines = [line.split()[3] for line in said.splitlines() if any(pid in line for pid in ours)]
+    assert lines
+    allowed = ("127.", "[::1]", "[::ffff:127.", f"{address}:", f"[::ffff:{address}]")
+    return [line for line in lines if not line.startswith(allowed)]
+
+
+def test_nothing_of_a_group_crosses_the_network_in_the_clear(
+    hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
+    for name in ("HOROVOD_TOKEN", "TF_API_TOKEN", "EAI_PASSWORD", "XLA_SECRET", "KERAS_HUB_KEY"):
+        monkeypatch.setenv(name, TOKEN)
+    place = prepare(parse_hosts([f"{name}:1" for name in hosts.names]))
+    with Sniffer(hosts) as sniffer:
+        group = Group.start(2, LAUNCHER, lambda _words: None, place)
+        try:
+            known = json.loads(connection_file(group.entry).read_text())
+            view = group.view([0, 1])
+            view.execute("import os; from mpi4py import MPI; MPI.COMM_WORLD.Barrier()", block=True)
+            view.apply_async(print, PRINTED).get(60)
+            view.execute("token = os.environ.get('HOROVOD_TOKEN')", block=True)
+            left = view.pull("token", block=True)
+            cache = Path(os.environ["XDG_CACHE_HOME"]) / "eai-notebook" / "keys"
+            deadline = time.monotonic() + 30
+            while list(cache.iterdir()) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            remains = list(cache.iterdir())
+            doors = [
+                open_doors(hosts, name, address)
+                for name, address in zip(hosts.names, hosts.addresses, strict=True)
+            ]
+        finally:
+            group.stop()
+    assert len(sniffer.caught) > 100_000
+    secrets = [known[name] for name in ("curve_serverkey", "curve_publickey", "curve_secretkey")]
+    for secret in (*secrets, TOKEN, PRINTED, "IPP_CONNECTION_INFO"):
+        assert secret.encode() not in sniffer.caught
+    assert left == [None, None]
+    assert remains == []
+    assert registry.entries() == []
+    if listening.library() is not None:
+        assert doors == [[], []]
