@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -32,6 +33,8 @@ GRACE_S = 5.0
 LOOK_S = 0.02
 NEAR_S = 1e-3
 """Two start times that differ by less are the same: they are multiples of a clock tick (10 ms)."""
+_JOB = re.compile(r"-(\d+)@")
+"""In the name of an MPI job: the pid of its ``mpirun``."""
 
 Started = tuple[int, float]
 """A process, by its pid and when it was started, in seconds since the machine's boot.
@@ -158,14 +161,44 @@ def is_running(process: Started) -> bool:
 
 
 def families(processes: Iterable[Started]) -> list[Started]:
-    """Return those of `processes` that still run, and all that they have started, each once."""
+    """Return those of `processes` that still run, and all that they have started, each once.
+
+    What they started and has outlived its parent is found by its process group or session, or by
+    the name of its MPI job in its environment.
+    """
+    known = list(processes)
     found: dict[int, float] = {}
-    for process in processes:
+    for process in known:
         with contextlib.suppress(psutil.NoSuchProcess):
             if head := _find(process):
                 children = head.children(recursive=True)
                 found.update(started(one.pid for one in (head, *children)))
+    found.update(_members(known))
     return list(found.items())
+
+
+def _members(leaders: list[Started]) -> list[Started]:
+    """Return the processes of the groups, sessions and MPI jobs that `leaders` lead or have led."""
+    # The system gives no new process the number of a group that still has members.
+    since = {pid: at for pid, at in leaders if _find((pid, at)) or not psutil.pid_exists(pid)}
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            led_by = {os.getpgid(process.pid), os.getsid(process.pid), _mpirun_of(process)}
+            led_by &= since.keys()
+            if led_by:
+                found += [
+                    (pid, at)
+                    for pid, at in started([process.pid])
+                    if any(at > since[leader] - NEAR_S for leader in led_by)
+                ]
+    return found
+
+
+def _mpirun_of(process: psutil.Process) -> int:
+    """Return the pid of the ``mpirun`` that `process` descends from by its environment, or 0."""
+    found = _JOB.search(process.environ().get("PMIX_NAMESPACE", ""))
+    return int(found[1]) if found else 0
 
 
 def end_processes(covered: Iterable[Started], grace: float = GRACE_S) -> list[int]:

@@ -26,6 +26,7 @@ from eai_notebook.cluster.delivery import key_files
 from eai_notebook.cluster.interruptible import never, run_interruptible
 from eai_notebook.cluster.launchers.local import CONTROLLER, find_mpirun
 from eai_notebook.cluster.mpirun_output import explain, lost_host, read_output, start_remedy
+from eai_notebook.cluster.replies import end_bad_replies
 from eai_notebook.errors import EaiError
 from eai_notebook.process_lease import Lease, Started, end_processes, families, started
 from eai_notebook.telemetry.messages import TRACE_REQUEST, WHERE_REQUEST
@@ -48,7 +49,8 @@ SETTLE_S = 3.0
 _DEATH = re.compile(
     r"process rank (?P<rank>\d+) with PID \d+ on node (?P<host>\S+)\s+exited on\s+"
     r"signal (?P<signal>\d+)|"
-    r"Process name: \[\S+,(?P<rank2>\d+)\]\s+Exit code:\s+(?P<code>\d+)",
+    r"Process name: \[\S+,(?P<rank2>\d+)\]\s+Exit code:\s+(?P<code>\d+)|"
+    r"process rank (?P<rank3>\d+) with PID \d+ on node (?P<host3>\S+)\s+exiting\s+improperly",
 )
 
 _REMEDIES = {
@@ -94,6 +96,7 @@ class Group:
         self._elsewhere = elsewhere
         self._ranks: list[Started] = []
         self._interrupts: list[Future[Any]] = []
+        end_bad_replies(client)
 
     @classmethod
     def start(
@@ -288,7 +291,7 @@ class Group:
         """
         begin, ended = time.monotonic(), False
         patience = LOST_S if self._elsewhere else DEATH_S
-        while not (found := _DEATH.search(self.log())):
+        while not (found := cause_of_death(self.log())):
             waited = time.monotonic() - begin
             if host := lost_host(self.log()):
                 return f"the host {host} was lost (it went down, or its network did)"
@@ -298,14 +301,11 @@ class Group:
                 ended = True
                 self._end_peers()
             time.sleep(0.05)
-        rank = found["rank"] or found["rank2"]
-        if found["signal"]:
-            name = signal.Signals(int(found["signal"])).name
-            return f"rank {rank} on {found['host']} died of {name}"
-        return f"rank {rank} ended with exit code {found['code']}"
+        return found
 
     def _end_peers(self) -> None:
-        end_processes(self._ranks, grace=0.0)
+        # Also what a dead rank has started: it holds the pipes that mpirun reads to their end.
+        end_processes(families(self._ranks), grace=0.0)
         if self._elsewhere and self.client is not None:  # through the nannies of their hosts
             self._signal(signal.SIGKILL, range(self.size))
 
@@ -393,6 +393,21 @@ def _ask(
             reply = future.result(timeout=max(0.0, deadline - time.monotonic()))
             found[rank] = reply["content"]
     return found
+
+
+def cause_of_death(log: str) -> str | None:
+    """Return which rank died and of what, as ``mpirun`` says in `log`; None if it does not."""
+    found = _DEATH.search(log)
+    if not found:
+        return None
+    if found["rank3"]:  # mpirun speaks so of exit code 0
+        where = f"rank {found['rank3']} on {found['host3']}"
+        return f"{where} ended its own process with exit code 0, as os._exit(0) does"
+    rank = found["rank"] or found["rank2"]
+    if found["signal"]:
+        name = signal.Signals(int(found["signal"])).name
+        return f"rank {rank} on {found['host']} died of {name}"
+    return f"rank {rank} ended with exit code {found['code']}"
 
 
 def keep_hearing(client: Any) -> None:

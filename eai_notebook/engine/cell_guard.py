@@ -9,16 +9,18 @@ tracebacks keep their lines.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
 import threading
 import time
-from typing import Any
+import warnings
+from typing import Any, NoReturn
 
 from eai_notebook import collective
 from eai_notebook.bookkeeping import TELEMETRY
-from eai_notebook.engine import long_traceback, stack_location
+from eai_notebook.engine import async_cells, forks, long_traceback, stack_location
 from eai_notebook.telemetry import messages
 
 INTERRUPT_GRACE_S = 1.0
@@ -42,6 +44,7 @@ class Guard:
         self._running = False
         self._show_error = shell.showtraceback
         self._usual: Any = None  # what an interrupt does, while it is passed over
+        self._cancelled = False  # by an interrupt, while it was waiting for something
 
     @property
     def is_running(self) -> bool:
@@ -51,6 +54,7 @@ class Guard:
     def before_cell(self, _info: Any) -> None:
         """Note that user code is running from now on."""
         self._cell += 1
+        self._cancelled = False
         os.write(self.from_handler, bytes([_CELL_BEGINS]))
         self._running = True
 
@@ -71,10 +75,13 @@ class Guard:
         self._show_error(*which, running_compiled_code=running_compiled_code, **how)
 
     def after_cell(self, result: Any) -> None:
-        """End the cell's runs, and free the peers if the cell failed."""
+        """End the cell's runs, and free the peers if the cell failed.
+
+        `result` is None if the cell was cancelled before its first line.
+        """
         self._pass_over_interrupts()
         self._running = False
-        error = result.error_in_exec or result.error_before_exec
+        error = self._error_of(result)
         try:
             messages.cell_ended(_outcome(error))
         finally:
@@ -82,6 +89,19 @@ class Guard:
                 collective.release()
             usual, self._usual = self._usual, None
             signal.signal(signal.SIGINT, usual)
+
+    def note_cancelled(self) -> None:
+        """Note that an interrupt has cancelled the running cell, for it cannot raise there."""
+        self._cancelled = True
+
+    def _error_of(self, result: Any) -> BaseException | None:
+        """Return what the cell failed with; one that was stopped says so in the usual way."""
+        if result is None:
+            return KeyboardInterrupt()
+        if self._cancelled and isinstance(result.error_in_exec, asyncio.CancelledError):
+            result.error_in_exec = KeyboardInterrupt()
+        error: BaseException | None = result.error_in_exec or result.error_before_exec
+        return error
 
     def _pass_over_interrupts(self) -> None:
         if self._usual is None:
@@ -128,10 +148,19 @@ def install(shell: Any, world_rank: int) -> Guard:
     shell.events.register("pre_run_cell", guard.before_cell)
     shell.events.register("post_run_cell", guard.after_cell)
     shell.showtraceback = guard.show_error
+    shell.ask_exit = _end_cell
+    warnings.filterwarnings("ignore", message="To exit: use")
+    async_cells.install(shell.kernel, guard.note_cancelled)
     signal.set_wakeup_fd(guard.from_handler, warn_on_full_buffer=False)
     signal.signal(WHERE_SIGNAL, lambda *_: None)  # without a handler it would end the rank
+    forks.install([WHERE_SIGNAL])
     threading.Thread(target=guard.watch_signals, name="eai-signals", daemon=True).start()
     return guard
+
+
+def _end_cell() -> NoReturn:
+    """End the cell that calls IPython's `exit` or `quit`; it would end the rank, and the group."""
+    raise SystemExit
 
 
 def _outcome(error: BaseException | None) -> str:

@@ -12,7 +12,11 @@ from eai_notebook import collective
 from eai_notebook.telemetry.messages import StackLocation, steps_taken
 
 if TYPE_CHECKING:
+    import asyncio
     from types import FrameType
+
+awaited: asyncio.Task[Any] | None = None
+"""The task of the cell that runs, if it has a top-level ``await``."""
 
 _EXCHANGES = "eai_notebook.collective.ops"
 _TENSORFLOW = "tensorflow.python.eager."
@@ -22,14 +26,17 @@ def current_location(rank: int, user_ns: dict[str, Any]) -> StackLocation | None
     """Return where the main thread is in the user's cell, or None if it is in none.
 
     The deepest frame whose globals are the user's own variables is the line of the cell
-    that is being run, also when a library has called back into it.
+    that is being run, also when a library has called back into it. A cell that awaits
+    something is in no frame of the main thread; it is where its coroutines are suspended.
     """
-    innermost = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001
-    frames = _inside_out(innermost)
+    frames = _inside_out(sys._current_frames().get(threading.main_thread().ident or 0))  # noqa: SLF001
     own = [frame for frame in frames if frame.f_globals is user_ns]
-    if innermost is None or not own:
+    if not own and awaited is not None:
+        frames = _suspended(awaited.get_coro())
+        own = [frame for frame in frames if frame.f_globals is user_ns]
+    if not own:
         return None
-    cell = own[0]
+    innermost, cell = frames[0], own[0]
     exchanges = [frame for frame in frames if _module(frame) == _EXCHANGES]
     return StackLocation(
         rank=rank,
@@ -43,6 +50,24 @@ def current_location(rank: int, user_ns: dict[str, Any]) -> StackLocation | None
         cell=Path(own[-1].f_code.co_filename).name,
         exchanges=collective.exchanges_begun(),
     )
+
+
+def is_inside(frame: FrameType | None, user_ns: dict[str, Any]) -> bool:
+    """Return whether `frame` is one of the user's code, or was called from there."""
+    return any(one.f_globals is user_ns for one in _inside_out(frame))
+
+
+def _suspended(coroutine: Any) -> list[FrameType]:
+    """Return the frames of a coroutine that waits, and of those it waits for, innermost first."""
+    frames = []
+    while coroutine is not None:
+        kind = next((k for k in ("cr", "gi", "ag") if hasattr(coroutine, f"{k}_frame")), None)
+        if kind is None:
+            break
+        if (frame := getattr(coroutine, f"{kind}_frame")) is not None:
+            frames.append(frame)
+        coroutine = getattr(coroutine, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+    return frames[::-1]
 
 
 def _line(frame: FrameType) -> str:

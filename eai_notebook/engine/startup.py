@@ -12,7 +12,14 @@ import psutil
 from IPython.core.getipython import get_ipython
 
 from eai_notebook import collective
-from eai_notebook.engine import cell_guard, control_requests, resource_usage, telemetry_publisher
+from eai_notebook.engine import (
+    cell_guard,
+    control_requests,
+    progress_bars,
+    prompts,
+    resource_usage,
+    telemetry_publisher,
+)
 from eai_notebook.process_lease import Lease
 
 NANNY_S: Final = 10.0
@@ -36,6 +43,8 @@ def warm_up(wire: str | None = None) -> dict[str, Any]:
     shell: Any = get_ipython()
     if wire is not None:
         os.environ["EAI_WIRE"] = wire  # read by `train.wire`, which this room does not know
+    prompts.install()
+    progress_bars.install()
     telemetry_publisher.install(shell)
     collective.form()
     _listen_as_usual()
@@ -67,12 +76,12 @@ def _listen_as_usual() -> None:
 def _follow_nanny() -> None:
     """Have this engine's nanny leave after it, on a host that may have lost the controller.
 
-    It would try for ever to deliver its last messages, in a session of its own where
+    And with it whatever the cells have started in this engine's process group. A nanny would try for ever to deliver its last messages, in a session of its own where
     ``mpirun`` does not find it.
     """
     nannies = [child for child in psutil.Process().children() if NANNY in child.cmdline()]
     _kept.append(Lease(NANNY_S))
-    _kept[-1].cover(nanny.pid for nanny in nannies)
+    _kept[-1].cover([os.getpid(), *(nanny.pid for nanny in nannies)])
 
 
 def describe_rank() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Values for the kernel as plain data that needs no TensorFlow there."""
+"""Variables between this rank and the notebook, as plain data that needs no TensorFlow there."""
 
 from __future__ import annotations
 
@@ -7,21 +7,38 @@ from typing import Any
 
 from IPython.core.getipython import get_ipython
 
+from eai_notebook import pickled
+from eai_notebook.keras_archive import KerasArchive, is_model
 
-def fetch(name: str) -> Any:
-    """Return the user's variable `name`; raises `NameError` if there is none."""
-    shell = get_ipython()
-    variables = shell.user_ns if shell else {}
+
+def fetch(name: str) -> list[Any]:
+    """Return the user's variable `name`, pickled; raises `NameError` if there is none."""
+    variables = _user_ns()
     if name not in variables:
         raise NameError(name)
-    return plain(variables[name])
+    return pickled.dump(plain(variables[name]))
+
+
+def has(name: str) -> bool:
+    """Return whether the user has a variable `name` here."""
+    return name in _user_ns()
+
+
+def store(values: dict[str, list[Any]]) -> None:
+    """Set the user's variables to `values`, each of them pickled; all of them or none."""
+    _user_ns().update({name: pickled.load(parts) for name, parts in values.items()})
+
+
+def _user_ns() -> dict[str, Any]:
+    shell = get_ipython()
+    return shell.user_ns if shell else {}
 
 
 def plain(value: Any) -> Any:
     """Return `value` with tensors and variables as arrays, and a Keras history as numbers.
 
     A history holds its model, and a model cannot be read without TensorFlow; what people
-    want of it is the dictionary of its metrics.
+    want of it is the dictionary of its metrics. A model itself comes as Keras saves it.
 
     Examples:
         >>> plain({"a": (1, 2)})
@@ -33,6 +50,8 @@ def plain(value: Any) -> Any:
         return type(value)(plain(item) for item in value)
     if isinstance(getattr(value, "history", None), dict) and hasattr(value, "epoch"):
         return SimpleNamespace(history=plain(value.history), epoch=list(value.epoch))
+    if is_model(value):
+        return KerasArchive(value)
     if hasattr(value, "numpy") and callable(value.numpy):
         return value.numpy()
     return value

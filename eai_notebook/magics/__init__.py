@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 def register(shell: InteractiveShell) -> None:
     """Give `shell` the magics and their completion."""
-    shell.register_magics(EaiMagics(shell))
+    magics = EaiMagics(shell)
+    shell.register_magics(magics)
+    shell.events.register("post_run_cell", magics.point_to_ranks)
     shell.set_hook("complete_command", complete_eai, str_key="%eai")
     shell.set_hook("complete_command", complete_distributed, str_key="%%distributed")

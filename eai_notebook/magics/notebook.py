@@ -93,6 +93,13 @@ class EaiMagics(Magics):
                 patience=arguments.patience,
             )
 
+    def point_to_ranks(self, result: Any) -> None:
+        """After a cell that misses a name here, say so if it is a variable of the ranks."""
+        error = getattr(result, "error_in_exec", None)
+        name = getattr(error, "name", None) if type(error) is NameError else None
+        if name and self.session is not None and self.session.has(name):
+            print(f"`{name}` is a variable of the ranks: `%eai pull {name}` brings it here")
+
     # -- the commands of %eai -----------------------------------------------------------
 
     def _up(self, arguments: Namespace) -> None:

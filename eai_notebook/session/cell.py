@@ -129,5 +129,8 @@ class Cell:
         if error is None:
             self._arrivals.put(Reply(rank, host, now))
             return
-        lines = tuple(str(error.traceback or "").splitlines())
-        self._arrivals.put(Reply(rank, host, now, error.ename, str(error.evalue), lines))
+        # Not all that ipyparallel ends a request with comes from the rank and has these.
+        name = getattr(error, "ename", None) or type(error).__name__
+        lines = tuple(str(getattr(error, "traceback", None) or "").splitlines())
+        evalue = str(getattr(error, "evalue", error))
+        self._arrivals.put(Reply(rank, host, now, name, evalue, lines))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from eai_notebook.bookkeeping import OUTPUT, PANEL
 from eai_notebook.session.cell import Event, RichCame, TextCame
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from eai_notebook.session.guarded_watcher import GuardedWatcher
     from eai_notebook.session.rank_status import RankStatus
     from eai_notebook.session.run_recorder import RunRecorder
+
+
+_ADDRESS: Final = re.compile(r"(?<=[\w.]) at 0x[0-9a-f]{6,}(?=>)")
+"""Where an object lies in memory, in its text: another place on each rank, of use to nobody."""
 
 
 class CellOutput:
@@ -72,7 +77,8 @@ class CellOutput:
     def _show_rich(self, event: RichCame) -> None:
         data = event.content["data"]
         if set(data) == {"text/plain"}:  # so that equal values fold like equal lines
-            self._output.feed(event.rank, "stdout", data["text/plain"] + "\n")
+            text = _ADDRESS.sub("", data["text/plain"]) if self._marked else data["text/plain"]
+            self._output.feed(event.rank, "stdout", text + "\n")
             return
         self._output.flush(everything=True)
         self._watcher.rich(f"[{event.rank}] " if self._marked else "", event.content)

@@ -38,6 +38,9 @@ takes seconds where the error comes from deep recursion."""
 GIVE_UP_S = 10.0
 """How long the next cell waits for a rank that did not listen, before it is refused."""
 
+SILENT_S = 0.5
+"""How long the next cell waits for such a rank before the user is told what it waits for."""
+
 TICK_S = 0.05
 
 INTERRUPT_HINT = "Interrupt the cell to free them now."
@@ -186,7 +189,8 @@ def wait_for_stragglers(group: Group, cell: Cell, progress: Callable[[str], None
         if own.now() > GIVE_UP_S:
             return False
         waited = time.monotonic() - begin
-        progress(f"{name_ranks(cell.unfinished)}: not stopped yet, {waited:.0f} s")
+        if cell.unfinished and waited > SILENT_S:
+            progress(f"{name_ranks(cell.unfinished)}: not stopped yet, {waited:.0f} s")
         for _ in cell.events(0.2):
             pass
     return cell.is_over

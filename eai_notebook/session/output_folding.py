@@ -22,15 +22,21 @@ FOLD_LOOK_AHEAD = 50
 """How many lines ahead of a rank an equal one is looked for."""
 
 LINES_SHOWN = 2000
-"""Lines of one cell that a notebook shows; the rest goes to a file that the output names."""
+"""Lines of one cell that a notebook shows; all are in a file that the output then names."""
 
-LONGEST_LINE = 1 << 20
-"""Characters of a line after which it is broken: a program may write without end, and no line end."""
+RESERVED = 4
+"""One in so many of these is set apart for ranks that come to speak after another's flood."""
 
-PIECES = 256
-"""Pieces of an unfinished line that are kept apart; to join them at each would take ever longer."""
+LINE_SHOWN = 4000
+"""Characters of one line that a notebook shows; the whole line is in that file."""
 
-_BREAKS = re.compile(r"[\n\r\b]")
+CHARACTERS_SHOWN = 1_000_000
+"""Characters of one cell that a notebook shows; then it is as after the last of its lines."""
+
+LINE_HELD = 64_000_000
+"""Characters that are held in wait for the end of their line."""
+
+_ENDS = re.compile(r"[\n\r\b]")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -52,7 +58,8 @@ class RankOutput:
     ``feed`` may be called at any rate; ``flush`` writes what has waited long enough and
     is to be called often; ``close`` writes the rest. A line is prefixed with the ranks
     that printed it, except in a group of one. A text rewritten in place (``\\r``) is a
-    progress bar: the lowest rank's is shown, rewritten in place.
+    progress bar: the lowest rank's is shown, rewritten in place. Once a line is cut or left
+    out, the file `overflow` gets the cell's lines, all and whole.
     """
 
     def __init__(
@@ -66,38 +73,36 @@ class RankOutput:
     ) -> None:
         self._ranks = frozenset(ranks)
         self._write = write
-        self._overflow = overflow
+        self._log = OverflowLog(overflow)
         self._prefixed = prefixed
         self._lines_left = lines_shown
-        self._unfinished: dict[tuple[int, str], str] = {}
-        self._pieces: dict[tuple[int, str], list[str]] = {}  # of these lines, to be joined once
+        self._characters_left = CHARACTERS_SHOWN
+        share = lines_shown // (RESERVED * max(1, len(self._ranks)))
+        self._reserve = dict.fromkeys(self._ranks, share)
+        self._hidden = 0
+        self._unfinished: dict[tuple[int, str], _Unfinished] = {}
         self._head = _Line("", "", 0.0)  # stands before the first line that waits
         self._latest: dict[int, _Line] = {}
         self._bars: dict[int, str] = {}
         self._bar_shown = ""
-        self._file: IO[str] | None = None
 
     def feed(self, rank: int, stream: str, text: str) -> None:
         """Take a piece of what `rank` wrote to `stream`."""
-        pieces = self._pieces.setdefault((rank, stream), [])
-        pieces.append(text)
-        is_plain = rank not in self._bars and not _BREAKS.search(text)
-        if is_plain and len(pieces) < PIECES and len(text) < LONGEST_LINE:
-            return
-        text = self._unfinished.pop((rank, stream), "") + "".join(pieces)
-        pieces.clear()
-        *lines, rest = text.replace("\r\n", "\n").split("\n")
+        text = _encodable(text)
+        unfinished = self._unfinished.setdefault((rank, stream), _Unfinished())
+        if not (unfinished.is_bar or _ENDS.search(text)) and unfinished.add(text) < LINE_HELD:
+            return  # most of a long line, which is put together once, at its end
+        *lines, rest = (unfinished.take() + text).replace("\r\n", "\n").split("\n")
         now = time.monotonic()
         for line in lines:
             self._bars.pop(rank, None)
             self._take_line(rank, stream, _after_return(line), now)
         if "\r" in rest or "\b" in rest:
-            self._bars[rank] = _after_return(rest)
-            self._unfinished[rank, stream] = "\r" + self._bars[rank]
-        elif len(rest) > LONGEST_LINE:
-            self._take_line(rank, stream, rest, now)
-        elif rest:
-            self._unfinished[rank, stream] = rest
+            self._bars[rank] = _after_return(rest)[:LINE_SHOWN]
+            unfinished.add("\r" + self._bars[rank])
+            unfinished.is_bar = True
+        elif unfinished.add(rest) >= LINE_HELD:
+            self._take_line(rank, stream, unfinished.take(), now)
 
     def flush(self, *, everything: bool = False) -> None:
         """Write the lines that all ranks have said, and those that have waited."""
@@ -109,19 +114,17 @@ class RankOutput:
     def close(self) -> str | None:
         """Write what is left; return the path of the overflow file if there is one."""
         now = time.monotonic()
-        for (rank, stream), pieces in self._pieces.items():
-            text = _after_return(self._unfinished.get((rank, stream), "") + "".join(pieces))
+        for (rank, stream), rest in self._unfinished.items():
+            text = _after_return(rest.take())
             if text:
                 self._take_line(rank, stream, text, now)
         self._unfinished.clear()
-        self._pieces.clear()
         self._bars.clear()
         self.flush(everything=True)
-        if self._file is None:
-            return None
-        self._file.close()
-        self._write("stderr", f"... the rest of the output is in {self._overflow}\n")
-        return str(self._overflow)
+        self._log.close()
+        if self._log.is_begun and self._hidden:
+            self._write("stdout", f"... {self._hidden} lines not shown{self._log.where()}\n")
+        return str(self._log.path) if self._log.is_begun else None
 
     def _take_ready(self, *, everything: bool) -> list[_Line]:
         """Take the lines, from the first on, that need not wait any longer."""
@@ -156,20 +159,33 @@ class RankOutput:
             if line.stream != stream:
                 self._emit(stream, batch)
                 stream, batch = line.stream, ""
-            batch += f"{self._prefix(line.ranks)}{line.text}\n"
+            batch += self._shown(line)
         self._emit(stream, batch)
 
     def _emit(self, stream: str, batch: str) -> None:
-        lines = batch.splitlines(keepends=True)
-        shown, hidden = lines[: self._lines_left], lines[self._lines_left :]
-        self._lines_left -= len(shown)
-        if shown:
-            self._write(stream, "".join(shown))
-        if hidden:
-            if self._file is None:
-                self._overflow.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self._overflow.open("w")
-            self._file.writelines(hidden)
+        if batch:
+            self._write(stream, batch)
+
+    def _shown(self, line: _Line) -> str:
+        """Return what a notebook shows of a line: all, its beginning, or nothing."""
+        prefix = self._prefix(line.ranks)
+        self._log.add(f"{prefix}{line.text}\n")
+        is_full = self._lines_left <= 0 or self._characters_left <= 0
+        if is_full and not any(self._reserve[rank] > 0 for rank in line.ranks):
+            self._hidden += 1
+            return "" if self._log.is_begun else self._begin_log("not all lines are shown")
+        self._lines_left -= 1
+        self._characters_left -= min(len(line.text), LINE_SHOWN)
+        for rank in line.ranks:
+            self._reserve[rank] -= 1
+        if len(line.text) <= LINE_SHOWN:
+            return f"{prefix}{line.text}\n"
+        shown = f"{prefix}{_beginning(line.text)} ... ({len(line.text):,} characters)\n"
+        return shown + ("" if self._log.is_begun else self._begin_log("a long line is cut"))
+
+    def _begin_log(self, why: str) -> str:
+        self._log.begin()
+        return f"... {why}{self._log.where()}\n"
 
     def _prefix(self, ranks: set[int]) -> str:
         return f"[{format_ranks(ranks)}] " if self._prefixed else ""
@@ -187,6 +203,95 @@ class RankOutput:
         if self._bar_shown:
             self._write("stdout", "\r" + " " * _width(self._bar_shown) + "\r")
             self._bar_shown = ""
+
+
+@dataclass
+class _Unfinished:
+    """The pieces of a line that has not ended."""
+
+    pieces: list[str] = field(default_factory=list)
+    length: int = 0
+    is_bar: bool = False
+
+    def add(self, text: str) -> int:
+        """Add a piece; return how many characters there are."""
+        if text:
+            self.pieces.append(text)
+            self.length += len(text)
+        return self.length
+
+    def take(self) -> str:
+        """Return the pieces as one, and begin anew."""
+        text = "".join(self.pieces)
+        self.pieces, self.length, self.is_bar = [], 0, False
+        return text
+
+
+class OverflowLog:
+    """The file of a cell that prints more than a notebook shows: all its lines, from the first.
+
+    What it will begin with is kept until it is needed. A file that cannot be written is told of,
+    and ends nothing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.is_begun = False
+        self._kept: list[str] = []
+        self._file: IO[str] | None = None
+        self._problem = ""
+
+    def add(self, text: str) -> None:
+        """Add lines."""
+        if not self.is_begun:
+            self._kept.append(text)
+        elif self._file is not None:
+            try:
+                self._file.write(text)
+            except OSError as error:
+                self._give_up(error)
+
+    def begin(self) -> None:
+        """Write the file from now on, and first what was added before."""
+        self.is_begun = True
+        kept, self._kept = "".join(self._kept), []
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("w", encoding="utf-8")
+        except OSError as error:
+            self._give_up(error)
+        self.add(kept)
+
+    def where(self) -> str:
+        """Say where all lines are."""
+        if self._problem:
+            return f", and {self.path} cannot be written ({self._problem})"
+        return f"; the whole output is in {self.path}"
+
+    def close(self) -> None:
+        """Close the file, if there is one."""
+        try:
+            if self._file is not None:
+                self._file.close()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self._file = None
+        self._problem = error.strerror or str(error)
+
+
+def _encodable(text: str) -> str:
+    """Return `text` with single surrogates, which no file or page can take, written out."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _beginning(text: str) -> str:
+    """Return what is shown of a long line, up to the end of a word where there is one near."""
+    words, _, _ = text[:LINE_SHOWN].rpartition(" ")
+    return words if len(words) > LINE_SHOWN // 2 else text[:LINE_SHOWN]
 
 
 def _from(line: _Line | None) -> Iterator[_Line]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _RELEASED = "Horovod has been shut down"
+_RANKS_STAY = "The cell has ended; the ranks and their variables stay (`%eai down` ends them)."
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def root_cause(replies: Sequence[Reply], deaf: Sequence[int] = ()) -> RankError 
     alike = [r.rank for r in failed if (r.ename, r.evalue) == (cause.ename, cause.evalue)]
     others = _consequences([reply for reply in failed if reply.rank not in alike])
     others += [f"{unreported(deaf)}."] if deaf else []
+    others += [_RANKS_STAY] if cause.ename == "SystemExit" else []
     kind: type[RankError] = type(str(cause.ename), (RankError,), {"__module__": __name__})
     return kind(cause, alike, others)
 

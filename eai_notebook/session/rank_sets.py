@@ -30,10 +30,26 @@ def parse_ranks(text: str, size: int) -> list[int]:
         if last < first:
             raise EaiError(f"{item.strip()!r} counts down", f"write it as `{last}-{first}`")
         ranks.update(range(first, last + 1))
-    if max(ranks) >= size:
-        what = f"there is no rank {max(ranks)} in a group of {size}"
-        raise EaiError(what, f"choose from 0-{size - 1}")
-    return sorted(ranks)
+    return checked_ranks(ranks, size)
+
+
+def checked_ranks(ranks: Iterable[int], size: int) -> list[int]:
+    """Return `ranks` sorted, each once.
+
+    Raises `EaiError` when one is not in a group of `size`, or when there are none.
+
+    Examples:
+        >>> checked_ranks([2, 0, 2], 4)
+        [0, 2]
+    """
+    chosen = sorted(set(ranks))
+    remedy = f"choose from {format_ranks(range(size))}"
+    if not chosen:
+        raise EaiError("no rank is named", remedy)
+    for rank in chosen:
+        if not 0 <= rank < size:
+            raise EaiError(f"there is no rank {rank} in a group of {size}", remedy)
+    return chosen
 
 
 def format_ranks(ranks: Iterable[int]) -> str:
@@ -61,3 +77,13 @@ def name_ranks(ranks: Iterable[int]) -> str:
     """
     ranks = list(ranks)
     return f"rank{'s' if len(set(ranks)) > 1 else ''} {format_ranks(ranks)}"
+
+
+def count_ranks(size: int) -> str:
+    """Return how many ranks there are, with the verb.
+
+    Examples:
+        >>> count_ranks(1), count_ranks(2)
+        ('1 rank is', '2 ranks are')
+    """
+    return "1 rank is" if size == 1 else f"{size} ranks are"

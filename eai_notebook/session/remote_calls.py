@@ -42,11 +42,25 @@ def leave_ring() -> None:
     startup.leave_ring()
 
 
-def fetch(name: str) -> Any:
-    """Return the rank's variable `name` as plain data."""
+def fetch(name: str) -> list[Any]:
+    """Return the rank's variable `name` as plain data, pickled."""
     from eai_notebook.engine import variable_transfer
 
     return variable_transfer.fetch(name)
+
+
+def has(name: str) -> bool:
+    """Return whether the rank has a variable `name`."""
+    from eai_notebook.engine import variable_transfer
+
+    return variable_transfer.has(name)
+
+
+def store(values: dict[str, list[Any]]) -> None:
+    """Set variables of the rank to `values`, each of them pickled."""
+    from eai_notebook.engine import variable_transfer
+
+    variable_transfer.store(values)
 
 
 def digest(name: str) -> list[dict[str, Any]]:

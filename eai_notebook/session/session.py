@@ -36,7 +36,7 @@ from eai_notebook.session.interrupts import DeferredInterrupt
 from eai_notebook.session.observer import Watcher
 from eai_notebook.session.rank_errors import in_a_line, interruption, root_cause
 from eai_notebook.session.rank_loss import explaining_rank_loss, name_missing
-from eai_notebook.session.rank_sets import name_ranks
+from eai_notebook.session.rank_sets import checked_ranks, count_ranks, format_ranks, name_ranks
 from eai_notebook.session.rank_status import RankStatus
 from eai_notebook.session.ring_membership import RingMembership
 from eai_notebook.session.run_recorder import RunRecorder
@@ -287,7 +287,7 @@ class Session:
         self, code: str, ranks: list[int] | None, patience: float = stall_detector.PATIENCE_S
     ) -> None:
         group = self._ready_group()
-        chosen = list(range(self.size)) if ranks is None else ranks
+        chosen = list(range(self.size)) if ranks is None else checked_ranks(ranks, self.size)
         with DeferredInterrupt() as presses:
             self._form_ring(group, chosen, presses)
             if presses.take():
@@ -326,8 +326,18 @@ class Session:
         self._conclude(group, cell, outcome, why)
 
     def pull(self, name: str, rank: int = 0) -> Any:
-        """Return variable `name` of `rank`; a Keras history comes as plain numbers."""
+        """Return variable `name` of `rank`; a Keras history comes as plain numbers.
+
+        A Keras model comes as a model on the CPU, which loads TensorFlow here, with the
+        optimizer that a `DistributedOptimizer` has wrapped.
+        """
         return variables.pull(self._ready_group(), name, rank, self._died)
+
+    def has(self, name: str) -> bool:
+        """Return whether rank 0 has a variable `name`; False also if it cannot be asked now."""
+        if self._group is None or self.state != "up" or self._warm_up or self._stragglers:
+            return False
+        return variables.has(self._group, name)
 
     def push(self, **values: Any) -> None:
         """Set variables on every rank, by name, to values that can be pickled."""
@@ -416,7 +426,14 @@ class Session:
         if outcome == "interrupted":
             raise interruption(cell.ranks, cell.unfinished)
         if outcome == "stalled":
-            raise EaiError(why, "let every rank take part in it")
+            waiting = [rank for rank in cell.ranks if rank not in cell.replies]
+            waiting += [rank for rank, reply in cell.replies.items() if reply.failed]
+            remedy = "let every rank take part in it"
+            if 0 < len(waiting) < len(cell.ranks):
+                alone = format_ranks(waiting)
+                remedy += f", or run what is for {name_ranks(waiting)} alone "
+                remedy += f"in a cell of its own: `%%distributed --ranks {alone}`"
+            raise EaiError(why, remedy)
         if error is not None:
             raise error
 
@@ -446,9 +463,16 @@ class Session:
         Its group is not ended if it does not: this costs the variables of all ranks, so only the
         user does that.
         """
-        if wait_for_stragglers(group, cell, self.watcher.progress):
+        said: list[str] = []
+
+        def say(words: str) -> None:
+            said.append(words)
+            self.watcher.progress(words)
+
+        if wait_for_stragglers(group, cell, say):
             self._stragglers = None
-            self.watcher.progress(f"{name_ranks(cell.ranks)} stopped", final=True)
+            if said:  # else nobody has waited, and needs no answer
+                self.watcher.progress(f"{name_ranks(cell.ranks)} stopped", final=True)
             return
         if not group.is_alive or group.missing:
             raise self._died(group)
@@ -516,12 +540,8 @@ class Session:
             return self._message
         return {
             "down": "no group is running",
-            "starting": f"{_ranks(self.size)} starting",
-            "up": f"{_ranks(self.size)} up",
-            "busy": f"a cell is running on {self.size} ranks",
+            "starting": f"{count_ranks(self.size)} starting",
+            "up": f"{count_ranks(self.size)} up",
+            "busy": f"a cell is running on {self.size} rank{'s' * (self.size > 1)}",
             "stopping": "the group is stopping",
         }.get(self.state, self.state)
-
-
-def _ranks(size: int) -> str:
-    return "1 rank is" if size == 1 else f"{size} ranks are"

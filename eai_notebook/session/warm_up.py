@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from eai_notebook.session.rank_sets import count_ranks
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -45,5 +47,5 @@ class WarmUp:
             self._request.wait(_SAID_EVERY_S)
         found: list[dict[str, Any]] = self._request.get()
         if waited:
-            say(f"{self._size} ranks are ready", final=True)
+            say(f"{count_ranks(self._size)} ready", final=True)
         return found

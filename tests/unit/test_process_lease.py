@@ -123,3 +123,28 @@ def test_a_step_of_the_clock_changes_nobodys_identity(monkeypatch: pytest.Monkey
             assert families(known) == known
         assert end_processes(known) == [process.pid]
         assert process.wait(5) != 0
+
+
+def test_what_outlives_a_covered_process_is_found_by_its_group() -> None:
+    start = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {!r}]).pid)"
+    leader = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"{start.format('import time; time.sleep(60)')}; sys.stdout.flush(); sys.stdin.read()",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert leader.stdin is not None
+    assert leader.stdout is not None
+    left = psutil.Process(int(leader.stdout.readline()))
+    covered = started([leader.pid])
+    leader.stdin.close()
+    leader.wait(30)
+    leader.stdout.close()
+    assert started([left.pid])[0] in families(covered)
+    assert end_processes(families(covered)) == [left.pid]
+    left.wait(10)

@@ -26,6 +26,8 @@ CELLS = {
     "list": "%eai list",
     "where": "%eai where",
     "make": "%%distributed\nx = {'a': eai.rank() // 1, 'b': 1}",
+    "name of the ranks": "x",
+    "name of nobody": "xyz",
     "diff": "%eai diff x",
     "syntax": "%%distributed\nx = 1\ny = 1 +",
     "bad ranks": "%%distributed --ranks 0,7\npass",
@@ -35,6 +37,9 @@ CELLS = {
     "after error": "%%distributed\nprint(collective.size())",
     "one rank": "%%distributed --ranks 1\nalone = os.environ['OMPI_COMM_WORLD_RANK']",
     "pull": "%eai pull alone --rank 1",
+    "pull nothing": "%eai pull nosuch",
+    "pull from nowhere": "%eai pull alone --rank 9",
+    "await": "%%distributed\nimport asyncio\nawait asyncio.sleep(0.01)\nprint('awaited')",
     "pulled": "alone",
     "push": "here = {'a': 3}\n%eai push here",
     "pushed": "%%distributed\nprint(here)",
@@ -114,6 +119,7 @@ def error(cell: Any) -> tuple[str, str]:
         ("list", "in use"),
         ("where", "ranks 0-1: between cells"),
         ("diff", "`x['a']` of rank 1 differs from rank 0: max abs difference 1, 1 of 1 values"),
+        ("name of the ranks", "`%eai pull x` brings it here"),
         ("restart", "1 set-up cell replayed"),
         ("no tensorflow here", "False"),
         ("down", "the group is down"),
@@ -131,6 +137,7 @@ def test_a_cell_says(cells: dict[str, Any], name: str, said: str) -> None:
         ("setup", "loaded"),
         ("after error", "2"),
         ("pushed", "{'a': 3}"),
+        ("await", "awaited"),
         ("replayed", "2"),
         ("servers", "(0, 1)"),
     ],
@@ -149,6 +156,8 @@ def test_every_rank_says(cells: dict[str, Any], name: str, said: str) -> None:
         ("syntax", "invalid syntax in line 2 of the cell, `y = 1 +`: correct it"),
         ("bad ranks", "there is no rank 7 in a group of 2: choose from 0-1"),
         ("push nothing", "there is no variable nowhere here"),
+        ("pull nothing", "rank 0 has no variable nosuch"),
+        ("pull from nowhere", "there is no rank 9 in a group of 2"),
         ("bad record", "is not a run record"),
     ],
 )
@@ -165,6 +174,10 @@ def test_a_mistake_is_one_line_with_its_remedy(cells: dict[str, Any], name: str,
 def test_an_unknown_word_is_a_usage_error(cells: dict[str, Any], name: str, said: str) -> None:
     assert text(cells[name]).startswith("UsageError: ")
     assert said in text(cells[name])
+
+
+def test_a_name_that_nobody_knows_has_no_hint(cells: dict[str, Any]) -> None:
+    assert "%eai" not in text(cells["name of nobody"])
 
 
 def test_an_error_on_a_rank_is_the_cells_error(cells: dict[str, Any]) -> None:
