@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
+from eai_notebook import keras_names
 from eai_notebook._lazy import lazy_attributes
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ __version__ = "0.1.0"
 # is also longer than what comes between two epochs. It is asked when pyarrow is loaded, so here,
 # before anything of the package does that.
 os.environ.setdefault("MIMALLOC_PURGE_DELAY", "60000")
+
+keras_names.register()
 
 _HOMES: Final = {
     "Checkpoint": "eai_notebook.train",

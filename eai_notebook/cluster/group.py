@@ -29,7 +29,12 @@ from eai_notebook.cluster.mpirun_output import explain, lost_host, read_output, 
 from eai_notebook.cluster.replies import end_bad_replies
 from eai_notebook.errors import EaiError
 from eai_notebook.process_lease import Lease, Started, end_processes, families, started
-from eai_notebook.telemetry.messages import TRACE_REQUEST, WHERE_REQUEST
+from eai_notebook.telemetry.messages import (
+    TENSORS_REQUEST,
+    TRACE_REQUEST,
+    WHERE_REQUEST,
+    TensorsMissing,
+)
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -40,6 +45,9 @@ START_TIMEOUT_S = 120.0
 HEARING_MS = 50.0
 PEERS_S = 1.5
 """How long the peers of a dead rank may take to end by themselves."""
+FRESH_S = 12.0
+"""How old a report of missing tensors may be; as long as it holds, there is one every ten seconds."""
+
 DEATH_S = 8.0
 """How long ``mpirun`` may take to say who died."""
 LOST_S = 20.0
@@ -269,6 +277,18 @@ class Group:
     def where(self, ranks: Sequence[int], patience: float) -> Answers:
         """Return what each of `ranks` is doing; one that says nothing in time is left out."""
         return _ask_where(self.client, ranks, patience)
+
+    def tensors_missing(self, ranks: Sequence[int], patience: float) -> list[TensorsMissing]:
+        """Return what `ranks`, whose cell may be over, last heard of tensors that are missing."""
+        answers = _ask(self.client, TENSORS_REQUEST, {}, ranks, patience)
+        return [
+            TensorsMissing(
+                tuple(said["ring"]),
+                {int(rank): tuple(tensors) for rank, tensors in said["missing"].items()},
+            )
+            for said in answers.values()
+            if said["age"] is not None and said["age"] < FRESH_S
+        ]
 
     def ask_trace(
         self, ranks: Sequence[int], asked: dict[str, int], patience: float

@@ -33,6 +33,7 @@ from eai_notebook.collective.ops import (
     broadcast_object,
     broadcast_variables,
     gather_numpy,
+    name_scope,
 )
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "launched_size",
     "local_rank",
     "local_size",
+    "name_scope",
     "rank",
     "release",
     "size",

@@ -181,6 +181,11 @@ def size() -> int:
     return 1 if _ring is None else _ring.size
 
 
+def members() -> tuple[int, ...]:
+    """Return the ring's members by their numbers in the group; none without a ring."""
+    return () if _ring is None else _ring.members
+
+
 def local_rank() -> int:
     """Return this process's place among the ranks of its host; 0 without a ring."""
     return 0 if _ring is None else _ring.local_rank

@@ -7,6 +7,7 @@ returns what a ring of one would.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -15,13 +16,30 @@ from eai_notebook.collective.membership import horovod, is_formed, next_call, ra
 from eai_notebook.collective.objects import decode, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import tensorflow as tf
 
 _UNSUPPORTED: Final = {"uint32": "int64", "uint64": "int64", "bfloat16": "float32"}
 """Formats that Horovod over MPI cannot carry, and the ones that hold their values exactly
 (seeds in uint64 keep their bits)."""
+
+
+_scope = ""
+
+
+@contextlib.contextmanager
+def name_scope(prefix: str) -> Iterator[None]:
+    """Put `prefix` in front of the names of the exchanges that are made or traced meanwhile.
+
+    Two optimizers in one step number their gradients alike, and must not meet each other's.
+    """
+    global _scope
+    before, _scope = _scope, f"{prefix}."
+    try:
+        yield
+    finally:
+        _scope = before
 
 
 def allreduce(tensor: tf.Tensor, name: str, *, average: bool = True) -> tf.Tensor:
@@ -40,7 +58,7 @@ def allreduce(tensor: tf.Tensor, name: str, *, average: bool = True) -> tf.Tenso
     dtype = tensor.dtype
     carried = tf.as_dtype(_UNSUPPORTED.get(dtype.name, dtype.name))
     operation = hvd.Average if average else hvd.Sum
-    total = hvd.allreduce(tf.cast(tensor, carried), op=operation, name=f"eai.{name}")
+    total = hvd.allreduce(tf.cast(tensor, carried), op=operation, name=f"eai.{_scope}{name}")
     return tf.cast(total, dtype)
 
 
@@ -56,7 +74,7 @@ def allgather(tensor: tf.Tensor, name: str) -> tf.Tensor:
         return tensor
     dtype = tensor.dtype
     carried = tf.as_dtype(_UNSUPPORTED.get(dtype.name, dtype.name))
-    return tf.cast(horovod().allgather(tf.cast(tensor, carried), name=f"eai.{name}"), dtype)
+    return tf.cast(horovod().allgather(tf.cast(tensor, carried), name=f"eai.{_scope}{name}"), dtype)
 
 
 def alltoall(tensor: tf.Tensor, name: str, splits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -70,7 +88,7 @@ def alltoall(tensor: tf.Tensor, name: str, splits: tf.Tensor) -> tuple[tf.Tensor
     tensor = tf.convert_to_tensor(tensor)
     if not is_formed():
         return tensor, splits
-    received, lengths = horovod().alltoall(tensor, splits, name=f"eai.{name}")
+    received, lengths = horovod().alltoall(tensor, splits, name=f"eai.{_scope}{name}")
     return received, lengths
 
 

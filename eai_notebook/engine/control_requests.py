@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from eai_notebook.engine import stack_location
+from eai_notebook.engine import stack_location, stall_reports
 from eai_notebook.engine.step_profiler import DeepTrace, pace
-from eai_notebook.telemetry.messages import TRACE_REQUEST, WHERE_REQUEST
+from eai_notebook.telemetry.messages import TENSORS_REQUEST, TRACE_REQUEST, WHERE_REQUEST
 
 
 def install(kernel: Any, world_rank: int) -> None:
@@ -27,5 +27,16 @@ def install(kernel: Any, world_rank: int) -> None:
         content = {"status": "ok", "pace": None if "first" in asked else pace()}
         kernel.session.send(stream, "eai_trace_reply", content, parent=request, ident=idents)
 
+    def tensors(stream: Any, idents: Any, request: Any) -> None:
+        """Say which tensors are missing in the ring, if this rank coordinates it."""
+        found = stall_reports.latest()
+        content: dict[str, Any] = {"status": "ok", "age": None}
+        if found is not None:
+            age, report = found
+            missing = {str(rank): list(tensors) for rank, tensors in report.missing.items()}
+            content |= {"age": age, "ring": list(report.ring), "missing": missing}
+        kernel.session.send(stream, "eai_tensors_reply", content, parent=request, ident=idents)
+
     kernel.control_handlers[WHERE_REQUEST] = where
+    kernel.control_handlers[TENSORS_REQUEST] = tensors
     kernel.control_handlers[TRACE_REQUEST] = trace

@@ -18,6 +18,7 @@ from eai_notebook.engine import (
     progress_bars,
     prompts,
     resource_usage,
+    stall_reports,
     telemetry_publisher,
 )
 from eai_notebook.process_lease import Lease
@@ -46,6 +47,7 @@ def warm_up(wire: str | None = None) -> dict[str, Any]:
     prompts.install()
     progress_bars.install()
     telemetry_publisher.install(shell)
+    stall_reports.install()
     collective.form()
     _listen_as_usual()
     watched = cell_guard.install(shell, collective.rank())

@@ -41,6 +41,12 @@ GIVE_UP_S = 10.0
 SILENT_S = 0.5
 """How long the next cell waits for such a rank before the user is told what it waits for."""
 
+ASK_S = 5.0
+"""How often ranks whose cell is over are asked what others wait for."""
+
+ANSWER_S = 0.5
+"""How long they may take to answer; they have nothing else to do."""
+
 TICK_S = 0.05
 
 INTERRUPT_HINT = "Interrupt the cell to free them now."
@@ -62,6 +68,7 @@ class CellSupervisor:
         self._signalled_at: float | None = None
         self._stall = StallWatch(cell.ranks, group.ask_where, patience)
         self._say = say
+        self._asked_at = 0.0
         self._told = False
         self._insisted = False
         self.interrupted = False
@@ -129,7 +136,17 @@ class CellSupervisor:
             if cell.unfinished and now - self._failed_at > RELEASE_S:
                 self._signal()
         elif cell.unfinished:
+            self._ask_those_that_ended(self._now())
             self._end_stall(self._stall.look(cell.unfinished))
+
+    def _ask_those_that_ended(self, now: float) -> None:
+        """Ask for missing tensors where no cell runs any more that would say so by itself."""
+        cell = self._cell
+        ended = [rank for rank in cell.ranks if rank not in cell.unfinished]
+        if ended and self._stall.is_quiet and now - self._asked_at > ASK_S:
+            self._asked_at = now
+            for report in self._group.tensors_missing(ended, ANSWER_S):
+                self._stall.record_activity(report)
 
     def _end_stall(self, stall: Stall | None) -> None:
         """Say what the ranks wait for, once, and end it when it is time."""

@@ -16,10 +16,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eai_notebook.session.rank_sets import name_ranks
-from eai_notebook.telemetry.messages import RunBegan, RunEnded, StackLocation, StepsDone
+from eai_notebook.telemetry.messages import (
+    RunBegan,
+    RunEnded,
+    StackLocation,
+    StepsDone,
+    TensorsMissing,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from eai_notebook.telemetry.messages import Message
 
@@ -34,6 +40,11 @@ ASK_S = 1.0
 
 LEAST_ANSWERS = 2
 """How many answers in a row must name the same place."""
+REPORT_S = 25.0
+"""How long Horovod's report of missing tensors holds, which it repeats every ten seconds."""
+
+_FEW = 3
+"""How many tensors of a rank are named."""
 
 PATIENCE_S = 60.0
 """How long a stall that is likely, but not certain, may last."""
@@ -76,6 +87,8 @@ class StallWatch:
         self._unfinished = list(ranks)
         self._steps: dict[int, int] = {}
         self._in_run: set[int] = set()
+        self._tensors: TensorsMissing | None = None
+        self._reported_at = 0.0
 
     def record_activity(self, message: Message | None = None) -> None:
         """Take note that some rank is alive: it printed, or its clock said `message`."""
@@ -87,6 +100,13 @@ class StallWatch:
         self._heard_at = self._now()
         self._where.clear()
         self._seen.clear()
+        if isinstance(message, TensorsMissing):
+            self._tensors, self._reported_at = message, self._now()
+            return
+        self._heard_at = self._now()
+        self._where.clear()
+        self._seen.clear()
+        self._tensors = None
         if isinstance(message, RunBegan):
             self._in_run.add(message.rank)
             self._steps[message.rank] = 0
@@ -95,12 +115,19 @@ class StallWatch:
         elif isinstance(message, RunEnded):
             self._in_run.discard(message.rank)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the ranks have been silent for some time."""
+        return self._now() - self._heard_at > QUIET_S
+
     def look(self, unfinished: list[int]) -> Stall | None:
         """Return the stall that the cell on its `unfinished` ranks is in, if it is in one."""
         now = self._now()
         if unfinished != self._unfinished:  # a rank has ended: what others wait for may be there
             self._unfinished = list(unfinished)
             self._seen.clear()
+        if now - self._reported_at > REPORT_S:
+            self._tensors = None
         if now - self._heard_at < QUIET_S:
             return None
         if now - self._asked_at > ASK_S:
@@ -130,6 +157,8 @@ class StallWatch:
         left = len(unfinished) < len(self._ranks) or any(
             self._where[rank].exchange for rank in unfinished
         )
+        if self._tensors is not None and all(map(self._has_sent, unfinished)):
+            return True
         waiting = all(self._waits(rank, left=left) for rank in unfinished)
         same = len(unfinished) == len(self._ranks) and len(set(map(self._place, unfinished))) == 1
         return waiting and not same
@@ -137,7 +166,19 @@ class StallWatch:
     def _waits(self, rank: int, *, left: bool) -> bool:
         """Whether `rank` is in an exchange, or in a step of a run that a peer has `left`."""
         where = self._where[rank]
-        return where.exchange is not None or (left and where.compiled and rank in self._in_run)
+        return (
+            where.exchange is not None
+            or self._has_sent(rank)
+            or (left and where.compiled and rank in self._in_run)
+        )
+
+    def _has_sent(self, rank: int) -> bool:
+        """Whether `rank` has sent a tensor that another has not sent for seconds."""
+        if self._tensors is None or rank not in self._tensors.ring:
+            return False
+        missing = self._tensors.missing
+        own = set(missing.get(rank, ()))
+        return any(set(tensors) - own for other, tensors in missing.items() if other != rank)
 
     def _sentence(self, unfinished: list[int]) -> str:
         ended = [rank for rank in self._ranks if rank not in unfinished]
@@ -145,6 +186,9 @@ class StallWatch:
         for place in sorted(set(map(self._place, unfinished))):
             there = [rank for rank in unfinished if self._place(rank) == place]
             told.append(f"{name_ranks(there)} wait{'s' * (len(there) == 1)} in {place}")
+        missing = self._tensors.missing if self._tensors is not None else {}
+        for rank, tensors in sorted(missing.items()):
+            told.append(f"rank {rank} has not sent {_few(tensors)}, which others have")
         return "; ".join(told)
 
     def _place(self, rank: int) -> str:
@@ -161,3 +205,9 @@ class StallWatch:
 def _marks(where: StackLocation) -> tuple[object, ...]:
     """Return what differs between two answers of a rank that goes on."""
     return where.line, where.exchange, where.exchanges, where.steps
+
+
+def _few(tensors: Sequence[str]) -> str:
+    """Return the first few of `tensors` in words."""
+    more = f" and {len(tensors) - _FEW} more" if len(tensors) > _FEW else ""
+    return f"{', '.join(tensors[:_FEW])}{more}"

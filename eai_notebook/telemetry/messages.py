@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 WHERE_REQUEST: Final = "eai_where_request"
 TRACE_REQUEST: Final = "eai_trace_request"
+TENSORS_REQUEST: Final = "eai_tensors_request"
 """What the kernel may ask a rank beside its cell, on the control channel."""
 
 
@@ -102,6 +103,18 @@ class CellEnding:
 
 
 @dataclass(frozen=True)
+class TensorsMissing:
+    """Tensors that some ranks of the ring have sent for seconds, and others have not.
+
+    ``missing`` has for a rank the tensors that it has not sent, in words. Every other of
+    ``ring`` has sent them, and waits.
+    """
+
+    ring: tuple[int, ...]
+    missing: dict[int, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
 class Gpu:
     """A GPU that a rank uses: how busy in percent, and its memory in bytes; None is unknown."""
 
@@ -160,7 +173,7 @@ class ProfileTaken:
 
 
 RunMessage = RunBegan | StepsDone | ProfileTaken | RunEnded
-Message = RunMessage | StackLocation | ResourceUsage | CellEnding
+Message = RunMessage | StackLocation | TensorsMissing | ResourceUsage | CellEnding
 Sink = Callable[[Message], None]
 
 _sink: Sink | None = None

@@ -16,13 +16,13 @@ import keras
 from eai_notebook import collective
 from eai_notebook.train import rank_consistency
 from eai_notebook.train.exchange import fusion_autotune
-from eai_notebook.train.global_metrics import reduce_metrics
+from eai_notebook.train.global_metrics import of_all_ranks, reduce_metrics, unused
 from eai_notebook.train.measured_step import MeasuredStep
 from eai_notebook.train.recording import step_clock
 from eai_notebook.train.replica_check import ReplicaCheck
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _WRITERS: Final = (
     keras.callbacks.BackupAndRestore,
@@ -97,7 +97,10 @@ class FirstCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignor
         self._training = False
         self._averaged = False
         self._train: dict[str, Any] | None = None
+        self._local: dict[str, Any] = {}
+        self._own: dict[str, Any] = {}
         self._validation: dict[str, Any] = {}
+        self._test: _TestStep | None = None
 
     def set_params(self, params: dict[str, Any]) -> None:
         """Silence the progress bar of all ranks but 0; it is asked after this callback."""
@@ -120,23 +123,43 @@ class FirstCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignor
         """Take the training metrics' states before Keras resets them for validation."""
         if self._training:
             self._average_statistics()
-            self._train = reduce_metrics(self.model, self.model.get_metrics_result())
+            self._own = self._of_own_step()
+            self._local = self.model.get_metrics_result()
+            self._train = reduce_metrics(self.model, self._local)
+            if type(self.model).test_step is not keras.Model.test_step:
+                self._test = self.model.test_function = _TestStep(self.model.test_function)
 
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         """Take the validation metrics while their states are there."""
-        if self._training:
-            values = reduce_metrics(self.model, dict(logs or {}))
-            self._validation = {f"val_{name}": value for name, value in values.items()}
+        if not self._training:
+            return
+        values = dict(logs or {})
+        if self._test is not None:
+            self.model.test_function = self._test.plain
+            values.update(unused(self.model, self._test.logs))
+            self._test = None
+        found = {**values, **reduce_metrics(self.model, values)}
+        self._validation = {f"val_{name}": value for name, value in found.items()}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Replace the epoch's metrics; all later callbacks get the same dictionary."""
         self._average_statistics()
         if logs is None:
             return
+        trained = {name: value for name, value in logs.items() if name not in self._validation}
         if self._train is None:
-            self._train = reduce_metrics(self.model, dict(logs))
-        for values in (self._train, self._validation):
-            logs.update({name: value for name, value in values.items() if name in logs})
+            trained.update(self._of_own_step())
+            trained.update(reduce_metrics(self.model, trained))
+        else:
+            trained.update(self._own)
+            trained.update(of_all_ranks(trained, self._local, self._train))
+        logs.update(trained)
+        logs.update({name: value for name, value in self._validation.items() if name in logs})
+
+    def _of_own_step(self) -> dict[str, Any]:
+        """Return what the last step returned where Keras would show a mean of nothing."""
+        step = self.model.train_function
+        return unused(self.model, step.logs) if isinstance(step, MeasuredStep) else {}
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Leave later evaluations alone."""
@@ -146,6 +169,18 @@ class FirstCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignor
         if not self._averaged:
             rank_consistency.average_statistics(self.model)
         self._averaged = True
+
+
+class _TestStep:
+    """A model's test function that keeps what the last step returned."""
+
+    def __init__(self, plain: Callable[[Any], Any]) -> None:
+        self.plain = plain
+        self.logs: Any = None
+
+    def __call__(self, iterator: Any) -> Any:
+        self.logs = self.plain(iterator)
+        return self.logs
 
 
 class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]

@@ -19,6 +19,7 @@ from eai_notebook.errors import EaiError
 from eai_notebook.train import checkpoint_files, rank_consistency
 from eai_notebook.train.checkpoint_files import Snapshot
 from eai_notebook.train.exchange.wire_state import Wire
+from eai_notebook.train.held_optimizers import optimizers
 from eai_notebook.train.sharded import shard_checkpoint
 from eai_notebook.train.sharded.sharded_variables import copies, parts, shard_of
 
@@ -87,6 +88,12 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Take over the newest checkpoint, if there is one."""
         self._skip = 0
+        several = len(optimizers(self.model))
+        if several > 1:
+            raise EaiError(
+                f"a checkpoint holds the state of one optimizer, and the model has {several}",
+                "save such a model with model.save_weights, or compile it with one optimizer",
+            )
         found = self._newest()
         if found is None:
             return

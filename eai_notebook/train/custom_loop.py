@@ -14,9 +14,12 @@ import numpy as np
 from typing_extensions import Self
 
 from eai_notebook import collective
+from eai_notebook.train import matching
+from eai_notebook.train.autograph import not_converted
 from eai_notebook.train.exchange import gradients as exchange
 from eai_notebook.train.exchange.wire_state import Sparse, Wire
 from eai_notebook.train.iterator_release import release_in_background
+from eai_notebook.train.late_variables import has_value, refuse_to_run
 from eai_notebook.train.recording import graph_timestamps, step_clock
 from eai_notebook.train.sharded import sharded_variables
 
@@ -93,6 +96,7 @@ class step:  # noqa: N801 -- used as a function: `with eai.step():`
             )
 
 
+@not_converted
 def allreduce_gradients(
     gradients: Sequence[Any],
     variables: Sequence[Any],
@@ -108,20 +112,22 @@ def allreduce_gradients(
 
     Args:
         gradients: Tensors, `tf.IndexedSlices` or None, as a gradient tape returns them.
-        variables: What they are the gradients of, in the same order on all ranks; or
+        variables: What they are the gradients of, in any order: ranks meet by variable. Or
             names for them, and then sharing the initial values is left to the caller.
         wire: The format large gradients travel in, see `DistributedOptimizer`.
         sparse: How embedding gradients travel, see `DistributedOptimizer`.
 
     Raises:
-        EaiError: An unknown `wire` or `sparse`, or whole numbers and another wire than fp32.
+        EaiError: An unknown `wire` or `sparse`, or whole numbers and another wire than fp32;
+            or the ranks have gradients of different variables.
 
     """
     collective.ensure_formed()
-    names = [v if isinstance(v, str) else getattr(v, "path", v.name) for v in variables]
-    _share([v for v in variables if not isinstance(v, str)])
+    names = sorted(v if isinstance(v, str) else getattr(v, "path", v.name) for v in variables)
     memory = _memory(wire, sparse, tuple(names))
     if collective.exchanges():
+        order = matching.agree(gradients, variables)
+        _share([v for v in order.sort(variables) if not isinstance(v, str)])
         exchanged = exchange.exchange_copies(gradients, variables, memory)
     else:
         exchanged = exchange.local(gradients, memory)
@@ -136,10 +142,15 @@ def _memory(wire: str, sparse: str, names: tuple[str, ...]) -> Wire:  # noqa: AR
 
 
 def _share(variables: Sequence[Any]) -> None:
-    """Take over rank 0's values of the variables that were not seen before."""
-    if not collective.exchanges():
-        return
+    """Take over rank 0's values of the variables that were not seen before.
+
+    A variable that is made while a step is traced has no value yet. TensorFlow gives it one and
+    traces the step again before it runs: then it is taken over.
+    """
     new = [v for v in sharded_variables.copies(variables) if not getattr(v, "_eai_shared", False)]
+    if not all(map(has_value, new)):
+        refuse_to_run()
+        return
     collective.broadcast_variables(new)
     for variable in new:
         variable._eai_shared = True  # noqa: SLF001

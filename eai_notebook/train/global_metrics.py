@@ -34,13 +34,50 @@ def reduce_metrics(model: keras.Model, logs: dict[str, Any]) -> dict[str, Any]:
         if is_additive(metric)
     ]
     flat = [np.asarray(variable, np.float64).ravel() for variable in states]
+    local = model.get_metrics_result()
     total = collective.allreduce_numpy(np.concatenate([*flat, np.zeros(1)]))
     place = 0
     for variable, values in zip(states, flat, strict=True):
         variable.assign(total[place : place + values.size].reshape(variable.shape))
         place += values.size
-    results = {name: value for name, value in model.get_metrics_result().items() if name in logs}
-    return _averaged({**logs, **results}) if logs else {}
+    return of_all_ranks(logs, local, model.get_metrics_result())
+
+
+def of_all_ranks(
+    logs: dict[str, Any], local: dict[str, Any], total: dict[str, Any]
+) -> dict[str, Any]:
+    """Return `logs` with the values that hold for all ranks; all ranks must call it.
+
+    A value that is this rank's metric of that name, as in `local`, is taken from `total`.
+    Others are averaged as they are: a step of the user's own may return its loss under the
+    name of a metric that it never updates.
+    """
+    if not logs or collective.size() == 1:
+        return {}
+    names = sorted(logs)
+    metric = [name in local and name in total and _same(logs[name], local[name]) for name in names]
+    votes = collective.allreduce_numpy(np.array(metric, np.int64))
+    agreed = [name for name, count in zip(names, votes, strict=True) if count == collective.size()]
+    return _averaged({**logs, **{name: total[name] for name in agreed}})
+
+
+def unused(model: keras.Model, logs: Any) -> dict[str, Any]:
+    """Return what a step returned, `logs`, for means among the metrics that it never updated.
+
+    Keras reports such a metric as 0.0 where the step returns a value under its name.
+    """
+    if not isinstance(logs, dict):
+        return {}
+    idle = {
+        metric.name
+        for metric in leaves(model.metrics)
+        if isinstance(metric, keras.metrics.Mean) and float(np.asarray(metric.count)) == 0.0
+    }
+    return {name: float(np.mean(logs[name])) for name in sorted(idle & logs.keys())}
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(np.array_equal(np.asarray(one), np.asarray(other), equal_nan=True))
 
 
 def leaves(metrics: Iterable[Any]) -> Iterator[keras.metrics.Metric]:

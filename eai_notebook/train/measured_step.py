@@ -8,6 +8,7 @@ says that it is `quick_in_python`, such as `eai_notebook.io`'s, is asked before 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ import numpy as np
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
+from eai_notebook.train import rank_consistency
+from eai_notebook.train.exchange.gradients import made
+from eai_notebook.train.held_optimizers import has_own_step
 from eai_notebook.train.iterator_release import release_in_background
 from eai_notebook.train.recording import graph_timestamps, step_clock
 from eai_notebook.train.sharded.sharded_embedding import explained
@@ -47,6 +51,8 @@ class MeasuredStep:
         self._ready = False
         self._unmarked: Any = None
         self._eager = model.run_eagerly
+        self.logs: Any = None
+        """What the last step returned."""
         self._hooks: tuple[Callable[[], None], Callable[[], None]] | None = None
         self._model = model
         self._marked = _compiled(model, eager=self._eager, marked=True)
@@ -58,7 +64,7 @@ class MeasuredStep:
     def on_first(self, before: Callable[[], None], after: Callable[[], None]) -> None:
         """Have hooks called once: `before` the next step is compiled, and `after` that.
 
-        A model that had no weights yet has them when `before` is called.
+        `before` is called once more if the model got weights only while the step was compiled.
         """
         self._hooks = before, after
 
@@ -86,6 +92,7 @@ class MeasuredStep:
             raise
         if running is not None:
             running.take(taken, marked=marked)
+        self.logs = logs
         return logs
 
     def _compiled_unmarked(self, running: StepClock | None, iterator: Any) -> Any:
@@ -108,9 +115,13 @@ class MeasuredStep:
         build(self._model, iterator)
         before()
         if not self._ready and not self._eager:
-            began = time.perf_counter()
+            began, weights, exchanged = time.perf_counter(), len(self._model.weights), made()
             self._marked.get_concrete_function(*_spec_of(iterator))
             self.tracing_s = time.perf_counter() - began
+            if made() == exchanged and self._model.trainable_weights:
+                rank_consistency.refuse_plain("the model's training step exchanges no gradients")
+            if len(self._model.weights) != weights:
+                before()
         self._ready = True
         after()
 
@@ -118,22 +129,33 @@ class MeasuredStep:
 def build(model: keras.Model, data: tf.data.Iterator | tf.data.Dataset) -> None:
     """Make the variables now that would be made while the first step on `data` is traced.
 
-    Weights have to be there before rank 0's can be shared. And TensorFlow traces a step
-    twice if it made variables in it, so metrics and optimizer are better made before, too.
+    TensorFlow traces a step twice if it made variables in it, so they are better made before.
+    Where the data's shapes or the model's own ``train_step`` do not say how, tracing makes them.
     """
     import tensorflow as tf
 
     specs = keras.tree.flatten(data.element_spec)
-    simple = all(isinstance(spec, tf.TensorSpec) and spec.shape.rank is not None for spec in specs)
-    own_step = type(model).train_step is not keras.Model.train_step
-    if model.built and (own_step or not simple):
+    known = all(
+        isinstance(spec, tf.TensorSpec)
+        and spec.shape.rank is not None
+        and _is_known(spec.shape[1:])
+        for spec in specs
+    )
+    # What a step of the user's own calls, and with what, is known to that step alone.
+    if has_own_step(model) or not known:
         return
 
     def one(spec: tf.TensorSpec) -> tf.Tensor:
         return tf.zeros([size or 1 for size in spec.shape], spec.dtype)
 
     batch = keras.tree.map_structure(one, data.element_spec)
-    model._symbolic_build(data_batch=batch)  # noqa: SLF001 -- as Keras does itself on JAX
+    # Whatever keeps it from being built so, tracing the step finds out, and says it better.
+    with contextlib.suppress(Exception):
+        model._symbolic_build(data_batch=batch)  # noqa: SLF001 -- as Keras does itself on JAX
+
+
+def _is_known(shape: tf.TensorShape) -> bool:
+    return bool(shape.is_fully_defined())
 
 
 def _ring() -> tuple[bool, int]:

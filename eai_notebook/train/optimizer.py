@@ -8,8 +8,11 @@ import keras
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
+from eai_notebook.train import loss_scale, matching, saving
+from eai_notebook.train.autograph import not_converted
 from eai_notebook.train.exchange import gradients as exchange
 from eai_notebook.train.exchange.wire_state import OWED, Sparse, Wire, default_format
+from eai_notebook.train.late_variables import has_value, refuse_to_run
 from eai_notebook.train.recording import graph_timestamps
 from eai_notebook.train.sharded import sharded_variables
 
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import tensorflow as tf
+
+loss_scale.decide_together()
+saving.install()
 
 
 @keras.saving.register_keras_serializable(package="eai_notebook")
@@ -31,6 +37,8 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
     - The weights and the optimizer's state are taken over from rank 0 before the first
       step that is traced. In an eager loop the first gradients are older than that; give
       all ranks the same initial weights there, or use ``tf.function``.
+    - Gradients meet by variable, in whatever order a rank gives them; where ranks have
+      gradients of different variables, all of them get an error that names these.
     - Clipping, weight decay, moving averages and loss scaling act on the average.
     - With ``gradient_accumulation_steps=k`` the ranks exchange every k-th step only.
     - Its ``variables`` are the inner optimizer's, so weights saved with and without the
@@ -95,6 +103,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
             super().build(variables)
         sharded_variables.mark_slots(self.inner_optimizer.variables, variables)
 
+    @not_converted
     def apply(
         self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None
     ) -> None:
@@ -105,9 +114,12 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         if trainable_variables is None:
             trainable_variables = self._trainable_variables
         variables = list(trainable_variables)
+        collective.ensure_formed()
+        if collective.exchanges():
+            order = matching.agree(grads, variables)
+            grads, variables = order.sort(grads), order.sort(variables)
         if not self.built:
             self.build(variables)
-        collective.ensure_formed()
         if collective.size() > 1:
             sharded_variables.check_optimizer(self.inner_optimizer, variables)
         self._share(variables)
@@ -120,6 +132,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         else:
             self._accumulate(grads, variables)
 
+    @not_converted
     def apply_gradients(self, grads_and_vars: Any) -> keras.Variable:
         """Average and apply pairs of gradient and variable."""
         grads, variables = zip(*grads_and_vars, strict=True)
@@ -139,16 +152,9 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         """
         if self.shared or not collective.exchanges():
             return
-        import tensorflow as tf
-
-        with tf.init_scope():
-            plain = [v if isinstance(v, tf.Variable) else v.value for v in variables]
-            if not all(v.is_initialized() for v in plain):
-                raise EaiError(
-                    "the model gets its weights only while its first step is compiled, too "
-                    "late to take them over from rank 0",
-                    "build it before fit, with model.build(shape) or model(batch), or use eai.fit",
-                )
+        if not all(map(has_value, variables)):
+            refuse_to_run()  # they get their values before the step is traced once more
+            return
         self.shared = True
         collective.broadcast_variables(sharded_variables.copies([*variables, *self.variables]))
 

@@ -14,6 +14,8 @@ import numpy as np
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
+from eai_notebook.train import held_optimizers
+from eai_notebook.train.held_optimizers import has_own_step, is_whole
 from eai_notebook.train.optimizer import DistributedOptimizer
 from eai_notebook.train.sharded.sharded_variables import copies, shard_of
 
@@ -42,19 +44,28 @@ def distribute(model: keras.Model, *, wrap: bool) -> None:
             "make it outside: the ranks are the replicas here",
         )
     inner = getattr(optimizer, "inner_optimizer", None)
-    if isinstance(optimizer, DistributedOptimizer):
-        return
     if isinstance(inner, DistributedOptimizer):
         optimizer.inner_optimizer = inner.inner_optimizer
         model.optimizer = DistributedOptimizer(optimizer, wire=inner.wire, sparse=inner.sparse)
         model.train_function = None
         model.make_train_function()
-    elif wrap:
-        model.optimizer = DistributedOptimizer(optimizer)
-        model.train_function = None
-    elif collective.exchanges():
+    if wrap:
+        if held_optimizers.wrap_all(model):
+            model.train_function = None
+    elif not held_optimizers.is_distributed(model.optimizer) and not has_own_step(model):
+        # (What a step of the user's own exchanges is known when it has been compiled.)
+        refuse_plain("the model's optimizer does not exchange gradients")
+
+
+def refuse_plain(what: str) -> None:
+    """Refuse, because of `what`, to train without exchanging gradients, where there is anybody to exchange with.
+
+    Raises:
+        EaiError: There is.
+    """
+    if collective.exchanges():
         raise EaiError(
-            "the model's optimizer does not exchange gradients, so the ranks would drift apart",
+            f"{what}, so the ranks would drift apart",
             "compile with optimizer=eai.DistributedOptimizer(...), or use eai.fit",
         )
 
@@ -95,17 +106,32 @@ def check_same(model: keras.Model, steps: int | None) -> None:
 def share_state(model: keras.Model) -> None:
     """Take over weights and optimizer state from rank 0.
 
-    Seeds stay each rank's own, so that dropout differs between them. A model that is not
-    built yet has no weights to share; its optimizer shares them before the first step.
+    Seeds stay each rank's own, so that dropout differs between them. Weights that are not
+    there yet are shared by the optimizer when it sees them, before the first step runs.
     """
-    if not collective.exchanges() or not model.built:
+    if not collective.exchanges():
         return
-    optimizer = model.optimizer
-    if not optimizer.built:
+    whole = is_whole(model)
+    own = [each for each in held_optimizers.distributed(model) if _ready(model, each, whole=whole)]
+    states = [variable for optimizer in own for variable in optimizer.variables]
+    collective.broadcast_variables(copies([*model.weights, *states]))
+    for optimizer in own:
+        optimizer.exchange_memory.share()
+        optimizer.shared = optimizer.shared or whole
+
+
+def _ready(model: keras.Model, optimizer: DistributedOptimizer, *, whole: bool) -> bool:
+    """Return whether all ranks have the state of `optimizer`; that of most models is made here.
+
+    A rank that has restored a backup may be alone in having it.
+    """
+    built = collective.gather_numpy(np.array([int(optimizer.built)], np.int64)).ravel()
+    main = optimizer is getattr(model.optimizer, "inner_optimizer", None)
+    main = main or optimizer is model.optimizer
+    if whole and main and not optimizer.built and (built.any() or not has_own_step(model)):
         optimizer.build(model.trainable_variables)
-    collective.broadcast_variables(copies([*model.weights, *optimizer.variables]))
-    optimizer.exchange_memory.share()
-    optimizer.shared = True
+        return True
+    return bool(built.all()) or (whole and main and (bool(built.any()) or not has_own_step(model)))
 
 
 def share_epoch(model: keras.Model) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from eai_notebook.errors import EaiError
+from eai_notebook.train.autograph import not_converted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,6 +82,7 @@ class RoutedOptimizer(keras.optimizers.Optimizer):
             self._places.update({self._var_key(variable): number for variable in share})
         super().build(variables)
 
+    @not_converted
     def apply(
         self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None
     ) -> None:

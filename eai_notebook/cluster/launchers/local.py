@@ -64,7 +64,8 @@ def rank_environment(local_ranks: int, cores: int | None = None) -> dict[str, st
         "TF_NUM_INTRAOP_THREADS": threads,
         "TF_NUM_INTEROP_THREADS": threads,
         "TF_CPP_MIN_LOG_LEVEL": "2",
-        "HOROVOD_STALL_CHECK_DISABLE": "1",  # the session watches for stalls, and sooner
+        # What it reports is read by `engine.stall_reports`, for the session's watch.
+        "HOROVOD_STALL_CHECK_TIME_SECONDS": "10",
     }
     # A rank has two busy threads, its training and Horovod's: where they have not a core
     # each, a spinning MPI call would keep its own peer from running.

@@ -14,6 +14,7 @@ from eai_notebook import collective
 from eai_notebook.compression.row_sums import sum_rows_by_id
 from eai_notebook.compression.wire_registry import AUTO
 from eai_notebook.errors import EaiError
+from eai_notebook.train import matching
 from eai_notebook.train.exchange import buckets, dense, sparse, wire_autotune
 from eai_notebook.train.exchange.traffic import Tally, as_float
 from eai_notebook.train.recording import graph_timestamps
@@ -48,6 +49,14 @@ class Exchanged:
         if applied is None:
             applied = tf.constant(float("nan"), tf.float64)
         graph_timestamps.write(self.counted, applied, self.ready, self.reduced)
+
+
+_made = 0
+
+
+def made() -> int:
+    """Return how many exchanges this process has made or traced so far."""
+    return _made
 
 
 def local(gradients: Sequence[Any], wire: Wire) -> Exchanged:
@@ -108,11 +117,21 @@ def exchange(gradients: Sequence[Any], names: Sequence[str], wire: Wire) -> Exch
 def exchange_copies(gradients: Sequence[Any], variables: Sequence[Any], wire: Wire) -> Exchanged:
     """Average the gradients of variables that every rank has; names may stand for them.
 
-    Those of parts of larger tables are left as they are, for their rank: what was sent for
-    them, in the model's own lookups, is counted here.
+    Ranks may give them in different orders, see `matching`. Those of parts of larger tables
+    are left as they are, for their rank: what was sent for them, in the model's own lookups,
+    is counted here.
+
+    Raises:
+        EaiError: The ranks have gradients of different variables; on all of them.
+
     """
-    names = [v if isinstance(v, str) else getattr(v, "path", v.name) for v in variables]
-    exchanged = exchange(sharded_variables.without_parts(gradients, variables), names, wire)
+    global _made
+    _made += 1
+    order = matching.agree(gradients, variables)
+    whole = sharded_variables.without_parts(gradients, variables)
+    with collective.name_scope(order.scope):
+        exchanged = exchange(order.sort(whole), order.names, wire)
+    exchanged.gradients[:] = order.back(exchanged.gradients)
     for place, variable in enumerate(variables):
         if sharded_variables.shard_of(variable) is not None:
             own = gradients[place]

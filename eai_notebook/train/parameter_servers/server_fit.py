@@ -12,6 +12,7 @@ from eai_notebook.errors import EaiError
 from eai_notebook.train import _callbacks, rank_consistency
 from eai_notebook.train.checkpoint import Checkpoint
 from eai_notebook.train.global_metrics import is_additive, leaves
+from eai_notebook.train.held_optimizers import is_whole
 from eai_notebook.train.measured_step import build
 from eai_notebook.train.parameter_servers.server_step import Coordinator, ServersStep
 from eai_notebook.train.parameter_servers.server_tasks import quiet
@@ -65,6 +66,9 @@ def fit(
         raise EaiError(what, "pass steps_per_epoch=")
     rank_consistency.distribute(model, wrap=True)
     build(model, data)
+    if not is_whole(model):
+        what = "the model has no weights yet that could be put on servers"
+        raise EaiError(what, "build it before, with model.build(shape) or model(batch)")
     _check_metrics(model)
     graphs = [
         collective.broadcast_object(_graph_of(data), root) for root in range(collective.size())

@@ -120,11 +120,11 @@ class Coordinator:
         """Have every worker train on its next batch; if synchronous, be done with it then."""
         begin = time.perf_counter()
         self._follow_rate()
-        for _ in range(self._workers):
-            self._tasks.schedule(self._work, args=(self._iterator,))
         if self._servers.asynchronous:
+            for _ in range(self._workers):
+                self._tasks.schedule(self._work, args=(self._iterator,))
             return
-        self._tasks.join()
+        once_on_each_worker(self._tasks, self._work, self._iterator)
         self._update()
         self._servers.step_seconds.append(time.perf_counter() - begin)
         self._noted.end_step(self._servers.step_seconds[-1])
@@ -175,6 +175,23 @@ class _Steps:
             )
         else:
             self._running.take(self._marks, marked=False)
+
+
+def once_on_each_worker(tasks: Any, work: Any, *arguments: Any) -> None:
+    """Run `work` exactly once on every worker, and return when all are done.
+
+    ``tasks.schedule`` gives a function to whichever worker is free: a quick worker would
+    train on two of its batches and a slow one on none. TensorFlow sends to a given worker
+    only what makes a resource there, so each step is sent as one. ``arguments`` are per-worker
+    values, or the same on all.
+    """
+    workers = tasks._cluster.workers  # noqa: SLF001 -- nothing public names a worker
+    ends = [worker.create_resource(work, args=arguments) for worker in workers]
+    for end in ends:
+        end.get()
+    for worker in workers:
+        # TensorFlow keeps a weak reference for each, to make resources again after a failure.
+        worker._resource_remote_value_refs.pop()  # noqa: SLF001
 
 
 def _work(model: keras.Model, weights: Weights, *, asynchronous: bool) -> Any:

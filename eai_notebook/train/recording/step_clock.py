@@ -168,7 +168,7 @@ def facts_of(model: Any, epochs: int | None, steps: int | None, tracing_s: float
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     return {
         "model": model.name,
-        "parameters": int(model.count_params()),
+        "parameters": sum(int(np.prod(weight.shape)) for weight in model.weights),
         "optimizer": type(optimizer).__name__,
         "epochs": epochs,
         "steps_per_epoch": steps,

@@ -190,8 +190,8 @@ def test_a_lone_rank_needs_no_prefix(page: Page, tmp_path: Path) -> None:
 def test_a_line_in_many_pieces_is_one_line(tmp_path: Path) -> None:
     written: list[str] = []
     out = RankOutput([0], lambda _stream, text: written.append(text), tmp_path / "log")
-    for piece in ["a", "b"] * PIECES:
+    for piece in ["a", "b"] * 256:
         out.feed(0, "stdout", piece)
     out.feed(0, "stdout", "\nend")
     out.close()
-    assert "".join(written) == "[0] " + "ab" * PIECES + "\n[0] end\n"
+    assert "".join(written) == "[0] " + "ab" * 256 + "\n[0] end\n"

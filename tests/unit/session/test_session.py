@@ -337,6 +337,44 @@ def test_uneven_batches_are_named_and_ended(
     assert_usable(session, said)
 
 
+UNEVEN_WITHOUT_A_RUN = """
+import keras, numpy as np
+model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+model.compile(eai.DistributedOptimizer(keras.optimizers.SGD(0.1)), "mse")
+rows = 36 if collective.rank() == 1 else 16
+model.fit(np.ones((rows, 2)), np.ones((rows, 1)), batch_size=4, verbose=0)
+"""
+
+ONE_RANK_ELSEWHERE = """
+import tensorflow as tf
+a, b = tf.Variable(tf.zeros(3), name="a"), tf.Variable(tf.zeros(3), name="b")
+@tf.function
+def step(here):
+    of_a = lambda: eai.allreduce_gradients([tf.ones(3)], [a])[0]
+    return tf.cond(here, of_a, lambda: eai.allreduce_gradients([tf.ones(3)], [b])[0])
+for number in range(6): step(tf.constant(number < 3 or collective.rank() == 0))
+"""
+
+
+@pytest.mark.slow
+def test_uneven_batches_are_found_where_no_run_was_opened(session: Session, said: Listener) -> None:
+    with pytest.raises(EaiError, match=r"rank 0 ended the cell.*rank 1 waits in a training step"):
+        session.run(UNEVEN_WITHOUT_A_RUN, patience=3.0)
+    assert_usable(session, said)
+
+
+@pytest.mark.slow
+def test_different_tensors_within_a_compiled_step_are_named(
+    session: Session, said: Listener
+) -> None:
+    with pytest.raises(EaiError) as caught:
+        session.run(ONE_RANK_ELSEWHERE, patience=3.0)
+    assert "rank 0 has not sent the gradient of `b`" in str(caught.value)
+    assert "rank 1 has not sent the gradient of `a`" in str(caught.value)
+    assert "stall_inspector" not in said.said["stderr"]
+    assert_usable(session, said)
+
+
 @pytest.mark.slow
 def test_a_long_sleep_is_no_stall(session: Session, said: Listener) -> None:
     session.run("import time\nif collective.rank() == 0: time.sleep(12)\ncollective.barrier()")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +14,6 @@ from eai_notebook.session import Session
 from eai_notebook.train.parameter_servers.server_layout import lay_out, spread
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import RunRanks
 
 
@@ -102,6 +101,16 @@ def test_synchronous_steps_are_those_of_the_global_batch(run_ranks: RunRanks) ->
     assert min(first["alone"]) < first["alone"][0] / 1.5
     assert second["loss"] == first["loss"]
     assert "check_every has no meaning on parameter servers" in first["refused"]
+
+
+@pytest.mark.ranks
+@pytest.mark.slow
+def test_a_slow_worker_trains_on_its_own_batch_in_every_step(run_ranks: RunRanks) -> None:
+    program = Path(__file__).parent / "ranks" / "slow_worker.py"
+    first, second = run_ranks(program.read_text(), n=2, timeout=280)
+    assert second == first
+    assert first["runs"] >= 5
+    assert max(first["differences"]) < 1e-5
 
 
 AROUND = """

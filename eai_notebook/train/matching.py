@@ -1,0 +1,206 @@
+"""Which gradient of this rank is averaged with which of the others: by variable, not by place.
+
+A set, or a dict that was filled in another order, gives one rank its variables in another
+order than the rest. Gradients of the same shape would then be averaged with those of other
+variables, and nobody would see it. So the first time that gradients of some variables are
+exchanged, the ranks compare what they have, once, and agree on rank 0's order.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eai_notebook import collective
+from eai_notebook.collective.membership import members
+from eai_notebook.collective.tensor_names import named, register
+from eai_notebook.errors import EaiError
+from eai_notebook.train.sharded import sharded_variables
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Item = tuple[str, str, tuple[int | None, ...] | None]
+"""A variable's name, what its gradient is (``""``: there is none), and its shape."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order in which all ranks exchange the gradients of some variables.
+
+    Attributes:
+        places: Where this rank's list has the gradient that is exchanged first, second, ...
+        names: Rank 0's names of the variables, in that order.
+        scope: What tells these exchanges from those of other variables, alike on all ranks.
+    """
+
+    places: tuple[int, ...]
+    names: tuple[str, ...]
+    scope: str
+
+    def sort(self, own: Sequence[Any]) -> list[Any]:
+        """Return this rank's list in this order.
+
+        Examples:
+            >>> Order((2, 0, 1), ("a", "b", "c"), "").sort(["second", "third", "first"])
+            ['first', 'second', 'third']
+        """
+        return [own[place] for place in self.places]
+
+    def back(self, exchanged: Sequence[Any]) -> list[Any]:
+        """Return what was exchanged in this order in that of this rank's list.
+
+        Examples:
+            >>> Order((2, 0, 1), ("a", "b", "c"), "").back(["third", "first", "second"])
+            ['first', 'second', 'third']
+        """
+        found: list[Any] = [None] * len(self.places)
+        for place, value in zip(self.places, exchanged, strict=True):
+            found[place] = value
+        return found
+
+
+@dataclass(frozen=True)
+class _Agreed:
+    own: tuple[Item, ...]
+    names: tuple[str, ...]
+    scope: str
+
+
+_agreed: dict[tuple[Any, ...], _Agreed] = {}
+_orders: dict[tuple[Any, ...], Order] = {}
+
+
+def agree(gradients: Sequence[Any], variables: Sequence[Any]) -> Order:
+    """Return the order in which to exchange `gradients`; all ranks must call it together.
+
+    The ranks talk only the first time that it is asked for these variables, whatever their
+    order. ``variables`` may be names.
+
+    Raises:
+        EaiError: The ranks have gradients of different variables, or one of them lacks some
+            that others have; on all ranks.
+
+    """
+    own = _items(gradients, variables)
+    ring = members()
+    if (ring, own) not in _orders:
+        # Sorted, so that another order of the same variables is no reason to talk again.
+        key = (ring, tuple(sorted(own, key=repr)))
+        if key not in _agreed:
+            _agreed[key] = _meet(own)
+        known = _agreed[key]
+        _orders[ring, own] = Order(_places(own, known.own), known.names, known.scope)
+    return _orders[ring, own]
+
+
+def _items(gradients: Sequence[Any], variables: Sequence[Any]) -> tuple[Item, ...]:
+    return tuple(
+        (_name(variable), _kind(gradient), _shape(variable))
+        for gradient, variable in zip(gradients, variables, strict=True)
+    )
+
+
+def _name(variable: Any) -> str:
+    return variable if isinstance(variable, str) else str(getattr(variable, "path", variable.name))
+
+
+def _kind(gradient: Any) -> str:
+    if gradient is None:
+        return ""
+    sparse = hasattr(gradient, "indices")
+    dtype = getattr(gradient, "dtype", None) or np.asarray(gradient).dtype
+    return f"{'rows' if sparse else 'dense'} {getattr(dtype, 'name', dtype)}"
+
+
+def _shape(variable: Any) -> tuple[int | None, ...] | None:
+    """Return a variable's shape; None for a part of a table, which may differ by rank."""
+    if isinstance(variable, str) or sharded_variables.shard_of(variable) is not None:
+        return None
+    return tuple(variable.shape)
+
+
+def _meet(own: tuple[Item, ...]) -> _Agreed:
+    """Compare what the ranks have; return rank 0's order of this rank's variables."""
+    first: tuple[Item, ...] = collective.broadcast_object(own)
+    problem = _difference(own, first)
+    told = [collective.broadcast_object(problem, root) for root in _odd(problem)]
+    if told:
+        raise EaiError(
+            told[0],
+            "compute gradients of the same variables on all ranks, also of those that play no "
+            "part in a rank's batch: add their output times 0.0, or pass zeros",
+        )
+    names = tuple(name for name, _, _ in first)
+    scope = f"{zlib.crc32(repr(first).encode()):08x}"
+    register(scope, names)
+    return _Agreed(_in_order(own, first), names, scope)
+
+
+def _odd(problem: str | None) -> list[int]:
+    """Return the ranks that have a problem; all must ask together."""
+    table = collective.gather_numpy(np.array([int(problem is not None)], np.int64))
+    return [int(rank) for rank in np.flatnonzero(table[:, 0])]
+
+
+def _in_order(own: tuple[Item, ...], first: tuple[Item, ...]) -> tuple[Item, ...]:
+    """Return this rank's variables in rank 0's order."""
+    return first if sorted(own, key=repr) == sorted(first, key=repr) else own
+
+
+def _difference(own: tuple[Item, ...], first: tuple[Item, ...]) -> str | None:
+    """Return why these gradients cannot be averaged with rank 0's; None if they can be."""
+    me = f"rank {collective.rank()}"
+    if own == first:
+        return None
+    if sorted(own, key=repr) == sorted(first, key=repr):
+        if len(set(own)) == len(own):
+            return None
+        twice = next(item[0] for item in own if own.count(item) > 1)
+        return (
+            f"{me} has its variables in another order than rank 0, and several are called "
+            f"`{twice}`: it cannot be told which gradients belong together"
+        )
+    return _lacking(own, first) or _unlike(own, first)
+
+
+def _lacking(own: tuple[Item, ...], first: tuple[Item, ...]) -> str | None:
+    """Return which of the same variables have a gradient on one rank only."""
+    mine, theirs = {name: kind for name, kind, _ in own}, {name: kind for name, kind, _ in first}
+    if mine.keys() != theirs.keys():
+        return None
+    me = f"rank {collective.rank()}"
+    lacking = [name for name, kind in mine.items() if not kind and theirs[name]]
+    extra = [name for name, kind in mine.items() if kind and not theirs[name]]
+    if lacking:
+        return f"{me} has no gradient of {named(lacking)}, and rank 0 has one"
+    return f"rank 0 has no gradient of {named(extra)}, and {me} has one" if extra else None
+
+
+def _unlike(own: tuple[Item, ...], first: tuple[Item, ...]) -> str | None:
+    """Return where gradients differ in shape or kind, in their order."""
+    me = f"rank {collective.rank()}"
+    # Keras numbers layers by how many a process has made, so names alone may differ.
+    if [item[1:] for item in own] == [item[1:] for item in first]:
+        return None
+    if len(own) != len(first):
+        return f"{me} exchanges {len(own)} gradients, and rank 0 {len(first)}"
+    odd, other = next((a, b) for a, b in zip(own, first, strict=True) if a[1:] != b[1:])
+    return f"{me} exchanges {_words(odd)} where rank 0 exchanges {_words(other)}"
+
+
+def _places(own: tuple[Item, ...], wanted: tuple[Item, ...]) -> tuple[int, ...]:
+    """Return where `own` has each of `wanted`; those that are alike keep their order."""
+    where: dict[Item, list[int]] = {}
+    for place, item in enumerate(own):
+        where.setdefault(item, []).append(place)
+    return tuple(where[item].pop(0) for item in wanted)
+
+
+def _words(item: Item) -> str:
+    name, kind, shape = item
+    what = f"the gradient of `{name}`" if kind else f"no gradient of `{name}`"
+    return what if shape is None else f"{what} of shape {shape}"

@@ -1,0 +1,97 @@
+"""Saving with Keras's own functions on several ranks: one file, whole, and nobody hangs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import eai_notebook as eai
+from eai_notebook import keras_names
+
+RunRanks = Callable[..., list[Any]]
+RANKS = Path(__file__).parent / "ranks"
+
+
+@pytest.mark.ranks
+@pytest.mark.slow
+def test_what_all_ranks_save_is_written_once_and_whole(run_ranks: RunRanks) -> None:
+    reports = run_ranks((RANKS / "saving.py").read_text(), n=2, timeout=280)
+    for told in reports:
+        assert told["bad"] == []
+        assert told["epochs"] == [0, 1]
+        assert told["chosen"]
+        assert not [name for name in told["files"] if "part" in name]
+        assert {"m.keras", "m.weights.h5", "other.keras", "best.keras"} <= set(told["files"])
+    assert reports[1]["failed"] != ""
+    assert reports[0]["failed"] != ""
+
+
+def test_every_class_that_keras_may_look_for_is_known_by_name() -> None:
+    decorated = re.compile(r"register_keras_serializable\(package=.*\)\nclass (\w+)")
+    package = Path(eai.__file__).parent
+    found = {name for path in package.rglob("*.py") for name in decorated.findall(path.read_text())}
+    assert found == set(keras_names.HOMES)
+    for name in found:
+        assert keras_names.Later(name).load().__name__ == name
+
+
+LOAD = "import keras, sys{}; keras.models.load_model(sys.argv[1])"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["; import eai_notebook", "; import eai_notebook as eai"])
+def test_a_model_compiled_with_ours_loads_where_we_are_installed(
+    tmp_path: Path, first: str
+) -> None:
+    file = tmp_path / "m.keras"
+    wrapped(file)
+    assert load(file, first).returncode == 0
+
+
+@pytest.mark.slow
+def test_keras_may_be_imported_first(tmp_path: Path) -> None:
+    file = tmp_path / "m.keras"
+    wrapped(file)
+    code = "import eai_notebook, keras, sys; keras.models.load_model(sys.argv[1])"
+    assert run(code, file).returncode == 0
+
+
+@pytest.mark.slow
+def test_an_exported_model_loads_anywhere(tmp_path: Path) -> None:
+    model = wrapped(tmp_path / "m.keras")
+    file = eai.export(model, tmp_path / "plain.keras")
+    assert load(file, "").returncode == 0
+
+
+def wrapped(file: Path) -> keras.Model:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(eai.DistributedOptimizer("adam"), "mse")
+    model.fit(np.ones((4, 3)), np.ones((4, 1)), verbose=0)
+    model.save(file)
+    return model
+
+
+def load(file: Path, first: str) -> subprocess.CompletedProcess[str]:
+    return run(LOAD.format(first), file)
+
+
+def run(code: str, file: Path) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done

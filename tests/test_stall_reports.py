@@ -1,0 +1,133 @@
+"""Horovod's reports of missing tensors: read off stderr, and what the watch makes of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from eai_notebook.engine import stall_reports
+from eai_notebook.engine.stall_reports import ReportReader
+from eai_notebook.session import stall_detector
+from eai_notebook.session.stall_detector import StallWatch
+from eai_notebook.telemetry import messages
+from eai_notebook.telemetry.messages import StackLocation, TensorsMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REPORT = (
+    "[2026-11-30 20:24:16.8: W /x/horovod/common/stall_inspector.cc:107] One or more tensors were "
+    "submitted to be reduced by subset of ranks and are waiting for more than 10 seconds. \n"
+    "Missing ranks:\n0: [eai.b, eai.b]\n1: [cond/eai.a]\n"
+)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[messages.Message]]:
+    found: list[messages.Message] = []
+    monkeypatch.setattr(stall_reports, "members", lambda: (2, 5))
+    before = messages.set_sink(found.append)
+    yield found
+    messages.set_sink(before)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_report_is_taken_out_of_stderr_however_it_comes(
+    sent: list[messages.Message], size: int
+) -> None:
+    reader = ReportReader()
+    whole = f"[before] a line\n{REPORT}after\nno end"
+    shown = "".join(reader.feed(whole[at : at + size]) for at in range(0, len(whole), size))
+    shown += reader.pause()
+    assert shown == "[before] a line\nafter\nno end"
+    assert sent == [TensorsMissing((2, 5), {2: ("`eai.b`",), 5: ("`cond/eai.a`",)})]
+
+
+def test_a_report_at_the_end_is_sent_when_nothing_more_comes(
+    sent: list[messages.Message],
+) -> None:
+    reader = ReportReader()
+    assert reader.feed(REPORT) == ""
+    assert (sent, reader.waits) == ([], True)
+    assert (reader.pause(), reader.waits) == ("", False)
+    assert len(sent) == 1
+
+
+def test_other_text_is_not_kept_back() -> None:
+    reader = ReportReader()
+    assert reader.feed("working... ") == "working... "
+    assert reader.feed("done\n[") == "done\n"
+    assert reader.pause() == "["
+
+
+class Clock:
+    """Time as a test wants it."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(stall_detector, "time", clock)
+    return clock
+
+
+def where(rank: int) -> StackLocation:
+    return StackLocation(rank, 3, "step(x)", "tensorflow", compiled=True)
+
+
+def looked(watch: StallWatch, clock: Clock, unfinished: list[int], seconds: int) -> str:
+    said = ""
+    for _ in range(seconds):
+        clock.now += 1.0
+        found = watch.look(unfinished)
+        said = found.why if found else said
+    return said
+
+
+def test_ranks_that_wait_for_different_tensors_are_named(clock: Clock) -> None:
+    watch = StallWatch([0, 1], lambda _: None, patience=10.0)
+    for rank in (0, 1):
+        watch.record_activity(where(rank))
+    assert looked(watch, clock, [0, 1], 10) == ""
+    watch.record_activity(
+        TensorsMissing((0, 1), {0: ("the gradient of `b`",), 1: ("the gradient of `a`",)})
+    )
+    said = looked(watch, clock, [0, 1], 10)
+    assert "rank 0 has not sent the gradient of `b`" in said
+    assert "rank 1 has not sent the gradient of `a`" in said
+
+
+def test_a_rank_whose_peer_has_left_is_named_without_a_run(clock: Clock) -> None:
+    watch = StallWatch([0, 1], lambda _: None, patience=10.0)
+    watch.record_activity(where(1))
+    clock.now += 5.0
+    watch.record_activity(TensorsMissing((0, 1), {0: ("the gradient of `a`",)}))
+    said = looked(watch, clock, [1], 10)
+    assert "rank 0 ended the cell" in said
+    assert "rank 0 has not sent the gradient of `a`" in said
+
+
+def test_a_rank_that_is_only_slow_is_left_alone(clock: Clock) -> None:
+    watch = StallWatch([0, 1], lambda _: None, patience=10.0)
+    for rank in (0, 1):
+        watch.record_activity(where(rank))
+    clock.now += 5.0
+    watch.record_activity(TensorsMissing((0, 1), {0: ("the gradient of `a`",)}))
+    assert looked(watch, clock, [0, 1], 20) == ""  # rank 0 computes, and waits for nobody
+
+
+def test_a_report_that_is_not_repeated_is_over(clock: Clock) -> None:
+    watch = StallWatch([0, 1], lambda _: None, patience=1000.0)
+    clock.now += 5.0
+    watch.record_activity(TensorsMissing((0, 1), {0: ("`b`",), 1: ("`a`",)}))
+    for rank in (0, 1):
+        watch.record_activity(where(rank))
+    assert looked(watch, clock, [0, 1], 10) != ""
+    clock.now += stall_detector.REPORT_S
+    assert looked(watch, clock, [0, 1], 5) == ""
