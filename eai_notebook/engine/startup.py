@@ -53,6 +53,7 @@ def warm_up(wire: str | None = None) -> dict[str, Any]:
     watched = cell_guard.install(shell, collective.rank())
     resource_usage.watch(collective.rank(), lambda: watched.is_running)
     control_requests.install(shell.kernel, collective.rank())
+    _watch_fits()
     if "EAI_AWAY" in os.environ:
         _follow_nanny()
     if collective.rank() != 0:
@@ -113,6 +114,13 @@ def join_ring(ranks: list[int]) -> None:
 def leave_ring() -> None:
     """Stay out of the ring while other ranks form one of their own."""
     collective.release()
+
+
+def _watch_fits() -> None:
+    """Have trainings in which nothing is exchanged be noticed."""
+    from eai_notebook.train import lone_fits
+
+    lone_fits.watch()
 
 
 def _leave_progress_bars_to_rank_0() -> None:

@@ -5,6 +5,7 @@ Nothing here needs the ring: what differs is often looked for when the ring is b
 
 from __future__ import annotations
 
+import sys
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,8 @@ def part(name: str, path: str) -> Any:
 def parts(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Yield the arrays, variables and plain values that make up `value`, each with its path.
 
-    Models give their weights and the variables of their optimizer, containers their items.
+    Models give their weights, the variables of their optimizer, and the vocabularies, adapted
+    statistics and constants of their layers; containers give their items.
 
     Examples:
         >>> [(where, part.tolist()) for where, part in parts("x", {"a": np.arange(2)})]
@@ -61,8 +63,27 @@ def parts(path: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield f"{path}.weights[{place}]", variable
         if getattr(value, "optimizer", None) is not None:
             yield from parts(f"{path}.optimizer", value.optimizer)
+        yield from _layer_states(path, value)
     else:
         yield path, value
+
+
+def _layer_states(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what a layer, or the layers of a model, compute with beside their weights.
+
+    Layers are numbered by their kind: their names count what was made on a rank, and differ.
+    """
+    keras = sys.modules.get("keras")
+    if keras is None or not isinstance(value, keras.Layer):
+        return
+    from eai_notebook.train.layer_state import layers_of, state_of
+
+    counts: dict[str, int] = {}
+    for layer in layers_of(value):
+        kind = type(layer).__name__
+        number = counts[kind] = counts.get(kind, -1) + 1
+        for what, part in state_of(layer).items():
+            yield f"{path}.{kind}[{number}].{what}", part
 
 
 def _variable(name: str) -> Any:

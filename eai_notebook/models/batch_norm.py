@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any, Literal
 
 import keras
@@ -56,6 +57,27 @@ class SyncBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[m
         mean, square = total[:channels] / total[-1], total[channels:-1] / total[-1]
         # Rounding must not make a variance of 0 negative.
         return mean, ops.maximum(square - ops.square(mean), 0.0)
+
+
+def synchronise_batch_norm(model: keras.Model) -> None:
+    """Have Keras layers that were made with ``synchronized=True`` normalise over all ranks.
+
+    Keras asks a `tf.distribute` strategy for its replicas, and there is none here: the layer
+    would use its own rank's samples, without a word. `fit` and `callbacks` call it before the
+    first step; the layer's configuration, and what is saved, stay Keras's.
+
+    Examples:
+        >>> layer = keras.layers.BatchNormalization(synchronized=True)
+        >>> synchronise_batch_norm(keras.Sequential([layer]))
+    """
+    if not collective.exchanges():
+        return
+    for layer in model._flatten_layers():  # noqa: SLF001 -- the only way to those inside others
+        asked = isinstance(layer, keras.layers.BatchNormalization) and layer.synchronized
+        if asked and type(layer)._moments is keras.layers.BatchNormalization._moments:  # noqa: SLF001
+            # (Not as a tracked attribute: Keras would look into it.)
+            moments = types.MethodType(SyncBatchNormalization._moments, layer)  # noqa: SLF001
+            object.__setattr__(layer, "_moments", moments)
 
 
 def local_batch_norm(model: keras.Model) -> keras.Model:

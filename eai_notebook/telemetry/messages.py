@@ -172,8 +172,16 @@ class ProfileTaken:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class TrainedAlone:
+    """A Keras `fit` has ended on a rank, and no gradient was exchanged in it."""
+
+    rank: int
+    model: str
+
+
 RunMessage = RunBegan | StepsDone | ProfileTaken | RunEnded
-Message = RunMessage | StackLocation | TensorsMissing | ResourceUsage | CellEnding
+Message = RunMessage | StackLocation | TensorsMissing | ResourceUsage | CellEnding | TrainedAlone
 Sink = Callable[[Message], None]
 
 _sink: Sink | None = None

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from eai_notebook.train._callbacks import callbacks
     from eai_notebook.train._export import export
     from eai_notebook.train._fit import fit
+    from eai_notebook.train.adapting import adapt
     from eai_notebook.train.checkpoint import Checkpoint
     from eai_notebook.train.custom_loop import allreduce_gradients, step
+    from eai_notebook.train.data_sharding import shard
+    from eai_notebook.train.evaluating import evaluate, predict
     from eai_notebook.train.optimizer import DistributedOptimizer
     from eai_notebook.train.routed_optimizer import RoutedOptimizer
     from eai_notebook.train.sharded.sharded_embedding import ShardedEmbedding
@@ -24,10 +27,14 @@ __all__ = [
     "DistributedOptimizer",
     "RoutedOptimizer",
     "ShardedEmbedding",
+    "adapt",
     "allreduce_gradients",
     "callbacks",
+    "evaluate",
     "export",
     "fit",
+    "predict",
+    "shard",
     "step",
 ]
 
@@ -36,10 +43,14 @@ _HOMES: Final = {
     "DistributedOptimizer": "eai_notebook.train.optimizer",
     "RoutedOptimizer": "eai_notebook.train.routed_optimizer",
     "ShardedEmbedding": "eai_notebook.train.sharded.sharded_embedding",
+    "adapt": "eai_notebook.train.adapting",
     "allreduce_gradients": "eai_notebook.train.custom_loop",
     "callbacks": "eai_notebook.train._callbacks",
+    "evaluate": "eai_notebook.train.evaluating",
     "export": "eai_notebook.train._export",
     "fit": "eai_notebook.train._fit",
+    "predict": "eai_notebook.train.evaluating",
+    "shard": "eai_notebook.train.data_sharding",
     "step": "eai_notebook.train.custom_loop",
 }
 

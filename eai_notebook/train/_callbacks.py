@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 import keras
 
 from eai_notebook import collective
-from eai_notebook.train import rank_consistency
+from eai_notebook.models.batch_norm import synchronise_batch_norm
+from eai_notebook.train import fit_data, lone_fits, rank_consistency
 from eai_notebook.train.exchange import fusion_autotune
 from eai_notebook.train.global_metrics import of_all_ranks, reduce_metrics, unused
+from eai_notebook.train.layer_state import check_states
 from eai_notebook.train.measured_step import MeasuredStep
 from eai_notebook.train.recording import step_clock
 from eai_notebook.train.replica_check import ReplicaCheck
@@ -61,17 +63,38 @@ def callbacks(
     """
     collective.ensure_formed()
     users: list[keras.callbacks.Callback] = keras.tree.flatten(list(own))
+    return callbacks_of(users, name=name, check_every=check_every)
+
+
+def callbacks_of(
+    users: Iterable[keras.callbacks.Callback],
+    *,
+    name: str = "fit",
+    check_every: int | None = None,
+    same_held: bool | None = None,
+    rows_compared: bool = False,
+) -> list[keras.callbacks.Callback]:
+    """Return `callbacks` for data that is known better than plain ``model.fit`` knows it.
+
+    `same_held` is whether all ranks validate on the same rows, `rows_compared` whether it was
+    looked at already if they train on the same.
+    """
+    users = list(users)
     hooked = any(_sees_batches(callback) for callback in _kept(users))
     last = BatchwiseLastCallback(name) if hooked else LastCallback(name)
-    return with_distributed_callbacks(users, last, check_every)
+    last.rows_compared = rows_compared
+    return with_distributed_callbacks(users, last, check_every, same_held)
 
 
 def with_distributed_callbacks(
-    users: Iterable[keras.callbacks.Callback], last: LastCallback, check_every: int | None
+    users: Iterable[keras.callbacks.Callback],
+    last: LastCallback,
+    check_every: int | None,
+    same_held: bool | None = None,  # noqa: FBT001 -- passed on
 ) -> list[keras.callbacks.Callback]:
     """Return the callbacks of a run of all ranks: those of `users` that stay, and ours around them."""
     # The check stands in front of the user's callbacks, so that nothing false is saved.
-    return [FirstCallback(), ReplicaCheck(check_every), *_kept(users), last]
+    return [FirstCallback(same_held), ReplicaCheck(check_every), *_kept(users), last]
 
 
 def _kept(users: Iterable[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:
@@ -90,10 +113,15 @@ _BATCH_HOOKS: Final = ("on_batch_end", "on_train_batch_end")
 
 
 class FirstCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
-    """Checks the optimizer, and makes every metric one of all ranks."""
+    """Checks the optimizer, and makes every metric one of all ranks.
 
-    def __init__(self) -> None:
+    Args:
+        same_held: Whether all ranks validate on the same rows; None to find out.
+    """
+
+    def __init__(self, same_held: bool | None = None) -> None:  # noqa: FBT001
         super().__init__()
+        self._same_held = same_held
         self._training = False
         self._averaged = False
         self._train: dict[str, Any] | None = None
@@ -112,6 +140,7 @@ class FirstCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignor
         """Refuse what would hang or drift apart."""
         rank_consistency.distribute(self.model, wrap=False)
         rank_consistency.check_same(self.model, self.params.get("steps"))
+        lone_fits.began(self.model)
         self._training = True
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
@@ -138,7 +167,7 @@ class FirstCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignor
             self.model.test_function = self._test.plain
             values.update(unused(self.model, self._test.logs))
             self._test = None
-        found = {**values, **reduce_metrics(self.model, values)}
+        found = {**values, **reduce_metrics(self.model, values, same=self._same_held)}
         self._validation = {f"val_{name}": value for name, value in found.items()}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
@@ -164,6 +193,7 @@ class FirstCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignor
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Leave later evaluations alone."""
         self._training = False
+        lone_fits.ended()
 
     def _average_statistics(self) -> None:
         if not self._averaged:
@@ -190,6 +220,8 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
         super().__init__()
         self._name = name
         self._wants_stop = False
+        self.rows_compared = False
+        """Whether it was looked at already if all ranks train on the same rows."""
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Get ready to share rank 0's state and to measure, when the first step begins.
@@ -202,14 +234,14 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
                 "steps are not measured with steps_per_execution > 1: compile with 1",
                 stacklevel=2,
             )
-            rank_consistency.share_state(self.model)
+            self._before_first(None)
             return
         step = self.model.train_function
         if not (isinstance(step, MeasuredStep) and step.fits(self.model)):
             plain = step.plain if isinstance(step, MeasuredStep) else step
             step = self.model.train_function = MeasuredStep(self.model, plain)
-        share = functools.partial(rank_consistency.share_state, self.model)
-        step.on_first(before=share, after=functools.partial(self._begin_run, step))
+        before = functools.partial(self._before_first, step)
+        step.on_first(before=before, after=functools.partial(self._begin_run, step))
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Book what happened between two epochs to no step."""
@@ -227,6 +259,14 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """End the run."""
         step_clock.end_run("done")
+
+    def _before_first(self, step: MeasuredStep | None) -> None:
+        """Compare the ranks' rows and preprocessing, and share rank 0's state."""
+        if collective.size() > 1 and not self.rows_compared and step is not None:
+            fit_data.tell_same_rows(fit_data.compare(fit_data.Batches(step.data), None)[0])
+        check_states(self.model)
+        synchronise_batch_norm(self.model)
+        rank_consistency.share_state(self.model)
 
     def _begin_run(self, step: MeasuredStep) -> None:
         """Announce the run, when compiling is over."""

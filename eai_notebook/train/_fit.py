@@ -5,184 +5,238 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import keras
-import tensorflow as tf
+import numpy as np
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
-from eai_notebook.train import parameter_servers, rank_consistency
-from eai_notebook.train._callbacks import callbacks as around
+from eai_notebook.train import fit_data, parameter_servers, rank_consistency, row_data
+from eai_notebook.train._callbacks import callbacks_of
 from eai_notebook.train.checkpoint import Checkpoint
+from eai_notebook.train.fit_data import Batches
 from eai_notebook.train.recording import step_clock
 from eai_notebook.train.sharded.sharded_embedding import explained
-from eai_notebook.train.sharded.sharded_variables import parts
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
 
 
-def fit(
+def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
     model: keras.Model,
-    data: Any,
+    x: Any = None,
+    y: Any = None,
+    batch_size: int | None = None,
     epochs: int = 1,
-    *,
+    verbose: Any = "auto",
+    callbacks: Iterable[keras.callbacks.Callback] | None = None,
+    validation_split: float = 0.0,
     validation_data: Any = None,
-    callbacks: Iterable[keras.callbacks.Callback] = (),
+    shuffle: bool = True,  # noqa: FBT001, FBT002 -- as Keras has it
+    class_weight: dict[int, float] | None = None,
+    sample_weight: Any = None,
+    initial_epoch: int = 0,
+    steps_per_epoch: int | None = None,
+    validation_steps: int | None = None,
+    validation_batch_size: int | None = None,
+    validation_freq: Any = 1,
+    *,
+    data: Any = None,
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     check_every: int | None = None,
-    **fit_kwargs: Any,
 ) -> keras.callbacks.History:
-    """Train `model` on this rank's `data`, together with all other ranks.
+    """Train `model` on this rank's rows, together with all other ranks.
 
-    A plain optimizer is wrapped in `DistributedOptimizer`; weights come from rank 0;
-    every rank takes as many steps an epoch as the rank with the fewest batches has;
-    metrics are those of all ranks; progress and files come from rank 0; each step is
-    measured and the record shown. In a group with parameter servers (`%eai up --mode ps`)
-    it trains on those instead; of a step there, its length alone is known.
+    It takes what ``model.fit`` takes. A plain optimizer is wrapped in `DistributedOptimizer`;
+    weights come from rank 0; vocabularies and adapted statistics must be the same on all ranks;
+    every rank takes as many steps an epoch as the rank with the fewest batches has; metrics are
+    those of all ranks; progress and files come from rank 0; each step is measured and the
+    record shown. If all ranks were given the same rows, it says so: see `shard`. In a group with
+    parameter servers (`%eai up --mode ps`) it trains on those instead; of a step there, its
+    length alone is known.
 
     Args:
         model: A compiled Keras model, the same on all ranks.
-        data: This rank's share, batched: `eai.io` data, a `tf.data.Dataset`, a
-            `keras.utils.PyDataset`, or arrays ``(x, y)`` with ``batch_size=``.
+        x: This rank's rows: arrays, tensors or pandas frames, also lists and dicts of them; a
+            `tf.data.Dataset`, `eai_notebook.io` data, a `keras.utils.PyDataset` or a generator
+            of batches; or ``(x, y)``, ``(x, y, sample_weight)`` in one tuple.
+        y: The targets, where `x` is arrays. A whole number here is `epochs`, as in
+            ``fit(model, data, 5)``.
+        batch_size: Rows in each of this rank's batches, where `x` is arrays; 32 by default. The
+            global batch is as many times larger as there are ranks.
         epochs: How often to go through the data.
-        validation_data: This rank's share of it, as ``model.fit`` takes it.
+        verbose: As in ``model.fit``; rank 0 alone shows anything.
         callbacks: The user's own.
+        validation_split: The last share of the rows is kept for validation.
+        validation_data: As ``model.fit`` takes it: a rank's part, or the same rows on all ranks.
+            Either way, each row counts once in the metrics.
+        shuffle: Mix arrays anew in each epoch.
+        class_weight: Weights of the loss, by class.
+        sample_weight: Weights of the loss, by row.
+        initial_epoch: The epoch to begin with.
+        steps_per_epoch: Steps of an epoch, where the data does not tell.
+        validation_steps: Steps of a validation, where the data does not tell.
+        validation_batch_size: Rows in a batch of validation data.
+        validation_freq: After how many epochs to validate, or after which.
+        data: `x` by another name.
         checkpoint: A folder for checkpoints, or a `Checkpoint`; training goes on from the
             newest one in it.
         check_every: Compare the ranks' weights after so many steps, not at an epoch's end only.
-        fit_kwargs: Anything else that ``model.fit`` takes.
 
     Returns:
         Keras's history; its values are the same on all ranks.
 
     Raises:
-        EaiError: The ranks' models, steps or weights differ, or bad input.
+        EaiError: The ranks' models, preprocessing, steps or weights differ, a rank has no rows,
+            or bad input.
 
     Examples:
         >>> import numpy as np
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
         >>> model.compile("sgd", "mse")
-        >>> history = fit(model, (np.ones((8, 2)), np.ones((8, 1))), batch_size=4, verbose=0)
+        >>> history = fit(model, np.ones((8, 2)), np.ones((8, 1)), batch_size=4, verbose=0)
         >>> sorted(history.history)
         ['loss']
 
     """
+    if data is not None and x is not None:
+        raise EaiError("data was given twice, as x and as data=", "give it once")
+    x = data if x is None else x
+    if isinstance(y, int | np.integer) and not isinstance(y, bool):
+        epochs, y = int(y), None
+    sizes = {"batch_size": batch_size, "validation_batch_size": validation_batch_size}
+    steps = {"steps_per_epoch": steps_per_epoch, "validation_steps": validation_steps}
+    fit_data.check_counts({**sizes, **steps, "epochs": epochs, "initial_epoch": initial_epoch})
     collective.ensure_formed()
-    if (holders := parameter_servers.current()) is not None:
-        extra = {"validation_data": validation_data, "callbacks": list(callbacks)}
-        extra |= {"checkpoint": checkpoint, "check_every": check_every}
-        from eai_notebook.train.parameter_servers import server_fit
-
-        return server_fit.fit(holders, model, data, epochs, **extra, **fit_kwargs)
-    rank_consistency.distribute(model, wrap=True)
-    arguments = _common_steps(data, dict(fit_kwargs))
-    if arguments.get("verbose", "auto") == "auto":
+    settings = {
+        "class_weight": class_weight,
+        "initial_epoch": initial_epoch,
+        "validation_freq": validation_freq,
+        "shuffle": shuffle and row_data.kind_of(x) not in ("dataset", "generator"),
         # A bar that redraws itself is noise in a stream of several ranks' output.
-        arguments["verbose"] = 2
-    if collective.rank() != 0:
-        arguments["verbose"] = 0
-    if isinstance(data, tf.data.Dataset):
-        arguments.setdefault("shuffle", False)  # Keras warns that it would not, by default
-    _common_validation(model, validation_data, arguments)
-    own = list(callbacks)
+        "verbose": 0 if collective.rank() != 0 else 2 if verbose == "auto" else verbose,
+    }
+    own = keras.tree.flatten([] if callbacks is None else callbacks)
+    if (holders := parameter_servers.current()) is not None:
+        given = {**sizes, **steps, "verbose": verbose, "initial_epoch": initial_epoch}
+        given |= {"class_weight": class_weight, "sample_weight": sample_weight}
+        given |= {"validation_split": validation_split or None, "check_every": check_every}
+        given |= {"validation_data": validation_data, "callbacks": own, "checkpoint": checkpoint}
+        return _on_servers(holders, model, x if y is None else (x, y), epochs, given)
+    rank_consistency.distribute(model, wrap=True)
+    train = _training(model, x, y, sample_weight, batch_size, steps_per_epoch)
+    size = validation_batch_size or batch_size
+    # (In validation data, a list is (x, y), as Keras reads it.)
+    pair = isinstance(validation_data, list)
+    held = Batches.of(tuple(validation_data) if pair else validation_data, size, validation_steps)
+    has_held = validation_data is not None
+    if collective.size() == 1:
+        settings |= {"validation_split": validation_split}
+        same_held: bool | None = False
+    else:
+        if validation_split and not has_held:
+            train, held = _split(train, validation_split, size)
+            has_held = True
+        train, held, same_held = _shared_out(model, train, held if has_held else None)
     if checkpoint is not None:
-        own.append(Checkpoint.of(checkpoint, data))
+        own.append(Checkpoint.of(checkpoint, x))
+    if has_held:
+        settings |= {
+            "validation_data": _as_given(held),
+            "validation_steps": held.steps,
+            "validation_batch_size": size,
+        }
     try:
         with step_clock.closing():
             return model.fit(
-                **arguments,
+                x=train.x,
+                y=train.y,
+                sample_weight=train.weight,
+                batch_size=train.batch_size,
+                steps_per_epoch=train.steps,
                 epochs=epochs,
-                validation_data=validation_data,
-                callbacks=around(*own, check_every=check_every),
+                callbacks=callbacks_of(
+                    own, check_every=check_every, same_held=same_held, rows_compared=True
+                ),
+                **settings,
             )
     except Exception as error:
         # Data that knows what was wrong says it better than TensorFlow's report of it.
-        cause = getattr(data, "error", None) or explained(error)
+        cause = getattr(x, "error", None) or explained(error)
         if isinstance(cause, EaiError):
             raise cause from None
         raise
 
 
-def _common_steps(data: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return ``model.fit``'s arguments for as many steps as all ranks have.
+def _on_servers(
+    holders: Any, model: keras.Model, rows: Any, epochs: int, given: dict[str, Any]
+) -> keras.callbacks.History:
+    """Train on parameter servers, with the settings that were given."""
+    from eai_notebook.train.parameter_servers import server_fit
+
+    given = {name: value for name, value in given.items() if value is not None}
+    return server_fit.fit(holders, model, rows, epochs, **given)
+
+
+def _training(
+    model: keras.Model, x: Any, y: Any, weight: Any, batch_size: int | None, steps: int | None
+) -> Batches:
+    """Return the training data that was given, in whichever way.
 
     Raises:
-        EaiError: The number of steps is unknown.
-
+        EaiError: There is none, or ``[x, y]`` was given to a model with one input.
     """
-    if collective.size() == 1:
-        return arguments | _as_arguments(data)
-    if arguments.get("steps_per_epoch") is not None:
-        arguments["steps_per_epoch"] = rank_consistency.fewest(
-            arguments["steps_per_epoch"], "steps"
-        )
-        return arguments | _as_arguments(data)
-    if isinstance(data, tuple):
-        return arguments | _as_arguments(_same_rows(data, arguments))
-    steps = rank_consistency.fewest(_batches(data), "batches")
-    if steps is None:
+    if x is None:
         raise EaiError(
-            "the ranks cannot tell how many batches their data has, and a rank that ends "
-            "first would leave the others waiting",
-            "pass steps_per_epoch= and repeat the data, or "
-            "data.apply(tf.data.experimental.assert_cardinality(n))",
+            "fit was called without data", "eai.fit(model, x, y) or eai.fit(model, data)"
         )
-    if isinstance(data, tf.data.Dataset):
-        return arguments | {"x": data if steps == _batches(data) else data.take(steps)}
-    return arguments | {"x": data, "steps_per_epoch": steps}
+    if y is not None or weight is not None:
+        return Batches(x, y, weight, batch_size, steps)
+    inputs = getattr(model, "inputs", None)
+    if isinstance(x, list) and row_data.kind_of(x) == "arrays" and len(inputs or x) != len(x):
+        raise EaiError(
+            f"a list of {len(x)} arrays was given to a model with {len(inputs or ())} input, and a "
+            "list means several inputs",
+            "give inputs and targets as eai.fit(model, x, y) or eai.fit(model, (x, y))",
+        )
+    return Batches.of(x, batch_size, steps)
 
 
-def _common_validation(model: keras.Model, data: Any, arguments: dict[str, Any]) -> None:
-    """Have all ranks validate equally long, where they look up each other's rows meanwhile.
+def _split(train: Batches, share: float, batch_size: int | None) -> tuple[Batches, Batches]:
+    """Split the last `share` of this rank's rows off, as Keras does.
 
     Raises:
-        EaiError: The number of steps is unknown.
-
+        EaiError: The data is no arrays, or no row would be left on one side.
     """
-    together = data is not None and collective.size() > 1 and parts(model.weights)
-    if not together or arguments.get("validation_steps") is not None:
-        return
-    if isinstance(data, tuple | list):
-        size = arguments.get("validation_batch_size") or arguments.get("batch_size") or 32
-        count: int | None = -(-len(keras.tree.flatten(data)[0]) // size)
-    else:
-        count = _batches(data)
-    steps = rank_consistency.fewest(count, "batches of validation data")
-    if steps is None:
+    if train.kind != "arrays":
+        raise EaiError("validation_split= is for arrays alone", "pass validation_data=")
+    rows = row_data.rows_in(train.arrays)
+    at = int(rows * (1.0 - share))
+    # (All ranks must see it: one that stopped here alone would leave the others waiting.)
+    if rank_consistency.any_rank(not 0 < at < rows):
         raise EaiError(
-            "the ranks cannot tell how many batches their validation data has, and they look up "
-            "each other's rows in every one",
-            "pass validation_steps=",
+            f"validation_split={share} leaves a rank without rows to train on or to validate "
+            f"(this rank has {rows})",
+            "take another share, or share the rows out evenly with eai.shard(data)",
         )
-    arguments["validation_steps"] = steps
+    held = train.rows(at, rows)
+    return train.rows(0, at), Batches(held.x, held.y, held.weight, batch_size)
 
 
-def _as_arguments(data: Any) -> dict[str, Any]:
-    """Spread ``(x, y)`` or ``(x, y, sample_weight)`` over the arguments that take them."""
-    if isinstance(data, tuple):
-        return dict(zip(("x", "y", "sample_weight"), data, strict=False))
-    return {"x": data}
+def _shared_out(
+    model: keras.Model, train: Batches, held: Batches | None
+) -> tuple[Batches, Batches, bool | None]:
+    """Return what this rank trains on and validates on, and whether all validate on the same."""
+    same, same_held = fit_data.compare(train, held)
+    fit_data.tell_same_rows(same)
+    train = fit_data.align(train)
+    if held is None:
+        return train, Batches(None), False
+    shared = fit_data.share_evaluation(model, held, same=same_held)
+    return train, shared.batches, shared.same
 
 
-def _same_rows(arrays: tuple[Any, ...], arguments: dict[str, Any]) -> tuple[Any, ...]:
-    """Cut arrays to as many rows as every rank has in whole batches, or in all."""
-    length = len(keras.tree.flatten(arrays[0])[0])
-    rows = rank_consistency.fewest(length, "rows") or 0
-    batch = arguments.get("batch_size") or 32
-    if rows > batch:
-        rows -= rows % batch
-    return tuple(keras.tree.map_structure(lambda array: array[:rows], part) for part in arrays)
-
-
-def _batches(data: Any) -> int | None:
-    """Return how many batches `data` has, None if it cannot tell."""
-    known = getattr(data, "steps_per_epoch", None) or getattr(data, "num_batches", None)
-    if known is not None:
-        return int(known)
-    if isinstance(data, tf.data.Dataset):
-        count = int(data.cardinality())
-        return count if count >= 0 else None
-    try:
-        return len(data)
-    except TypeError:
-        return None
+def _as_given(held: Batches) -> Any:
+    """Return validation data as ``model.fit`` takes it."""
+    if held.weight is not None:
+        return held.x, held.y, held.weight
+    return held.x if held.y is None else (held.x, held.y)

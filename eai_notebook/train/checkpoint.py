@@ -20,6 +20,7 @@ from eai_notebook.train import checkpoint_files, rank_consistency
 from eai_notebook.train.checkpoint_files import Snapshot
 from eai_notebook.train.exchange.wire_state import Wire
 from eai_notebook.train.held_optimizers import optimizers
+from eai_notebook.train.seeds import seed_states
 from eai_notebook.train.sharded import shard_checkpoint
 from eai_notebook.train.sharded.sharded_variables import copies, parts, shard_of
 
@@ -174,7 +175,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         collective.broadcast_variables(copies(everything))
         if about.get("shards"):
             shard_checkpoint.read(self.folder, about["shards"], parts(everything))
-        _set_seeds(_seeds(model), found.arrays["seeds"][0])
+        _set_seeds(seed_states(model), found.arrays["seeds"][0])
         # Files of earlier versions have none. What a rank owes is the same on all of them.
         _memory(model).load(
             dict(zip(about.get("memory", []), found.arrays.get("memory", []), strict=True))
@@ -228,7 +229,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         model = self.model
         # Between epochs the ranks count batch statistics each on its own; one file has one.
         rank_consistency.average_statistics(model)
-        seeds = _gather_seeds(_seeds(model))
+        seeds = _gather_seeds(seed_states(model))
         _memory(model).settle()
         memory = _memory(model).state()
         identities = _gather_identities(self.data)
@@ -301,12 +302,6 @@ def _memory(model: keras.Model) -> Wire:
     """Return what the model's exchanges remember; without a ring there may be none."""
     memory: Wire = getattr(model.optimizer, "exchange_memory", None) or Wire()
     return memory
-
-
-def _seeds(model: keras.Model) -> list[keras.Variable]:
-    """Return the states of the model's random seeds, which are each rank's own."""
-    others = {id(variable) for variable in [*model.weights, *model.metrics_variables]}
-    return [v for v in model.variables if id(v) not in others and "int" in str(v.dtype)]
 
 
 def _identity(data: Any) -> str:

@@ -48,6 +48,8 @@ class MeasuredStep:
         self.tracing_s = 0.0
         """How long compiling the step took, in seconds; 0 until it has been done."""
         self.tuner: FusionTuner | None = None
+        self.data: tf.data.Dataset | None = None
+        """What the run's batches come from, while the hook before the first step is called."""
         self._ready = False
         self._unmarked: Any = None
         self._eager = model.run_eagerly
@@ -112,8 +114,10 @@ class MeasuredStep:
     ) -> None:
         """Compile first, so that the run's first step is not all compiling."""
         self._hooks = None
+        self.data = getattr(iterator, "_dataset", None)
         build(self._model, iterator)
         before()
+        self.data = None
         if not self._ready and not self._eager:
             began, weights, exchanged = time.perf_counter(), len(self._model.weights), made()
             self._marked.get_concrete_function(*_spec_of(iterator))

@@ -17,6 +17,7 @@ from eai_notebook.errors import EaiError
 from eai_notebook.train import held_optimizers
 from eai_notebook.train.held_optimizers import has_own_step, is_whole
 from eai_notebook.train.optimizer import DistributedOptimizer
+from eai_notebook.train.seeds import separate_seeds
 from eai_notebook.train.sharded.sharded_variables import copies, shard_of
 
 
@@ -109,6 +110,7 @@ def share_state(model: keras.Model) -> None:
     Seeds stay each rank's own, so that dropout differs between them. Weights that are not
     there yet are shared by the optimizer when it sees them, before the first step runs.
     """
+    separate_seeds(model)
     if not collective.exchanges():
         return
     whole = is_whole(model)

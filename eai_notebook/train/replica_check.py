@@ -14,6 +14,7 @@ import numpy as np
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
+from eai_notebook.train import lone_fits
 from eai_notebook.train.sharded.sharded_variables import copies
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def first_difference(table: np.ndarray) -> tuple[int, list[int]] | None:
 
 
 class ReplicaCheck(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
-    """Compares the ranks' trainable weights at the end of each epoch.
+    """Compares the ranks' trainable weights after the first step and at the end of each epoch.
 
     Args:
         every_steps: Compare after so many steps, too.
@@ -94,21 +95,42 @@ class ReplicaCheck(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
             raise EaiError(f"check_every is {every_steps!r}", "give a whole number of at least 1")
         self._every = every_steps
         self._checked = 0
+        self._first = True
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Compare after this training's first step."""
+        self._first = True
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Count the epoch's steps from here."""
         self._checked = 0
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Compare before step `batch` of the epoch, if enough were made since the last time.
+        """Compare after the first step, and before step `batch` if enough were made since then.
 
         Not at a step's end: Keras runs callbacks beside the next step only if none has a
         hook there.
         """
-        if self._every is not None and batch - self._checked >= self._every:
+        due = self._every is not None and batch - self._checked >= self._every
+        if due:
             self._checked = batch
-            check_replicas(copies(self.model.trainable_variables))
+        if due or (self._first and batch > 0):
+            self._compare()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Compare."""
-        check_replicas(copies(self.model.trainable_variables))
+        self._compare()
+
+    def _compare(self) -> None:
+        self._first = False
+        try:
+            check_replicas(copies(self.model.trainable_variables))
+        except EaiError:
+            if lone_fits.exchanges(self.model):
+                raise
+            raise EaiError(
+                "no gradient was exchanged, so each rank trains a model of its own: the model's "
+                "train_step applies an optimizer that is not distributed",
+                "wrap each of its optimizers in eai.DistributedOptimizer(...), or put "
+                "eai.allreduce_gradients before optimizer.apply",
+            ) from None

@@ -36,7 +36,7 @@ class Own(keras.Model):
 
 
 class Seen(keras.callbacks.Callback):
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         seen.append(dict(logs))
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, get_args
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
+from eai_notebook.io.part import LABEL
 from eai_notebook.io.pipeline.bad_rows import BadRows
 from eai_notebook.io.pipeline.dataset import InputData
 from eai_notebook.io.pipeline.epoch_plan import OnError, Plan, Size, Uneven
@@ -30,7 +32,8 @@ def check_options(
     Raises:
         EaiError: An option has no meaning.
     """
-    if batch_size < 1:
+    size: Any = batch_size
+    if not isinstance(size, Integral) or size < 1:
         raise EaiError(f"batch_size is {batch_size!r}", "give a whole number of at least 1")
     for name, value, known in (("on_error", on_error, OnError), ("uneven", uneven, Uneven)):
         if value not in get_args(known):
@@ -79,9 +82,16 @@ def open_batches(  # noqa: PLR0913 - options, all but the first two by name
         shard: False if this rank reads all rows alone, to the last one.
 
     Raises:
-        EaiError: An option has no meaning, ranks see other files, or there are too few rows.
+        EaiError: An option has no meaning, there is no label to pad, ranks see other files, or there are too few rows.
     """
     check_options(batch_size, on_error, uneven, max_skipped, readers, queue)
+    if uneven == "pad" and shard and LABEL not in source.spec:
+        raise EaiError(
+            'uneven="pad" fills up with rows of weight 0, and a batch without a label has no place '
+            "for weights",
+            'read the label as well, or give uneven="drop" or "repeat"; shard=False reads every row '
+            "once on every rank",
+        )
     counts = RowCounts.of_all_ranks(source, together=shard)
     steps = counts.steps(batch_size, uneven, whole=not shard)
     plan = Plan(

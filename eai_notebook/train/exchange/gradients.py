@@ -14,7 +14,7 @@ from eai_notebook import collective
 from eai_notebook.compression.row_sums import sum_rows_by_id
 from eai_notebook.compression.wire_registry import AUTO
 from eai_notebook.errors import EaiError
-from eai_notebook.train import matching
+from eai_notebook.train import lone_fits, matching
 from eai_notebook.train.exchange import buckets, dense, sparse, wire_autotune
 from eai_notebook.train.exchange.traffic import Tally, as_float
 from eai_notebook.train.recording import graph_timestamps
@@ -127,6 +127,7 @@ def exchange_copies(gradients: Sequence[Any], variables: Sequence[Any], wire: Wi
     """
     global _made
     _made += 1
+    lone_fits.note_exchange()
     order = matching.agree(gradients, variables)
     whole = sharded_variables.without_parts(gradients, variables)
     with collective.name_scope(order.scope):

@@ -9,10 +9,11 @@ import tensorflow as tf
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
-from eai_notebook.train import _callbacks, rank_consistency
+from eai_notebook.train import _callbacks, lone_fits, rank_consistency
 from eai_notebook.train.checkpoint import Checkpoint
 from eai_notebook.train.global_metrics import is_additive, leaves
 from eai_notebook.train.held_optimizers import is_whole
+from eai_notebook.train.layer_state import check_states
 from eai_notebook.train.measured_step import build
 from eai_notebook.train.parameter_servers.server_step import Coordinator, ServersStep
 from eai_notebook.train.parameter_servers.server_tasks import quiet
@@ -161,7 +162,9 @@ class _LastCallback(_callbacks.BatchwiseLastCallback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Begin at rank 0's epoch, all with its state; the servers get it with the first one."""
+        lone_fits.note_exchange()  # by the servers, not in Keras's own step
         rank_consistency.share_epoch(self.model)
+        check_states(self.model)
         rank_consistency.share_state(self.model)
 
 

@@ -1,0 +1,162 @@
+"""`eai.fit`, `evaluate`, `predict` with rows that all ranks have, or each its own; two ranks."""
+
+import contextlib
+import io
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import eai_notebook as eai
+from eai_notebook import collective
+from eai_notebook.errors import EaiError
+
+collective.ensure_formed()
+rank, size = eai.rank(), eai.size()
+rng = np.random.default_rng(0)
+X = rng.normal(size=(101, 8)).astype("float32")
+Y = (X[:, :1] > 0.3).astype("float32")
+
+
+def make(*metrics):
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1, activation="sigmoid")])
+    model.compile("sgd", "binary_crossentropy", metrics=list(metrics) or ["auc", "TruePositives"])
+    return model
+
+
+def told(call):
+    words = io.StringIO()
+    with contextlib.redirect_stdout(words):
+        try:
+            found = call()
+        except EaiError as error:
+            return None, str(error)
+    return found, words.getvalue()
+
+
+def plain(values):
+    return {name: float(np.asarray(value).ravel()[-1]) for name, value in values.items()}
+
+
+class Largest(keras.metrics.Metric):
+    """A metric of the user's own: no sum."""
+
+    def __init__(self):
+        super().__init__(name="largest")
+        self.most = self.add_weight(name="most", initializer="zeros")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.most.assign(keras.ops.maximum(self.most, keras.ops.max(y_pred)))
+
+    def result(self):
+        return self.most
+
+
+class Lines(keras.utils.PyDataset):
+    def __init__(self, x, y):
+        super().__init__()
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return (len(self.x) + 15) // 16
+
+    def __getitem__(self, index):
+        here = slice(16 * index, 16 * index + 16)
+        return self.x[here], self.y[here]
+
+
+found = {}
+mine = eai.shard(X, Y)
+flow = tf.data.Dataset.from_tensor_slices((X, Y)).batch(16)
+held = {
+    "arrays": (X, Y),
+    "list": [X, Y],
+    "flow": flow,
+    "py_dataset": Lines(X, Y),
+    "few": (X[:1], Y[:1]),
+    "shuffled": flow.unbatch().shuffle(101, seed=1).batch(16),
+    "generated": tf.data.Dataset.from_generator(
+        lambda: ((X[i : i + 16], Y[i : i + 16]) for i in range(0, 101, 16)),
+        output_signature=(tf.TensorSpec((None, 8)), tf.TensorSpec((None, 1))),
+    ),
+}
+# What one process says of all validation rows, with the weights that training ended with.
+model = make()
+history, _ = told(lambda: eai.fit(model, *mine, batch_size=16, verbose=0))
+for kind, data in held.items():
+    x, y = data if isinstance(data, tuple | list) else (data, None)
+    alone = make()
+    alone.set_weights(model.get_weights())
+    one = plain(alone.evaluate(x, y, verbose=0, return_dict=True))
+    again = make()
+    again.set_weights(model.get_weights())
+    again.optimizer.learning_rate = 0.0
+    fitted, words = told(
+        lambda a=again, d=data: eai.fit(a, *mine, batch_size=16, validation_data=d, verbose=0)
+    )
+    history = plain({k[4:]: v for k, v in fitted.history.items() if k.startswith("val_")})
+    found[kind] = [one, history, plain(eai.evaluate(model, x, y, verbose=0, return_dict=True))]
+own_rows = eai.evaluate(model, *mine, verbose=0, return_dict=True)
+alone = make()
+alone.set_weights(model.get_weights())
+found["own"] = [
+    plain(alone.evaluate(X[:100], Y[:100], verbose=0, return_dict=True)),
+    plain(own_rows),
+]
+user = make(Largest())
+found["user"] = [
+    plain(user.evaluate(X, Y, verbose=0, return_dict=True)),
+    plain(eai.evaluate(user, X, Y, verbose=0, return_dict=True)),
+]
+found["as_list"] = len(eai.evaluate(model, X, Y, verbose=0))
+
+whole = model.predict(X, verbose=0)
+found["predict"] = [
+    float(np.abs(eai.predict(model, rows, verbose=0) - expected).max())
+    for rows, expected in [
+        (X, whole),
+        (mine[0], whole[:100]),
+        (X[:1], whole[:1]),
+        (flow.map(lambda x, y: x), whole),
+        (held["generated"].map(lambda x, y: x), whole),
+    ]
+]
+
+# All the ways to give data; and whether it is said that all ranks have the same rows.
+ways = {
+    "positional": lambda m: eai.fit(m, X, Y, 16, 2, 0),
+    "keywords": lambda m: eai.fit(m, x=X, y=Y, epochs=2, verbose=0),
+    "tuple": lambda m: eai.fit(m, (X, Y), epochs=2, verbose=0),
+    "data": lambda m: eai.fit(m, data=(X, Y), epochs=2, verbose=0),
+    "epochs": lambda m: eai.fit(m, flow, 2, verbose=0),
+    "py_dataset": lambda m: eai.fit(m, Lines(X, Y), epochs=2, verbose=0),
+    "split": lambda m: eai.fit(m, X, Y, validation_split=0.2, epochs=2, verbose=0),
+    "weights": lambda m: eai.fit(m, X, Y, sample_weight=Y[:, 0] + 1, epochs=2, verbose=0),
+    "parts": lambda m: eai.fit(m, *mine, epochs=2, verbose=0),
+    "sharded flow": lambda m: eai.fit(m, eai.shard(flow), epochs=2, verbose=0),
+    "own flow": lambda m: eai.fit(m, flow.shard(2, rank), epochs=2, verbose=0),
+    "generator": lambda m: eai.fit(
+        m, (b for b in Lines(X, Y)), steps_per_epoch=2, epochs=2, verbose=0
+    ),
+}
+found["ways"] = {}
+for way, call in ways.items():
+    history, words = told(lambda c=call: c(make()))
+    found["ways"][way] = [len(history.epoch) if history else words, "same rows" in words]
+
+found["callbacks"] = []
+for rows in ((X, Y), mine):
+    model = make()
+    model.compile(eai.DistributedOptimizer("sgd"), "mse")
+    found["callbacks"].append(
+        "same rows"
+        in told(lambda m=model, r=rows: m.fit(*r, callbacks=eai.callbacks(), verbose=0))[1]
+    )
+
+uneven = [X[: 90 if rank == 0 else 11], Y[: 90 if rank == 0 else 11]]
+found["uneven"] = told(lambda: eai.fit(make(), *uneven, verbose=0))[1]
+empty = [X[: 64 if rank == 0 else 0], Y[: 64 if rank == 0 else 0]]
+found["empty"] = told(lambda: eai.fit(make(), *empty, verbose=0))[1]
+found["float"] = told(lambda: eai.fit(make(), X, Y, batch_size=2.0, verbose=0))[1]
+report(found)  # noqa: F821 -- the test's

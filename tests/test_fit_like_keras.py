@@ -1,0 +1,105 @@
+"""`eai.fit` takes what `model.fit` takes; rows that all ranks have are named, or count once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import eai_notebook as eai
+from eai_notebook.errors import EaiError
+
+RunRanks = Callable[..., list[Any]]
+RANKS = Path(__file__).parent / "ranks"
+X = np.random.default_rng(0).normal(size=(60, 3)).astype("float32")
+Y = X[:, :1] * 2
+
+
+class Lines(keras.utils.PyDataset):
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Any:
+        return X[15 * index : 15 * index + 15], Y[15 * index : 15 * index + 15]
+
+
+def make() -> keras.Model:
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dense(1)])
+    model.compile("adam", "mse", metrics=["mae"])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("given", "settings"),
+    [
+        ((X, Y), {}),
+        ((X, Y, 16, 2), {}),
+        ((), {"x": X, "y": Y, "epochs": 2, "initial_epoch": 1}),
+        ((X, Y), {"validation_split": 0.25, "batch_size": 10}),
+        ((X, Y), {"validation_data": (X[:7], Y[:7]), "validation_batch_size": 3}),
+        ((X, Y), {"sample_weight": X[:, 0] ** 2, "shuffle": False}),
+        ((X, Y), {"steps_per_epoch": 2, "batch_size": 20}),
+        ((tf.data.Dataset.from_tensor_slices((X, Y)).batch(9),), {"shuffle": False}),
+        ((Lines(),), {"epochs": 2}),
+    ],
+)
+def test_one_process_computes_what_keras_does(given: Any, settings: dict[str, Any]) -> None:
+    ours, plain = make(), make()
+    keras.utils.set_random_seed(2)
+    one = eai.fit(ours, *given, verbose=0, **settings).history
+    keras.utils.set_random_seed(2)
+    other = plain.fit(*given, verbose=0, **settings).history
+    assert one.keys() == other.keys()
+    for name, values in other.items():
+        assert one[name] == pytest.approx(values, rel=1e-6)
+    for mine, its in zip(ours.get_weights(), plain.get_weights(), strict=True):
+        assert np.allclose(mine, its, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda m: eai.fit(m, [X, Y]), r"eai\.fit\(model, x, y\)"),
+        (eai.fit, "without data"),
+        (lambda m: eai.fit(m, X, data=X), "given twice"),
+        (lambda m: eai.fit(m, X, Y, batch_size=2.0), "batch_size is 2.0"),
+        (lambda m: eai.fit(m, X, Y, batch_size=0), "batch_size is 0"),
+        (lambda m: eai.fit(m, X, Y, epochs="3"), "epochs is '3'"),
+        (lambda m: eai.fit(m, (X, Y, X, Y)), "4 arrays"),
+        (lambda m: eai.evaluate(m, X, Y, batch_size=1.5), "batch_size is 1.5"),
+        (lambda m: eai.predict(m, None), "without data"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(call: Any, said: str) -> None:
+    with pytest.raises(EaiError, match=said):
+        call(make())
+
+
+def test_rows_of_all_ranks_count_once_and_same_rows_are_named(run_ranks: RunRanks) -> None:
+    reports = run_ranks((RANKS / "fit_like_keras.py").read_text(), 2, timeout=400)
+    first, second = reports
+    for kind in ("arrays", "list", "flow", "py_dataset", "few", "shuffled", "generated"):
+        one, fitted, evaluated = first[kind]
+        assert fitted == pytest.approx(one, rel=1e-4), kind
+        assert evaluated == pytest.approx(one, rel=1e-4), kind
+        assert second[kind][1:] == first[kind][1:]
+    for found in reports:
+        assert found["own"][1] == pytest.approx(found["own"][0], rel=1e-4)
+        assert found["user"][1] == pytest.approx(found["user"][0], rel=1e-4)
+        assert found["as_list"] == 3
+        assert max(found["predict"]) < 1e-6
+        assert "rank 1 has no rows, rank 0 has 64" in found["empty"]
+        assert "batch_size is 2.0" in found["float"]
+    assert "79 of 101 are left out of each epoch" in first["uneven"]
+    trained = {way: epochs for way, (epochs, _) in first["ways"].items()}
+    assert trained == dict.fromkeys(trained, 2)
+    apart = {"parts", "sharded flow", "own flow", "generator"}
+    assert {way for way, (_, said) in first["ways"].items() if not said} == apart
+    assert not any(said for _, said in second["ways"].values())
+    assert first["callbacks"] == [True, False]

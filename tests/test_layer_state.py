@@ -1,0 +1,69 @@
+"""Vocabularies, adapted statistics and constants are the same on all ranks, or it is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from eai_notebook.engine import variable_digest
+from eai_notebook.train.layer_state import state_of
+
+RunRanks = Callable[..., list[Any]]
+RANKS = Path(__file__).parent / "ranks"
+
+
+def test_ranks_that_preprocess_otherwise_are_named(run_ranks: RunRanks) -> None:
+    reports = run_ranks((RANKS / "layer_state.py").read_text(), 2, timeout=400)
+    for found in reports:
+        for layer, said in found["refused"].items():
+            assert said is not None, layer
+            assert "of rank 1 computes with another" in said
+            kinds = {"TextVectorization": "StringLookup", "callbacks": "Normalization"}
+            assert said.startswith(kinds.get(layer, layer))
+        assert set(found["accepted"].values()) == {None}
+        for what, (one, together) in found["same"].items():
+            assert together == one, what
+        for what, (one, together) in found["near"].items():
+            rtol, atol = (0.02, 0.1) if what == "bins" else (1e-4, 1e-6)
+            assert np.allclose(one, together, rtol, atol), what
+        assert "a Dense cannot be adapted" in found["no adapt"]
+    assert reports[0]["near"] == reports[1]["near"]
+
+
+def test_names_seeds_and_shapes_are_each_ranks_own() -> None:
+    one = keras.layers.Dense(2, name="a", kernel_initializer=keras.initializers.HeNormal(seed=1))
+    other = keras.layers.Dense(2, name="b", kernel_initializer=keras.initializers.HeNormal(seed=2))
+    assert state_of(one) == state_of(other)
+    assert state_of(keras.layers.Dense(2, dtype="float16")) != state_of(one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "path"),
+    [
+        (
+            keras.layers.StringLookup(vocabulary=["a", "b"]),
+            keras.layers.StringLookup(vocabulary=["b", "a"]),
+            "x.StringLookup[0].vocabulary",
+        ),
+        (
+            keras.Sequential([keras.Input((2,)), keras.layers.Normalization(mean=1, variance=2)]),
+            keras.Sequential([keras.Input((2,)), keras.layers.Normalization(mean=3, variance=2)]),
+            "x.Normalization[0].mean",
+        ),
+    ],
+)
+def test_diff_looks_at_what_layers_compute_with(one: Any, other: Any, path: str) -> None:
+    first = [
+        (where, variable_digest._checksum(part)) for where, part in variable_digest.parts("x", one)
+    ]
+    second = [
+        (where, variable_digest._checksum(part))
+        for where, part in variable_digest.parts("x", other)
+    ]
+    differ = [a[0] for a, b in zip(first, second, strict=True) if a != b]
+    assert path in differ
