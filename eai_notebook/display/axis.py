@@ -3,6 +3,42 @@
 from __future__ import annotations
 
 from math import floor, log10
+from typing import Any, Final
+
+FEWEST_SLOTS: Final = 48
+"""A short run leaves room to the right instead of drawing bars as wide as a hand."""
+
+
+def bar_lengths(buckets: dict[str, Any]) -> list[float]:
+    """Return how long a step is in each bucket, in ms: its parts and what was not measured."""
+    return [
+        sum(part or 0.0 for part in bar) + (missing or 0.0)
+        for bar, missing in zip(buckets["ms"], buckets["unmeasured_ms"], strict=True)
+    ]
+
+
+def step_span(buckets: dict[str, Any]) -> tuple[int, int]:
+    """Return the first step of the axis, and how many steps it spans.
+
+    Examples:
+        >>> step_span({"step": [0, 1], "stop": [1, 2]}), step_span({"step": [0], "stop": [6188]})
+        ((0, 48), (0, 6188))
+    """
+    first = buckets["step"][0]
+    return first, max(buckets["stop"][-1] - first, FEWEST_SLOTS)
+
+
+def step_ticks(first: int, span: int, count: int) -> list[int]:
+    """Return the true step numbers to label, about `count` of them, none too far to the right.
+
+    Examples:
+        >>> step_ticks(0, 6188, 5), step_ticks(100, 48, 5), step_ticks(3, 48, 3)
+        ([0, 2000, 4000, 6000], [100, 110, 120, 130, 140], [3, 20, 40])
+    """
+    apart = max(1, round((ticks(span, count)[1:] or [span])[0]))
+    least, most = first + 0.5 * apart, first + 0.97 * span
+    rounds = range(apart * (first // apart + 1), floor(most) + 1, apart)
+    return [first, *(step for step in rounds if step >= least)]
 
 
 def robust_top(lengths: list[float]) -> float:

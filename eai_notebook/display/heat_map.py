@@ -10,16 +10,18 @@ from __future__ import annotations
 import base64
 import struct
 import zlib
+from bisect import bisect_right
 from html import escape
 from typing import Any, Final
 
+from eai_notebook.display.axis import step_span
 from eai_notebook.ledger.formatting import ms
 
 SCALE: Final = ("#00204c", "#575c6d", "#a69d75", "#ffe945")
 """Evenly spaced colours from the shortest to the longest."""
 
-FEWEST_SLOTS: Final = 48
-"""A short run leaves room to the right instead of drawing bars as wide as a hand."""
+MOST_PIXELS: Final = 480
+"""Of the picture, across: columns are as wide as their steps, which are not always as many."""
 
 _FAINT: Final = "color: var(--jp-ui-font-color2, inherit); font-size: 11px; line-height: 1.5"
 
@@ -29,22 +31,38 @@ def heat_map(view: dict[str, Any]) -> str:
     heat, ranks = view["heat"], len(view["ranks"])
     if ranks < 2 or not heat["columns"] or heat["low_ms"] is None:  # noqa: PLR2004 - one has no peers
         return ""
-    picture = base64.b64encode(png(heat["columns"], ranks, base64.b64decode(heat["cells"])))
+    wide, cells = _in_steps(view, base64.b64decode(heat["cells"]))
+    picture = base64.b64encode(png(wide, ranks, cells))
     low, high = (ms(heat[edge] / 1e3) for edge in ("low_ms", "high_ms"))
     said = f"Own time of {ranks} ranks over the steps, from {low} (dark) to {high} (light)"
     tall = max(40, min(200, 6 * ranks))
     # A column stands below the bars of the same steps.
-    buckets = view["buckets"]
-    slots = max(len(buckets["step"]), FEWEST_SLOTS) * buckets["width"]
-    wide = min(1.0, heat["columns"] * heat["width"] / slots)
+    first, span = step_span(view["buckets"])
+    share = (view["buckets"]["stop"][-1] - first) / span
     return (
         f'<div style="{_FAINT}; margin-top: 8px">each rank\'s own time · '
         f'<span style="display: inline-block; width: 60px; height: 8px; background: '
         f'linear-gradient(to right, {", ".join(SCALE)})"></span> {low} to {high}</div>'
         f'<img alt="{escape(said)}" src="data:image/png;base64,{picture.decode()}" '
-        f'style="display: block; margin-left: 48px; width: calc((100% - 48px) * {wide:.4f}); height: {tall}px; '
+        f'style="display: block; margin-left: 48px; width: calc((100% - 48px) * {share:.4f}); height: {tall}px; '
         f'image-rendering: pixelated"/>'
     )
+
+
+def _in_steps(view: dict[str, Any], cells: bytes) -> tuple[int, bytes]:
+    """Return the width and the cells of a picture whose columns all stand for as many steps."""
+    heat, buckets = view["heat"], view["buckets"]
+    columns = heat["columns"]
+    fold = max(1, heat["width"] // buckets["width"])
+    starts = buckets["step"][::fold][:columns]
+    first, last = buckets["step"][0], buckets["stop"][-1]
+    wide = min(last - first, MOST_PIXELS)
+    at = [
+        bisect_right(starts, first + (last - first) * (pixel + 0.5) / wide) - 1
+        for pixel in range(wide)
+    ]
+    rows = (cells[row * columns : (row + 1) * columns] for row in range(len(view["ranks"])))
+    return wide, b"".join(bytes(row[column] for column in at) for row in rows)
 
 
 def png(wide: int, tall: int, cells: bytes) -> bytes:

@@ -17,11 +17,14 @@ COLOURS: Final = {
     "other": "#999999",
 }
 
+UNMEASURED: Final = "#808080"
+"""Of the outline around time that no part explains, such as the step that compiles."""
+
 MEANINGS: Final = {
     "input": "blocked waiting for the next batch",
     "compute": "forward and backward, until the local gradients are ready",
     "wait_peer": "gradients ready here, a slower rank not there yet",
     "transfer": "communication after the last rank was ready",
     "update": "applying the reduced gradients",
-    "other": "the rest: callbacks, Python, garbage collection, what was not measured",
+    "other": "the rest: callbacks, making iterators, compiling, garbage collection, Python",
 }

@@ -22,7 +22,9 @@ LETTERS: Final = {
 
 def text(view: dict[str, Any]) -> str:
     """Return a run's view as plain text: verdict, one bar a rank, rates."""
-    lines = [view["verdict"]["sentence"], ""]
+    found = view["verdict"]
+    advice = "; ".join(found["tries"]) + (f" ({found['gain']})" if found["gain"] else "")
+    lines = [found["sentence"], *([f"Try: {advice}"] if found["tries"] else []), ""]
     longest = max((_length(rank["ms"]) for rank in view["ranks"]), default=0.0)
     if longest > 0:
         lines += [_bar(rank, view["parts"], longest) for rank in view["ranks"]]

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eai_notebook.display.html_page import page
 from eai_notebook.errors import EaiError
+from eai_notebook.ledger.difference import differences
 from eai_notebook.ledger.formatting import ms
+from eai_notebook.ledger.merge import mean
 from eai_notebook.ledger.perfetto_export import trace_text
 from eai_notebook.ledger.report import merge_record
 from eai_notebook.ledger.run_comparison import Change, compare
@@ -51,13 +53,17 @@ def opened(folder: str) -> dict[str, Any]:
 def compared(before: str, after: str) -> dict[str, Any]:
     """Return two runs side by side, what changed, and a sentence that says it."""
     one, two = _record(before), _record(after)
-    found = compare(merge_record(one), merge_record(two))
+    ledgers = merge_record(one), merge_record(two)
+    found = compare(*ledgers)
+    batches = [float(mean(ledger.timed().samples)) for ledger in ledgers]
+    differs = differences(one.info, two.info, (batches[0], batches[1]))
     return {
         "before": record_view(one),
         "after": record_view(two),
+        "differs": differs,
         "step": _plain(found.step),
         "parts": [_plain(found.parts[part]) for part in PARTS],
-        "sentence": _sentence(found.step, str(found.slower) if found.slower else ""),
+        "sentence": _sentence(found.step, str(found.slower) if found.slower else "", differs),
     }
 
 
@@ -91,7 +97,12 @@ def _record(folder: str) -> RunRecord:
     return RunRecord(known[folder])
 
 
-def _sentence(step: Change, cause: str) -> str:
+def _sentence(step: Change, cause: str, differs: list[str]) -> str:
+    said = _change(step, cause)
+    return f"{said}; the runs differ in {', '.join(differs)}" if differs else said
+
+
+def _change(step: Change, cause: str) -> str:
     if not math.isfinite(step.delta_ms):
         return "one of the runs has no measured steps: nothing to compare"
     if not step.is_sure:
@@ -107,6 +118,8 @@ def _plain(change: Change) -> dict[str, Any]:
         "delta_ms": change.delta_ms,
         "low_ms": change.low_ms,
         "high_ms": change.high_ms,
+        "before_ms": change.before_ms,
+        "after_ms": change.after_ms,
     }
     told = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
     return {**told, "sure": change.is_sure}

@@ -12,16 +12,26 @@ import re
 from html import escape
 from typing import Any, Final
 
-from eai_notebook.display.axis import robust_top, ticks
-from eai_notebook.display.heat_map import FEWEST_SLOTS, heat_map
-from eai_notebook.display.palette import COLOURS, MEANINGS
-from eai_notebook.display.summary_lines import price_line, rates_line
+from eai_notebook.display.axis import (
+    FEWEST_SLOTS,
+    bar_lengths,
+    robust_top,
+    step_span,
+    step_ticks,
+    ticks,
+)
+from eai_notebook.display.heat_map import heat_map
+from eai_notebook.display.palette import COLOURS, MEANINGS, UNMEASURED
+from eai_notebook.display.summary_lines import cut_note, price_line, rates_line
 from eai_notebook.ledger.formatting import ms, percent
 
 HEIGHT: Final = 1000
 """Of the drawing of the steps, in its own units: numbers without a fraction are short."""
 
 WIDTH: Final = 1000
+
+STEPS_WIDTH: Final = 4800
+"""Of the drawing of the steps, in its own units: finer than any screen."""
 
 MOST_THICK: Final = 16
 """Ranks that get a bar with a label each; more are drawn in `RANKS_HEIGHT` pixels together."""
@@ -62,9 +72,11 @@ def _verdict(view: dict[str, Any]) -> str:
     found = view["verdict"]
     colour = COLOURS.get(found["kind"], COLOURS["other"])
     evidence = escape(" · ".join(found["evidence"]))
+    advice = "; ".join(found["tries"]) + (f" ({found['gain']})" if found["gain"] else "")
+    tried = f"<div>{_code(f'Try: {advice}')}</div>" if found["tries"] else ""
     return (
         f'<div style="border-left: 4px solid {colour}; padding: 1px 0 1px 10px">'
-        f'<div style="font-weight: 600; font-size: 14px">{_code(found["sentence"])}</div>'
+        f'<div style="font-weight: 600; font-size: 14px">{_code(found["sentence"])}</div>{tried}'
         f'<div style="{_FAINT}">{_code(evidence, escaped=True)}</div></div>'
     )
 
@@ -76,19 +88,28 @@ def _code(sentence: str, *, escaped: bool = False) -> str:
 
 
 def _legend(view: dict[str, Any]) -> str:
-    means = [_mean([rank["ms"][place] for rank in view["ranks"]]) for place in range(6)]
+    means = view["means_ms"]
     step = sum(length for length in means if length is not None)
+    alone = view["run"]["size"] == 1
     entries = []
     for part, length in zip(view["parts"], means, strict=True):
         if length is None or not step:
-            told = "not measured"
+            told = "one rank" if alone and part in ("wait_peer", "transfer") else "not measured"
         else:
             told = f"{ms(length / 1e3)} · {percent(length / step)}"
+            if part == "wait_peer" and view["waiting_ms"]:
+                told += f" ({ms(view['waiting_ms'] / 1e3)} on a rank that waits)"
         entries.append(
             f'<span title="{escape(MEANINGS[part])}" style="white-space: nowrap; font-size: 12px">'
             f'<span style="display: inline-block; width: 10px; height: 10px; border-radius: 2px; '
             f'background: {COLOURS[part]}; margin-right: 5px"></span>{part} '
             f'<span style="{_FAINT}">{told}</span></span>'
+        )
+    if any(view["buckets"]["unmeasured_ms"]):
+        entries.append(
+            '<span style="white-space: nowrap; font-size: 12px">'
+            '<span style="display: inline-block; box-sizing: border-box; width: 10px; height: 10px; '
+            f'border: 1px dashed {UNMEASURED}; margin-right: 5px"></span>not measured</span>'
         )
     style = "display: flex; flex-wrap: wrap; gap: 2px 12px; margin: 8px 0 6px"
     return f'<div style="{style}">{"".join(entries)}</div>'
@@ -100,11 +121,13 @@ def _steps(view: dict[str, Any]) -> str:
     bars = buckets["ms"]
     if not bars:
         return ""
-    lengths = [sum(part or 0.0 for part in bar) for bar in bars]
+    lengths = bar_lengths(buckets)
     top = robust_top(lengths)
-    slots = max(len(bars), FEWEST_SLOTS)
-    drawn = [_path(view["parts"], place, bars, top) for place in range(len(view["parts"]))]
-    cut = [place for place, length in enumerate(lengths) if length > top * 1.001]
+    first, span = step_span(buckets)
+    edges = _edges(buckets, first, span)
+    drawn = [_path(view["parts"], place, bars, top, edges) for place in range(len(view["parts"]))]
+    drawn.append(_unmeasured_path(buckets, lengths, top, edges))
+    cut = [edges[place] for place, length in enumerate(lengths) if length > top * 1.001]
     grid, labels = [], []
     for tick in ticks(top, 3):
         up = 100 * tick / top
@@ -117,60 +140,93 @@ def _steps(view: dict[str, Any]) -> str:
             f"{tick:g}{' ms' if tick == 0 else ''}</span>"
         )
     described = f"Mean time of each part over {view['run']['steps']} steps"
-    if cut:
-        tallest = ms(max(lengths) / 1e3)
-        note = f"{len(cut)} bar{'s' * (len(cut) != 1)} cut at the top, the longest is {tallest}"
-    else:
-        note = ""
     return (
         f'<div style="display: flex; margin-top: 4px; padding-top: 8px; {_FAINT}; font-size: 11px">'
         f'<div style="position: relative; width: 48px; flex: none">{"".join(labels)}</div>'
         f'<div style="position: relative; flex: 1; height: 150px">{"".join(grid)}'
-        f'<svg role="img" viewBox="0 0 {slots * 10} {HEIGHT}" preserveAspectRatio="none" '
+        f'<svg role="img" viewBox="0 0 {STEPS_WIDTH} {HEIGHT}" preserveAspectRatio="none" '
         f'style="position: absolute; inset: 0; width: 100%; height: 100%" '
         f'xmlns="http://www.w3.org/2000/svg"><title>{described}</title>{"".join(drawn)}</svg>'
-        f"{_cut_marks(cut, slots)}</div></div>"
-        f"{_step_axis(buckets['step'], buckets['width'], slots, note)}"
+        f"{_cut_marks(cut)}</div></div>"
+        f"{_step_axis(first, span, cut_note(buckets, len(cut)))}"
     )
 
 
-def _path(parts: list[str], part: int, bars: list[list[float | None]], top: float) -> str:
+def _edges(buckets: dict[str, Any], first: int, span: int) -> list[tuple[int, int]]:
+    """Return where each bar begins and ends; wide bars get a gap, narrow ones would only flicker."""
+    share = 0.8 if span <= FEWEST_SLOTS else 1.0
+    return [
+        (
+            round(STEPS_WIDTH * (start - first) / span),
+            round(STEPS_WIDTH * (start - first + share * (stop - start)) / span),
+        )
+        for start, stop in zip(buckets["step"], buckets["stop"], strict=True)
+    ]
+
+
+def _path(
+    parts: list[str],
+    part: int,
+    bars: list[list[float | None]],
+    top: float,
+    edges: list[tuple[int, int]],
+) -> str:
     """Return all bars of one part as one path: a tenth of the size of single rectangles."""
     path = ""
-    width = 8 if len(bars) <= FEWEST_SLOTS else 10
-    for place, bar in enumerate(bars):
+    for (left, right), bar in zip(edges, bars, strict=True):
         below = sum(length or 0.0 for length in bar[:part])
         low, high = (
             round(HEIGHT * min(edge, top) / top) for edge in (below, below + (bar[part] or 0.0))
         )
         if high > low:
-            path += f"M{10 * place} {HEIGHT - low}v{low - high}h{width}v{high - low}z"
+            path += f"M{left} {HEIGHT - low}v{low - high}h{max(1, right - left)}v{high - low}z"
     if not path:
         return ""
     return f'<path fill="{COLOURS[parts[part]]}" d="{path}"><title>{parts[part]}</title></path>'
 
 
-def _cut_marks(cut: list[int], slots: int) -> str:
-    """Mark the bars that are longer than the axis."""
-    return "".join(
-        f'<span style="position: absolute; top: -11px; left: {100 * (place + 0.4) / slots:.2f}%; '
-        f'transform: translateX(-50%); font-size: 8px; line-height: 10px">▲</span>'
-        for place in cut
+def _unmeasured_path(
+    buckets: dict[str, Any], lengths: list[float], top: float, edges: list[tuple[int, int]]
+) -> str:
+    """Outline the time that was not measured, so that it looks like none of the parts."""
+    path = ""
+    for (left, right), length, missing in zip(
+        edges, lengths, buckets["unmeasured_ms"], strict=True
+    ):
+        low, high = (
+            round(HEIGHT * min(edge, top) / top) for edge in (length - (missing or 0.0), length)
+        )
+        if missing and high > low:
+            path += f"M{left} {HEIGHT - low}v{low - high}h{max(1, right - left)}v{high - low}z"
+    if not path:
+        return ""
+    return (
+        f'<path fill="{UNMEASURED}" fill-opacity=".12" stroke="{UNMEASURED}" '
+        f'stroke-dasharray="3 2" vector-effect="non-scaling-stroke" d="{path}">'
+        "<title>not measured</title></path>"
     )
 
 
-def _step_axis(steps: list[int], width: int, slots: int, note: str) -> str:
-    last = steps[-1] + width
-    marks = []
-    for tick in ticks(slots * width if len(steps) < slots else last, 5):
-        at = 100 * tick / (slots * width)
-        if at <= 97:  # noqa: PLR2004 - further right it would stick out
-            marks.append(
-                f'<span style="position: absolute; left: {at:.2f}%; '
-                f'{"transform: translateX(-50%)" if tick else ""}">'
-                f"{'step ' if not tick else ''}{tick:g}</span>"
-            )
-    told = f'<div style="text-align: right">▲ {escape(note)}</div>' if note else ""
+def _cut_marks(cut: list[tuple[int, int]]) -> str:
+    """Mark the bars that are longer than the axis."""
+    return "".join(
+        f'<span style="position: absolute; top: -11px; '
+        f"left: {50 * (left + right) / STEPS_WIDTH:.2f}%; "
+        f'transform: translateX(-50%); font-size: 8px; line-height: 10px">▲</span>'
+        for left, right in cut
+    )
+
+
+def _step_axis(first: int, span: int, note: str) -> str:
+    marks: list[str] = []
+    for tick in step_ticks(first, span, 5):
+        at = 100 * (tick - first) / span
+        inward = "transform: translateX(-50%)" if at else ""
+        marks.append(
+            f'<span style="position: absolute; left: {at:.2f}%; {inward}">'
+            f"{'' if marks else 'step '}{tick:,}</span>"
+        )
+    told = f'<div style="text-align: right">{escape(note)}</div>' if note else ""
     return (
         f'<div style="margin-left: 48px; {_FAINT}; font-size: 11px">'
         f'<div style="position: relative; height: 16px">{"".join(marks)}</div>{told}</div>'
@@ -227,8 +283,3 @@ def _rank_bar(
         f'style="flex: 1; min-width: 0; height: {height}px" xmlns="http://www.w3.org/2000/svg">'
         f"<title>{escape(', '.join(told))}</title>{pieces}</svg>"
     )
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from eai_notebook.ledger.formatting import amount, count, ms
+from eai_notebook.ledger.formatting import amount, count, duration, ms
 
 
 def rates_line(view: dict[str, Any]) -> str:
@@ -36,6 +36,20 @@ def rates_line(view: dict[str, Any]) -> str:
     if view["measuring_pct"] is not None:
         told.append(f"measuring {view['measuring_pct']:.2g} %")
     return " · ".join(told)
+
+
+def cut_note(buckets: dict[str, Any], cut: int) -> str:
+    """Return what is said of `cut` bars that are longer than the axis; empty if none is.
+
+    Examples:
+        >>> cut_note({"longest": {"step": 0, "ms": 14_930.0}}, 2)
+        '▲ 2 bars cut at the top; longest: step 0, 15 s'
+    """
+    longest = buckets["longest"]
+    if not cut or longest is None:
+        return ""
+    told = f"longest: step {longest['step']:,}, {duration(longest['ms'] / 1e3)}"
+    return f"▲ {cut} bar{'s' * (cut != 1)} cut at the top; {told}"
 
 
 WAITS: Final = {
@@ -72,6 +86,4 @@ def price_line(view: dict[str, Any]) -> str:
 
 
 def _exposed_ms(view: dict[str, Any]) -> float:
-    place = view["parts"].index("transfer")
-    known = [rank["ms"][place] for rank in view["ranks"] if rank["ms"][place] is not None]
-    return sum(known) / len(known) if known else 0.0
+    return view["means_ms"][view["parts"].index("transfer")] or 0.0

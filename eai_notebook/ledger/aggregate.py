@@ -6,7 +6,7 @@ for means and the verdict every n-th step is kept. Adding steps costs what is ne
 whatever came before, and the order of pieces makes no difference to the result.
 
 Where steps are short only some are measured. The others are as the measured ones, unless
-they took strikingly long: then all of their time is `other`, and shown.
+they took strikingly long: then their time is shown, as not measured.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from eai_notebook.ledger.merge import (
     Ledger,
     append,
     mean,
+    mean_parts,
     merge,
 )
 from eai_notebook.ledger.step_schema import PARTS
@@ -53,10 +54,13 @@ class Summary:
     """What is known of a run: give it the steps piece by piece, in order, with `add`.
 
     ``kept`` is a ledger of evenly spaced steps, ``recent`` one of the latest. Over the
-    buckets: ``starts[B]`` is the first step of each and ``width`` how many it spans,
-    ``parts[B, 6]`` the means over ranks, ``own[R, B]`` what each rank spent on itself.
-    ``spent[6]`` and ``wall`` are the time of all ranks in the whole run, not only in the
-    kept steps.
+    buckets: ``starts[B]`` is the first step of each, ``stops[B]`` the step after its last
+    one, and ``width`` how many measured ones it holds; ``parts[B, 6]`` are the means over
+    ranks, ``unmeasured[B]`` the mean time that no part explains: together they are a step's
+    mean length. ``own[R, B]`` is what each rank spent on itself. ``longest`` is the longest
+    step and its length, a mean over ranks.
+    ``spent[6]``, ``spent_unmeasured`` and ``wall`` are the time of all ranks in the whole run,
+    not only in the kept steps.
     All lengths are in seconds.
 
     Examples:
@@ -83,8 +87,11 @@ class Summary:
         self._count = 0
         self._last = -1
         self._every = 1
+        self.longest: tuple[int, float] | None = None
         self._starts: Ints = np.zeros(0, np.int64)
+        self._stops: Ints = np.zeros(0, np.int64)
         self._parts = _Sums((0, len(PARTS)))
+        self._unmeasured = _Sums((0, 2))  # its time, and the share of the steps with parts
         self._own = _Sums((0, 0))
 
     @property
@@ -103,10 +110,14 @@ class Summary:
         scale = 1.0
         if self._measured_wall > 0:
             scale += self._unmeasured_wall / self._measured_wall
-        spent = np.where(self._known, scale * self._spent, np.nan)
-        if self._striking_wall > 0:
-            spent[OTHER] = np.nan_to_num(spent[OTHER]) + self._striking_wall
-        return spent
+        return np.where(self._known, scale * self._spent, np.nan)
+
+    @property
+    def spent_unmeasured(self) -> float:
+        """The time of all ranks that is in no part, since nothing of its steps was measured."""
+        if self._measured_wall > 0:
+            return self._striking_wall
+        return self._striking_wall + self._unmeasured_wall
 
     @property
     def starts(self) -> Ints:
@@ -114,9 +125,22 @@ class Summary:
         return self._starts
 
     @property
+    def stops(self) -> Ints:
+        """The step after the last one of each bucket, measured or not."""
+        return self._stops
+
+    @property
     def parts(self) -> Floats:
-        """The mean over ranks of each part in each bucket, in seconds."""
-        return self._parts.means()
+        """The mean over ranks of each part in each bucket, in seconds.
+
+        Over all of its steps, so that the parts and `unmeasured` add up to their mean length.
+        """
+        return self._parts.means_over(self._unmeasured)
+
+    @property
+    def unmeasured(self) -> Floats:
+        """The mean time of each bucket that no part explains, in seconds."""
+        return np.asarray(self._unmeasured.means()[:, 0])
 
     @property
     def own(self) -> Floats:
@@ -132,16 +156,18 @@ class Summary:
             self._own = _Sums((0, len(piece.ranks)))
         self._last = int(piece.steps[-1])
         self.wall += float(np.nansum(piece.wall))
+        self._note_longest(piece)
+        every = piece.steps
         measured, striking = self._news(piece)
         self._spend(piece, measured, striking)
         piece = piece.select(measured | striking)
         count = len(piece.steps)
-        if count == 0:
-            return
         places = np.arange(self._count, self._count + count)
         self._count += count
-        self._put_in_buckets(piece, places)
-        self._keep(piece, places)
+        if count:
+            self._put_in_buckets(piece, places, striking[measured | striking])
+            self._keep(piece, places)
+        self._extend_buckets(every)
 
     def _news(self, piece: Ledger) -> tuple[Bools, Bools]:
         """Return which steps were measured, and which were not but took strikingly long.
@@ -163,16 +189,37 @@ class Summary:
         self._striking_wall += float(np.nansum(piece.wall[:, striking]))
         self._unmeasured_wall += float(np.nansum(piece.wall[:, ~(measured | striking)]))
 
-    def _put_in_buckets(self, piece: Ledger, places: Ints) -> None:
+    def _note_longest(self, piece: Ledger) -> None:
+        lengths = mean(piece.wall, axis=0)
+        if np.isfinite(lengths).any():
+            place = int(np.nanargmax(lengths))
+            if self.longest is None or lengths[place] > self.longest[1]:
+                self.longest = int(piece.steps[place]), float(lengths[place])
+
+    def _extend_buckets(self, steps: Ints) -> None:
+        """Have the buckets span all steps that came, also those between the measured ones."""
+        if not len(self._starts):
+            return
+        at = np.maximum(np.searchsorted(self._starts, steps, side="right") - 1, 0)
+        np.maximum.at(self._stops, at, steps + 1)
+
+    def _put_in_buckets(self, piece: Ledger, places: Ints, striking: Bools) -> None:
         while self._count > self.width * MOST_BUCKETS:
             self.width *= 2
             self._starts = self._starts[::2]
+            if len(self._stops):
+                pairs = np.arange(0, len(self._stops), 2)
+                self._stops = np.maximum.reduceat(self._stops, pairs)
             self._parts.halve()
+            self._unmeasured.halve()
             self._own.halve()
         at = places // self.width
         new = places % self.width == 0
         self._starts = np.concatenate([self._starts, piece.steps[new]])
-        self._parts.add(at, mean(piece.parts, axis=0))
+        self._stops = np.concatenate([self._stops, piece.steps[new] + 1])
+        self._parts.add(at, np.where(striking[:, None], np.nan, mean_parts(piece, axis=0)))
+        length = np.where(striking, mean(piece.wall, axis=0), 0.0)
+        self._unmeasured.add(at, np.stack([length, 1.0 - striking], axis=1))
         measured = np.isfinite(piece.parts[:, :, :OTHER]).any(axis=2)
         own = np.where(measured, np.nansum(piece.parts[:, :, OWN], axis=2), np.nan)
         self._own.add(at, own.T)
@@ -220,3 +267,8 @@ class _Sums:
         return np.asarray(
             np.where(self._known > 0, self._total / np.maximum(self._known, 1), np.nan)
         )
+
+    def means_over(self, rows: _Sums) -> Floats:
+        """Return the sums over as many values as `rows` has, NaN where nothing was measured."""
+        count = np.maximum(rows._known[:, :1], 1)
+        return np.asarray(np.where(self._known > 0, self._total / count, np.nan))

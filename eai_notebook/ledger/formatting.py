@@ -30,6 +30,22 @@ def ms(seconds: float) -> str:
     return f"{value:.{min(2, max(0, 3 - before_the_point))}f} ms"
 
 
+def duration(seconds: float) -> str:
+    """Return a length of time in the largest units that a person would say.
+
+    Examples:
+        >>> duration(0.0102), duration(2.5), duration(14.9), duration(95), duration(7800)
+        ('10.2 ms', '2.5 s', '15 s', '1 min 35 s', '2 h 10 min')
+    """
+    if 0 < seconds < 1:
+        return ms(seconds)
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004 - two digits
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"
+
+
 def count(number: float) -> str:
     """Return a number of things, a small one with three digits.
 

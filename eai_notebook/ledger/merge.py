@@ -3,6 +3,11 @@
 A rank alone cannot tell waiting for a slower rank from moving bytes: both happen between
 its own gradients being ready and the reduced ones being there. With every rank's rows on
 one clock the moment the last rank arrived is known, and the split is a subtraction.
+
+It can be made without clocks, too: in a synchronous step all ranks leave the exchange nearly
+together, so the shortest exchange of all is that of the rank that came last, and what the
+others' are longer is waiting. Both are computed. Durations alone count where the clocks are
+in doubt by more than the wait, or contradict each other: nobody has a sum before all have sent.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from eai_notebook.ledger.step_schema import PARTS, STEP_DTYPE
+from eai_notebook.ledger.step_schema import NAMED, PARTS, STEP_DTYPE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +47,10 @@ class Ledger:
     it adds up to ``wall`` ``[R, S]``. ``last_rank[S]`` is the rank whose gradients came
     last, -1 where that is not known. ``end[R, S]`` is on rank 0's clock. ``clamped[R, S]``
     marks steps whose stamps contradicted each other and were cut to fit.
+
+    ``ahead[R, S]`` is what of `other` lies before the gradients were ready, ``named[R, S, K]``
+    what of it has a name, in the order of `NAMED`. ``unaligned[R, S]`` is the waiting by
+    durations alone, whichever of the two is in ``parts``.
     """
 
     ranks: tuple[int, ...]
@@ -56,6 +65,9 @@ class Ledger:
     last_rank: Ints
     end: Floats
     clamped: Bools
+    ahead: Floats
+    named: Floats
+    unaligned: Floats
 
     def select(self, steps: Bools | npt.NDArray[np.intp] | slice) -> Ledger:
         """Return the account of some of the steps, chosen as NumPy indexes an axis."""
@@ -72,6 +84,9 @@ class Ledger:
             last_rank=self.last_rank[steps],
             end=self.end[:, steps],
             clamped=self.clamped[:, steps],
+            ahead=self.ahead[:, steps],
+            named=self.named[:, steps],
+            unaligned=self.unaligned[:, steps],
         )
 
     def measured(self) -> Ledger:
@@ -122,11 +137,16 @@ def _without_slowest(ledger: Ledger) -> Ledger:
     return ledger.select(np.sort(by_length[:-drop]))
 
 
-def merge(rows: Mapping[int, np.ndarray], clock_offset: Mapping[int, float]) -> Ledger:
+def merge(
+    rows: Mapping[int, np.ndarray],
+    clock_offset: Mapping[int, float],
+    clock_uncertainty: Mapping[int, float] | None = None,
+) -> Ledger:
     """Return the account of the ranks in `rows`, each an array of `STEP_DTYPE`.
 
-    ``clock_offset`` is what to add to a rank's clock to get rank 0's, in seconds; a rank
-    that is not named is on rank 0's clock. Waiting is split from moving bytes only in
+    ``clock_offset`` is what to add to a rank's clock to get rank 0's, in seconds, and
+    ``clock_uncertainty`` the most that can be wrong; a rank that is not named is on rank 0's
+    clock. Waiting is split from moving bytes only in
     steps where every rank of `rows` says when it was ready: otherwise the one that is
     missing may have been the last, and both parts are missing.
 
@@ -144,6 +164,7 @@ def merge(rows: Mapping[int, np.ndarray], clock_offset: Mapping[int, float]) -> 
     ranks = tuple(sorted(rows))
     columns = [rows[rank]["step"] for rank in ranks]
     offsets = np.array([clock_offset.get(rank, 0.0) for rank in ranks])
+    doubts = np.array([(clock_uncertainty or {}).get(rank, 0.0) for rank in ranks])
     steps = _common_steps(columns)
     if steps is not None:
         table = _Table(len(ranks), len(steps))
@@ -156,7 +177,8 @@ def merge(rows: Mapping[int, np.ndarray], clock_offset: Mapping[int, float]) -> 
         for place, rank in enumerate(ranks):
             at = np.searchsorted(steps, rows[rank]["step"])
             table.fill(place, rows[rank], at, offsets[place])
-    parts, clamped, last = table.split()
+    parts, clamped, last, unaligned = table.split(doubts)
+    ahead, named = table.other(parts)
     return Ledger(
         ranks=ranks,
         steps=steps,
@@ -170,6 +192,9 @@ def merge(rows: Mapping[int, np.ndarray], clock_offset: Mapping[int, float]) -> 
         last_rank=np.where(last < 0, -1, np.asarray((*ranks, -1), dtype=np.int64)[last]),
         end=table.end,
         clamped=clamped,
+        ahead=ahead,
+        named=named,
+        unaligned=unaligned,
     )
 
 
@@ -195,12 +220,14 @@ class GrowingLedger:
         """Expect `size` ranks to begin."""
         self._size = size
         self._offset: dict[int, float] = {}
+        self._doubt: dict[int, float] = {}
         self._waiting: dict[int, list[np.ndarray]] = {}
         self._last: dict[int, int] = {}
 
-    def begin(self, rank: int, clock_offset: float) -> None:
+    def begin(self, rank: int, clock_offset: float, clock_uncertainty: float = 0.0) -> None:
         """Expect rows of `rank`; `clock_offset` takes its clock to rank 0's, in seconds."""
         self._offset[rank] = clock_offset
+        self._doubt[rank] = clock_uncertainty
         self._waiting.setdefault(rank, [])
 
     def add(self, rank: int, rows: np.ndarray) -> None:
@@ -218,13 +245,13 @@ class GrowingLedger:
             count = int(np.searchsorted(rows["step"], complete, side="right"))
             ready[rank] = rows[:count]
             self._waiting[rank] = [rows[count:]] if count < len(rows) else []
-        return merge(ready, self._offset)
+        return merge(ready, self._offset, self._doubt)
 
     def rest(self) -> Ledger:
         """Return the account of what is left: steps that only some ranks came to."""
         left = {rank: _joined(pieces) for rank, pieces in self._waiting.items()}
         self._waiting = {rank: [] for rank in left}
-        return merge(left, self._offset)
+        return merge(left, self._offset, self._doubt)
 
 
 _RAW: Final = np.dtype(f"V{STEP_DTYPE.itemsize}")
@@ -253,6 +280,21 @@ def mean(values: Floats, axis: int | tuple[int, ...] | None = None) -> Floats:
     return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
 
 
+def mean_parts(ledger: Ledger, axis: int | tuple[int, ...]) -> Floats:
+    """Return the mean of each part over ranks (axis 0), steps (1) or both, ``[..., 6]``.
+
+    Over the same steps as the mean of the wall time, so that they add up to it: where a part
+    was not measured its time is in `other`, and a part that was nowhere measured is NaN.
+    """
+    known = np.isfinite(ledger.wall)
+    count = np.asarray(known.sum(axis=axis))
+    here = np.isfinite(ledger.parts) & known[:, :, None]
+    total = np.where(here, ledger.parts, 0.0).sum(axis=axis)
+    return np.asarray(
+        np.where(here.any(axis=axis), total / np.maximum(count, 1)[..., None], np.nan)
+    )
+
+
 _COPIED: Final = (
     *("input", "compute", "update", "hidden"),
     *("samples", "bytes", "embedding_bytes", "redone"),
@@ -265,7 +307,7 @@ class _Table:
 
     def __init__(self, ranks: int, steps: int) -> None:
         self._shape = (ranks, steps)
-        self.column = {name: self._missing() for name in ("wall", "end", *_COPIED)}
+        self.column = {name: self._missing() for name in ("wall", "begin", "end", *NAMED, *_COPIED)}
         self._ready = self._missing()
         self._reduced = self._missing()
 
@@ -296,20 +338,33 @@ class _Table:
             column[place, at] = np.where(believed, values, np.nan)
 
         put(self.column["wall"], wall)
+        put(self.column["begin"], rows["begin"] + offset)
         put(self.column["end"], rows["end"] + offset)
-        for name in _COPIED:
+        for name in (*NAMED, *_COPIED):
             put(self.column[name], rows[name])
         put(self._ready, rows["ready"] + offset)
         put(self._reduced, rows["reduced"] + offset)
 
-    def split(self) -> tuple[Floats, Bools, Ints]:
-        """Return parts, which steps had to be cut, and the place of the rank that came last."""
-        ready, exchange = self._ready, self._reduced - self._ready
-        complete = np.isfinite(ready).all(axis=0) & (len(ready) > 0)
-        comparable = np.where(complete, ready, -np.inf)
-        last = np.where(complete, comparable.argmax(axis=0) if len(ready) else 0, -1)
-        lateness = (comparable.max(axis=0) if len(ready) else np.zeros(0)) - ready
-        wait = np.where(complete, np.clip(lateness, 0.0, np.maximum(exchange, 0.0)), np.nan)
+    def split(self, doubts: Floats) -> tuple[Floats, Bools, Ints, Floats]:
+        """Return parts, which steps were cut, whose rank came last, and waiting by durations alone.
+
+        ``doubts`` is how far off each rank's clock may be.
+        """
+        exchange = self._reduced - self._ready
+        complete = np.asarray(np.isfinite(self._ready).all(axis=0) & (len(self._ready) > 0))
+        wait, last = self._wait_by_clocks(exchange, complete)
+        unaligned, shortest = _wait_by_durations(exchange, complete)
+        if len(self._ready):
+            with np.errstate(invalid="ignore"):
+                contradiction = self._ready.max(axis=0) - self._reduced.min(axis=0)
+            doubt = np.fmax(doubts[:, None] + doubts[last], contradiction)
+            with np.errstate(invalid="ignore"):
+                # A doubt that nothing speaks for is a grain of the clock, not a doubt.
+                doubtful = (doubt > wait) & (doubt > _CLOCK_GRAIN) & np.isfinite(unaligned)
+                largest = np.where(complete, np.nan_to_num(wait).max(axis=0), 0.0)
+                whole = (doubt.max(axis=0) > np.maximum(largest, _CLOCK_GRAIN)) & (shortest >= 0)
+            wait = np.where(doubtful | (whole & np.isfinite(unaligned)), unaligned, wait)
+            last = np.where(whole, shortest, last)
 
         parts = np.full((*self._shape, len(PARTS)), np.nan)
         parts[:, :, INPUT] = self.column["input"]
@@ -318,7 +373,29 @@ class _Table:
         parts[:, :, TRANSFER] = exchange - wait
         parts[:, :, UPDATE] = self.column["update"]
         clamped = self._balance(parts)
-        return parts, clamped, last.astype(np.int64)
+        return parts, clamped, last.astype(np.int64), unaligned
+
+    def _wait_by_clocks(self, exchange: Floats, complete: Bools) -> tuple[Floats, Ints]:
+        """Return how long each rank waited until the last one was ready, and which that was."""
+        ready = self._ready
+        comparable = np.where(complete, ready, -np.inf)
+        last = np.where(complete, comparable.argmax(axis=0) if len(ready) else 0, -1)
+        lateness = (comparable.max(axis=0) if len(ready) else np.zeros(0)) - ready
+        wait = np.where(complete, np.clip(lateness, 0.0, np.maximum(exchange, 0.0)), np.nan)
+        return wait, np.asarray(last, dtype=np.int64)
+
+    def other(self, parts: Floats) -> tuple[Floats, Floats]:
+        """Return what of `other` lies before the gradients were ready, and what has a name."""
+        whole = parts[:, :, OTHER]
+        before = np.nan_to_num(parts[:, :, INPUT]) + np.nan_to_num(parts[:, :, COMPUTE])
+        with np.errstate(invalid="ignore"):
+            ahead = np.clip(self._ready - self.column["begin"] - before, 0.0, whole)
+        named = np.stack([self.column[name] for name in NAMED], axis=2)
+        sums = np.nansum(named, axis=2)
+        # Some of it may have gone on while the graph ran, and is in another part already.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            fits = np.where(sums > whole, whole / np.maximum(sums, 1e-300), 1.0)
+        return ahead, named * fits[:, :, None]
 
     def _balance(self, parts: Floats) -> Bools:
         """Make the parts of each step add up to its wall time; say which had to be cut.
@@ -341,6 +418,19 @@ class _Table:
 
     def _missing(self) -> Floats:
         return np.full(self._shape, np.nan)
+
+
+def _wait_by_durations(exchange: Floats, complete: Bools) -> tuple[Floats, Ints]:
+    """Return how much longer each rank's exchange is than the shortest, and whose that is.
+
+    The place is -1, and the waiting NaN, where not every rank's exchange is known.
+    """
+    known = complete & np.isfinite(exchange).all(axis=0) & (len(exchange) > 0)
+    if not len(exchange):
+        return exchange, np.zeros(0, np.int64)
+    least = np.where(known, np.where(known, exchange, 0.0).min(axis=0), np.nan)
+    place = np.where(known, np.where(known, exchange, 0.0).argmin(axis=0), -1)
+    return exchange - np.maximum(least, 0.0), np.asarray(place, dtype=np.int64)
 
 
 _CLOCK_GRAIN: Final = 5e-6

@@ -67,7 +67,7 @@ def trace(record: RunRecord) -> dict[str, Any]:
         float(own["begin"][0]) + info.clock_offset[rank] for rank, own in rows.items() if len(own)
     ]
     zero = min(begins, default=0.0)
-    ledger = merge(rows, info.clock_offset)
+    ledger = merge(rows, info.clock_offset, info.clock_uncertainty)
     return {
         "displayTimeUnit": "ms",
         "otherData": {"run": info.name, "state": info.state, "began_s": zero},

@@ -16,7 +16,8 @@ import numpy as np
 from eai_notebook.ledger.formatting import ms, span
 from eai_notebook.ledger.merge import Ledger, merge
 from eai_notebook.ledger.perfetto_export import Event, span_events, track_name
-from eai_notebook.ledger.verdict import FEWEST_STEPS, verdict
+from eai_notebook.ledger.verdict import verdict
+from eai_notebook.ledger.waiting import FEWEST_STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +46,7 @@ def write(record: RunRecord, taken: Mapping[int, ProfileTaken]) -> tuple[Path, s
     last = min(each.last for each in taken.values())
     file = record.path / f"trace-steps-{first}-{last}.json"
     rows = {rank: _between(record, rank, each.first, each.last) for rank, each in taken.items()}
-    ledger = merge(rows, record.info.clock_offset)
+    ledger = merge(rows, record.info.clock_offset, record.info.clock_uncertainty)
     zero = min(
         (
             float(own["begin"][0]) + record.info.clock_offset.get(rank, 0.0)
@@ -123,26 +124,43 @@ def _of_tensorflow(taken: Mapping[int, ProfileTaken]) -> str:
 def _of_horovod(taken: Mapping[int, ProfileTaken]) -> str:
     """Tell how often tensors were exchanged, how long that took, and which took longest."""
     moved: dict[str, float] = defaultdict(float)
-    count, agreed = 0, 0.0
+    count, agreed, busy = 0, 0.0, 0.0
     steps = 0
     for each in taken.values():
         tracks = [track for track in each.tracks if track.source == "Horovod"]
         steps += (each.last - each.first + 1) if tracks else 0
+        spans: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
         for track in tracks:
-            for name, length in _named(track):
+            for name, start, length in _named(track):
                 if name in EXCHANGED:
                     moved[track.name] += length
                     count += 1
-                elif name.startswith("NEGOTIATE"):
-                    agreed += length
+                if name in EXCHANGED or name.startswith("NEGOTIATE"):
+                    spans[name in EXCHANGED].append((start, start + length))
+        busy += union(spans[True])
+        agreed += union(spans[False])
     if not moved:
         return ""
     longest, seconds = _longest(moved)[0]
     return (
         f"Horovod, a step: {count / steps:.3g} exchanges, {ms(agreed / steps)} until all ranks had "
-        f"their tensors there and {ms(sum(moved.values()) / steps)} moving them, added up over "
-        f"tensors; longest `{longest}`, {ms(seconds / steps)}"
+        f"their tensors there and {ms(busy / steps)} moving them, what overlaps counted once; "
+        f"longest `{longest}`, {ms(seconds / steps)}"
     )
+
+
+def union(spans: Sequence[tuple[float, float]]) -> float:
+    """Return how long at least one of some spans, each from begin to end, went on.
+
+    Examples:
+        >>> union([(0.0, 2.0), (1.0, 3.0), (5.0, 6.0)])
+        4.0
+    """
+    total, until = 0.0, float("-inf")
+    for begin, end in sorted(spans):
+        total += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return total
 
 
 def _deep_events(
@@ -183,9 +201,9 @@ def _longest(spent: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(spent.items(), key=lambda item: -item[1])[:MOST_NAMED]
 
 
-def _named(track: Track) -> Iterator[tuple[str, float]]:
-    for which, length in zip(track.which, track.length, strict=True):
-        yield track.names[which], float(length)
+def _named(track: Track) -> Iterator[tuple[str, float, float]]:
+    for which, start, length in zip(track.which, track.start, track.length, strict=True):
+        yield track.names[which], float(start), float(length)
 
 
 def _tracks(taken: Mapping[int, ProfileTaken], source: str) -> Iterator[Track]:

@@ -7,13 +7,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eai_notebook.ledger.context import Context
 from eai_notebook.ledger.formatting import amount, count, ms, percent
-from eai_notebook.ledger.merge import TRANSFER, Floats, Ledger, mean, merge
+from eai_notebook.ledger.losses import WORTH_NAMING
+from eai_notebook.ledger.merge import (
+    TRANSFER,
+    WAIT_PEER,
+    Floats,
+    Ledger,
+    mean,
+    mean_parts,
+    merge,
+)
 from eai_notebook.ledger.step_schema import PARTS
 from eai_notebook.ledger.verdict import Verdict, verdict
 from eai_notebook.telemetry import input_waits
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from eai_notebook.ledger.run_record import RunInfo, RunRecord
 
 
@@ -21,10 +33,12 @@ if TYPE_CHECKING:
 class PartNumbers:
     """One part over all ranks and typical steps: seconds, and its share of the wall time.
 
+    ``mean`` is what the chart's legend and a comparison show; the means add up to the step.
     ``worst_rank`` is the rank with the longest mean, None where nothing was measured.
     """
 
     part: str
+    mean: float
     median: float
     p95: float
     share: float
@@ -72,8 +86,10 @@ class Report:
     def to_text(self) -> str:
         """Return the verdict, the table and the rates as plain text."""
         many = len(self.ranks) > 1
-        head = f"{'part':<10}{'median':>10}{'p95':>10}{'share':>8}" + "  worst rank" * many
-        lines = [self.verdict.sentence, "", head]
+        head = f"{'part':<10}{'mean':>10}{'median':>10}{'p95':>10}{'share':>8}"
+        head += "  worst rank" * many
+        advice = [self.verdict.advice] if self.verdict.advice else []
+        lines = [self.verdict.sentence, *advice, "", *self.verdict.evidence, "", head]
         lines += [_row(numbers, many=many) for numbers in self.parts]
         lines += ["", *self._notes()]
         return "\n".join(lines)
@@ -109,19 +125,43 @@ class Report:
 def report(ledger: Ledger, info: RunInfo | None = None) -> Report:
     """Return the numbers of a ledger; `info` adds the run's name and the cost of measuring."""
     typical = ledger.typical()
+    context = Context.of(info) if info else Context()
+    parts = tuple(_numbers(typical, part) for part in range(len(PARTS)))
     return Report(
         title=info.name if info else "run",
         ranks=ledger.ranks,
         steps=len(ledger.steps),
         counted=len(typical.steps),
         clamped=int(ledger.clamped.sum()),
-        parts=tuple(_numbers(typical, part) for part in range(len(PARTS))),
+        parts=parts,
         rates=rates(ledger.timed()),
-        verdict=verdict(ledger, info.input if info else None),
+        verdict=verdict(ledger, context=context),
         measuring_pct=measuring_pct(float(np.nansum(ledger.wall)), info),
-        input_wait=input_waits.describe_input_wait(info.input.values()) if info else None,
-        remarks=(info.meta["wire_trial"],) if info and "wire_trial" in info.meta else (),
+        input_wait=_input_wait(parts[0], context),
+        remarks=tuple(_remarks(typical, context)),
     )
+
+
+def _input_wait(numbers: PartNumbers, context: Context) -> str | None:
+    """Return the stage that input waits for, where the input is worth a word at all."""
+    told = input_waits.describe_input_wait(context.input.values())
+    if told is None or numbers.share >= WORTH_NAMING or np.isnan(numbers.share):
+        return told
+    return f"input: no problem, {percent(numbers.share)} of the steps"
+
+
+def _remarks(typical: Ledger, context: Context) -> Iterator[str]:
+    """Yield what else there is to say of a run."""
+    aligned = float(mean(typical.parts[:, :, WAIT_PEER]))
+    alone = float(mean(typical.unaligned))
+    if np.isfinite(aligned) and np.isfinite(alone) and len(typical.ranks) > 1:
+        gap = ms(abs(aligned - alone))
+        yield f"waiting {ms(aligned)}; by durations alone, without clocks, {ms(alone)} ({gap} apart)"
+    between = [f"{name} {seconds:.2g} s" for name, seconds in context.between()[:4]]
+    if between:
+        yield f"between steps: {', '.join(between)}"
+    if "wire_trial" in context.meta:
+        yield str(context.meta["wire_trial"])
 
 
 def report_record(record: RunRecord) -> Report:
@@ -131,7 +171,8 @@ def report_record(record: RunRecord) -> Report:
 
 def merge_record(record: RunRecord) -> Ledger:
     """Return the ledger of a run on disk."""
-    return merge({rank: record.rows(rank) for rank in record.ranks}, record.info.clock_offset)
+    rows = {rank: record.rows(rank) for rank in record.ranks}
+    return merge(rows, record.info.clock_offset, record.info.clock_uncertainty)
 
 
 def rates(typical: Ledger) -> Rates:
@@ -168,12 +209,13 @@ def measuring_pct(wall: float, info: RunInfo | None) -> float:
 def _numbers(typical: Ledger, part: int) -> PartNumbers:
     here: Floats = typical.parts[:, :, part]
     known = here[np.isfinite(here)]
-    by_rank = mean(here, axis=1)
+    by_rank = mean_parts(typical, axis=1)[:, part]
     if not len(known):
-        return PartNumbers(PARTS[part], np.nan, np.nan, np.nan, None, np.nan)
+        return PartNumbers(PARTS[part], np.nan, np.nan, np.nan, np.nan, None, np.nan)
     worst = int(np.nanargmax(by_rank))
     return PartNumbers(
         part=PARTS[part],
+        mean=float(mean(by_rank)),
         median=float(np.median(known)),
         p95=float(np.percentile(known, 95)),
         share=float(known.sum() / np.nansum(typical.wall)),
@@ -191,7 +233,7 @@ def _of_embeddings(rates: Rates) -> str:
 
 def _row(numbers: PartNumbers, *, many: bool) -> str:
     if not np.isfinite(numbers.median):
-        return f"{numbers.part:<10}{'not measured':>28}"
-    line = f"{numbers.part:<10}{ms(numbers.median):>10}{ms(numbers.p95):>10}"
+        return f"{numbers.part:<10}{'not measured':>38}"
+    line = f"{numbers.part:<10}{ms(numbers.mean):>10}{ms(numbers.median):>10}{ms(numbers.p95):>10}"
     line += f"{percent(numbers.share):>8}"
     return line + f"  {numbers.worst_rank} ({ms(numbers.worst_mean)})" * many

@@ -2,7 +2,8 @@
 
 Step times drift and come in bursts, so neighbouring steps are not independent and the
 usual standard error is far too small. Each run is cut into blocks of neighbouring steps;
-one block gives one value, and the spread of the blocks gives the interval.
+one block gives one mean, and the spread of these gives the interval. What changed is the
+difference of the means over all typical steps, the same means that every display shows.
 """
 
 from __future__ import annotations
@@ -13,9 +14,18 @@ from typing import Final
 import numpy as np
 
 from eai_notebook.ledger.formatting import ms
-from eai_notebook.ledger.merge import COMPUTE, INPUT, OTHER, TRANSFER, UPDATE, Floats, Ledger, mean
+from eai_notebook.ledger.merge import (
+    COMPUTE,
+    INPUT,
+    OTHER,
+    TRANSFER,
+    UPDATE,
+    Floats,
+    Ledger,
+    mean,
+)
 from eai_notebook.ledger.step_schema import PARTS
-from eai_notebook.ledger.verdict import Lateness
+from eai_notebook.ledger.waiting import Waiting
 
 BLOCKS: Final = 12
 """Blocks a run is cut into: enough for a spread, few enough to be long."""
@@ -26,11 +36,16 @@ WORTH_NAMING: Final = 0.05
 
 @dataclass(frozen=True)
 class Change:
-    """How much longer something became, in milliseconds a step, with its 99 % interval."""
+    """How much longer something became, in milliseconds a step, with its 99 % interval.
+
+    ``delta_ms`` is ``after_ms - before_ms``.
+    """
 
     delta_ms: float
     low_ms: float
     high_ms: float
+    before_ms: float = np.nan
+    after_ms: float = np.nan
 
     @property
     def is_sure(self) -> bool:
@@ -94,17 +109,16 @@ def compare(before: Ledger, after: Ledger) -> Comparison:
             zip(
                 PARTS,
                 _changes(
-                    old.parts[old.ranks.index(rank)],
-                    new.parts[new.ranks.index(rank)],
+                    _filled(old.parts[old.ranks.index(rank)]),
+                    _filled(new.parts[new.ranks.index(rank)]),
                 ),
                 strict=True,
             ),
         )
         for rank in ranks
     }
-    parts = dict(
-        zip(PARTS, _changes(mean(old.parts, axis=0), mean(new.parts, axis=0)), strict=True)
-    )
+    means = [mean(_filled(run.parts), axis=0) for run in (old, new)]
+    parts = dict(zip(PARTS, _changes(*means), strict=True))
     lengths = [mean(run.timed().wall, axis=0) for run in (before, after)]
     step = _changes(lengths[0][:, None], lengths[1][:, None])[0]
     slower = _cause(new, by_rank, step, 1e3 * float(mean(lengths[0])))
@@ -124,8 +138,8 @@ def _cause(
     """
     if not by_rank or not step.low_ms > 0 or step.delta_ms < WORTH_NAMING * before_ms:
         return None
-    lateness = Lateness.of(new)
-    culprit = None if lateness is None or lateness.culprit is None else new.ranks[lateness.culprit]
+    waiting = Waiting.of(new)
+    culprit = None if waiting is None or waiting.culprit is None else new.ranks[waiting.culprit]
     own = (INPUT, COMPUTE, TRANSFER, UPDATE, OTHER)
 
     def grown(rank: int) -> Slower:
@@ -150,18 +164,31 @@ def _or_least(value: float) -> float:
     return value if np.isfinite(value) else -np.inf
 
 
+def _filled(parts: Floats) -> Floats:
+    """Return parts ``[..., S, 6]`` with 0 where one was not measured, but NaN if it never was.
+
+    The time of a part that was not measured is in `other`, so the parts add up to the step.
+    """
+    known = np.isfinite(parts)
+    ever = known.any(axis=tuple(range(parts.ndim - 1)))
+    return np.asarray(np.where(ever, np.where(known, parts, 0.0), np.nan))
+
+
 def _changes(before: Floats, after: Floats) -> list[Change]:
     """Return the change of each column of ``[S, C]`` tables of seconds."""
     changes = []
     for column in range(before.shape[1]):
-        old, new = _blocks(before[:, column]), _blocks(after[:, column])
-        delta = 1e3 * (new.mean() - old.mean()) if len(old) and len(new) else np.nan
-        if len(old) > 1 and len(new) > 1:
-            squared = old.var(ddof=1) / len(old) + new.var(ddof=1) / len(new)
-            reach = 1e3 * _t99(len(old) + len(new) - 2) * float(np.sqrt(squared))
+        old, new = (table[np.isfinite(table[:, column]), column] for table in (before, after))
+        means = [1e3 * float(run.mean()) if len(run) else np.nan for run in (old, new)]
+        delta = means[1] - means[0]
+        blocks = [_blocks(run) for run in (old, new)]
+        if min(map(len, blocks)) > 1:
+            squared = sum(run.var(ddof=1) / len(run) for run in blocks)
+            freedom = len(blocks[0]) + len(blocks[1]) - 2
+            reach = 1e3 * _t99(freedom) * float(np.sqrt(squared))
         else:
             reach = np.nan
-        changes.append(Change(float(delta), float(delta - reach), float(delta + reach)))
+        changes.append(Change(delta, delta - reach, delta + reach, *means))
     return changes
 
 
@@ -174,7 +201,6 @@ def _t99(freedom: int) -> float:
 
 
 def _blocks(values: Floats) -> Floats:
-    """Return the median of each block of neighbouring steps."""
-    values = values[np.isfinite(values)]
+    """Return the mean of each block of neighbouring steps; `values` are all known."""
     blocks = [b for b in np.array_split(values, min(BLOCKS, len(values) // 4 or 1)) if len(b)]
-    return np.array([np.median(block) for block in blocks])
+    return np.array([block.mean() for block in blocks])

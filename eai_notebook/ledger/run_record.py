@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eai_notebook.errors import EaiError
-from eai_notebook.ledger.step_schema import STEP_DTYPE
+from eai_notebook.ledger.step_schema import FIRST_FORMAT, STEP_DTYPE, from_first_format
 from eai_notebook.ledger.syncing import syncer
 from eai_notebook.telemetry.messages import RunBegan, RunEnded, RunMessage, StepsDone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-FORMAT = 1
+FORMAT = 2
+"""Version of a record: 1 is read, too; a newer one is refused."""
 _INFO = "run.json"
 _OUTCOMES = ("done", "interrupted", "failed")  # from best to worst: a run is as good as its worst
 
@@ -61,6 +62,11 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 }
 
 
+def _columns() -> list[list[str]]:
+    """Return what `STEP_DTYPE` is, as JSON holds it."""
+    return [[str(name), str(kind)] for name, kind, *_ in STEP_DTYPE.descr]
+
+
 def _check(name: str, values: Iterable[Any], kinds: tuple[type, ...]) -> None:
     """Raise unless `values` are of `kinds`: a record may be somebody else's."""
     for value in values:
@@ -76,7 +82,9 @@ class RunInfo:
     ``state`` is ``"running"``, ``"done"``, ``"failed"``, ``"interrupted"`` or ``"lost"``
     (a rank left without saying so). Offsets and uncertainties are in seconds, to be
     added to a rank's clock to get rank 0's; ``measuring`` is seconds spent measuring,
-    ``input`` what its steps waited for in the input.
+    ``input`` what its steps waited for in the input, ``named`` what its callbacks and other
+    things with a name took, in seconds by name, ``cores`` how its process got processors, see
+    `cores.Use`.
     """
 
     run: str
@@ -91,17 +99,28 @@ class RunInfo:
     outcomes: dict[int, str] = field(default_factory=dict)
     measuring: dict[int, float] = field(default_factory=dict)
     input: dict[int, dict[str, float]] = field(default_factory=dict)
+    named: dict[int, dict[str, float]] = field(default_factory=dict)
+    cores: dict[int, dict[str, float]] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+    columns: list[list[str]] = field(default_factory=_columns)
+    """Name and type of each column of the rows, as NumPy writes types."""
 
     def to_json(self) -> str:
         """Return the text of ``run.json``."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
+        return json.dumps(asdict(self), indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> RunInfo:
         """Read the text of ``run.json``; JSON keys are text, ranks are numbers again."""
         raw = json.loads(text)
-        raw.pop("format")
+        known = raw.get("format")
+        if known not in range(1, FORMAT + 1):
+            message = f"its format {known!r} is not one that this version reads"
+            raise ValueError(message)
+        if known == FORMAT and raw.get("columns") != _columns():
+            message = "its rows have other columns than this version's"
+            raise ValueError(message)
         for name, kinds in _KEYED_BY_RANK.items():
             raw[name] = {int(rank): value for rank, value in raw.get(name, {}).items()}
             _check(name, raw[name].values(), kinds)
@@ -163,6 +182,7 @@ class RunRecord:
             _append(
                 self._steps(message.rank), np.ascontiguousarray(message.rows, STEP_DTYPE).tobytes()
             )
+            self._note_known(message)
             return
         if isinstance(message, RunBegan):
             self._note_begin(message)
@@ -187,14 +207,18 @@ class RunRecord:
         if there <= 0:
             return np.empty(0, STEP_DTYPE)
         wanted = there if count is None else min(count, there)
-        return np.fromfile(
-            self._steps(rank), STEP_DTYPE, wanted, offset=start * STEP_DTYPE.itemsize
-        )
+        kind = self._row
+        rows = np.fromfile(self._steps(rank), kind, wanted, offset=start * kind.itemsize)
+        return rows if kind is STEP_DTYPE else from_first_format(rows)
 
     def count(self, rank: int) -> int:
         """Return how many whole rows of a rank are on disk."""
         path = self._steps(rank)
-        return path.stat().st_size // STEP_DTYPE.itemsize if path.exists() else 0
+        return path.stat().st_size // self._row.itemsize if path.exists() else 0
+
+    @property
+    def _row(self) -> np.dtype[Any]:
+        return FIRST_FORMAT if self.info.format == 1 else STEP_DTYPE
 
     def _steps(self, rank: int) -> Path:
         return self.path / f"rank-{rank}.steps"
@@ -207,12 +231,20 @@ class RunRecord:
         info.clock_uncertainty[rank] = began.clock_uncertainty
         info.meta.update(began.meta)
 
+    def _note_known(self, message: StepsDone | RunEnded) -> None:
+        """Keep what is known besides the rows; it is written with the next change of state."""
+        if message.named:
+            self.info.named[message.rank] = message.named
+        if message.cores:
+            self.info.cores[message.rank] = message.cores
+
     def _note_end(self, ended: RunEnded) -> None:
         info = self.info
         info.outcomes[ended.rank] = ended.outcome
         info.measuring[ended.rank] = ended.measuring
         if ended.input:
             info.input[ended.rank] = ended.input
+        self._note_known(ended)
         info.meta.update(ended.notes)
         if len(info.outcomes) == info.size:
             info.state = max(info.outcomes.values(), key=_OUTCOMES.index)

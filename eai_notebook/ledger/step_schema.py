@@ -14,6 +14,10 @@ import numpy as np
 PARTS: Final = ("input", "compute", "wait_peer", "transfer", "update", "other")
 """The parts that add up to a step's wall time, in the order they are drawn."""
 
+NAMED: Final = ("callback", "checkpoint", "iterator", "compiling", "collector")
+"""What is known of `other`: the user's callbacks, saving checkpoints, making an iterator over
+the data, tracing and compiling the step, Python's garbage collector."""
+
 STEP_DTYPE: Final = np.dtype(
     [
         ("step", "<i8"),  # counted from 0 within the run
@@ -29,6 +33,7 @@ STEP_DTYPE: Final = np.dtype(
         ("bytes", "<f8"),  # gradient bytes this rank sent to others
         ("embedding_bytes", "<f8"),  # of these, for rows of embeddings
         ("redone", "<f8"),  # exchanges made again in fp32 because fp16 had overflowed
+        *((name, "<f8") for name in NAMED),  # seconds of `other` that have a name
     ],
 )
 """One step as one rank saw it.
@@ -52,3 +57,27 @@ def empty_steps(count: int) -> np.ndarray:
     for name in STEP_DTYPE.names or ():
         rows[name] = np.nan if name != "step" else np.arange(count)
     return rows
+
+
+FIRST_FORMAT: Final = np.dtype(
+    [
+        (name, "<i8" if name == "step" else "<f8")
+        for name in STEP_DTYPE.names or ()
+        if name not in NAMED
+    ]
+)
+"""The rows of records of format 1, which knew nothing of `NAMED`."""
+
+
+def from_first_format(rows: np.ndarray) -> np.ndarray:
+    """Return rows of `FIRST_FORMAT` as rows of `STEP_DTYPE`; what they did not know is missing.
+
+    Examples:
+        >>> rows = from_first_format(np.zeros(2, FIRST_FORMAT))
+        >>> rows["end"].tolist(), rows["callback"].tolist()
+        ([0.0, 0.0], [nan, nan])
+    """
+    now = empty_steps(len(rows))
+    for name in FIRST_FORMAT.names or ():
+        now[name] = rows[name]
+    return now

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from eai_notebook.ledger.aggregate import Summary
-from eai_notebook.ledger.merge import WAIT_PEER, Floats, GrowingLedger, mean
+from eai_notebook.ledger.context import Context
+from eai_notebook.ledger.merge import WAIT_PEER, Floats, GrowingLedger, mean, mean_parts
 from eai_notebook.ledger.report import measuring_pct, rates
 from eai_notebook.ledger.step_schema import PARTS
 from eai_notebook.ledger.verdict import verdict
+from eai_notebook.ledger.waiting import Waiting
 from eai_notebook.telemetry.messages import RunBegan, RunMessage, StepsDone
 
 if TYPE_CHECKING:
     from eai_notebook.ledger.run_record import RunInfo, RunRecord
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 MOST_COLUMNS: Final = 120
 """Columns of the heat map; a narrow panel is hardly wider than twice that."""
 
@@ -41,16 +43,19 @@ CHUNK: Final = 64_000
 def run_view(info: RunInfo, summary: Summary) -> dict[str, Any]:
     """Return the model of a run.
 
-    ``buckets`` has one mean over ranks for each stretch of neighbouring steps, ``ranks``
-    the mean of each rank over the typical steps, both in the order of `PARTS`. ``heat``
+    ``buckets`` has one mean over ranks for each stretch of neighbouring steps, from ``step``
+    up to but without ``stop``; the parts and ``unmeasured_ms`` add up to a step. ``ranks`` has
+    the mean of each rank over the typical steps, both in the order of `PARTS`; ``means_ms`` are
+    the means over the ranks, ``waiting_ms`` is the waiting of a rank that waits. ``heat``
     is how long each rank was busy by itself in each stretch. ``price`` adds up the whole
     run, in seconds of rank time.
     """
     typical = summary.kept.typical()
-    by_rank = mean(typical.parts, axis=1)
+    by_rank = mean_parts(typical, axis=1)
     by_rank_ms = _plain(1e3 * by_rank)
+    waiting = Waiting.of(typical)
     hidden = mean(typical.hidden, axis=1)
-    found = verdict(summary.kept, info.input)
+    found = verdict(summary.kept, context=Context.of(info))
     numbers = rates(summary.kept.timed())
     now = _now(summary) if info.state == "running" else {}
     return {
@@ -65,10 +70,15 @@ def run_view(info: RunInfo, summary: Summary) -> dict[str, Any]:
             "steps": summary.steps,
         },
         "parts": list(PARTS),
+        "means_ms": _plain(1e3 * mean(by_rank, axis=0)),
+        "waiting_ms": None if waiting is None else _number(1e3 * waiting.total),
         "buckets": {
             "width": summary.width,
             "step": summary.starts.tolist(),
+            "stop": summary.stops.tolist(),
             "ms": _plain(1e3 * summary.parts),
+            "unmeasured_ms": _plain(1e3 * summary.unmeasured),
+            "longest": _longest(summary),
         },
         "heat": _heat(summary),
         "ranks": [
@@ -92,12 +102,15 @@ def run_view(info: RunInfo, summary: Summary) -> dict[str, Any]:
         "price": {
             "rank_s": _number(summary.wall),
             "parts_s": _plain(summary.spent),
+            "unmeasured_s": _number(summary.spent_unmeasured),
         },
         "verdict": {
             "kind": found.kind,
             "sentence": found.sentence,
             "evidence": list(found.evidence),
             "rank": found.rank,
+            "tries": list(found.tries),
+            "gain": found.gain,
         },
         "measuring_pct": _number(measuring_pct(summary.wall, info)),
     }
@@ -128,7 +141,7 @@ class LiveView:
         """Take a message that has just been added to the record: all of them, or none."""
         self._hears = True
         if isinstance(message, RunBegan):
-            self._growing.begin(message.rank, message.clock_offset)
+            self._growing.begin(message.rank, message.clock_offset, message.clock_uncertainty)
         elif isinstance(message, StepsDone):
             self._growing.add(message.rank, message.rows)
             self._heard += len(message.rows)
@@ -161,7 +174,10 @@ class LiveView:
             more = False
             for rank in record.ranks:
                 if rank not in self._read:
-                    self._growing.begin(rank, record.info.clock_offset[rank])
+                    info = record.info
+                    self._growing.begin(
+                        rank, info.clock_offset[rank], info.clock_uncertainty.get(rank, 0.0)
+                    )
                     self._read[rank] = 0
                 rows = record.rows(rank, start=self._read[rank], count=count)
                 self._growing.add(rank, rows)
@@ -176,10 +192,18 @@ class LiveView:
         return run_view(self._record.info, self._summary)
 
 
+def _longest(summary: Summary) -> dict[str, Any] | None:
+    """Return the longest step and its mean length over ranks; None before any step."""
+    if summary.longest is None:
+        return None
+    step, length = summary.longest
+    return {"step": step, "ms": _number(1e3 * length)}
+
+
 def _now(summary: Summary) -> dict[int, dict[str, Any]]:
     """Return what each rank mostly does in its latest steps, and for whom it waits."""
     recent = summary.recent
-    by_rank = mean(recent.parts, axis=1)
+    by_rank = mean_parts(recent, axis=1)
     known = recent.last_rank[recent.last_rank >= 0]
     last = int(np.bincount(known).argmax()) if len(known) else None
     found = {}

@@ -73,6 +73,21 @@ def bound_by(ranks: Iterable[Mapping[str, float]]) -> str | None:
     return f"{BOUND[worst]} is {percent(waited[worst] / whole)} of that"
 
 
+def largest_stage(ranks: Iterable[Mapping[str, float]]) -> str | None:
+    """Return the name in `BOUND` of the stage that was waited for most; None if none was.
+
+    Examples:
+        >>> largest_stage([{"fetch": 3.0, "parse": 1.0}]), largest_stage([{}])
+        ('fetch', None)
+    """
+    waited = dict.fromkeys(BOUND, 0.0)
+    for rank in ranks:
+        for stage in BOUND:
+            waited[stage] += rank.get(stage, 0.0)
+    worst = max(waited, key=lambda stage: waited[stage])
+    return worst if waited[worst] > 0 else None
+
+
 def describe_input_wait(ranks: Iterable[Mapping[str, float]]) -> str | None:
     """Return in one line what input was waited for, on all ranks; None if it was not.
 

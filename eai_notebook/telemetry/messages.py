@@ -45,11 +45,18 @@ class RunBegan:
 
 @dataclass(frozen=True)
 class StepsDone:
-    """Rows of `STEP_DTYPE` from one rank, in step order, not sent before."""
+    """Rows of `STEP_DTYPE` from one rank, in step order, not sent before.
+
+    ``named`` are the seconds since the run began that things with a name took, such as
+    ``"Slow.on_train_batch_end"``; ``cores`` is how the process got processors, see `cores.Use`.
+    Both are empty where nothing is known, or nothing new.
+    """
 
     run: str
     rank: int
     rows: np.ndarray
+    named: dict[str, float] = field(default_factory=dict)
+    cores: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,8 @@ class RunEnded:
     ``measuring`` is the time this rank spent measuring, in seconds, over the whole run,
     so that the cost of the clock is in the same record as what it measured. ``input`` is
     what its steps waited for in the input, see `waits.Sums`; empty where no reader tells.
-    ``notes`` are what was found out on the way, and go to the record's ``meta``.
+    ``notes`` are what was found out on the way, and go to the record's ``meta``. ``named`` and
+    ``cores`` are as in `StepsDone`.
     """
 
     run: str
@@ -68,6 +76,8 @@ class RunEnded:
     measuring: float
     input: dict[str, float] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    named: dict[str, float] = field(default_factory=dict)
+    cores: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

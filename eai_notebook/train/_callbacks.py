@@ -8,18 +8,21 @@ restored backup, a decision to stop) and makes it common.
 from __future__ import annotations
 
 import functools
+import time
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 import keras
 
 from eai_notebook import collective
+from eai_notebook.ledger.context import BETWEEN
 from eai_notebook.models.batch_norm import synchronise_batch_norm
 from eai_notebook.train import fit_data, lone_fits, rank_consistency
 from eai_notebook.train.exchange import fusion_autotune
 from eai_notebook.train.global_metrics import of_all_ranks, reduce_metrics, unused
 from eai_notebook.train.layer_state import check_states
 from eai_notebook.train.measured_step import MeasuredStep
+from eai_notebook.train.named import timed
 from eai_notebook.train.recording import step_clock
 from eai_notebook.train.replica_check import ReplicaCheck
 
@@ -45,7 +48,7 @@ def callbacks(
     """Return the callbacks to give to plain ``model.fit``: ours around the user's `own`.
 
     They share rank 0's initial state, measure each step, and replace metrics by those of
-    all ranks. At each epoch's end they compare the ranks' weights. Progress bars and the callbacks that write files are kept on rank 0 only.
+    all ranks; laps between the user's say what each of these takes. At each epoch's end they compare the ranks' weights. Progress bars and the callbacks that write files are kept on rank 0 only.
     Make a new list for every fit.
 
     Args:
@@ -58,7 +61,7 @@ def callbacks(
 
     Examples:
         >>> [type(callback).__name__ for callback in callbacks(keras.callbacks.EarlyStopping())]
-        ['FirstCallback', 'ReplicaCheck', 'EarlyStopping', 'LastCallback']
+        ['FirstCallback', 'ReplicaCheck', 'Lap', 'EarlyStopping', 'Lap', 'LastCallback']
 
     """
     collective.ensure_formed()
@@ -94,7 +97,7 @@ def with_distributed_callbacks(
 ) -> list[keras.callbacks.Callback]:
     """Return the callbacks of a run of all ranks: those of `users` that stay, and ours around them."""
     # The check stands in front of the user's callbacks, so that nothing false is saved.
-    return [FirstCallback(same_held), ReplicaCheck(check_every), *_kept(users), last]
+    return [FirstCallback(same_held), ReplicaCheck(check_every), *timed(_kept(users)), last]
 
 
 def _kept(users: Iterable[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:
@@ -124,6 +127,7 @@ class FirstCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignor
         self._same_held = same_held
         self._training = False
         self._averaged = False
+        self._validates = 0.0
         self._train: dict[str, Any] | None = None
         self._local: dict[str, Any] = {}
         self._own: dict[str, Any] = {}
@@ -151,6 +155,7 @@ class FirstCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignor
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Take the training metrics' states before Keras resets them for validation."""
         if self._training:
+            self._validates = time.perf_counter()
             self._average_statistics()
             self._own = self._of_own_step()
             self._local = self.model.get_metrics_result()
@@ -169,6 +174,10 @@ class FirstCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignor
             self._test = None
         found = {**values, **reduce_metrics(self.model, values, same=self._same_held)}
         self._validation = {f"val_{name}": value for name, value in found.items()}
+        running = step_clock.current()
+        if running is not None:
+            took = time.perf_counter() - self._validates
+            running.named.add(BETWEEN, took, "validation")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Replace the epoch's metrics; all later callbacks get the same dictionary."""
@@ -248,6 +257,7 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
         running = step_clock.current()
         if running is not None:
             running.resume()
+            running.opens_epoch = True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Stop everywhere when one rank wants to."""
@@ -274,8 +284,11 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
         step.tuner = fusion_autotune.tuner_for(self.model, planned)
         epochs, steps = self.params.get("epochs"), self.params.get("steps")
         facts = step_clock.facts_of(self.model, epochs, steps, step.tracing_s)
-        wire = getattr(self.model.optimizer, "wire", "fp32")
-        step_clock.begin_run(self._name, {**facts, "wire": wire})
+        exchange = {
+            name: getattr(self.model.optimizer, name, default)
+            for name, default in (("wire", "fp32"), ("sparse", "merged"))
+        }
+        step_clock.begin_run(self._name, {**facts, **exchange})
 
 
 class BatchwiseLastCallback(LastCallback):

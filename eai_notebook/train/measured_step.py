@@ -22,6 +22,7 @@ from eai_notebook.train.exchange.gradients import made
 from eai_notebook.train.held_optimizers import has_own_step
 from eai_notebook.train.iterator_release import release_in_background
 from eai_notebook.train.recording import graph_timestamps, step_clock
+from eai_notebook.train.recording.step_rows import ASKED, GOT
 from eai_notebook.train.sharded.sharded_embedding import explained
 
 if TYPE_CHECKING:
@@ -80,10 +81,13 @@ class MeasuredStep:
         if self._hooks is not None:
             self._begin(iterator, *self._hooks)
         running = step_clock.current()
+        if running is not None:
+            running.note_iterator()
         if self.tuner is not None and self.tuner.before_step() and running is not None:
             running.resume()
         marked = self._eager or running is None or running.measures_next
         step = self._marked if marked else self._compiled_unmarked(running, iterator)
+        traced = _tracing.seconds
         try:
             logs, taken = step(*_next_of(iterator, marked=marked))
         except tf.errors.OpError as error:
@@ -93,6 +97,10 @@ class MeasuredStep:
                 raise cause from None
             raise
         if running is not None:
+            traced = _tracing.seconds - traced
+            if traced > 0:  # a batch of another shape, mostly
+                running.named.add("compiling", traced)
+                taken = _after_tracing(taken, traced if _is_quick(iterator) else 0.0)
             running.take(taken, marked=marked)
         self.logs = logs
         return logs
@@ -128,6 +136,24 @@ class MeasuredStep:
                 before()
         self._ready = True
         after()
+
+
+class _Tracing:
+    """How long the training steps of this process were traced so far, in seconds."""
+
+    seconds = 0.0
+
+
+_tracing = _Tracing()
+
+
+def _after_tracing(taken: Any, seconds: float) -> Any:
+    """Return a step's marks with the batch as late as if it had been asked for after tracing."""
+    if not seconds:
+        return taken
+    moved = np.array(taken)
+    moved[[ASKED, GOT]] += seconds
+    return moved
 
 
 def build(model: keras.Model, data: tf.data.Iterator | tf.data.Dataset) -> None:
@@ -198,6 +224,14 @@ def _compiled(model: keras.Model, *, eager: bool, marked: bool) -> Any:
     import tensorflow as tf
 
     def step(source: Any, times: Any = None) -> tuple[Any, tf.Tensor]:
+        began = time.perf_counter()
+        try:
+            return body(source, times)
+        finally:
+            if not tf.executing_eagerly():
+                _tracing.seconds += time.perf_counter() - began
+
+    def body(source: Any, times: Any = None) -> tuple[Any, tf.Tensor]:
         if times is None:
             asked = graph_timestamps.stamp()
             with tf.control_dependencies([asked]):

@@ -1,4 +1,6 @@
 /** How tall and how labelled an axis is; `eai_notebook/display/axis.py` does the same. */
+import type { View } from './types';
+import { sum } from './formatting';
 
 /**
  * The top of an axis on which most bars can be read.
@@ -22,4 +24,31 @@ export function ticks(top: number, count: number): number[] {
   return Array.from({ length: Math.floor(top / step + 1e-9) + 1 }, (_, i) =>
     Number((step * i).toPrecision(10))
   );
+}
+
+/** A short run leaves room to the right instead of drawing bars as wide as a hand. */
+export const FEWEST_SLOTS = 48;
+
+/** The first step of the axis, and how many steps it spans. */
+export function stepSpan(buckets: View['buckets']): { first: number; span: number } {
+  const first = buckets.step[0] ?? 0;
+  return { first, span: Math.max((buckets.stop.at(-1) ?? first) - first, FEWEST_SLOTS) };
+}
+
+/** The true step numbers to label, about `count` of them, none too far to the right. */
+export function stepTicks(first: number, span: number, count: number): number[] {
+  const apart = Math.max(1, Math.round(ticks(span, count)[1] ?? span));
+  const [least, most] = [first + 0.5 * apart, first + 0.97 * span];
+  const labels = [first];
+  for (let step = apart * (Math.floor(first / apart) + 1); step <= most; step += apart) {
+    if (step >= least) {
+      labels.push(step);
+    }
+  }
+  return labels;
+}
+
+/** How long a step is in each bucket: its parts and what was not measured. */
+export function barLengths(buckets: View['buckets']): number[] {
+  return buckets.ms.map((bar, place) => sum(bar) + (buckets.unmeasured_ms[place] ?? 0));
 }

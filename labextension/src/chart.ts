@@ -5,12 +5,14 @@
  * it. Text is HTML: it keeps its size, follows the theme and can be selected; only bars
  * are painted, and only once per animation frame however often the run reports.
  */
-import { FEWEST_SLOTS, HeatMap } from './heatMap';
-import type { Measured, Rank, View } from './types';
-import { colour, MEANINGS } from './palette';
-import { robustTop, ticks } from './axis';
+import { HeatMap } from './heatMap';
+import type { Rank, View } from './types';
+import { colour, MEANINGS, UNMEASURED } from './palette';
+import { barLengths, FEWEST_SLOTS, robustTop, stepSpan, stepTicks, ticks } from './axis';
+import { RankTable } from './table';
 import { background, fill } from './partPattern';
-import { mean, ms, percent, priceLine, ratesLine, sum } from './formatting';
+import { Tooltip } from './tooltip';
+import { count, cutNote, duration, ms, percent, priceLine, ratesLine, sum } from './formatting';
 
 /** Ranks that get a bar with a label each; more share `RANKS_HEIGHT` pixels. */
 const MOST_THICK = 16;
@@ -22,14 +24,29 @@ export class Chart {
   constructor(host: HTMLElement) {
     this._root = element('figure', 'eai-Chart');
     this._sentence = element('div', 'eai-Chart-sentence');
+    this._sentence.setAttribute('role', 'status');
     this._evidence = element('div', 'eai-Chart-evidence');
-    this._verdict = element('div', 'eai-Chart-verdict', this._sentence, this._evidence);
+    this._advice = element('div', 'eai-Chart-advice');
+    this._verdict = element(
+      'div',
+      'eai-Chart-verdict',
+      this._sentence,
+      this._advice,
+      this._evidence
+    );
     this._legend = element('div', 'eai-Chart-legend');
     this._scale = element('div', 'eai-Chart-scale');
     this._grid = element('div', 'eai-Chart-grid');
     this._steps = canvas('Time of each part over the steps');
     this._marks = element('div', 'eai-Chart-marks');
-    const plot = element('div', 'eai-Chart-plot', this._grid, this._steps, this._marks);
+    const plot = element(
+      'div',
+      'eai-Chart-plot',
+      this._grid,
+      this._steps,
+      this._marks,
+      this._tooltip.node
+    );
     this._axis = element('div', 'eai-Chart-axis');
     this._note = element('div', 'eai-Chart-note');
     this._labels = element('div', 'eai-Chart-labels');
@@ -46,23 +63,33 @@ export class Chart {
       element('div', 'eai-Chart-ranks', this._labels, this._ranks, this._lengths),
       this._heat.node,
       this._rates,
-      this._price
+      this._price,
+      this._table.node
     );
     host.append(this._root);
     this._steps.addEventListener('pointermove', event => {
-      this._pointed = { steps: event.offsetX };
-      this._fillLegend();
+      this._pointed = { x: event.offsetX };
+      this._tell();
     });
     this._ranks.addEventListener('pointermove', event => {
-      this._pointed = { ranks: event.offsetY };
-      this._fillLegend();
+      this._pointed = { y: event.offsetY, x: event.offsetX };
+      this._tell();
     });
     for (const painted of [this._steps, this._ranks]) {
       painted.addEventListener('pointerleave', () => {
         this._pointed = {};
-        this._fillLegend();
+        this._tell();
       });
     }
+    this._steps.tabIndex = 0;
+    this._steps.setAttribute('role', 'slider');
+    this._steps.addEventListener('keydown', event => {
+      this._onKey(event);
+    });
+    this._steps.addEventListener('blur', () => {
+      this._pointed = {};
+      this._tell();
+    });
     this._observer = new ResizeObserver(() => {
       this._schedule();
     });
@@ -78,10 +105,18 @@ export class Chart {
   dispose(): void {
     this._observer.disconnect();
     cancelAnimationFrame(this._frame);
+    window.clearTimeout(this._timer);
     this._root.remove();
   }
 
-  private _schedule(): void {
+  private _schedule(later = 0): void {
+    if (later > 0) {
+      window.clearTimeout(this._timer);
+      this._timer = window.setTimeout(() => {
+        this._schedule();
+      }, later);
+      return;
+    }
     if (this._frame === 0 && this._view !== null) {
       this._frame = requestAnimationFrame(() => {
         this._frame = 0;
@@ -97,95 +132,155 @@ export class Chart {
     }
     this._root.setAttribute('aria-label', `Ledger of ${view.run.name}: ${view.verdict.sentence}`);
     this._root.dataset.steps = String(view.run.steps);
-    this._root.classList.toggle('eai-mod-narrow', this._root.clientWidth < WIDE);
+    this._root.classList.toggle('eai-mod-narrow', this._isNarrow);
     this._verdict.style.borderLeftColor = colour(view.verdict.kind);
-    this._sentence.replaceChildren(...withCode(view.verdict.sentence));
-    this._evidence.replaceChildren(...withCode(view.verdict.evidence.join(' · ')));
+    const waits = notYet(view);
+    this._root.classList.toggle('eai-mod-waiting', waits !== '');
+    const sentence = waits === '' ? view.verdict.sentence : waits;
+    if (this._said !== sentence) {
+      // A live region speaks whenever it is filled anew.
+      this._said = sentence;
+      this._sentence.replaceChildren(...withCode(sentence));
+    }
+    const evidence = waits === '' ? view.verdict.evidence.join(' · ') : '';
+    this._evidence.replaceChildren(...withCode(evidence));
+    this._advice.replaceChildren(...withCode(waits === '' ? adviceOf(view.verdict) : ''));
     this._rates.textContent = ratesLine(view);
-    this._price.textContent = priceLine(view);
+    this._price.textContent = waits === '' ? priceLine(view) : '';
     this._heat.draw(view);
-    this._fillLegend();
+    this._fillLegend(view);
     this._paintSteps(view);
     this._paintRanks(view);
+    this._table.draw(view);
+    this._tell();
+    if (waits !== '') {
+      this._schedule(1000);
+    }
   }
 
-  /** The legend tells the means, or the bar under the pointer. */
-  private _fillLegend(): void {
-    const view = this._view;
-    if (view === null) {
-      return;
-    }
-    const { title, values } = this._told(view);
-    const whole = sum(values);
+  /** The means over all ranks. */
+  private _fillLegend(view: View): void {
+    const means = view.means_ms;
+    const whole = sum(means);
     const entries = view.parts.map((part, place) => {
-      const value = values[place] ?? null;
+      const value = means[place] ?? null;
       const told =
-        value === null || whole === 0 ? 'not measured' : `${ms(value)} · ${percent(value / whole)}`;
+        value === null || whole === 0
+          ? missing(view, part)
+          : `${ms(value)} · ${percent(value / whole)}${waitingOf(view, part)}`;
       const swatch = element('span', 'eai-Chart-swatch');
       swatch.style.background = background(part);
       const entry = element('span', 'eai-Chart-entry', swatch, part, faint(told));
       entry.title = MEANINGS[part] ?? '';
       return entry;
     });
-    const heading = title === '' ? [] : [element('span', 'eai-Chart-pointed', title)];
-    this._legend.replaceChildren(...entries, ...heading);
+    if (view.buckets.unmeasured_ms.some(length => (length ?? 0) > 0)) {
+      const swatch = element('span', 'eai-Chart-swatch eai-mod-unmeasured');
+      const entry = element('span', 'eai-Chart-entry', swatch, 'not measured');
+      entry.title =
+        'steps of which only the length is known: the first one, which compiles, and strikingly long ones';
+      entries.push(entry);
+    }
+    this._legend.replaceChildren(...entries);
   }
 
-  private _told(view: View): { title: string; values: readonly Measured[] } {
-    const { step, width, ms: bars } = view.buckets;
-    if (this._pointed.steps !== undefined) {
-      const slot = Math.floor((this._pointed.steps / this._steps.clientWidth) * slots(bars.length));
-      const values = bars[slot];
-      const first = step[slot];
-      if (values !== undefined && first !== undefined) {
-        return {
-          title: width === 1 ? `step ${first}` : `steps ${first}-${first + width - 1}`,
-          values
-        };
-      }
+  /** What is under the pointer, or under the keyboard's cursor, in numbers beside it. */
+  private _tell(): void {
+    const view = this._view;
+    const { x, y, bar } = this._pointed;
+    if (view === null || (x === undefined && y === undefined && bar === undefined)) {
+      this._tooltip.hide();
+      return;
     }
-    if (this._pointed.ranks !== undefined) {
-      const row = Math.floor(this._pointed.ranks / pitch(view.ranks.length).row);
-      const rank = view.ranks[row];
-      if (rank !== undefined) {
-        return { title: `rank ${rank.rank} on ${rank.host}`, values: rank.ms };
+    if (y !== undefined) {
+      const { row } = pitch(view.ranks.length);
+      const rank = view.ranks[Math.floor(y / row)];
+      if (rank === undefined) {
+        this._tooltip.hide();
+        return;
       }
+      // The box stands in the plot of the steps, above the ranks.
+      const up = this._steps.getBoundingClientRect().top;
+      const below = this._ranks.getBoundingClientRect().top - up + y + 12;
+      this._tooltip.show(view, `rank ${rank.rank} on ${rank.host}`, rank.ms, null, x ?? 0, below);
+      return;
     }
-    const means = view.parts.map((_, place) =>
-      mean(view.ranks.map(rank => rank.ms[place] ?? null))
-    );
-    return { title: '', values: means };
+    const { step, stop, ms: bars, unmeasured_ms: missing } = view.buckets;
+    const { first, span } = stepSpan(view.buckets);
+    const wide = this._steps.clientWidth;
+    const at = first + ((x ?? 0) / wide) * span;
+    const place = bar ?? step.findIndex((start, i) => start <= at && at < (stop[i] ?? start));
+    const from = step[place];
+    const values = bars[place];
+    if (from === undefined || values === undefined) {
+      this._tooltip.hide();
+      return;
+    }
+    const last = (stop[place] ?? from + 1) - 1;
+    const title = last <= from ? `step ${count(from)}` : `steps ${count(from)}–${count(last)}`;
+    const left = x ?? ((from + last + 1) / 2 - first) * (wide / span);
+    const words = this._tooltip.show(view, title, values, missing[place] ?? null, left, 20);
+    this._steps.setAttribute('aria-valuetext', words);
+    this._steps.setAttribute('aria-valuenow', String(from));
+  }
+
+  /** The arrow keys go from bar to bar. */
+  private _onKey(event: KeyboardEvent): void {
+    const bars = this._view?.buckets.step.length ?? 0;
+    const now = this._pointed.bar;
+    const next = {
+      ArrowRight: (now ?? -1) + 1,
+      ArrowLeft: (now ?? bars) - 1,
+      Home: 0,
+      End: bars - 1,
+      Escape: -1
+    }[event.key];
+    if (next === undefined || bars === 0) {
+      return;
+    }
+    event.preventDefault();
+    event.stopPropagation();
+    this._pointed = event.key === 'Escape' ? {} : { bar: Math.max(0, Math.min(bars - 1, next)) };
+    this._tell();
   }
 
   private _paintSteps(view: View): void {
-    const bars = view.buckets.ms;
-    const lengths = bars.map(sum);
+    const { buckets } = view;
+    const lengths = barLengths(buckets);
     const top = robustTop(lengths);
     const wide = this._steps.clientWidth;
     const tall = this._steps.clientHeight;
     const pen = prepare(this._steps, wide, tall);
-    const slot = wide / slots(bars.length);
+    const { first, span } = stepSpan(buckets);
+    const x = (step: number): number => ((step - first) / span) * wide;
     // Wide bars get a gap; narrow ones would only flicker with one.
-    const gap = bars.length <= FEWEST_SLOTS ? Math.min(2, 0.2 * slot) : 0;
+    const gap = span <= FEWEST_SLOTS ? Math.min(2, (0.2 * wide) / span) : 0;
     const fills = view.parts.map(part => fill(pen, part));
-    bars.forEach((bar, place) => {
-      const left = Math.round(place * slot);
-      const right = Math.max(left + 1, Math.round((place + 1) * slot) - gap);
+    const cut: number[] = [];
+    buckets.ms.forEach((bar, place) => {
+      const left = Math.round(x(buckets.step[place] ?? 0));
+      const right = Math.max(left + 1, Math.round(x(buckets.stop[place] ?? 0)) - gap);
+      const high = (length: number): number => tall * (1 - Math.min(length, top) / top);
       let below = 0;
       bar.forEach((value, part) => {
         const above = below + (value ?? 0);
-        const low = tall * (1 - Math.min(below, top) / top);
-        const high = tall * (1 - Math.min(above, top) / top);
         pen.fillStyle = fills[part] ?? '';
-        pen.fillRect(left, high, right - left, low - high);
+        pen.fillRect(left, high(above), right - left, high(below) - high(above));
         below = above;
       });
+      const missing = buckets.unmeasured_ms[place] ?? 0;
+      if (missing > 0) {
+        outline(pen, left, high(below + missing), right, high(below));
+      }
+      if ((lengths[place] ?? 0) > top * 1.001) {
+        cut.push((left + right) / 2 / wide);
+      }
     });
-    this._axes(view, top, lengths);
+    this._axes(view, top, cut);
   }
 
-  private _axes(view: View, top: number, lengths: readonly number[]): void {
-    const levels = view.buckets.ms.length > 0 ? ticks(top, 3) : [0];
+  private _axes(view: View, top: number, cut: readonly number[]): void {
+    const levels = view.buckets.ms.length > 0 ? ticks(top, 3) : [];
     this._grid.replaceChildren(
       ...levels.map(level => placed('div', 'bottom', `${(100 * level) / top}%`, ''))
     );
@@ -199,24 +294,35 @@ export class Chart {
         )
       )
     );
-    const wide = slots(lengths.length);
-    const cut = lengths.flatMap((length, place) => (length > top * 1.001 ? [place] : []));
     this._marks.replaceChildren(
-      ...cut.map(place => placed('span', 'left', `${(100 * (place + 0.45)) / wide}%`, '▲'))
+      ...cut.map(along => placed('span', 'left', `${100 * along}%`, '▲'))
     );
-    const longest = ms(Math.max(0, ...lengths));
-    this._note.textContent =
-      cut.length === 0
-        ? ''
-        : `▲ ${cut.length} bar${cut.length === 1 ? '' : 's'} cut at the top, the longest is ${longest}`;
-    const span = wide * view.buckets.width;
-    const count = this._root.clientWidth < WIDE ? 3 : 5;
-    const marks = ticks(span, count).filter(step => step <= 0.95 * span);
+    this._note.textContent = cutNote(view.buckets, cut.length);
+    const { first, span } = stepSpan(view.buckets);
+    const marks = levels.length > 0 ? stepTicks(first, span, this._isNarrow ? 4 : 5) : [];
     this._axis.replaceChildren(
-      ...marks.map(step =>
-        placed('span', 'left', `${(100 * step) / span}%`, step === 0 ? 'step 0' : String(step))
+      ...marks.map((step, place) =>
+        placed(
+          'span',
+          'left',
+          `${(100 * (step - first)) / span}%`,
+          `${place === 0 ? 'step ' : ''}${count(step)}`
+        )
       )
     );
+    this._steps.setAttribute(
+      'aria-label',
+      'Time of each part over the steps; arrow keys go from bar to bar'
+    );
+    this._steps.setAttribute('aria-valuemin', String(first));
+    this._steps.setAttribute('aria-valuemax', String(view.buckets.step.at(-1) ?? first));
+    if (!this._steps.hasAttribute('aria-valuenow')) {
+      this._steps.setAttribute('aria-valuenow', String(first));
+    }
+  }
+
+  private get _isNarrow(): boolean {
+    return this._root.clientWidth < WIDE;
   }
 
   private _paintRanks(view: View): void {
@@ -270,12 +376,18 @@ export class Chart {
   }
 
   private _view: View | null = null;
-  private _pointed: { steps?: number; ranks?: number } = {};
+  /** Where the pointer is in the steps or in the ranks, or the bar that the keyboard is at. */
+  private _pointed: { x?: number; y?: number; bar?: number } = {};
+  private _said = '';
   private _frame = 0;
+  private _timer = 0;
+  private readonly _tooltip = new Tooltip();
+  private readonly _table = new RankTable();
   private readonly _root: HTMLElement;
   private readonly _verdict: HTMLElement;
   private readonly _sentence: HTMLElement;
   private readonly _evidence: HTMLElement;
+  private readonly _advice: HTMLElement;
   private readonly _legend: HTMLElement;
   private readonly _scale: HTMLElement;
   private readonly _grid: HTMLElement;
@@ -292,8 +404,35 @@ export class Chart {
   private readonly _observer: ResizeObserver;
 }
 
-function slots(bars: number): number {
-  return Math.max(bars, FEWEST_SLOTS);
+/** What a run that goes on still waits for before anything can be said of it; else empty. */
+function notYet(view: View): string {
+  const measured = view.ranks.some(rank => rank.ms.some(part => part !== null));
+  if (view.run.state !== 'running' || measured) {
+    return '';
+  }
+  const age = duration(Math.max(0, Math.floor(Date.now() / 1000 - view.run.started)));
+  return view.run.steps > 1
+    ? `measuring the first steps, ${age}`
+    : `compiling the first step, ${age}`;
+}
+
+/** Draw the outline of time that was not measured: it looks like none of the parts. */
+function outline(
+  pen: CanvasRenderingContext2D,
+  left: number,
+  top: number,
+  right: number,
+  bottom: number
+): void {
+  pen.save();
+  pen.fillStyle = `${UNMEASURED}20`;
+  pen.fillRect(left, top, right - left, bottom - top);
+  pen.strokeStyle = UNMEASURED;
+  pen.setLineDash([3, 2]);
+  pen.lineWidth = 1;
+  const inset = right - left > 2 ? 0.5 : 0;
+  pen.strokeRect(left + inset, top + 0.5, Math.max(0.5, right - left - 1), bottom - top - 0.5);
+  pen.restore();
 }
 
 /** Height of a rank's row and of the bar in it, in pixels. */
@@ -333,6 +472,26 @@ function placed(
   const made = element(tag, '', text);
   made.style[side] = where;
   return made;
+}
+
+/** What can be done about what the verdict found, and what that would gain. */
+function adviceOf(verdict: View['verdict']): string {
+  if (verdict.tries.length === 0) {
+    return '';
+  }
+  return `Try: ${verdict.tries.join('; ')}${verdict.gain === '' ? '' : ` (${verdict.gain})`}`;
+}
+
+/** Why a part has no length. */
+function missing(view: View, part: string): string {
+  const alone = view.run.size === 1 && ['wait_peer', 'transfer'].includes(part);
+  return alone ? 'one rank' : 'not measured';
+}
+
+/** The verdict's number beside the mean over all ranks, which counts the late one in. */
+function waitingOf(view: View, part: string): string {
+  const waits = part === 'wait_peer' && view.waiting_ms !== null && view.waiting_ms > 0;
+  return waits ? ` (${ms(view.waiting_ms ?? 0)} on a rank that waits)` : '';
 }
 
 /** Text in which what stands between backticks is code. */

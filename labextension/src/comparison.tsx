@@ -2,20 +2,23 @@
 import type { JSX } from 'react';
 import type { Change, Comparison, Measured, View } from './types';
 import { background } from './partPattern';
-import { count, mean, ms, sum } from './formatting';
+import { count, ms, sum } from './formatting';
 
 export function ComparisonTable({ comparison }: { comparison: Comparison }): JSX.Element {
-  const { before, after, parts, step, sentence } = comparison;
+  const { before, after, parts, step, sentence, differs } = comparison;
   return (
     <div className="eai-Comparison" role="region" aria-label="Comparison">
       <p className="eai-Comparison-sentence">{sentence.replaceAll('`', '')}</p>
+      {differs.length === 0 && (
+        <p className="eai-Panel-faint">Their records know of no difference between the two.</p>
+      )}
       <table>
         <thead>
           <tr>
             <th scope="col">a step</th>
-            <th scope="col">{before.run.name}</th>
-            <th scope="col">{after.run.name}</th>
-            <th scope="col">change</th>
+            <th scope="col">A: {before.run.name}</th>
+            <th scope="col">B: {after.run.name}</th>
+            <th scope="col">B − A</th>
           </tr>
         </thead>
         <tbody>
@@ -25,15 +28,15 @@ export function ComparisonTable({ comparison }: { comparison: Comparison }): JSX
                 <span className="eai-Chart-swatch" style={{ background: background(part) }} />
                 {part}
               </th>
-              <td>{told(partMean(before, place))}</td>
-              <td>{told(partMean(after, place))}</td>
+              <td>{told(parts[place]?.before_ms ?? null)}</td>
+              <td>{told(parts[place]?.after_ms ?? null)}</td>
               <ChangeCell change={parts[place]} />
             </tr>
           ))}
           <tr className="eai-mod-whole">
             <th scope="row">step</th>
-            <td>{told(before.rates.step_ms)}</td>
-            <td>{told(after.rates.step_ms)}</td>
+            <td>{told(step.before_ms)}</td>
+            <td>{told(step.after_ms)}</td>
             <ChangeCell change={step} />
           </tr>
           <tr>
@@ -46,7 +49,9 @@ export function ComparisonTable({ comparison }: { comparison: Comparison }): JSX
       </table>
       {[before, after].map((view, place) => (
         <div key={place} className="eai-Comparison-run">
-          <b>{view.run.name}</b>
+          <b>
+            {place === 0 ? 'A' : 'B'}: {view.run.name}
+          </b>
           <Bar view={view} longest={Math.max(whole(before), whole(after), 1e-9)} />
           {view.verdict.sentence.replaceAll('`', '')}
         </div>
@@ -84,13 +89,13 @@ function ChangeCell({ change }: { change: Change | undefined }): JSX.Element {
     <td title={interval} className={change.sure ? 'eai-mod-sure' : 'eai-Panel-faint'}>
       {sign}
       {ms(Math.abs(change.delta_ms))}
-      {change.sure ? '' : ' ?'}
+      {change.high_ms === null ? '' : ` ± ${ms(change.high_ms - change.delta_ms)}`}
     </td>
   );
 }
 
 function partMean(view: View, place: number): Measured {
-  return mean(view.ranks.map(rank => rank.ms[place] ?? null));
+  return view.means_ms[place] ?? null;
 }
 
 function whole(view: View): number {

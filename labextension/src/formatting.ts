@@ -19,6 +19,19 @@ export function count(value: number): string {
   return value >= MANY ? Math.round(value).toLocaleString('en') : `${Number(value.toPrecision(3))}`;
 }
 
+/** A length of time in the largest units that a person would say: ms up to hours. */
+export function duration(seconds: number): string {
+  if (seconds > 0 && seconds < 1) {
+    return ms(1000 * seconds);
+  }
+  if (seconds < 60) {
+    return `${seconds < 10 ? Number(seconds.toPrecision(2)) : Math.round(seconds)} s`;
+  }
+  const whole = Math.round(seconds);
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
+  return hours > 0 ? `${hours} h ${minutes} min` : `${minutes} min ${whole % 60} s`;
+}
+
 export function amount(bytes: number): string {
   const units = ['B', 'kB', 'MB', 'GB'];
   const thousands =
@@ -28,12 +41,6 @@ export function amount(bytes: number): string {
 
 export function sum(values: readonly Measured[]): number {
   return values.reduce<number>((total, value) => total + (value ?? 0), 0);
-}
-
-/** The mean over what was measured. */
-export function mean(values: readonly Measured[]): Measured {
-  const known = values.filter(value => value !== null);
-  return known.length > 0 ? sum(known) / known.length : null;
 }
 
 export function ratesLine(view: View): string {
@@ -54,8 +61,7 @@ export function ratesLine(view: View): string {
     told.push(`bus ${amount(rates.bus_bytes_per_s)}/s${of}`);
   }
   if (rates.hidden_ms !== null && rates.hidden_ms > 0) {
-    const transfer = view.parts.indexOf('transfer');
-    const exposed = mean(view.ranks.map(rank => rank.ms[transfer] ?? null)) ?? 0;
+    const exposed = view.means_ms[view.parts.indexOf('transfer')] ?? 0;
     told.push(`communication ${ms(exposed)} exposed, ${ms(rates.hidden_ms)} hidden`);
   }
   if (view.measuring_pct !== null) {
@@ -85,6 +91,16 @@ export function priceLine(view: View): string {
     return '';
   }
   return `price of waiting: ${told.join(', ')} of ${(whole / seconds).toFixed(1)} ${unit}`;
+}
+
+/** What is said of `cut` bars that are longer than the axis; empty if none is. */
+export function cutNote(buckets: View['buckets'], cut: number): string {
+  const longest = buckets.longest;
+  if (cut === 0 || longest?.ms == null) {
+    return '';
+  }
+  const told = `longest: step ${count(longest.step)}, ${duration(longest.ms / 1000)}`;
+  return `▲ ${cut} bar${cut === 1 ? '' : 's'} cut at the top; ${told}`;
 }
 
 const WAITS: Readonly<Record<string, string>> = {

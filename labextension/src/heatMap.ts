@@ -6,15 +6,16 @@
  * the same for the saved notebook.
  */
 import type { View } from './types';
+import { stepSpan } from './axis';
 import { ms } from './formatting';
 
-/** A short run leaves room to the right instead of drawing bars as wide as a hand. */
-export const FEWEST_SLOTS = 48;
 const SCALE = ['#00204c', '#575c6d', '#a69d75', '#ffe945'];
 /** Height of a rank's row, and the most that all of them take, in pixels. */
 const ROW = 6;
 const LEAST = 40;
 const MOST = 200;
+/** Of the picture, across: columns are as wide as their steps, which are not always as many. */
+const MOST_PIXELS = 480;
 
 export class HeatMap {
   constructor() {
@@ -40,20 +41,31 @@ export class HeatMap {
     if (this.node.hidden) {
       return;
     }
+    const { first, span } = stepSpan(view.buckets);
+    const last = view.buckets.stop.at(-1) ?? first;
     if (heat.cells !== this._drawn) {
       this._drawn = heat.cells;
-      this._paint(heat.columns, ranks.length, decode(heat.cells));
+      this._cells = decode(heat.cells);
+      const fold = Math.max(1, Math.floor(heat.width / view.buckets.width));
+      this._starts = view.buckets.step.filter((_, place) => place % fold === 0);
+      this._paint(Math.min(last - first, MOST_PIXELS), ranks.length);
     }
     // A column stands below the bars of the same steps.
-    const slots = Math.max(view.buckets.step.length, FEWEST_SLOTS) * view.buckets.width;
-    const wide = Math.min(1, (heat.columns * heat.width) / slots);
-    this._canvas.style.width = `calc((100% - var(--eai-scale)) * ${wide})`;
+    this._canvas.style.width = `calc((100% - var(--eai-scale)) * ${(last - first) / span})`;
     this._canvas.style.height = `${Math.max(LEAST, Math.min(MOST, ROW * ranks.length))}px`;
     this._entitle();
   }
 
-  private _paint(wide: number, tall: number, cells: Uint8Array<ArrayBuffer>): void {
-    this._cells = cells;
+  /** The column of the cells that stands for what lies `share` along the picture. */
+  private _columnAt(share: number): number {
+    const { buckets, heat } = this._view ?? {};
+    const first = buckets?.step[0] ?? 0;
+    const step = first + share * ((buckets?.stop.at(-1) ?? first) - first);
+    const after = this._starts.findIndex(start => start > step);
+    return (after < 0 ? (heat?.columns ?? this._starts.length) : after) - 1;
+  }
+
+  private _paint(wide: number, tall: number): void {
     this._canvas.width = wide;
     this._canvas.height = tall;
     const pen = this._canvas.getContext('2d');
@@ -61,11 +73,16 @@ export class HeatMap {
       return;
     }
     const picture = pen.createImageData(wide, tall);
-    cells.forEach((value, cell) => {
-      if (value > 0) {
-        picture.data.set(PALETTE.subarray(4 * value, 4 * value + 4), 4 * cell);
+    const columns = this._view?.heat.columns ?? 0;
+    for (let x = 0; x < wide; x++) {
+      const column = this._columnAt((x + 0.5) / wide);
+      for (let row = 0; row < tall; row++) {
+        const value = this._cells[row * columns + column] ?? 0;
+        if (value > 0) {
+          picture.data.set(PALETTE.subarray(4 * value, 4 * value + 4), 4 * (row * wide + x));
+        }
       }
-    });
+    }
     pen.putImageData(picture, 0, 0);
   }
 
@@ -91,16 +108,17 @@ export class HeatMap {
     if (view === null) {
       return;
     }
-    const { columns, width, low_ms: low, high_ms: high } = view.heat;
-    const column = Math.floor((x / this._canvas.clientWidth) * columns);
+    const { columns, low_ms: low, high_ms: high } = view.heat;
+    const column = this._columnAt(x / this._canvas.clientWidth);
     const row = Math.floor((y / this._canvas.clientHeight) * view.ranks.length);
     const value = this._cells[row * columns + column] ?? 0;
     const rank = view.ranks[row];
     if (rank === undefined) {
       return;
     }
-    const first = column * width;
-    const steps = width === 1 ? `step ${first}` : `steps ${first}-${first + width - 1}`;
+    const first = this._starts[column] ?? 0;
+    const last = (this._starts[column + 1] ?? view.buckets.stop.at(-1) ?? first + 1) - 1;
+    const steps = last <= first ? `step ${first}` : `steps ${first}–${last}`;
     const length = (low ?? 0) + ((value - 1) / 254) * ((high ?? 0) - (low ?? 0));
     const edge = value === 255 ? 'at least ' : value === 1 ? 'at most ' : '';
     const told = value === 0 ? 'not measured' : `${edge}${ms(length)}`;
@@ -110,6 +128,8 @@ export class HeatMap {
   private _view: View | null = null;
   private _drawn = '';
   private _cells = new Uint8Array();
+  /** The first step of each column. */
+  private _starts: number[] = [];
   private readonly _title = document.createElement('div');
   private readonly _canvas = document.createElement('canvas');
 }

@@ -14,8 +14,11 @@ export const MEANINGS: Readonly<Record<string, string>> = {
   wait_peer: 'gradients ready here, a slower rank not there yet',
   transfer: 'communication after the last rank was ready',
   update: 'applying the reduced gradients',
-  other: 'the rest: callbacks, Python, garbage collection, what was not measured'
+  other: 'the rest: callbacks, making iterators, compiling, garbage collection, Python'
 };
+
+/** The outline around time that no part explains, such as the step that compiles. */
+export const UNMEASURED = '#808080';
 
 export function colour(part: string): string {
   return COLOURS[part] ?? '#999999';

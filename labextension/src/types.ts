@@ -26,13 +26,23 @@ export interface View {
     steps: number;
   };
   parts: string[];
+  /** The means over the ranks of each part: what every display shows of a run. */
+  means_ms: Measured[];
+  /** The waiting of a rank that waits, where it is known. */
+  waiting_ms: Measured;
   buckets: {
-    /** Steps in each bucket. */
+    /** Measured steps in each bucket. */
     width: number;
     /** First step of each bucket. */
     step: number[];
+    /** The step after the last one of each bucket. */
+    stop: number[];
     /** Mean milliseconds over ranks of each part, for each bucket. */
     ms: Measured[][];
+    /** Mean milliseconds that no part explains, for each bucket. */
+    unmeasured_ms: Measured[];
+    /** The longest step of the run and its length; null before any step. */
+    longest: { step: number; ms: Measured } | null;
   };
   ranks: Rank[];
   /** How long each rank was busy by itself in each stretch of steps. */
@@ -47,7 +57,7 @@ export interface View {
     cells: string;
   };
   /** Seconds of rank time over the whole run, in all and in each part. */
-  price: { rank_s: Measured; parts_s: Measured[] };
+  price: { rank_s: Measured; parts_s: Measured[]; unmeasured_s: Measured };
   rates: {
     samples_per_s: Measured;
     step_ms: Measured;
@@ -58,7 +68,16 @@ export interface View {
     /** Communication that went on while computing, a step. */
     hidden_ms: Measured;
   };
-  verdict: { kind: string; sentence: string; evidence: string[]; rank: number | null };
+  verdict: {
+    kind: string;
+    sentence: string;
+    evidence: string[];
+    rank: number | null;
+    /** What can be done about it, the most promising first. */
+    tries: string[];
+    /** What a step would take without it, in words. */
+    gain: string;
+  };
   measuring_pct: Measured;
 }
 
@@ -118,6 +137,9 @@ export interface Change {
   delta_ms: Measured;
   low_ms: Measured;
   high_ms: Measured;
+  /** The means of both runs: `delta_ms` is their difference. */
+  before_ms: Measured;
+  after_ms: Measured;
   sure: boolean;
 }
 
@@ -127,6 +149,8 @@ export interface Comparison {
   step: Change;
   /** In the order of `View.parts`. */
   parts: Change[];
+  /** What is not the same in both, such as "ranks 2 -> 4". */
+  differs: string[];
   /** What the change was, in a sentence. */
   sentence: string;
 }

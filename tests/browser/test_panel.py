@@ -117,7 +117,7 @@ def test_a_notebook_that_does_not_use_it_is_left_alone(
     assert "comm target" not in lab.log
 
 
-def test_the_bar_under_the_pointer_is_told_in_numbers(
+def test_the_bar_under_the_pointer_is_told_in_numbers_beside_it(
     open_notebook: Callable[..., Notebook],
 ) -> None:
     notebook = open_notebook(PLAYER.format(ranks=2), "_ = player.play(1, 100, live=False)")
@@ -129,11 +129,64 @@ def test_the_bar_under_the_pointer_is_told_in_numbers(
     bars = panel.locator(".eai-Chart-plot canvas")
     wide = float(bars.evaluate("c => c.clientWidth"))
     bars.hover(position={"x": 0.505 * wide, "y": 60})
+    tooltip = panel.locator(".eai-Tooltip")
     assert panel.locator(".eai-Chart-pointed").inner_text() == "step 50"
+    assert "compute" in tooltip.inner_text()
+    box = tooltip.bounding_box()
+    assert box
+    at = bars.bounding_box()
+    assert at
+    assert abs(box["x"] + box["width"] / 2 - (at["x"] + wide / 2)) < 200
+    notebook.screenshot("tooltip-light", "#eai-notebook-panel")
     panel.locator(".eai-Chart-ranks canvas").hover(position={"x": 30, "y": 25})
     assert panel.locator(".eai-Chart-pointed").inner_text() == "rank 1 on gpu1"
     panel.locator("h2").first.hover()
-    assert panel.locator(".eai-Chart-pointed").count() == 0
+    assert tooltip.is_hidden()
+    # The compile step is the first bar; the keyboard reaches it, too.
+    bars.focus()
+    notebook.page.keyboard.press("Home")
+    assert "step 0" in str(bars.get_attribute("aria-valuetext"))
+    assert "not measured" in tooltip.inner_text()
+    assert "compute" not in tooltip.inner_text()
+    notebook.page.keyboard.press("ArrowRight")
+    assert panel.locator(".eai-Chart-pointed").inner_text() == "step 1"
+    notebook.page.keyboard.press("Escape")
+    assert tooltip.is_hidden()
+
+
+SPARSE = """import json, tempfile
+from pathlib import Path
+import numpy as np
+from player import Player
+from synthetic import run_record, run_rows
+from eai_notebook.ledger.view_model import record_view
+rows = run_rows(2, 6188)
+for own in rows.values():
+    skipped = (np.arange(6188) % 16 != 0) & (np.arange(6188) >= 50)
+    for name in ("input", "compute", "ready", "reduced", "update"):
+        own[name][skipped] = np.nan
+Player(2).panel.run(record_view(run_record(Path(tempfile.mkdtemp()), rows)))"""
+
+
+def test_the_axis_and_the_pointer_say_the_true_step_of_a_run_measured_now_and_then(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    notebook = open_notebook(SPARSE)
+    notebook.run_cell()
+    notebook.wait_steps(6188)
+    panel = notebook.page.locator("#eai-notebook-panel")
+    bars = panel.locator(".eai-Chart-plot canvas")
+    wide = float(bars.evaluate("c => c.clientWidth"))
+    for share in (0.25, 0.63):
+        bars.hover(position={"x": share * wide, "y": 60})
+        told = panel.locator(".eai-Chart-pointed").inner_text().replace(",", "")
+        first, last = (int(step) for step in told.removeprefix("steps ").split("\u2013"))
+        assert first - 40 <= share * 6188 <= last + 40
+    labels = panel.locator(".eai-Chart-axis span").all_inner_texts()
+    assert labels[0] == "step 0"
+    assert labels[1:] in (["2,000", "4,000"], ["2,000", "4,000", "6,000"])
+    assert "longest: step 0, 2.5 s" in notebook.panel()
+    notebook.screenshot("sparse-light", "#eai-notebook-panel")
 
 
 def test_a_restarted_kernel_has_no_group_and_can_get_one_again(

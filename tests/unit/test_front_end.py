@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from eai_notebook.compression.wire_registry import wire_names
-from eai_notebook.display.heat_map import FEWEST_SLOTS, SCALE
+from eai_notebook.display.axis import FEWEST_SLOTS
+from eai_notebook.display.heat_map import SCALE
 from eai_notebook.display.palette import COLOURS, MEANINGS
 from eai_notebook.display.panel_channel import CONTROL_TARGET, PUSH_ID, PUSH_TARGET
 from eai_notebook.display.static_html import MOST_THICK, RANKS_HEIGHT
@@ -39,7 +40,7 @@ def test_names_of_the_comms() -> None:
 
 def test_measures_of_the_chart() -> None:
     told = dict(re.findall(r"^const (\w+) = (\d+);$", source("chart.ts"), re.MULTILINE))
-    found = re.search(r"FEWEST_SLOTS = (\d+)", source("heat.ts"))
+    found = re.search(r"FEWEST_SLOTS = (\d+)", source("scale.ts"))
     assert found
     assert int(found[1]) == FEWEST_SLOTS
     assert int(told["MOST_THICK"]) == MOST_THICK

@@ -111,6 +111,8 @@ def exchange(gradients: Sequence[Any], names: Sequence[str], wire: Wire) -> Exch
             results[place] = average
     if wire.format == AUTO:
         wire_autotune.note(wire, wire_autotune.ready_time(given.values()))
+    if graph_timestamps.runs_one_at_a_time():
+        results = graph_timestamps.held_together(results)
     return Exchanged(results, tally.marks(), ready, reduced)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -132,6 +133,44 @@ def held(values: Iterable[Any], until: tf.Tensor) -> list[Any]:
     back = [None if tensor is None else next(passed) for tensor in tensors]
     packed: list[Any] = tf.nest.pack_sequence_as(structure, back, expand_composites=True)
     return packed
+
+
+def held_together(values: Sequence[Any]) -> list[Any]:
+    """Return `values` unchanged, but none before all are there; None stays None.
+
+    Whether marks are taken or not, so that steps with and without them run alike. It is an
+    operation without inputs that holds them back: an `IdentityN` without a reason to be one,
+    Grappler takes apart.
+    """
+    import tensorflow as tf
+
+    structure = list(values)
+    tensors = tf.nest.flatten(structure, expand_composites=True)
+    present = [tensor for tensor in tensors if tensor is not None]
+    if not present or tf.executing_eagerly():
+        return structure
+    with tf.control_dependencies(present):
+        all_there = tf.no_op()
+    with tf.control_dependencies([all_there]):
+        back = [None if tensor is None else tf.identity(tensor) for tensor in tensors]
+    packed: list[Any] = tf.nest.pack_sequence_as(structure, back, expand_composites=True)
+    return packed
+
+
+def runs_one_at_a_time() -> bool:
+    """Return whether TensorFlow runs the operations of a graph on one thread, one by one.
+
+    It does where ranks have a core each. Then an update that begins while other gradients
+    have yet to be handed to Horovod, or stamped as reduced, holds both up: what it takes
+    would be booked to `transfer`, on all ranks, and be paid by all of them.
+    """
+    import tensorflow as tf
+
+    threads = tf.config.threading.get_inter_op_parallelism_threads()
+    if not threads:
+        with contextlib.suppress(ValueError):
+            threads = int(os.environ.get("TF_NUM_INTEROP_THREADS") or 0)
+    return (threads or os.cpu_count() or 1) == 1
 
 
 def groups(count: int) -> list[range]:

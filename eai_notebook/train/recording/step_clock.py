@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
+import importlib.metadata
 import operator
 import os
 import socket
@@ -23,7 +25,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from eai_notebook import collective
+from eai_notebook.ledger import cores
+from eai_notebook.ledger.step_schema import NAMED
 from eai_notebook.telemetry import input_waits, messages
+from eai_notebook.train.named import Named
 from eai_notebook.train.recording import graph_timestamps
 from eai_notebook.train.recording.background_sender import Sender
 from eai_notebook.train.recording.step_rows import HEAD, SAMPLES, step_rows
@@ -52,6 +57,9 @@ MESSAGES_PER_S: Final = 128
 ALL_OF_FIRST: Final = 50
 """Steps at the beginning of a run that are measured whatever their length."""
 
+LOOK_S: Final = 4.0
+"""The time between two looks at how the process's threads get processors, in seconds."""
+
 _NS: Final = 1e-9
 
 _BUT_SAMPLES: Final = np.arange(HEAD + graph_timestamps.WIDTH) != SAMPLES
@@ -78,6 +86,13 @@ class StepClock:
     """What the data was waited for before this run."""
     notes: dict[str, Any] = field(default_factory=dict)
     """What was found out on the way, for the record."""
+    named: Named = field(default_factory=Named)
+    """What of `other` has a name."""
+    opens_epoch: bool = False
+    """Whether the step that comes is an epoch's first."""
+    cores_before: cores.Use = field(default_factory=cores.now)
+    """How this process had got processors before this run."""
+    _looked: float = field(default_factory=time.monotonic)
     _every: int = 1
     _begin: float = field(default_factory=time.time)
     _opened: float = field(default_factory=time.monotonic)
@@ -85,6 +100,7 @@ class StepClock:
     _begins: list[float] = field(default_factory=list)
     _ends: list[float] = field(default_factory=list)
     _marks: list[Any] = field(default_factory=list)
+    _named: list[Any] = field(default_factory=list)
 
     def resume(self) -> None:
         """Begin the next step now: what went before it belongs to no step.
@@ -93,6 +109,13 @@ class StepClock:
         epochs are not booked to the first step of the next.
         """
         self._begin = time.time()
+        self.named.drop()
+
+    def note_iterator(self) -> None:
+        """Note, in an epoch's first step, that the time since it began went to an iterator."""
+        if self.opens_epoch:
+            self.opens_epoch = False
+            self.named.add("iterator", max(0.0, time.time() - self._begin - self.named.in_step))
 
     @property
     def measures_next(self) -> bool:
@@ -111,6 +134,7 @@ class StepClock:
         self._begins.append(self._begin)
         self._ends.append(now)
         self._marks.append(taken)
+        self._named.append(self.named.take())
         self._begin = now
         ended = self.taken + len(self._ends) - 1
         if time.monotonic() - self._flushed >= self._interval:
@@ -125,16 +149,29 @@ class StepClock:
         if not self._marks:
             return
         first, begins, ends, taken = self.taken, self._begins, self._ends, self._marks
+        named = self._named
         self.taken += len(taken)
-        self._begins, self._ends, self._marks = [], [], []
+        self._begins, self._ends, self._marks, self._named = [], [], [], []
         if self.taken >= ALL_OF_FIRST:
             self._every = stride(statistics.median(map(operator.sub, ends, begins)))
 
+        spent = dict(self.named.spent)
+
         def send() -> None:
             rows = _rows(first, begins, ends, taken, in_ring=self.size > 1)
-            messages.emit(messages.StepsDone(self.run, self.rank, rows))
+            for name, seconds in zip(NAMED, np.stack(named).T, strict=True):
+                rows[name] = seconds
+            use = self._cores()
+            messages.emit(messages.StepsDone(self.run, self.rank, rows, spent, use))
 
         _sender.submit(send)
+
+    def _cores(self, *, last: bool = False) -> cores.Use:
+        """Return how the process got processors in this run; empty most times, it is not free."""
+        if not last and time.monotonic() - self._looked < LOOK_S:
+            return {}
+        self._looked = time.monotonic()
+        return cores.since(self.cores_before, cores.now())
 
     @property
     def _interval(self) -> float:
@@ -166,7 +203,10 @@ def current() -> StepClock | None:
 def facts_of(model: Any, epochs: int | None, steps: int | None, tracing_s: float) -> dict[str, Any]:
     """Return what a run's record says of any training of a compiled Keras model."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    return {
+    found: dict[str, Any] = {}
+    with contextlib.suppress(Exception):  # a schedule, or a variable of another backend
+        found["learning_rate"] = float(optimizer.learning_rate)
+    return found | {
         "model": model.name,
         "parameters": sum(int(np.prod(weight.shape)) for weight in model.weights),
         "optimizer": type(optimizer).__name__,
@@ -200,11 +240,22 @@ def begin_run(name: str, meta: dict[str, Any], *, alone: bool = False) -> StepCl
             pid=os.getpid(),
             clock_offset=offset,
             clock_uncertainty=uncertainty,
-            meta=meta,
+            meta={"versions": _versions(), **meta},
         )
     )
     _current = StepClock(run, rank, size, marks_s=graph_timestamps.cost_s())
+    _current.named.watch_collector()
     return _current
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """Return the versions of what a step's length may depend on."""
+    found = {}
+    for package in ("eai_notebook", "tensorflow", "tensorflow-cpu", "keras", "horovod"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
 
 
 def end_run(outcome: str) -> None:
@@ -213,6 +264,7 @@ def end_run(outcome: str) -> None:
     clock, _current = _current, None
     if clock is None:
         return
+    clock.named.close()
     messages.step_ended(clock.run, None)
     entered = time.perf_counter_ns()
     clock.flush()
@@ -221,8 +273,14 @@ def end_run(outcome: str) -> None:
     _sender.spent_ns = 0
     spent += clock.marked * clock.marks_s
     waited = input_waits.since(clock.input_before, input_waits.sums())
-    notes = clock.notes
-    messages.emit(messages.RunEnded(clock.run, clock.rank, outcome, spent, waited, notes))
+    use = clock._cores(last=True)  # noqa: SLF001  # same file
+    messages.emit(
+        messages.RunEnded(
+            *(clock.run, clock.rank, outcome, spent, waited, clock.notes),
+            named=dict(clock.named.spent),
+            cores=use,
+        )
+    )
 
 
 @contextlib.contextmanager

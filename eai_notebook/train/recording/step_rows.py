@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from eai_notebook.ledger.step_schema import STEP_DTYPE
+from eai_notebook.ledger.step_schema import empty_steps
 from eai_notebook.train.recording import graph_timestamps
 
 ASKED: Final = 0
@@ -28,7 +28,7 @@ def step_rows(first: int, begin: Array, end: Array, taken: Array, *, in_ring: bo
     and count as missing. Without a ring there is nothing to wait for: ``ready`` and
     ``reduced`` are missing then, as they are in a step without an exchange.
     """
-    rows = np.empty(len(begin), STEP_DTYPE)
+    rows = empty_steps(len(begin))
     times = np.where(taken >= begin[:, None], taken, np.nan)
     asked, got = taken[:, ASKED], taken[:, GOT]
     row = times[:, HEAD:]

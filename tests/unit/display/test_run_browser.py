@@ -45,6 +45,12 @@ def test_two_runs_are_compared_part_by_part(runs: list[str]) -> None:
     assert "shorter" in run_browser.compared(runs[1], runs[0])["sentence"]
     assert run_browser.compared(runs[0], runs[0])["sentence"].startswith("no sure change")
     assert found["before"]["run"]["name"] == "a-quick"
+    assert found["differs"] == []
+    for each in (found["step"], *found["parts"]):
+        assert each["delta_ms"] == pytest.approx(each["after_ms"] - each["before_ms"])
+    for place, each in enumerate(found["parts"]):
+        assert each["before_ms"] == pytest.approx(found["before"]["means_ms"][place], rel=1e-3)
+        assert each["after_ms"] == pytest.approx(found["after"]["means_ms"][place], rel=1e-3)
 
 
 def test_a_page_stands_alone(runs: list[str]) -> None:

@@ -6,19 +6,18 @@ import zlib
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from synthetic import run_record, run_rows
 
 from eai_notebook.display.heat_map import png
 from eai_notebook.display.palette import COLOURS, MEANINGS
-from eai_notebook.display.static_html import HEIGHT, html
+from eai_notebook.display.static_html import HEIGHT, STEPS_WIDTH, html
 from eai_notebook.ledger.step_schema import PARTS
 from eai_notebook.ledger.view_model import record_view
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import numpy as np
 
 
 class Balance(HTMLParser):
@@ -100,10 +99,43 @@ def test_bars_lie_on_top_of_each_other_and_inside_the_axis(tmp_path: Path) -> No
 
 def test_a_step_longer_than_the_axis_is_cut_and_told(tmp_path: Path) -> None:
     made = twin(tmp_path, run_rows(2, 60))
-    assert "1 bar cut at the top, the longest is 250" in made
+    assert "1 bar cut at the top; longest: step 0, 2.5 s" in made
     for low, tall in re.findall(r"M\d+ (\d+)v-(\d+)h", made):
         assert 0 <= int(low) - int(tall) < int(low) <= HEIGHT
     assert "cut at the top" not in twin(tmp_path, run_rows(2, 60, compile_step=False))
+
+
+def test_the_axis_has_the_true_step_numbers_of_a_run_measured_now_and_then(tmp_path: Path) -> None:
+    rows = run_rows(2, 6188)
+    for own in rows.values():
+        skipped = (np.arange(6188) % 16 != 0) & (np.arange(6188) >= 50)
+        for name in ("input", "compute", "ready", "reduced", "update"):
+            own[name][skipped] = np.nan
+    view = record_view(run_record(tmp_path, rows))
+    buckets = view["buckets"]
+    assert (buckets["step"][0], buckets["stop"][-1]) == (0, 6188)
+    assert buckets["step"][1:] == buckets["stop"][:-1]
+    made = html(view)
+    labels = dict(re.findall(r'left: ([\d.]+)%; [^"]*">(?:step )?([\d,]+)</span>', made))
+    assert list(labels.values()) == ["0", "2,000", "4,000", "6,000"]
+    assert [float(at) for at in labels] == pytest.approx([0, 32.32, 64.64, 96.96], abs=0.01)
+    # The half of the steps lies in the middle of the drawing.
+    middle = buckets["step"].index(next(s for s in buckets["step"] if s >= 3094))
+    edges = re.search(r'<path fill="#009E73" d="([^"]+)"', made)
+    assert edges
+    lefts = [int(left) for left in re.findall(r"M(\d+) ", edges[1])]
+    assert lefts[middle] == pytest.approx(STEPS_WIDTH / 2, rel=0.01)
+
+
+def test_what_was_not_measured_looks_like_no_part(tmp_path: Path) -> None:
+    made = twin(tmp_path, run_rows(2, 30))
+    outline = re.search(r'<path fill="#808080"[^>]* d="(M0 [^"]+)"', made)
+    assert outline
+    other = re.search(rf'<path fill="{COLOURS["other"]}" d="([^"]+)"', made)
+    assert other
+    assert not other[1].startswith("M0 ")
+    assert made.count("</span>not measured</span>") == 1  # in the legend
+    assert "#808080" not in twin(tmp_path, run_rows(2, 30, compile_step=False))
 
 
 def test_what_a_person_named_is_escaped(tmp_path: Path) -> None:

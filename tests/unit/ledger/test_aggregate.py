@@ -22,6 +22,8 @@ def test_the_order_of_pieces_makes_no_difference() -> None:
         pieces = summed(ledger, cuts)
         assert (pieces.width, pieces.steps) == (whole.width, whole.steps) == (32, 5003)
         np.testing.assert_array_equal(pieces.starts, whole.starts)
+        np.testing.assert_array_equal(pieces.stops, whole.stops)
+        np.testing.assert_allclose(pieces.unmeasured, whole.unmeasured)
         np.testing.assert_array_equal(pieces.kept.steps, whole.kept.steps)
         np.testing.assert_array_equal(pieces.recent.steps, whole.recent.steps)
         np.testing.assert_allclose(pieces.parts, whole.parts)
@@ -35,11 +37,23 @@ def test_buckets_hold_the_means_of_their_steps() -> None:
     assert len(summary.starts) <= MOST_BUCKETS
     for place, first in enumerate(summary.starts):
         steps = slice(first, first + summary.width)
-        expected = mean(mean(ledger.parts, axis=0)[steps], axis=0)
+        # The first step compiles: it has no parts, and its length is no part's.
+        measured = slice(max(first, 1), steps.stop)
+        share = 1 - (first == 0) / summary.width
+        expected = share * mean(mean(ledger.parts, axis=0)[measured], axis=0)
         np.testing.assert_allclose(summary.parts[place], expected)
+        length = np.nansum(summary.parts[place]) + summary.unmeasured[place]
+        np.testing.assert_allclose(length, ledger.wall[:, steps].mean())
         own = np.nansum(ledger.parts[:, :, [0, 1, 4, OTHER]], axis=2)
         if first:  # the first step, which compiles, has no parts and so no own time
             np.testing.assert_allclose(summary.own[:, place], own[:, steps].mean(axis=1))
+
+
+def test_steps_that_no_rank_wrote_are_a_gap_between_buckets() -> None:
+    ledger = merge(run_rows(2, 100, compile_step=False), {})
+    summary = summed(ledger.select(np.r_[0:30, 60:100]), [20])
+    assert (summary.starts[30], summary.stops[29]) == (60, 30)
+    assert summary.stops[-1] == 100
 
 
 def test_a_million_steps_are_kept_in_little() -> None:
@@ -68,7 +82,32 @@ def test_of_steps_that_were_not_measured_only_strikingly_long_ones_are_told() ->
     for cuts in ([], [5, 14, 203, 204, 301]):
         summary = summed(ledger, cuts)
         assert summary.steps == 400
-        assert summary.starts.tolist() == sorted([*range(0, 400, 8), 203])
-        assert summary.spent.sum() == pytest.approx(summary.wall, rel=0.01)
-        assert summary.spent[OTHER] == pytest.approx(2 * (1 + 400 * 0.0003), rel=0.1)
+        starts = sorted([*range(0, 400, 8), 203])
+        assert summary.starts.tolist() == starts
+        assert summary.stops.tolist() == [*starts[1:], 400]
+        at = starts.index(203)
+        assert summary.unmeasured[at] == pytest.approx(1.0, rel=0.1)
+        assert np.isnan(summary.parts[at]).all() or not np.nansum(summary.parts[at])
+        assert np.count_nonzero(summary.unmeasured) == 1
+        assert summary.longest is not None
+        assert summary.longest[0] == 203
+        assert summary.longest[1] == pytest.approx(1.0, rel=0.1)
+        whole = summary.spent.sum() + summary.spent_unmeasured
+        assert whole == pytest.approx(summary.wall, rel=0.01)
+        assert summary.spent[OTHER] == pytest.approx(2 * 400 * 0.0003, rel=0.1)
+        assert summary.spent_unmeasured == pytest.approx(2, rel=0.02)
         assert summary.wall == pytest.approx(np.nansum(ledger.wall))
+
+
+def test_buckets_add_up_where_some_ranks_miss_a_part_in_some_steps() -> None:
+    rows = run_rows(3, 600)
+    rows[0]["input"][::5] = np.nan
+    rows[1]["update"][1::3] = np.nan
+    for own in rows.values():
+        own["compute"][300:304] = np.nan
+    ledger = merge(rows, {})
+    summary = summed(ledger, [7, 333])
+    lengths = np.nansum(summary.parts, axis=1) + summary.unmeasured
+    for place, first in enumerate(summary.starts):
+        steps = slice(first, first + summary.width)
+        assert lengths[place] == pytest.approx(ledger.wall[:, steps].mean(), rel=1e-6)

@@ -15,6 +15,7 @@ from eai_notebook.ledger.merge import (
     GrowingLedger,
     Ledger,
     append,
+    mean_parts,
     merge,
 )
 from eai_notebook.ledger.step_schema import STEP_DTYPE, empty_steps
@@ -47,11 +48,56 @@ def test_stamps_are_compared_on_rank_0s_clock() -> None:
     np.testing.assert_allclose(ledger.end[:, 0], 14.5)
 
 
-def test_a_rank_reduced_before_the_last_was_ready_waits_no_longer_than_its_exchange() -> None:
+def test_clocks_that_contradict_each_other_are_not_believed() -> None:
     rows = two_ranks()
     rows[0]["reduced"] = 12.0  # its clock is a little off: nothing can come before it is sent
     ledger = merge(rows, {})
-    np.testing.assert_allclose(ledger.parts[0, 0, [WAIT_PEER, TRANSFER]], [0.75, 0.0])
+    np.testing.assert_allclose(ledger.parts[:, 0, WAIT_PEER], [0.25, 0.0])
+    np.testing.assert_allclose(ledger.parts[:, 0, TRANSFER], [0.5, 0.5])
+    assert ledger.last_rank.tolist() == [1]
+
+
+@pytest.mark.parametrize("off", [0.050, -0.050, 3.0])
+@pytest.mark.parametrize("late", [0, 1, 2])
+def test_without_clocks_the_split_is_the_same(off: float, late: int) -> None:
+    rows = run_rows(3, 100, late={late: {"compute": 0.010}}, compile_step=False)
+    right = merge(rows, {})
+    np.testing.assert_allclose(right.unaligned, right.parts[:, :, WAIT_PEER], atol=1e-6)
+    for stamp in ("begin", "end", "ready", "reduced"):
+        rows[1][stamp] += off
+    wrong = merge(rows, {})
+    np.testing.assert_allclose(wrong.parts, right.parts, atol=1e-6)
+    np.testing.assert_array_equal(wrong.last_rank, right.last_rank)
+
+
+def test_a_wait_that_is_shorter_than_the_doubt_about_clocks_is_told_by_durations() -> None:
+    rows = run_rows(2, 50, late={1: {"compute": 0.002}}, compile_step=False)
+    for stamp in ("begin", "end", "ready", "reduced"):
+        rows[1][stamp] -= 0.0009  # so little that nothing contradicts itself
+    ledger = merge(rows, {}, {1: 0.005})
+    assert ledger.parts[0, :, WAIT_PEER].mean() == pytest.approx(0.002, abs=0.0003)
+    trusted = merge(rows, {}, {1: 0.0001})
+    assert trusted.parts[0, :, WAIT_PEER].mean() == pytest.approx(0.0011, abs=0.0003)
+
+
+def test_what_of_other_has_a_name_is_never_more_than_other() -> None:
+    rows = two_ranks()
+    rows[0]["callback"], rows[0]["collector"] = 0.75, 0.25
+    rows[1]["iterator"] = 0.125
+    ledger = merge(rows, {})
+    np.testing.assert_allclose(ledger.named[0, 0, [0, 4]], [0.375, 0.125])
+    assert ledger.named[1, 0, 2] == 0.125
+    assert np.isnan(ledger.named[1, 0, 0])
+    np.testing.assert_allclose(ledger.ahead[:, 0], 0.0)
+
+
+def test_means_of_parts_add_up_whatever_is_missing() -> None:
+    rows = run_rows(3, 60, compile_step=False)
+    rows[0]["input"][::3] = np.nan
+    rows[1]["update"][1::2] = np.nan
+    for axis in (0, 1, (0, 1)):
+        means = mean_parts(ledger := merge(rows, {}), axis=axis)
+        np.testing.assert_allclose(means.sum(axis=-1), ledger.wall.mean(axis=axis))
 
 
 def test_what_was_not_measured_is_missing_and_its_time_shows_as_other() -> None:

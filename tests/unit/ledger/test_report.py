@@ -72,3 +72,23 @@ def test_a_record_tells_its_name_and_what_measuring_cost(tmp_path: Path) -> None
     wall = sum(float((own["end"] - own["begin"]).sum()) for own in rows.values())
     assert found.measuring_pct == pytest.approx(100 * 2 * 0.001 / wall)
     assert "measuring cost 0.0" in found.to_text()
+
+
+def test_the_stage_of_the_input_is_told_only_where_the_input_is_worth_a_word(
+    tmp_path: Path,
+) -> None:
+    sums = {"fetch": 0.1, "parse": 0.6, "batches": 100.0, "readers": 3.0, "cpu_s": 1.0}
+    for seconds, expected in ((0.0002, "input: no problem"), (0.020, "input is parse-bound")):
+        record = run_record(tmp_path / str(seconds), run_rows(2, 100, input=seconds))
+        record.info.input = {0: sums, 1: sums}
+        text = report_record(record).to_text()
+        assert expected in text
+        assert ("parse-bound" in text) == (seconds > 0.01)
+
+
+def test_the_report_has_the_remedies_and_the_means_that_add_up() -> None:
+    found = report(merge(run_rows(3, 120, late={1: {"compute": 0.02}}), {}))
+    lines = found.to_text().splitlines()
+    assert lines[1].startswith("Try: ")
+    assert sum(part.mean for part in found.parts) == pytest.approx(found.rates.step)
+    assert any(line.startswith("waiting ") and "without clocks" in line for line in lines)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from synthetic import run_rows
 
-from eai_notebook.ledger.merge import Ledger, merge
+from eai_notebook.ledger.difference import differences
+from eai_notebook.ledger.merge import Ledger, mean_parts, merge
 from eai_notebook.ledger.run_comparison import compare
+from eai_notebook.ledger.run_record import RunInfo
 from eai_notebook.ledger.step_schema import empty_steps
 
 
@@ -108,3 +110,36 @@ def test_a_run_of_which_only_lengths_are_known_is_compared_by_these() -> None:
     assert found.step.is_sure
     assert found.slower is None
     assert all(np.isnan(change.delta_ms) for change in found.parts.values())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_change_is_the_difference_of_what_is_shown_of_both(seed: int) -> None:
+    before = ledger(seed, 3, jitter=0.006)
+    after = ledger(seed + 50, 3, jitter=0.009, late={1: {"input": 0.004}}, transfer=0.004)
+    found = compare(before, after)
+    for change in (found.step, *found.parts.values()):
+        assert change.delta_ms == pytest.approx(change.after_ms - change.before_ms)
+        assert change.low_ms <= change.delta_ms <= change.high_ms
+    for run, side in ((before, "before_ms"), (after, "after_ms")):
+        shown = 1e3 * mean_parts(run.typical(), axis=(0, 1))
+        told = [getattr(change, side) for change in found.parts.values()]
+        np.testing.assert_allclose(told, shown)
+        assert sum(told) == pytest.approx(getattr(found.step, side))
+    deltas = [change.delta_ms for change in found.parts.values()]
+    assert sum(deltas) == pytest.approx(found.step.delta_ms)
+
+
+def test_what_differs_between_two_runs_is_listed() -> None:
+    versions = {"versions": {"keras": "3.11", "tensorflow": "2.20"}}
+    one = RunInfo("a", "fit", 2, 0.0, hosts={0: "a", 1: "a"}, meta={"wire": "fp32", **versions})
+    two = RunInfo("b", "fit", 2, 0.0, hosts={0: "a", 1: "b"}, meta={"wire": "fp16", **versions})
+    two.meta["versions"] = {"keras": "3.12", "tensorflow": "2.20"}
+    found = differences(one, two, (2048.0, 1024.0))
+    assert found == [
+        "batch 2,048 -> 1,024 a rank",
+        "hosts a -> a, b",
+        "wire fp32 -> fp16",
+        "keras 3.11 -> 3.12",
+    ]
+    assert differences(one, one, (64.0, 64.0)) == []
+    assert differences(one, RunInfo("c", "fit", 2, 0.0)) == []

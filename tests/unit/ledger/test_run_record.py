@@ -8,7 +8,7 @@ import pytest
 
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.run_record import RunRecord, list_runs, runs_folder
-from eai_notebook.ledger.step_schema import STEP_DTYPE, empty_steps
+from eai_notebook.ledger.step_schema import FIRST_FORMAT, STEP_DTYPE, empty_steps
 from eai_notebook.telemetry.messages import RunBegan, RunEnded, StepsDone
 
 if TYPE_CHECKING:
@@ -116,3 +116,29 @@ def test_a_record_with_another_type_of_text_is_named(
     file.write_text(json.dumps({**json.loads(file.read_text()), field: value}))
     with pytest.raises(EaiError, match="is not a run record"):
         RunRecord(file.parent)
+
+
+def test_a_record_of_the_first_format_is_read(tmp_path: Path) -> None:
+    record = RunRecord.create(tmp_path, RunBegan("r", 0, 1, "fit", "here", 1))
+    record.add(RunBegan("r", 0, 1, "fit", "here", 1))
+    old = np.zeros(3, FIRST_FORMAT)
+    old["step"], old["input"] = range(3), 0.25
+    (record.path / "rank-0.steps").write_bytes(old.tobytes() + b"half a row")
+    info = json.loads((record.path / "run.json").read_text())
+    info["format"] = 1
+    for name in ("named", "cores"):
+        del info[name]
+    (record.path / "run.json").write_text(json.dumps(info))
+    again = RunRecord(record.path)
+    rows = again.rows(0, start=1)
+    assert rows["step"].tolist() == [1, 2]
+    assert rows["input"].tolist() == [0.25, 0.25]
+    assert np.isnan(rows["callback"]).all()
+
+
+def test_a_record_of_a_format_to_come_is_refused(tmp_path: Path) -> None:
+    record = RunRecord.create(tmp_path, RunBegan("r", 0, 1, "fit", "here", 1))
+    text = (record.path / "run.json").read_text()
+    (record.path / "run.json").write_text(text.replace('"format": 2', '"format": 99'))
+    with pytest.raises(EaiError, match="format 99"):
+        RunRecord(record.path)

@@ -38,7 +38,7 @@ def test_the_stage_that_input_waits_for_is_named() -> None:
         "fetch-bound: storage is 50 % of that"
     )
     late = verdict(ledger(late={1: {"input": 0.010}}), waited)
-    assert late.sentence.endswith("longer, parse-bound: parsing is 62 % of that")
+    assert late.sentence.endswith(", parse-bound: parsing is 62 % of that")
     nothing: list[dict[int, dict[str, float]]] = [{}, {0: {}}, {0: {"batches": 9.0, "fetch": 0.0}}]
     for other in nothing:
         assert verdict(ledger(input=0.020), other).sentence.endswith("waits for the next batch")
@@ -48,7 +48,7 @@ def test_the_stage_that_input_waits_for_is_named() -> None:
 def test_a_part_that_costs_less_than_half_is_said_to_cost_most() -> None:
     found = verdict(ledger(update=0.005))
     assert found.kind == "update"
-    assert found.sentence.startswith("update costs most: ")
+    assert found.sentence.startswith("`update` is the largest loss: ")
 
 
 def test_the_rank_with_the_longest_input_is_named() -> None:
@@ -64,15 +64,16 @@ def test_a_late_rank_is_named_with_what_is_longer_in_its_step(
 ) -> None:
     found = verdict(ledger(ranks, late={late: {part: 0.010}}))
     assert (found.kind, found.rank, found.cause) == ("wait_peer", late, part)
-    assert found.sentence.startswith(f"waiting for rank {late}: ")
+    assert found.sentence.startswith(f"rank {late} is the slow one: its `{part}` is ")
 
 
 def test_the_sentence_about_a_late_rank() -> None:
     found = verdict(ledger(jitter=0.0, late={1: {"other": 0.010}}))
     assert found.sentence == (
-        "waiting for rank 1: ranks 0, 2-3 wait 10.0 ms a step "
-        "because its `other` part is 10.0 ms longer"
+        "rank 1 is the slow one: its `other` is 10.0 ms longer than the others', "
+        "so ranks 0, 2-3 idle 10.0 ms of 22.6 ms (44 %)"
     )
+    assert found.gain == "without it: 22.6 ms -> 12.6 ms, 1.79x"
 
 
 def test_ranks_that_take_turns_in_being_late_are_not_blamed() -> None:

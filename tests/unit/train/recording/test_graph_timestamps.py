@@ -15,9 +15,12 @@ from eai_notebook.train.measured_step import MeasuredStep
 from eai_notebook.train.recording import graph_timestamps
 
 
-@pytest.fixture
-def traced(monkeypatch: pytest.MonkeyPatch) -> tf.Graph:
+@pytest.fixture(params=["one thread", "many threads"])
+def traced(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> tf.Graph:
     """The graph of a step that exchanges, without a ring: each average is an operation."""
+    monkeypatch.setattr(
+        graph_timestamps, "runs_one_at_a_time", lambda: request.param == "one thread"
+    )
 
     def average(tensor: tf.Tensor, name: str) -> tf.Tensor:
         return tf.identity(tensor, name=f"exchange{name.split('.')[1]}")
@@ -74,6 +77,33 @@ def test_the_update_is_stamped_after_every_assignment(traced: tf.Graph) -> None:
     updates = [op.name for op in traced.get_operations() if op.type == "AssignSubVariableOp"]
     assert len(updates) == 4
     assert set(updates) <= waits
+
+
+def test_on_one_thread_no_update_begins_before_every_gradient_was_stamped(
+    traced: tf.Graph, request: pytest.FixtureRequest
+) -> None:
+    operations = traced.get_operations()
+    exchanges = [op.name for op in operations if op.name.startswith("exchange")]
+    updates = [op for op in operations if op.type == "AssignSubVariableOp"]
+    assert len(updates) == 4
+    stamped = [op.name for op in operations if op.type == "Timestamp" and _follows(op, exchanges)]
+    assert len(stamped) == 4
+    for op in updates:
+        if "one thread" in request.node.name:
+            assert {*exchanges, *stamped} <= before(op)
+
+
+def _follows(reading: tf.Operation, exchanges: list[str]) -> bool:
+    """Return whether a clock reading waits for one of the exchanges, and nothing but it."""
+    return len(before(reading) & set(exchanges)) == 1
+
+
+@pytest.mark.parametrize(("set_to", "one"), [("1", True), ("2", False), ("8", False)])
+def test_the_threads_of_a_rank_are_known(
+    monkeypatch: pytest.MonkeyPatch, set_to: str, one: bool
+) -> None:
+    monkeypatch.setenv("TF_NUM_INTEROP_THREADS", set_to)
+    assert graph_timestamps.runs_one_at_a_time() is one
 
 
 def test_the_marks_cost_is_known_and_small() -> None:

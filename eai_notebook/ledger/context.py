@@ -1,0 +1,98 @@
+"""What is known of a run besides its steps: where it ran, what it read, how it exchanged.
+
+A verdict names causes and remedies from it; whatever is unknown is left out of both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from eai_notebook.ledger.cores import Shortage, shortage
+from eai_notebook.ledger.step_schema import NAMED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from eai_notebook.ledger.run_record import RunInfo
+
+LABELS: Final = {
+    "callback": "callbacks",
+    "checkpoint": "saving checkpoints",
+    "iterator": "making an iterator over the data",
+    "compiling": "tracing and compiling the step",
+    "collector": "Python's garbage collector",
+}
+"""What the names of `step.NAMED` are called in a sentence."""
+
+BETWEEN: Final = "between"
+"""What `Context.named` calls things that go on between steps."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Facts about a run; the dictionaries are keyed by rank.
+
+    ``input`` is `waits.Sums`, ``cores`` `cores.Use`. ``named`` has seconds by kind and name,
+    such as ``"callback Slow.on_train_batch_end"``.
+    """
+
+    hosts: Mapping[int, str] = field(default_factory=dict)
+    input: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    named: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    cores: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, info: RunInfo) -> Context:
+        """Return what a run's record says."""
+        return cls(info.hosts, info.input, info.named, info.cores, info.meta)
+
+    @property
+    def on_one_host(self) -> bool:
+        """Whether all ranks are known to be on one machine."""
+        return len(set(self.hosts.values())) == 1
+
+    def shortage(self) -> Shortage | None:
+        """Return what the ranks lack in processors; None if nothing, or it is not known."""
+        return shortage(self.cores, self.hosts)
+
+    def readers(self) -> int | None:
+        """Return how many readers a rank had for its input; None without ours."""
+        known = [use["readers"] for use in self.input.values() if "readers" in use]
+        return int(max(known)) if known else None
+
+    def name_of(self, kind: str, ranks: Iterable[int]) -> str | None:
+        """Return which thing of a kind took longest on some ranks; None if none is known.
+
+        Examples:
+            >>> context = Context(named={1: {"callback Slow.on_train_batch_end": 3.0}})
+            >>> context.name_of("callback", [0, 1]), context.name_of("callback", [0])
+            ('Slow.on_train_batch_end', None)
+        """
+        spent: dict[str, float] = {}
+        for rank in ranks:
+            for key, seconds in self.named.get(rank, {}).items():
+                own_kind, _, name = key.partition(" ")
+                if own_kind == kind and name:
+                    spent[name] = spent.get(name, 0.0) + seconds
+        return max(spent, key=lambda name: spent[name]) if spent else None
+
+    def label(self, place: int, ranks: Iterable[int]) -> str:
+        """Return what is said of the kind at a place in `NAMED`, by the name that it has."""
+        kind = NAMED[place]
+        name = self.name_of(kind, ranks)
+        if name is None:
+            return LABELS[kind]
+        return f"the callback `{name}`" if kind == "callback" else f"{LABELS[kind]} (`{name}`)"
+
+    def between(self) -> list[tuple[str, float]]:
+        """Return what went on between steps, the mean over ranks in seconds, longest first."""
+        spent: dict[str, float] = {}
+        for own in self.named.values():
+            for key, seconds in own.items():
+                kind, _, name = key.partition(" ")
+                if kind == BETWEEN:
+                    spent[name] = spent.get(name, 0.0) + seconds
+        ranks = max(1, len(self.named))
+        return sorted(((n, s / ranks) for n, s in spent.items()), key=lambda item: -item[1])

@@ -1,0 +1,137 @@
+"""How a rank's process got processors: time it ran, time it was ready and had none.
+
+Linux counts both for every thread (``/proc/PID/task/TID/schedstat``). A rank that computes for
+one second and waits three for a core takes four, and its ledger alone cannot say why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Use = dict[str, float]
+"""Seconds since a time: ``ran`` and ``waited`` of all threads together, ``wall``, ``machine``
+that all processors of the host were busy with anything; and ``cores``, how many the process may
+use. A name is absent where the system does not say it."""
+
+STARVED: Final = 0.6
+"""Ranks that get less than this share of the processor time that they could use lack cores."""
+
+STRANGERS: Final = 0.3
+"""It is other processes' doing when these have at least this share of the busy time."""
+
+_TASKS: Final = Path("/proc/self/task")
+_NS: Final = 1e-9
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """What ranks lack: ``share`` is the processor time that they got of what they could use.
+
+    ``others`` is the share of their hosts' busy time that was not theirs; ``cores`` are those
+    of one host, ``ranks`` how many of ours share them.
+    """
+
+    share: float
+    others: float
+    cores: int
+    ranks: int
+
+
+def now() -> Use:
+    """Return the sums of this process so far; empty names where the system keeps none.
+
+    Examples:
+        >>> now()["wall"] > 0
+        True
+    """
+    use: Use = {"wall": time.monotonic(), "ran": time.process_time()}
+    with contextlib.suppress(OSError, ValueError):
+        use["waited"] = _waited()
+    with contextlib.suppress(OSError, AttributeError, RuntimeError):
+        times = psutil.cpu_times()
+        # Guests are in user already; idle and waiting for a disk is not busy.
+        use["machine"] = times.user + times.nice + times.system + getattr(times, "steal", 0.0)
+    with contextlib.suppress(AttributeError, OSError):
+        use["cores"] = float(len(os.sched_getaffinity(0)))
+    return use
+
+
+def since(before: Mapping[str, float], after: Mapping[str, float]) -> Use:
+    """Return what came on between two times.
+
+    Threads that ended meanwhile take their waiting with them: it is never less than nothing.
+
+    Examples:
+        >>> since({"ran": 1.0, "cores": 2.0}, {"ran": 1.5, "cores": 2.0})
+        {'ran': 0.5, 'cores': 2.0}
+    """
+    return {
+        name: value if name == "cores" else max(0.0, value - before[name])
+        for name, value in after.items()
+        if name in before
+    }
+
+
+def shortage(uses: Mapping[int, Mapping[str, float]], hosts: Mapping[int, str]) -> Shortage | None:
+    """Return what the ranks lack on the host that is shortest of processors; None if none does.
+
+    ``uses`` and ``hosts`` are by rank. A host's ranks are looked at together. Only where other
+    processes have the cores are they lacking: a rank's own threads may wait for each other.
+
+    Examples:
+        >>> use = {"ran": 1.0, "waited": 9.0, "machine": 20.0, "wall": 10.0, "cores": 2.0}
+        >>> shortage({0: use, 1: use}, {0: "a", 1: "a"})
+        Shortage(share=0.1, others=0.9, cores=2, ranks=2)
+        >>> shortage({0: {**use, "waited": 0.1}}, {0: "a"}) is None
+        True
+    """
+    by_host: dict[str, list[Mapping[str, float]]] = {}
+    for rank, use in uses.items():
+        if "waited" in use and use.get("ran", 0.0) > 0:
+            by_host.setdefault(hosts.get(rank, ""), []).append(use)
+    found = [short for here in by_host.values() if (short := _on_host(here)) is not None]
+    return min(found, key=lambda each: each.share, default=None)
+
+
+def share(use: Mapping[str, float]) -> float:
+    """Return what a rank got of the processor time that it could use; NaN where not known.
+
+    Examples:
+        >>> share({"ran": 1.0, "waited": 3.0}), share({"ran": 1.0})
+        (0.25, nan)
+    """
+    asked = use.get("ran", 0.0) + use.get("waited", float("nan"))
+    return use["ran"] / asked if asked > 0 else float("nan")
+
+
+def _on_host(uses: list[Mapping[str, float]]) -> Shortage | None:
+    ran = sum(use["ran"] for use in uses)
+    waited = sum(use["waited"] for use in uses)
+    machine = max((use["machine"] for use in uses if "machine" in use), default=0.0)
+    others = max(0.0, 1 - ran / machine) if machine > 0 else 0.0
+    if not (ran / (ran + waited) < STARVED and others >= STRANGERS):
+        return None
+    cores = int(max(use.get("cores", 0.0) for use in uses))
+    return Shortage(ran / (ran + waited), others, cores, len(uses))
+
+
+def _waited() -> float:
+    """Return how long this process's threads were ready to run and did not, in seconds."""
+    total, found = 0, False
+    for task in _TASKS.iterdir():
+        with contextlib.suppress(OSError, IndexError):
+            total += int((task / "schedstat").read_text().split()[1])
+            found = True
+    if not found:
+        raise OSError("no thread has a schedstat")
+    return total * _NS

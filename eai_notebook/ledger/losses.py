@@ -1,0 +1,335 @@
+"""The losses that a verdict may name: a rule for each kind.
+
+Each looks for one kind and returns a finding, or nothing; it abstains where what it needs was not
+measured. A part that explains less than half of a loss is not called its cause.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from eai_notebook.ledger import remedies
+from eai_notebook.ledger.cores import share as core_share
+from eai_notebook.ledger.facts import Facts, Finding
+from eai_notebook.ledger.formatting import ms, percent, span
+from eai_notebook.ledger.merge import COMPUTE, INPUT, OTHER, TRANSFER, UPDATE, mean
+from eai_notebook.ledger.stalls import largest_kind
+from eai_notebook.ledger.step_schema import NAMED, PARTS
+from eai_notebook.ledger.waiting import SOURCES, Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+WORTH_NAMING: Final = 0.15
+"""A loss is named when it costs at least this share of a step."""
+
+BOUND: Final = 0.5
+"""From this share on, a part rules the step: the step is bound by it."""
+
+LACKS_CORES: Final = 0.75
+"""A late rank that gets less than this share of the processor time it could use lacks cores."""
+
+
+class Rule(ABC):
+    """Looks for one kind of loss."""
+
+    @abstractmethod
+    def __call__(self, facts: Facts) -> Finding | None:
+        """Return what was found, or None if nothing was or it cannot be known."""
+
+
+@dataclass(frozen=True)
+class PartIsLong(Rule):
+    """A part takes a large share of the step on the ranks together."""
+
+    part: int
+    label: str
+    does: str
+
+    def __call__(self, facts: Facts) -> Finding | None:
+        """Name the part if it costs enough, and the rank where it is worst."""
+        length = facts.part(self.part)
+        if not length >= WORTH_NAMING * facts.step:
+            return None
+        share = length / facts.step
+        # Ranks move gradients together: there is no rank to blame for how long that takes.
+        worst = None if self.part == TRANSFER else facts.worst(self.part)
+        aside = ""
+        if worst is not None:
+            own = facts.by_rank[worst, self.part] / facts.step
+            aside = f" (rank {facts.typical.ranks[worst]} worst, {percent(own)})"
+        place = None
+        does = self.does
+        if self.part == OTHER:
+            place = largest_kind(facts.typical.named, facts.typical.parts[:, :, OTHER])
+            if place is not None:
+                does = f"goes to {facts.context.label(place, facts.typical.ranks)}"
+        spent = f"{percent(share)} of each step {does}{aside}"
+        kind = PARTS[self.part]
+        # Half of the step or more: the part rules it. Less: it is the largest loss.
+        said = (
+            f"{self.label}-bound: {spent}"
+            if share >= BOUND
+            else f"`{kind}` is the largest loss: {spent}"
+        )
+        return Finding(
+            kind=kind,
+            sentence=said,
+            evidence=(f"`{kind}` {ms(length)} of a {ms(facts.step)} step", *self._rates(facts)),
+            share=share,
+            rank=None if worst is None else facts.typical.ranks[worst],
+            tries=self._tries(facts, None if place is None else NAMED[place]),
+            gain=facts.gain(length),
+            numbers={"step": 1e3 * facts.step, kind: 1e3 * length},
+        )
+
+    def _rates(self, facts: Facts) -> tuple[str, ...]:
+        if self.part != TRANSFER:
+            return ()
+        moved = float(mean(facts.typical.bytes))
+        return (
+            () if np.isnan(moved) else (f"{moved / 1e6:.3g} MB of gradients a step on each rank",)
+        )
+
+    def _tries(self, facts: Facts, kind: str | None) -> tuple[str, ...]:
+        ledger, context = facts.typical, facts.context
+        sent, embeddings = float(mean(ledger.bytes)), float(mean(ledger.embedding_bytes))
+        if self.part == INPUT:
+            return remedies.for_input(context, ledger.ranks)
+        if self.part == TRANSFER:
+            batch = float(mean(ledger.samples))
+            wire = context.meta.get("wire")
+            return remedies.for_transfer(batch, sent, embeddings, wire=wire)
+        if self.part == UPDATE:
+            return remedies.for_update(context, embeddings)
+        return remedies.for_other(context, kind, ledger.ranks)
+
+
+@dataclass(frozen=True)
+class PeerIsLate(Rule):
+    """Ranks wait for a slower one: say which, and which part of its step is longer."""
+
+    def __call__(self, facts: Facts) -> Finding | None:
+        """Name the late rank if most of the waiting was for it."""
+        waiting = facts.waiting
+        if waiting is None:
+            return None
+        waited, sources, unexplained = waiting.of_culprit()
+        if not waited >= WORTH_NAMING * facts.step:
+            return None
+        culprit = waiting.culprit
+        # Who lacks cores is late now and then, whatever it computes.
+        if culprit is None and facts.lacks_cores:
+            return None
+        ranks = facts.typical.ranks
+        rank = None if culprit is None else ranks[culprit]
+        cause = waiting.cause()
+        name = None if cause is None else PARTS[cause]
+        where = dict(zip((PARTS[part] for part in SOURCES), sources.tolist(), strict=True))
+        idles = f"{ms(waited)} of {ms(facts.step)} ({percent(waited / facts.step)})"
+        if rank is None:
+            sentence = _each_other(name, where, idles)
+        else:
+            longer = self._what(facts, culprit, cause)
+            sentence = _slow_one(rank, ranks, longer, where[name] if name else 0.0, idles)
+        evidence = [self._who(waiting, ranks), self._whence(waited, where, unexplained)]
+        evidence += [line for line in (self._cores(facts, rank),) if line]
+        return Finding(
+            kind="wait_peer",
+            sentence=sentence,
+            evidence=tuple(evidence),
+            share=waited / facts.step,
+            rank=rank,
+            cause=name,
+            tries=self._tries(facts, culprit, cause),
+            gain=facts.gain(waited),
+            numbers={
+                "step": 1e3 * facts.step,
+                "waiting": 1e3 * waited,
+                "unexplained": 1e3 * unexplained,
+                **{part: 1e3 * length for part, length in where.items()},
+            },
+        )
+
+    def _kind(self, facts: Facts, culprit: int | None, cause: int | None) -> int | None:
+        """Return the place in `NAMED` of what most of the late rank's `other` is."""
+        if culprit is None or cause != OTHER:
+            return None
+        ledger, here = facts.typical, slice(culprit, culprit + 1)
+        return largest_kind(ledger.named[here], ledger.parts[here, :, OTHER])
+
+    def _what(self, facts: Facts, culprit: int | None, cause: int | None) -> str:
+        """Return what of the late rank is longer, in words; empty where that is not known."""
+        if cause is None or culprit is None:
+            return ""
+        place = self._kind(facts, culprit, cause)
+        if place is None:
+            return f"`{PARTS[cause]}`"
+        return f"`other`, {facts.context.label(place, [facts.typical.ranks[culprit]])},"
+
+    def _who(self, waiting: Waiting, ranks: tuple[int, ...]) -> str:
+        """Return who causes how much of the waiting, the three who cause most."""
+        order = np.argsort(-waiting.caused, kind="stable")[:3]
+        seldom = 0.005
+        told = [
+            f"rank {ranks[place]} causes {percent(waiting.caused[place] / waiting.total)} of the "
+            f"waiting, in {waiting.in_steps[place]} of {waiting.steps} steps"
+            for place in order
+            if waiting.caused[place] >= seldom * waiting.total
+        ]
+        return ", ".join(told)
+
+    def _whence(self, waited: float, where: dict[str, float], unexplained: float) -> str:
+        """Return where the waiting comes from; the numbers add up to it."""
+        seldom = 0.005
+        told = [
+            f"{ms(length)} from `{part}`"
+            for part, length in sorted(where.items(), key=lambda item: -item[1])
+            if length >= seldom * waited
+        ]
+        if unexplained >= seldom * waited:
+            told.append(f"{ms(unexplained)} unexplained")
+        return f"of these {ms(waited)}: {', '.join(told)}"
+
+    def _cores(self, facts: Facts, rank: int | None) -> str:
+        share = core_share(facts.context.cores.get(rank, {})) if rank is not None else 1.0
+        if not share < LACKS_CORES:
+            return ""
+        return f"rank {rank} got {percent(share)} of the processor time that it could use"
+
+    def _tries(self, facts: Facts, culprit: int | None, cause: int | None) -> tuple[str, ...]:
+        ranks, context = facts.typical.ranks, facts.context
+        rank = None if culprit is None else ranks[culprit]
+        place = self._kind(facts, culprit, cause)
+        if place is not None and rank is not None:
+            return remedies.for_other(context, NAMED[place], [rank])
+        name = None if cause is None else PARTS[cause]
+        return remedies.for_waiting(context, rank, name, facts.samples())
+
+
+def _each_other(name: str | None, where: Mapping[str, float], idles: str) -> str:
+    from_part = "" if name is None else f"; {ms(where[name])} of that come from `{name}`"
+    return (
+        f"ranks wait for each other: one that is not last idles {idles}, and no one rank "
+        f"causes most of it{from_part}"
+    )
+
+
+def _slow_one(rank: int, ranks: tuple[int, ...], longer: str, length: float, idles: str) -> str:
+    others = [other for other in ranks if other != rank]
+    idle = "idles" if len(others) == 1 else "idle"
+    than = f"rank {others[0]}'s" if len(others) == 1 else "the others'"
+    if not longer:
+        return (
+            f"rank {rank} is the slow one: {span(others)} {idle} {idles} for it; "
+            "no one part explains half of that"
+        )
+    return (
+        f"rank {rank} is the slow one: its {longer} is {ms(length)} longer than {than}, "
+        f"so {span(others)} {idle} {idles}"
+    )
+
+
+@dataclass(frozen=True)
+class Stalling(Rule):
+    """A few steps take much longer than the others."""
+
+    def __call__(self, facts: Facts) -> Finding | None:
+        """Name what is longer in the stalls, and the rank where it is."""
+        stalls = facts.stalls
+        if stalls is None:
+            return None
+        ledger = facts.measured
+        step = float(mean(ledger.wall))
+        if not stalls.lost >= WORTH_NAMING * step:
+            return None
+        ranks = ledger.ranks
+        rank = None if stalls.rank is None else ranks[stalls.rank]
+        looked_at = ranks if rank is None else (rank,)
+        part = PARTS[stalls.part]
+        place = stalls.own_kind(ledger) if stalls.part == OTHER else None
+        what = f"`{part}`" if place is None else facts.context.label(place, looked_at)
+        count = int(stalls.which.sum())
+        on = "" if rank is None else f" on rank {rank}"
+        which = ledger.steps[stalls.which]
+        named = ", ".join(str(each) for each in which[:6]) + ", ..." * (len(which) > 6)  # noqa: PLR2004
+        kind = None if place is None else NAMED[place]
+        return Finding(
+            kind="stalls",
+            sentence=(
+                f"stalls: {count} of {len(ledger.steps)} steps take {ms(stalls.length)} longer "
+                f"than the others' {ms(stalls.usual)}, {percent(stalls.lost / step)} of the time; "
+                f"in them it is {what}{on}"
+            ),
+            evidence=(
+                f"stalls cost {ms(stalls.lost)} of a {ms(step)} step, mean over all steps",
+                f"steps {named}",
+            ),
+            share=stalls.lost / step,
+            rank=rank,
+            cause=part,
+            tries=self._tries(facts, stalls.part, kind, looked_at),
+            gain=facts.gain(stalls.lost, step),
+            numbers={"step": 1e3 * step, "stalls": 1e3 * stalls.lost},
+        )
+
+    def _tries(
+        self, facts: Facts, part: int, kind: str | None, ranks: tuple[int, ...]
+    ) -> tuple[str, ...]:
+        if part == OTHER and kind is not None:
+            return remedies.for_other(facts.context, kind, ranks)
+        if part == INPUT:
+            return remedies.for_input(facts.context, ranks)
+        return (
+            "see with `top` what else runs there when it happens",
+            "`%eai trace 20` while it happens",
+        )
+
+
+@dataclass(frozen=True)
+class CoresAreTaken(Rule):
+    """Other processes have the processors that the ranks need."""
+
+    def __call__(self, facts: Facts) -> Finding | None:
+        """Say what share of their processor time the ranks get, if it is little."""
+        lack = facts.context.shortage()
+        if lack is None:
+            return None
+        # What a rank sleeps through, such as waiting for files, needs no core; and a part that
+        # rules the step is long for a reason of its own.
+        busy = facts.part(COMPUTE) + facts.part(TRANSFER)
+        own = np.nan_to_num([facts.part(UPDATE), facts.part(OTHER)])
+        busy = float(np.nan_to_num(busy) + own[own < BOUND * facts.step].sum())
+        lost = (1 - lack.share) * busy
+        if not lost >= WORTH_NAMING * facts.step:
+            return None
+        return Finding(
+            kind="cores",
+            sentence=(
+                f"other processes have your cores: ranks get {percent(lack.share)} of the "
+                f"processor time that they could use"
+            ),
+            evidence=(
+                f"{percent(lack.others)} of what the host's cores did was not for its ranks",
+                f"about {ms(lost)} of a {ms(facts.step)} step are spent without a core",
+            ),
+            share=lost / facts.step,
+            tries=remedies.for_cores(lack),
+            gain=facts.gain(lost),
+            numbers={"step": 1e3 * facts.step, "cores": 1e3 * lost},
+        )
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    PartIsLong(INPUT, "input", "waits for the next batch"),
+    PeerIsLate(),
+    PartIsLong(TRANSFER, "communication", "moves gradients, after the last rank was ready"),
+    PartIsLong(UPDATE, "update", "applies the reduced gradients"),
+    PartIsLong(OTHER, "other", "goes to Python and to what has no name"),
+    Stalling(),
+    CoresAreTaken(),
+)

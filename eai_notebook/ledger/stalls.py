@@ -1,0 +1,119 @@
+"""Stalls: few steps that take much longer than the others, and hold much of the time.
+
+A mean over all steps would say that each is a little slow, a median that nothing is wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from eai_notebook.ledger.merge import (
+    COMPUTE,
+    INPUT,
+    OTHER,
+    TRANSFER,
+    UPDATE,
+    Bools,
+    Floats,
+    Ledger,
+    mean,
+)
+
+FEWEST: Final = 3
+"""One or two long steps are an accident, and are left out of what is typical anyway."""
+
+SELDOM: Final = 1 / 8
+"""Of the steps at most; what stalls more often is how the steps are."""
+
+LONG: Final = 0.5
+"""A step stalls when a rank spends this share of a usual step more on itself than usually."""
+
+LEAST: Final = 0.1
+"""And this share of what the longest stalls take."""
+
+OWN: Final = (INPUT, COMPUTE, UPDATE, OTHER, TRANSFER)
+
+
+@dataclass(frozen=True)
+class Stalls:
+    """The steps that stall (``which[S]``), and what they cost.
+
+    ``lost`` is in mean seconds a step of the whole run, ``length`` what one stall takes.
+    ``part`` is the part that is longer in them, ``rank`` the place of the rank where it is,
+    None if it is so on all. ``usual`` is the mean length of the other steps.
+    """
+
+    which: Bools
+    lost: float
+    length: float
+    usual: float
+    part: int
+    rank: int | None
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> Stalls | None:
+        """Return the stalls among the measured steps of a ledger; None if there are none.
+
+        Examples:
+            >>> from eai_notebook.ledger.merge import merge
+            >>> from eai_notebook.ledger.step_schema import empty_steps
+            >>> rows = empty_steps(100)
+            >>> rows["input"] = 0.001 + 1.0 * (rows["step"] % 20 == 7)
+            >>> rows["compute"] = 0.010
+            >>> rows["begin"], rows["end"] = 1.0, 1.0 + rows["input"] + rows["compute"]
+            >>> stalls = Stalls.of(merge({0: rows}, {}))
+            >>> int(stalls.which.sum()), stalls.part, round(stalls.lost, 3)
+            (5, 0, 0.05)
+        """
+        steps = len(ledger.steps)
+        if steps < FEWEST / SELDOM:
+            return None
+        own = np.nan_to_num(ledger.parts[:, :, OWN])
+        usual_step = float(np.median(mean(ledger.wall, axis=0)))
+        excess = own - np.median(own, axis=1, keepdims=True)
+        # All ranks move their gradients together: the shortest says how long that took.
+        excess[:, :, -1] = excess[:, :, -1].min(axis=0)
+        longer = excess.sum(axis=2)
+        worst = longer.max(axis=0)
+        # The long ones count, not what a restless machine does beside them.
+        which = worst > max(LONG * usual_step, LEAST * float(np.sort(worst)[-FEWEST]))
+        count = int(which.sum())
+        if not FEWEST <= count <= SELDOM * steps:
+            return None
+        lost = float(worst[which].sum())
+        by_rank = np.maximum(longer[:, which], 0.0).sum(axis=1)
+        most = int(by_rank.argmax())
+        ranks = len(ledger.ranks)
+        others = np.delete(by_rank, most)
+        is_one = ranks > 1 and by_rank[most] > 2 * others.max(initial=0.0)
+        at = slice(most, most + 1) if is_one else slice(None)
+        part = OWN[int(excess[at][:, which].sum(axis=(0, 1)).argmax())]
+        wall = mean(ledger.wall, axis=0)
+        return cls(
+            which=which,
+            lost=lost / steps,
+            length=lost / count,
+            usual=float(mean(wall[~which])),
+            part=part,
+            rank=most if is_one and part != TRANSFER else None,
+        )
+
+    def own_kind(self, ledger: Ledger) -> int | None:
+        """Return the place in `NAMED` of what most of `other` is in the stalls; None if nameless."""
+        at = slice(None) if self.rank is None else slice(self.rank, self.rank + 1)
+        return largest_kind(ledger.named[at][:, self.which], ledger.parts[at][:, self.which, OTHER])
+
+
+def largest_kind(named: Floats, other: Floats) -> int | None:
+    """Return which kind of `NAMED` holds at least half of `other`; None if none does.
+
+    ``named`` is ``[R, S, K]``, ``other`` ``[R, S]``, in seconds.
+    """
+    sums = np.nansum(named, axis=(0, 1))
+    whole = float(np.nansum(other))
+    if not len(sums) or not whole > 0 or sums.max() < whole / 2:
+        return None
+    return int(sums.argmax())
