@@ -15,13 +15,18 @@ if TYPE_CHECKING:
     from eai_notebook.clicklog.click_schema import ClickSchema
     from eai_notebook.io.sources.file import File
 
-_INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_INTEGER = re.compile(r"-?[0-9]+", re.ASCII)
+_MOST = (1 << 63) - 1
+_MOST_DIGITS = 19
+_NAME = re.compile(r"[A-Za-z_]")
 _HEX = re.compile(r"[0-9a-fA-F]{8}", re.ASCII)
 _SHOWN = 24  # characters of a bad value that are shown
 _MEND = 'mend or remove the row, or leave bad rows out and count them with on_error="skip"'
 
 
-def row_fault(row: str, schema: ClickSchema, *, ends: bool = True) -> str:
+def row_fault(  # noqa: PLR0911 - each fault has its own words
+    row: str, schema: ClickSchema, *, ends: bool = True
+) -> str:
     """Return what is wrong with `row`, the text of one line.
 
     Args:
@@ -43,6 +48,8 @@ def row_fault(row: str, schema: ClickSchema, *, ends: bool = True) -> str:
         if number <= len(schema.integers):
             if not _INTEGER.fullmatch(value):
                 return f"has {_short(value)} in {name}, which is not an integer"
+            if len(value.lstrip("-")) > _MOST_DIGITS or abs(int(value)) > _MOST:
+                return f"has {_short(value)} in {name}, which is not an integer of 64 bits"
         elif not _HEX.fullmatch(value):
             return f"has {_short(value)} in {name}, which is not eight hexadecimal digits"
     return "cannot be read"
@@ -61,7 +68,15 @@ def bad_row(file: File, begin: int, schema: ClickSchema) -> EaiError:
             left -= len(block)
         line = stream.readline()
     ends = line.endswith(b"\n")
+    if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return EaiError(f"{file} row 1 is UTF-16 text", "write the file as UTF-8 or ASCII")
     text = line.rstrip(b"\r\n").decode(errors="replace")
+    fields = text.split("\t")
+    if number == 1 and ends and _NAME.match(fields[0]) and any(map(_NAME.match, fields[1:2])):
+        return EaiError(
+            f"{file} row 1 looks like a header: it begins with {_short(fields[0])}",
+            "remove it, for instance with `tail -n +2`: the schema says what the columns are",
+        )
     fault = row_fault(text, schema, ends=ends)
     remedy = _MEND if ends else f"copy the file again, or {_MEND}"
     return EaiError(f"{file} row {number} {fault}", remedy)

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from eai_notebook.clicklog.click_schema import ClickSchema
 
 _TAB, _NEWLINE, _RETURN, _MINUS, _ZERO, _NINE = 9, 10, 13, 45, 48, 57
-_MOST_DIGITS = 18  # so that an int64 never overflows
+_MOST_DIGITS = 19  # of an int64
+_MOST = np.uint64((1 << 63) - 1)
 _TABS = np.uint64(0x0909090909090909)
 _LOW_BYTE = np.uint64(0xFF)
 _WORD = 8  # bytes
@@ -39,20 +40,20 @@ LOG1P = np.log1p(np.arange(SMALL)).astype(np.float32)
 
 
 @njit(inline="always")
-def _long_integer(text: NDArray[np.uint8], pos: int) -> tuple[np.int64, np.int64]:
-    """Return an integer of more digits than fit a word, and their number; -1 if it is none."""
+def _long_integer(text: NDArray[np.uint8], pos: int, last: int) -> tuple[np.int64, np.int64]:
+    """Return an integer of any length that ends with a byte, and its digits; -1 if it is none."""
     first = pos
-    value = np.int64(0)
+    value = np.uint64(0)
     while _ZERO <= text[pos] <= _NINE and pos - first < _MOST_DIGITS:
-        value = value * 10 + np.int64(text[pos] - _ZERO)
+        value = value * np.uint64(10) + np.uint64(text[pos] - _ZERO)  # below 2**64
         pos += 1
-    if text[pos] != _TAB:
+    if text[pos] != last or pos == first or value > _MOST:
         return np.int64(-1), np.int64(0)
-    return value, np.int64(pos - first)
+    return np.int64(value), np.int64(pos - first)
 
 
 @compiled
-def _parse(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one pass over the bytes, on purpose
+def _parse(  # noqa: C901, PLR0911, PLR0912, PLR0913, PLR0915, PLR0917 - one pass over the bytes, on purpose
     text: NDArray[np.uint8],
     begin: int,
     end: int,
@@ -71,18 +72,24 @@ def _parse(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one pass over th
     keep = len(raw_values) > 0
     integers = numbers.shape[1]
     categoricals = ids.shape[1]
+    # (Without categoricals it is an integer, or the label, that ends with the line.)
+    before_end = integers if categoricals else max(integers - 1, 0)
     words = np.empty(categoricals, np.uint64)
     row = 0
     pos = begin
     while pos < end:
         row_begin = pos
         label = text[pos]
-        if (label != _ZERO and label != _ZERO + 1) or text[pos + 1] != _TAB:
+        if label != _ZERO and label != _ZERO + 1:
             return row, row_begin
         labels[row, 0] = np.float32(label - _ZERO)
-        pos += 2
+        pos += 1
+        if integers + categoricals:
+            if text[pos] != _TAB:
+                return row, row_begin
+            pos += 1
 
-        for column in range(integers):
+        for column in range(before_end):
             word = word_at(text, pos)
             if (word & _LOW_BYTE) == _TAB:
                 numbers[row, column] = missing_integer
@@ -100,7 +107,7 @@ def _parse(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one pass over th
             if digits < _WORD:
                 value = decimal(word, digits)
             else:
-                value, digits = _long_integer(text, pos)
+                value, digits = _long_integer(text, pos, _TAB)
             if value < 0:
                 return row, row_begin
             pos += digits + 1
@@ -108,6 +115,30 @@ def _parse(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one pass over th
             numbers[row, column] = -size if negative else size
             if keep:
                 raw_integers[row, column] = -value if negative else value
+
+        for column in range(before_end, integers):
+            negative = text[pos] == _MINUS
+            pos += 1 if negative else 0
+            value, digits = np.int64(0), np.int64(0)
+            empty = not negative and (text[pos] == _NEWLINE or text[pos] == _RETURN)
+            if not empty:
+                end_of_line = pos
+                while _ZERO <= text[end_of_line] <= _NINE:
+                    end_of_line += 1
+                value, digits = _long_integer(text, pos, text[end_of_line])
+                if value < 0:
+                    return row, row_begin
+                pos += digits
+            size = LOG1P[value] if value < SMALL else np.float32(math.log1p(value))
+            numbers[row, column] = missing_integer if empty else -size if negative else size
+            if keep:
+                raw_integers[row, column] = MISSING if empty else -value if negative else value
+        if not categoricals:
+            if text[pos] == _RETURN:
+                pos += 1
+            if text[pos] != _NEWLINE:
+                return row, row_begin
+            pos += 1
 
         for column in range(categoricals):
             end_of_field = _NEWLINE if column == categoricals - 1 else _TAB

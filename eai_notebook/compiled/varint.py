@@ -22,6 +22,8 @@ def varint(text: Any, at: Any, end: Any) -> Any:
             return np.uint64(0), np.int64(-1)
         byte = np.uint64(text[at])
         at += 1
+        if shift == np.uint64(63) and byte > np.uint64(1):
+            return np.uint64(0), np.int64(-1)
         value |= (byte & np.uint64(0x7F)) << shift
         shift += np.uint64(7)
     return value, np.int64(at)

@@ -202,10 +202,10 @@ def _npy(file: File) -> tuple[np.dtype[Any], int, int]:
             else np.lib.format.read_array_header_2_0
         )
         shape, _, kind = read(stream)
-    except (ValueError, OSError) as error:
+    except Exception as error:  # (NumPy has Python parse it, which may fail in many ways.)
         raise EaiError(
             f"{file} is no .npy file ({error})", "say with `fields` what its records are"
         ) from error
-    if len(shape) != 1:
+    if len(shape) != 1 or shape[0] < 0:
         raise EaiError(f"{file} has shape {shape}", "write one record a row")
     return _checked(kind, f"{file} field"), stream.tell(), shape[0]

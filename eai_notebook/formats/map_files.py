@@ -9,9 +9,9 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from eai_notebook import collective
-from eai_notebook.formats.map_files_part import FilePart
+from eai_notebook.formats.map_files_part import FilePart, check_alike, fields_of
 from eai_notebook.io.memory.alignment import rows_in
-from eai_notebook.io.part import Field, Source
+from eai_notebook.io.part import Source
 from eai_notebook.io.pipeline.open_batches import check_options, open_batches
 from eai_notebook.io.pipeline.prefetch import Job
 from eai_notebook.io.pipeline.reader_autotune import READERS
@@ -23,7 +23,7 @@ from eai_notebook.io.sources.find import Pattern, find_files
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from eai_notebook.io.part import Columns
+    from eai_notebook.io.part import Columns, Field
     from eai_notebook.io.pipeline.dataset import InputData
     from eai_notebook.io.sources.file import File
 
@@ -68,15 +68,25 @@ def map_files(
     collective.ensure_formed()
     rank, size = (collective.rank(), collective.size()) if shard else (0, 1)
     mine = [FilePart(file, function) for file in share_whole(files, rank, size)]
-    known = [replace(part, rows=int(rows(part.file))) for part in mine] if rows else []
-    found = _looked_at(mine[:1] if rows else mine)
-    parts = known or [
-        replace(part, rows=count) for part, (count, _) in zip(mine, found, strict=True)
+    known = [int(rows(part.file)) for part in mine] if rows else []
+    first = next((place for place, count in enumerate(known) if count), 0)
+    found = _looked_at(mine[first : first + 1] if rows else mine)
+    counts = known or [count for count, _ in found]
+    # (Columns of a file without rows may look like anything.)
+    spec = next((fields for count, fields in found if count), found[0][1])
+    if not rows:
+        for part, (count, fields) in zip(mine, found, strict=True):
+            if count:
+                check_alike(part.file, fields, spec)
+    parts = [
+        replace(part, rows=count, spec=spec)
+        for part, count in zip(mine, counts, strict=True)
+        if count
     ]
     source = Source(
         name=getattr(function, "__name__", "mapped"),
         parts=parts,
-        spec=found[0][1],
+        spec=spec,
         files=len(files),
         seen_bytes=sum(file.size for file in files),
         holds_gil=True,
@@ -100,5 +110,4 @@ def _looked_at_one(workers: WorkerPool, part: FilePart) -> tuple[int, dict[str, 
         columns = desk.load(Job(0, part)).columns
     finally:
         desk.close()
-    fields = {name: Field(column.dtype, column.shape[1:]) for name, column in columns.items()}
-    return rows_in(columns), fields
+    return rows_in(columns), fields_of(columns)

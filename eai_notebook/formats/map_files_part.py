@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eai_notebook.errors import EaiError
-from eai_notebook.io.part import Columns, Loaded
+from eai_notebook.io.part import Columns, Field, Loaded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from eai_notebook.io.sources.file import File
 
@@ -26,6 +26,8 @@ class FilePart:
     file: File
     function: Callable[[File], Columns]
     rows: int = -1
+    spec: Mapping[str, Field] | None = None
+    """What rows must be, once it is known."""
 
     @property
     def name(self) -> str:
@@ -60,8 +62,37 @@ class FilePart:
                 f"the function returns columns of different lengths for {self.file}: {told}",
                 "give every column as many rows",
             )
+        if self.spec is not None and lengths != dict.fromkeys(lengths, (0,)):
+            check_alike(self.file, fields_of(columns), self.spec)
         return Loaded(columns)
 
     def fault(self, first_bad: int) -> EaiError:
         """Return an error; the function leaves out bad rows by itself."""
         return EaiError(f"{self.file} row {first_bad} is bad", "mend the file or the function")
+
+
+def fields_of(columns: Columns) -> dict[str, Field]:
+    """Return what a row of some columns is."""
+    return {name: Field(column.dtype, column.shape[1:]) for name, column in columns.items()}
+
+
+def check_alike(file: File, fields: Mapping[str, Field], spec: Mapping[str, Field]) -> None:
+    """Refuse rows of a file that are not like those of the others.
+
+    Raises:
+        EaiError: A column is missing, or of another type or shape.
+    """
+    for name in {**spec, **fields}:
+        one, other = fields.get(name), spec.get(name)
+        if one != other:
+            raise EaiError(
+                f"the function returns column {name!r} {_told(one)} for {file}, {_told(other)} "
+                "for files before",
+                "return the same columns, types and shapes for all files",
+            )
+
+
+def _told(field: Field | None) -> str:
+    if field is None:
+        return "not at all"
+    return f"as {np.dtype(field.dtype)} {list(field.shape)} a row"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -43,9 +44,15 @@ class Stream:
             self._file.read_into(place, begin)
             self._fetched.append((begin, place))
 
+    def put(self, begin: int, memory: NDArray[np.uint8]) -> None:
+        """Take bytes that were read already, from `begin` on."""
+        self._fetched.append((begin, memory))
+
     def read_buffer(self, count: int) -> pa.Buffer:
         """Return the next bytes."""
         begin = self._at
+        if begin < 0:
+            raise OSError(errno.EINVAL, f"there is no byte {begin}")
         count = max(0, min(count, self._file.size - begin))
         self._at += count
         for first, memory in self._fetched:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from eai_notebook.clicklog.click_table import ClickTable
 from eai_notebook.errors import EaiError
-from eai_notebook.formats.plain_table import PlainTable
+from eai_notebook.formats.plain_table import PlainTable, only
+
+__all__ = ["TableReader", "fault_in", "only", "reader_for", "row_bytes"]
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from eai_notebook.clicklog.click_schema import ClickSchema
-    from eai_notebook.formats.plain_table import Chosen, Missing
+    from eai_notebook.formats.plain_table import Chosen, Missing, Peek
     from eai_notebook.io.part import Columns, Field, Loaded
     from eai_notebook.io.sources.file import File
 
@@ -58,6 +62,7 @@ def reader_for(
     missing: Missing,
     first: pa.Schema,
     file: File,
+    peek: Peek,
 ) -> TableReader:
     """Return the reader that the options of `parquet` and `arrow` ask for.
 
@@ -65,7 +70,7 @@ def reader_for(
         EaiError: The options contradict each other or the first file's columns.
     """
     if schema is None:
-        return PlainTable.of(columns, label, missing, first, file)
+        return PlainTable.of(columns, label, missing, first, file, peek)
     if columns is not None or missing is not None:
         raise EaiError(
             f"schema={schema.name} says already what the columns are",
@@ -79,4 +84,12 @@ def fault_in(place: str, row: int, what: str) -> EaiError:
     return EaiError(
         f"{place} row {row + 1} {what}",
         'mend or remove the row, or leave bad rows out and count them with on_error="skip"',
+    )
+
+
+def row_bytes(spec: Mapping[str, Field]) -> int:
+    """Return the bytes of a row in memory; of an object, such as text, its reference alone."""
+    return sum(
+        np.dtype(field.dtype).itemsize * int(np.prod(field.shape, dtype=np.int64))
+        for field in spec.values()
     )

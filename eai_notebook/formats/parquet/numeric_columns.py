@@ -8,6 +8,7 @@ Arrow.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from eai_notebook.formats.parquet.page_headers import (
+    COUNT,
     FIELDS,
     PACKED,
     PLACE,
@@ -33,11 +35,19 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
     from numpy.typing import NDArray
 
+    from eai_notebook.formats.parquet_footer import Chunk, Chunks
+
 _BYTES: Final = {"INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8}
 _AS_THEY_ARE: Final = "UNCOMPRESSED"
 _CODECS: Final = frozenset({_AS_THEY_ARE, "SNAPPY", "ZSTD", "GZIP", "BROTLI"})
 _ENCODINGS: Final = frozenset({"PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONARY"})
 _FEW: Final = 4  # pages of a column, unless there prove to be more
+_LEVELS_MOST: Final = (
+    8  # bytes for a value's levels and place in a dictionary, as wasteful as can be
+)
+_PAGE_MOST: Final = 1024  # bytes of a page beside its values
+_GZIP: Final = 47  # zlib's word for a window of 32 KiB and either of its headers
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
 
 
 _Place = tuple[str, tuple[int, int, int, int], int]
@@ -61,7 +71,7 @@ class SameTypeColumns:
 
 
 def same_type_columns(
-    group: pq.RowGroupMetaData,
+    group: pq.RowGroupMetaData | Chunks,
     schema: pq.ParquetSchema,
     wanted: Mapping[str, np.dtype[Any]],
     begins: Mapping[str, int | None],
@@ -77,7 +87,7 @@ def same_type_columns(
     found: dict[tuple[np.dtype[Any], str], list[_Place]] = {}
     for place in range(group.num_columns):
         column, kind = group.column(place), schema.column(place)
-        name = column.path_in_schema
+        name: Any = column.path_in_schema  # (None, where it is part of another one)
         begin = begins.get(name)
         if name in wanted and begin is not None and _is_plain(column, kind, wanted[name]):
             end = begin + column.total_compressed_size
@@ -91,10 +101,13 @@ def same_type_columns(
     ]
 
 
-def _is_plain(column: pq.ColumnChunkMetaData, kind: pq.ColumnSchema, dtype: np.dtype[Any]) -> bool:
+def _is_plain(
+    column: pq.ColumnChunkMetaData | Chunk, kind: pq.ColumnSchema, dtype: np.dtype[Any]
+) -> bool:
     return (
         not kind.max_repetition_level
         and kind.max_definition_level <= 1
+        and column.physical_type == kind.physical_type
         and _BYTES.get(column.physical_type) == dtype.itemsize
         and column.compression in _CODECS
         and _ENCODINGS.issuperset(column.encodings)
@@ -159,7 +172,9 @@ def _unpacked(
             raise pa.ArrowInvalid(codec)
         return memory, begins
     ends = np.cumsum(pages[:, SIZE])
-    if ends[-1] > columns.size:
+    # What the file says of its sizes counts only as far as so many values can need it.
+    needed = pages[:, COUNT] * (columns.dtype.itemsize + _LEVELS_MOST) + _PAGE_MOST
+    if ends[-1] > columns.size or (pages[:, SIZE] > needed).any():
         raise pa.ArrowInvalid(codec)
     plain = BUFFER_POOL.acquire(int(ends[-1]))
     places = np.stack([begins, begins + pages[:, PACKED], ends - pages[:, SIZE], ends], axis=1)
@@ -167,8 +182,56 @@ def _unpacked(
         if not unpack(memory, places, plain):
             raise pa.ArrowInvalid(codec)
     else:
-        packed, known = pa.py_buffer(memory), pa.Codec(codec.lower())
         for begin, end, low, high in places.tolist():
-            text = known.decompress(packed.slice(begin, end - begin), high - low)
-            plain[low:high] = np.frombuffer(text, np.uint8)
+            plain[low:high] = unpacked_page(memory[begin:end], codec, high - low)
     return plain, places[:, 2]
+
+
+def unpacked_page(packed: NDArray[np.uint8], codec: str, size: int) -> NDArray[np.uint8]:
+    """Return what a page holds, which must be as much as its header says.
+
+    Arrow's codecs alone do not tell whether there was less: the rest is what lay in memory.
+
+    Raises:
+        pyarrow.ArrowException: It is not, or cannot be unpacked.
+    """
+    if codec == "GZIP":
+        stream = zlib.decompressobj(_GZIP)
+        try:
+            plain = stream.decompress(packed.data, size + 1)
+        except zlib.error as error:
+            raise pa.ArrowInvalid(str(error)) from error
+        if len(plain) != size or not stream.eof or stream.unused_data:
+            raise pa.ArrowInvalid(codec)
+        return np.frombuffer(plain, np.uint8)
+    if codec == "ZSTD" and zstd_size(packed[:18].tobytes()) == size:
+        # (The library compares what came out with the frame's own size.)
+        return np.frombuffer(pa.Codec("zstd").decompress(pa.py_buffer(packed), size), np.uint8)
+    with pa.CompressedInputStream(pa.BufferReader(pa.py_buffer(packed)), codec.lower()) as slow:
+        found = slow.read_buffer(size + 1)
+    if found.size != size:
+        raise pa.ArrowInvalid(codec)
+    return np.frombuffer(found, np.uint8)
+
+
+def zstd_size(begin: bytes) -> int:
+    """Return the size of a Zstandard frame's content, as its header says it; -1 if it does not.
+
+    See https://www.rfc-editor.org/rfc/rfc8878#name-frame-header: a magic number, a descriptor, a
+    window unless all is one segment, a dictionary's number, the size.
+
+    Examples:
+        >>> import pyarrow as pa
+        >>> zstd_size(pa.Codec("zstd").compress(bytes(1000)).to_pybytes()), zstd_size(b"else")
+        (1000, -1)
+    """
+    if len(begin) < len(_ZSTD) + 1 or not begin.startswith(_ZSTD):
+        return -1
+    descriptor = begin[4]
+    single = descriptor >> 5 & 1
+    width = (single, 2, 4, 8)[descriptor >> 6]
+    at = 5 + (1 - single) + (0, 1, 2, 4)[descriptor & 3]
+    field = begin[at : at + width]
+    if not width or len(field) < width:
+        return -1
+    return int.from_bytes(field, "little") + (256 if width == 2 else 0)  # noqa: PLR2004

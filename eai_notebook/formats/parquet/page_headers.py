@@ -21,20 +21,22 @@ if TYPE_CHECKING:
 BEGIN, END, VALUES, NULLABLE = range(4)
 """What is known of a column: its bytes, its values, whether there might be nulls among them."""
 
-COLUMN, PLACE, KIND, SIZE, PACKED, COUNT, ENCODING, LEVELS = range(8)
+COLUMN, PLACE, KIND, SIZE, PACKED, COUNT, ENCODING, LEVELS, REPEATS, HOLDS = range(10)
 """What is told of a page: the column it is of, where its bytes begin, and what its header says.
 
 From `KIND` on as the first fields of the header stand there, and from `COUNT` on as those of what
-it holds about data, or about a dictionary (of which the third is none of these).
+it holds about data, or about a dictionary (of which the third is none of these); `HOLDS` has a bit
+for each of the two that is there.
 """
 
-FIELDS: Final = 8
+FIELDS: Final = 10
 
 DATA, DICTIONARY = 0, 2
 """The kinds of page, as Parquet numbers them."""
 
 # Fields of the headers, as parquet.thrift numbers them.
 _FIRST, _OF_DATA, _OF_DICTIONARY = 3, 5, 7
+_FIRST_OF_DATA = 4  # all that must be there
 
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 12
 _WORD: Final = 8
@@ -58,12 +60,14 @@ def _past(text: Any, at: Any, end: Any, kind: Any) -> Any:
         return at + _WORD
     if kind == _BINARY:
         length, at = varint(text, at, end)
-        return np.int64(-1) if at < 0 or length > np.uint64(end) else at + np.int64(length)
+        return np.int64(-1) if at < 0 or length > np.uint64(end - at) else at + np.int64(length)
     return np.int64(-1)
 
 
 @njit
-def _header(text: Any, at: Any, end: Any, page: Any) -> Any:
+def _header(  # noqa: C901, PLR0912 - one field after the other
+    text: Any, at: Any, end: Any, page: Any
+) -> Any:
     """Note what a header says and return where it ends; -1 if it is none."""
     depth, last, outer = 0, np.int64(0), np.int64(0)
     while 0 <= at < end:
@@ -80,17 +84,25 @@ def _header(text: Any, at: Any, end: Any, page: Any) -> Any:
             last += np.int64(byte >> 4)
         else:
             number, at = varint(text, at, end)
+            if at < 0:
+                return np.int64(-1)
             last = _signed(number)
         if kind == _STRUCT:
             if depth == _DEEPEST:
                 return np.int64(-1)
+            if depth == 0 and last in (_OF_DATA, _OF_DICTIONARY):
+                page[HOLDS] |= last
             # (What lies deeper still is passed over, so only the outermost field is gone back to.)
             outer = last if depth == 0 else outer
             depth += 1
             last = np.int64(0)
         elif kind in (_I16, _I32, _I64):
             number, at = varint(text, at, end)
-            _note(page, depth, outer, last, _signed(number))
+            if at < 0:
+                return np.int64(-1)
+            # (A number of another width is a field that Parquet does not know.)
+            if kind == _I32:
+                _note(page, depth, outer, last, _signed(number))
         else:
             at = _past(text, at, end, kind)
     return np.int64(-1)
@@ -98,13 +110,18 @@ def _header(text: Any, at: Any, end: Any, page: Any) -> Any:
 
 @njit(inline="always")
 def _note(page: Any, depth: Any, outer: Any, field: Any, number: Any) -> None:
-    """Note one of the first three fields of a header, or of what it says of data or a dictionary."""
-    if 0 < field <= _FIRST and (depth == 0 or (depth == 1 and outer in (_OF_DATA, _OF_DICTIONARY))):
-        page[(COUNT if depth else KIND) + field - 1] = number
+    """Note one of the first fields of a header, or of what it says of data or a dictionary."""
+    if depth == 0 and 0 < field <= _FIRST:
+        page[KIND + field - 1] = number
+    elif depth == 1 and (
+        (outer == _OF_DATA and 0 < field <= _FIRST_OF_DATA)
+        or (outer == _OF_DICTIONARY and 0 < field < _FIRST)
+    ):
+        page[COUNT + field - 1] = number
 
 
 @compiled
-def find_pages(
+def find_pages(  # noqa: C901, PLR0911 - each way to be wrong ends it
     text: NDArray[np.uint8], columns: NDArray[np.int64], pages: NDArray[np.int64]
 ) -> int:
     """Note as many pages of `columns` as there is room for in `pages`, and return how many there are.
@@ -116,15 +133,23 @@ def find_pages(
     for column in range(len(columns)):
         at, end = columns[column, BEGIN], columns[column, END]
         left = columns[column, VALUES]
+        begun = False
         if not 0 <= at <= end <= len(text):
             return -1
         while left > 0:
             page = pages[found] if found < len(pages) else spare
             page[:] = -1
+            page[HOLDS] = 0
             at = _header(text, at, end, page)
             data = page[KIND] == DATA
-            if at < 0 or not (data or page[KIND] == DICTIONARY):
+            # (There is one dictionary at most, before all data.)
+            if at < 0 or not (data or (page[KIND] == DICTIONARY and not begun)):
                 return -1
+            if page[HOLDS] != (_OF_DATA if data else _OF_DICTIONARY):
+                return -1
+            if data and (page[LEVELS] < 0 or page[REPEATS] < 0):
+                return -1
+            begun = True
             if not (0 <= page[PACKED] <= end - at and 0 <= page[SIZE] <= _MOST):
                 return -1
             if not data <= page[COUNT] <= _MOST:

@@ -57,13 +57,13 @@ def decode(
     not known here.
     """
     # (Even the place of the only value there is takes a bit.)
-    values, known = np.zeros(2, block.dtype), np.int64(0)
+    values, known = np.zeros(2, block.dtype), np.int64(-1)
     column, row = -1, rows
     for page in range(len(pages)):
         if pages[page, COLUMN] != column:
             if row != rows or pages[page, COLUMN] != column + 1:
                 return False
-            column, row, known = pages[page, COLUMN], 0, np.int64(0)
+            column, row, known = pages[page, COLUMN], 0, np.int64(-1)
         text, count = bytes_at(addresses[page], pages[page, SIZE]), pages[page, COUNT]
         if pages[page, KIND] == DICTIONARY:
             values, known = _dictionary(text, pages[page, ENCODING], count, values)
@@ -100,10 +100,12 @@ def _data(text: Any, at: Any, encoding: Any, values: Any, known: Any, target: An
     """Fill `target` with the values of a page from `at` on; False if it cannot."""
     if at < 0:
         return False
-    if encoding == _PLAIN or len(target) == 0:  # (Of nulls alone there need not be a dictionary.)
-        return _copy(text, at, target, len(target))
-    if encoding in (_PLACES, _PLACES_OF_OLD):
-        return _look_up(text, at, values, known, target)
+    if encoding == _PLAIN:
+        # (More bytes than values need are another kind of page than was described.)
+        exact = at + len(target) * target.itemsize == len(text)
+        return exact and _copy(text, at, target, len(target))
+    if encoding in (_PLACES, _PLACES_OF_OLD) and known >= 0:
+        return len(target) == 0 or _look_up(text, at, values, known, target)
     return False
 
 
@@ -125,7 +127,9 @@ def _power_of_two(count: Any) -> Any:
 
 
 @njit
-def _levels(text: Any, encoding: Any, there: Any, row: Any, count: Any) -> Any:
+def _levels(  # noqa: C901 - two kinds of run
+    text: Any, encoding: Any, there: Any, row: Any, count: Any
+) -> Any:
     """Mark a page's values, and return where the levels end and how many are nulls; -1 if unclear."""
     unclear = np.int64(-1), np.int64(0)
     if encoding != _RUNS or len(text) < _LENGTH:
@@ -143,8 +147,10 @@ def _levels(text: Any, encoding: Any, there: Any, row: Any, count: Any) -> Any:
             some = min(length, count - done)
             if text[at] == 1:
                 _mark(there, row + done, some)
-            else:
+            elif text[at] == 0:
                 absent += some
+            else:
+                return unclear
             at += 1
             done += some
         else:

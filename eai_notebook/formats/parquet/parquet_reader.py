@@ -6,6 +6,7 @@ Numbers are decoded by `parquet_numbers` where they are stored plainly enough, t
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -15,16 +16,28 @@ import pyarrow.parquet as pq
 import pyarrow.types as kinds
 
 from eai_notebook.errors import EaiError
+from eai_notebook.formats.bounds import check_memory
 from eai_notebook.formats.open_files import open_files
 from eai_notebook.formats.parquet.numeric_columns import decoded, same_type_columns
+from eai_notebook.formats.parquet_footer import (
+    COLUMNS,
+    ENCRYPTED,
+    FIRST,
+    ROWS,
+    Chunk,
+    Chunks,
+    chunk_of,
+    groups_in,
+)
 from eai_notebook.formats.pyarrow_file import Stream, arrow_file, merged, offset_in
-from eai_notebook.formats.table_reader import fault_in, reader_for
+from eai_notebook.formats.table_reader import fault_in, only, reader_for, row_bytes
 from eai_notebook.io.part import Source
 from eai_notebook.io.pipeline.row_ranges import share_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
     from typing_extensions import Unpack
 
     from eai_notebook.clicklog.click_schema import ClickSchema
@@ -38,6 +51,7 @@ if TYPE_CHECKING:
     from eai_notebook.io.sources.find import Pattern
 
 SUFFIXES: Final = frozenset({".parquet", ".pq"})
+_TAIL: Final = 1 << 16  # bytes in which nearly every footer lies
 
 
 def parquet(
@@ -64,8 +78,9 @@ def parquet(
             columns of one type side by side as ``[batch, columns]``; None for all.
         label: The column a model should predict, ``[batch, 1]``; ``"label"`` if there is one
             and no columns are named.
-        missing: What stands for a null among integers, one number or one a column; otherwise
-            such a row is bad. Among floats, a null is NaN; among texts, empty.
+        missing: What stands for a null among numbers, and for each number of a vector that is
+            null: one number, or one a column. Without it, a null among floats is NaN, and rows
+            with one among integers, or with no vector, are bad. Among texts it is empty.
         **options: `shuffle`, `seed`, `on_error`, `max_skipped`, `uneven`, `readers`, `queue`,
             `shard`: see `eai_notebook.formats.open_files.Options`.
 
@@ -78,17 +93,24 @@ def parquet(
     """
 
     def describe(files: list[File], rank: int, size: int) -> Source:
-        metadata = [metadata_of(file) for file in files]
-        first = metadata[0].schema.to_arrow_schema()
-        reader = reader_for(schema, columns, label, missing, first, files[0])
-        for file, one in zip(files, metadata, strict=True):
-            if not one.schema.equals(metadata[0].schema) or file is files[0]:
-                reader.check(file, one.schema.to_arrow_schema())
+        footers = [footer_of(file) for file in files]
+        first = footers[0].schema
         groups = [
-            (file, number, one.row_group(number).num_rows)
-            for file, one in zip(files, metadata, strict=True)
-            for number in range(one.num_row_groups)
+            (file, number, rows)
+            for file, footer in zip(files, footers, strict=True)
+            for number, rows in enumerate(footer.rows)
         ]
+
+        def peek(names: list[str]) -> pa.Table | None:
+            filled = next(((file, number) for file, number, rows in groups if rows), None)
+            return None if filled is None else _read(*filled, Stream(filled[0]), names)
+
+        reader = reader_for(schema, columns, label, missing, first, files[0], peek)
+        for file, footer in zip(files, footers, strict=True):
+            if not footer.schema.equals(first) or file is files[0]:
+                reader.check(file, footer.schema)
+        for file, number, rows in groups:
+            check_memory(f"{file} row group {number}", rows * row_bytes(reader.spec))
         parts = [
             ParquetPart(groups[at.group][0], groups[at.group][1], at.begin, at.end, reader)
             for at in share_rows([rows for _, _, rows in groups], rank, size)
@@ -142,15 +164,16 @@ class ParquetPart:
             for name, column in found.items()
             if not column.nulls and name in self.reader.numbers
         }
-        others = {
-            name: found[name]
-            .as_arrow(_schema(self.file).field(name).type)
-            .slice(self.begin, self.rows)
-            for name in found.keys() - full.keys()
-        }
         rest = self._table(fetched, [name for name in self.reader.columns if name not in found])
-        others |= zip(rest.column_names, rest.itercolumns(), strict=True)
-        return self.reader.read(pa.table(others), full)
+        try:
+            others = {
+                name: found[name].as_arrow(_type(self.file, name)).slice(self.begin, self.rows)
+                for name in found.keys() - full.keys()
+            }
+            others |= zip(rest.column_names, rest.itercolumns(), strict=True)
+            return self.reader.read(pa.table(others), full)
+        except pa.ArrowException as error:
+            raise _damaged(self.file, self.group, error) from error
 
     def fault(self, first_bad: int) -> EaiError:
         """Return the error about a row."""
@@ -163,7 +186,7 @@ class ParquetPart:
         return _layout(self.file, self.group, tuple(self.reader.columns))
 
     def _numbers(self, fetched: Stream) -> dict[str, NumericColumns]:
-        """Decode what can be decoded without Arrow; what does not come out as told is left to it."""
+        """Decode what can be decoded without Arrow; what is not as described is left to it."""
         layout = self._layout
         found: dict[str, NumericColumns] = {}
         for columns in layout.numbers:
@@ -173,19 +196,78 @@ class ParquetPart:
     def _table(self, fetched: Stream, wanted: Sequence[str]) -> pa.Table:
         if not wanted:
             return pa.table({})
-        try:
-            opened = pq.ParquetFile(arrow_file(fetched), metadata=metadata_of(self.file))
-            # (To look up hundreds of columns by name would take as long as to read some.)
-            every = _names(self.file) == frozenset(wanted)
-            table = opened.read_row_group(
-                self.group, columns=None if every else list(wanted), use_threads=False
-            )
-        except (pa.ArrowException, OSError) as error:
-            raise EaiError(
-                f"{self.file} row group {self.group} is damaged ({_line(error)})",
-                "copy or write the file again",
-            ) from error
+        table = _read(self.file, self.group, fetched, wanted)
         return table.slice(self.begin, self.end - self.begin)
+
+
+def _read(file: File, group: int, stream: Stream, wanted: Sequence[str]) -> pa.Table:
+    """Return some columns of a row group as Arrow reads them.
+
+    Raises:
+        EaiError: The row group is damaged, or a column encrypted.
+    """
+    footer = footer_of(file)
+    names = footer.schema.names
+    numbers = sorted(only(file, names, name) for name in wanted)
+    # (By place: names may come twice, or look like those of parts of others.)
+    places = [place for number in numbers for place in range(*footer.leaves[number])]
+    for place in places:
+        if footer.chunks(group)[place].state & ENCRYPTED:
+            name = next(names[n] for n in numbers if place < footer.leaves[n][1])
+            raise EaiError(
+                f"{file} column {name!r} is encrypted",
+                "choose other columns with columns=[...], or write the file without encryption",
+            )
+    try:
+        opened = pq.ParquetFile(arrow_file(stream), metadata=footer.metadata)
+        table = opened.reader.read_row_group(group, column_indices=places, use_threads=False)
+    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
+        raise _damaged(file, group, error) from error
+    rows = footer.rows[group]
+    if table.num_columns != len(numbers) or any(len(one) != rows for one in table.itercolumns()):
+        raise _damaged(file, group, f"its columns do not hold {rows:,} rows")
+    return table.rename_columns([names[number] for number in numbers])
+
+
+def _damaged(file: File, group: int, why: object) -> EaiError:
+    return EaiError(
+        f"{file} row group {group} is damaged ({_line(why)})", "copy or write the file again"
+    )
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What a file says of itself.
+
+    Attributes:
+        metadata: As Arrow wants it.
+        schema: Its columns, those that consist of others as one.
+        rows: The rows of each row group.
+        leaves: Of each column of `schema`, its first and last one among those that are stored.
+    """
+
+    metadata: pq.FileMetaData
+    schema: pa.Schema
+    rows: tuple[int, ...]
+    leaves: tuple[tuple[int, int], ...]
+    _groups: NDArray[np.int64]
+    _columns: NDArray[np.int64]
+
+    @functools.cached_property
+    def _names(self) -> list[str | None]:
+        """The name of each column that is stored, but for those that others consist of."""
+        found: list[str | None] = []
+        for field, (begin, end) in zip(self.schema, self.leaves, strict=True):
+            alone = end - begin == 1 and not field.type.num_fields
+            unique = alone and self.schema.names.count(field.name) == 1
+            found += [field.name if unique else None] * (end - begin)
+        return found
+
+    def chunks(self, group: int) -> tuple[Chunk, ...]:
+        """Return what is said of each column that is stored in a row group."""
+        begin, count = self._groups[group, FIRST], self._groups[group, COLUMNS]
+        columns = self._columns[begin : begin + count]
+        return tuple(map(chunk_of, columns, self._names))
 
 
 class _Layout(NamedTuple):
@@ -197,54 +279,127 @@ class _Layout(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4096)
-def metadata_of(file: File) -> pq.FileMetaData:
+def footer_of(file: File) -> Footer:
     """Return what a file says of itself; kept, because every part of it asks.
 
     Raises:
-        EaiError: It is no Parquet file.
+        EaiError: It is no Parquet file, damaged, or encrypted.
     """
+    stream = Stream(file)
+    stream.fetch([(max(file.size - _TAIL, 0), file.size)])
+    tail = stream.memory[-8:].tobytes()
+    length = int.from_bytes(tail[:4], "little")
+    if tail[4:] == b"PARE":
+        raise EaiError(f"{file} is encrypted", "write it without encryption")
+    if len(tail) < 8 or tail[4:] != b"PAR1" or length > file.size - 12:  # noqa: PLR2004
+        raise EaiError(f"{file} is no Parquet file or cut off", "copy or write it again")
+    if length + 8 > len(stream.memory):
+        stream.fetch([(file.size - 8 - length, file.size)])
+    text = stream.memory[-8 - length : -8]
     try:
-        return pq.read_metadata(arrow_file(Stream(file)))
-    except (pa.ArrowException, OSError) as error:
+        metadata = pq.read_metadata(arrow_file(stream))
+        schema = metadata.schema.to_arrow_schema()
+        names = [one.encode() for one in schema.names]
+    except (pa.ArrowException, OSError, MemoryError, UnicodeError) as error:
         raise EaiError(
-            f"{file} is no Parquet file or cut off ({_line(error)})", "copy or write it again"
+            f"{file} has a damaged footer at byte {file.size - 8 - length} ({_line(error)})",
+            "copy or write it again",
         ) from error
+    found = groups_in(text)
+    leaves, place = [], 0
+    for field in schema:
+        leaves.append((place, place + _leaves(field.type)))
+        place = leaves[-1][1]
+    if (
+        found is None
+        or len(found[0]) != metadata.num_row_groups
+        or place != metadata.num_columns
+        or (found[0][:, ROWS] < 0).any()
+        or (found[0][:, COLUMNS] != place).any()
+        or len(names) != len(leaves)
+    ):
+        raise EaiError(
+            f"{file} has a damaged footer at byte {file.size - 8 - length}",
+            "copy or write it again",
+        )
+    groups, columns = found
+    rows = tuple(groups[:, ROWS].tolist())
+    return Footer(metadata, schema, rows, tuple(leaves), groups, columns)
 
 
-@functools.lru_cache(maxsize=4096)
-def _schema(file: File) -> pa.Schema:
-    return metadata_of(file).schema.to_arrow_schema()
+def _leaves(kind: pa.DataType) -> int:
+    """Return how many columns a type is stored in."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _leaves(kind.storage_type)
+    if kinds.is_dictionary(kind):
+        return _leaves(kind.value_type)
+    if kinds.is_run_end_encoded(kind):
+        return _leaves(kind.value_type)
+    if not kind.num_fields:
+        return 1
+    return sum(_leaves(kind.field(place).type) for place in range(kind.num_fields))
 
 
-@functools.lru_cache(maxsize=4096)
-def _names(file: File) -> frozenset[str]:
-    return frozenset(_schema(file).names)
+@functools.lru_cache(maxsize=8192)
+def _type(file: File, name: str) -> pa.DataType:
+    return footer_of(file).schema.field(name).type
 
 
 @functools.lru_cache(maxsize=8192)
 def _layout(file: File, number: int, columns: tuple[str, ...]) -> _Layout:
-    """Return where some columns of a row group lie; kept, because every epoch asks."""
-    metadata = metadata_of(file)
-    group = metadata.row_group(number)
-    wanted = set(columns)
-    ranges, begins = [], {}
-    for place in range(group.num_columns):
-        column = group.column(place)
-        if column.path_in_schema.partition(".")[0] in wanted:
-            # (The dictionary, where there is one, lies before the data.)
-            begin = column.dictionary_page_offset or column.data_page_offset
-            begin = min(begin, column.data_page_offset)
-            begins[column.path_in_schema] = begin
-            ranges.append((begin, min(begin + column.total_compressed_size, file.size)))
-    whole = merged(ranges)
-    fetched = {name: offset_in(whole, begin) for name, begin in begins.items()}
-    types = {
-        field.name: np.dtype(field.type.to_pandas_dtype())
-        for field in _schema(file)
-        if field.name in wanted and (kinds.is_integer(field.type) or kinds.is_floating(field.type))
+    """Return where some columns of a row group lie; kept, because every epoch asks.
+
+    What does not lie in the file, as it is said, is not fetched here: Arrow will find out.
+    """
+    footer = footer_of(file)
+    chunks, names = footer.chunks(number), footer.schema.names
+    wanted = {only(file, names, name) for name in columns}
+    chosen = [
+        chunk
+        for field in wanted
+        for chunk in chunks[slice(*footer.leaves[field])]
+        if chunk.lies_in(file.size)
+    ]
+    size = sum(max(chunk.total_uncompressed_size, 0) for chunk in chosen)
+    check_memory(f"{file} row group {number}", size)
+    whole = merged([(one.begin, one.begin + one.total_compressed_size) for one in chosen])
+    if _by_arrow():
+        return _Layout(footer.rows[number], whole, [])
+    kinds_of = footer.metadata.schema
+    begins = {
+        one.path_in_schema: offset_in(whole, one.begin)
+        for field in wanted
+        for place in range(*footer.leaves[field])
+        for one in [chunks[place]]
+        if one.path_in_schema is not None
+        and one.lies_in(file.size)
+        and one.is_single(kinds_of.column(place).max_definition_level)
     }
-    return _Layout(group.num_rows, whole, same_type_columns(group, metadata.schema, types, fetched))
+    types = {
+        names[field]: np.dtype(kind.to_pandas_dtype())
+        for field in wanted
+        for kind in [footer.schema.field(field).type]
+        if kinds.is_integer(kind) or kinds.is_floating(kind)
+    }
+    numbers = same_type_columns(Chunks(chunks), kinds_of, types, begins)
+    return _Layout(footer.rows[number], whole, numbers)
 
 
-def _line(error: BaseException) -> str:
-    return str(error).split("\n", maxsplit=1)[0].rstrip(".")
+def _by_arrow() -> bool:
+    """Whether Arrow should read all columns, as `EAI_PARQUET=arrow` asks for.
+
+    Raises:
+        EaiError: The variable says something else.
+    """
+    way = os.environ.get("EAI_PARQUET", "")
+    if way not in {"", "arrow"}:
+        raise EaiError(
+            f"the environment variable EAI_PARQUET is {way!r}",
+            'set it to "arrow" to have Arrow read all columns, or unset it',
+        )
+    return way == "arrow"
+
+
+def _line(error: object) -> str:
+    text = str(error) or type(error).__name__
+    return text.split("\n", maxsplit=1)[0].rstrip(".")

@@ -30,10 +30,14 @@ FRAME: Final = 16
 BYTES, FLOATS, INTEGERS = 1, 2, 3
 """The kinds of Feature, as the protocol buffer numbers them."""
 
-GOOD, BAD_SUM, BAD_EXAMPLE, BAD_COUNT, BAD_VALUE, BAD_KIND, ABSENT = range(7)
+LARGEST: Final = (1 << 31) - 1
+"""Bytes of data in the largest record: protocol buffers end there, and offsets fit 31 bits."""
+
+GOOD, BAD_SUM, BAD_EXAMPLE, BAD_COUNT, BAD_VALUE, BAD_KIND, ABSENT, BAD_LENGTH, SEQUENCE = range(9)
 """What can be wrong with a record."""
 
 _ENTRY, _KEY, _VALUE = 0x0A, 0x0A, 0x12
+_FEATURE_LISTS = 0x12  # in a SequenceExample, beside the Features that an Example has too
 _PACKED, _ONE_FLOAT, _ONE_INTEGER = 0x0A, 0x0D, 0x08
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _WORD = 8
@@ -78,11 +82,27 @@ def walk(text: NDArray[np.uint8], end: int, stop: int) -> tuple[int, int, int]:
         if not _is_header(text, at):
             return count, at, 1
         length = np.int64(word_at(text, at))
-        if length < 0 or at + FRAME + length > end:
+        # (Compared this way round, no length can overflow.)
+        if not 0 <= length <= end - at - FRAME or length > LARGEST:
             return count, at, 0
         at += FRAME + length
         count += 1
     return count, at, 0
+
+
+@compiled
+def record_starts(text: NDArray[np.uint8], end: int, starts: NDArray[np.int64]) -> int:
+    """Note where each record begins, and return how many of them are whole by `end`."""
+    at = np.int64(0)
+    for row in range(len(starts)):
+        if at + HEADER > end:
+            return row
+        length = np.int64(word_at(text, at))
+        if not 0 <= length <= end - at - FRAME:
+            return row
+        starts[row] = at
+        at += FRAME + length
+    return len(starts)
 
 
 @compiled
@@ -98,6 +118,8 @@ def next_record(text: NDArray[np.uint8], end: int, left: int) -> int:
 @njit
 def _skip(text: Any, at: Any, end: Any, tag: Any) -> Any:
     """Return where a field ends that nobody asked for; -1 if it does not."""
+    if tag < np.uint64(8) or tag > np.uint64(_MOST):  # there is no field 0
+        return np.int64(-1)
     wire = np.int64(tag) & 7
     if wire == _VARINT:
         return varint(text, at, end)[1]
@@ -145,10 +167,10 @@ def _feature(  # noqa: C901, PLR0911, PLR0912, PLR0915 - each way to be wrong en
                 return -1, 0
             continue
         at, stop = _inner(text, at, end)
-        if at < 0:
+        # (Two lists in one Feature would have to be joined; nobody writes that.)
+        if at < 0 or kind:
             return -1, 0
         kind = found
-        count = np.int64(0)
         while at < stop:
             inner, at = varint(text, at, stop)
             if at < 0:
@@ -310,6 +332,8 @@ def _quick(  # noqa: C901, PLR0912, PLR0913, PLR0917 - one loop, and arrays, for
         else:
             break
         slot = np.uint64(slots[which])
+        if np.uint64(slots[which + one]) == slot:
+            break  # no room for a value
         kinds[row, which] = kind
         values[row, slot] = value
         many |= np.uint64(slots[which + one]) - slot != one
@@ -366,14 +390,15 @@ def examples(  # noqa: C901, PLR0912, PLR0915 - one walk over nested messages
     """Read one record a row.
 
     Args:
-        text: Whole records, with 16 more bytes after them.
+        text: Whole records, with 16 more bytes after them. Nothing beyond those is read,
+            whatever the records say: rows that are not whole are `BAD_LENGTH`.
         keys: The names of the features one after the other, with 8 more bytes.
         key_begins: Where each name begins, and the last one ends.
         slots: Where each feature's values begin in a row of `values`, and the last one's end.
         values: What was found, see `_feature`.
         kinds: The kind of each row's features, 0 where absent or empty.
         starts: Where each record begins.
-        status: `GOOD`, `BAD_SUM`, `BAD_EXAMPLE` or `BAD_COUNT`.
+        status: `GOOD`, `BAD_SUM`, `BAD_EXAMPLE`, `BAD_COUNT`, `BAD_LENGTH` or `SEQUENCE`.
     """
     features = len(slots) - 1
     lengths = key_begins[1:] - key_begins[:-1]
@@ -383,24 +408,27 @@ def examples(  # noqa: C901, PLR0912, PLR0915 - one walk over nested messages
         if lengths[which] <= _WORD:
             words[which] = word_at(keys, key_begins[which]) & _FIRST_BYTES[lengths[which]]
     guess = np.int64(0)
-    record = np.int64(0)
-    rows = len(status)
-    for row in range(rows):
+    whole = record_starts(text, len(text) - FRAME, starts)
+    for row in range(whole, len(status)):
+        status[row] = BAD_LENGTH
+        kinds[row] = 0
+        starts[row] = starts[row - 1] if row else 0
+    for row in range(whole):
+        record = starts[row]
         if row % _AT_ONCE == 0:
-            _check_sums(text, record, row, min(row + _AT_ONCE, rows), status)
-        starts[row] = record
+            _check_sums(text, record, row, min(row + _AT_ONCE, whole), status)
         kinds[row] = 0
         at = record + HEADER
         stop = at + np.int64(word_at(text, record))
-        record = stop + 4
         if status[row] == BAD_SUM:
             continue
         status[row] = BAD_EXAMPLE
         good = True
-        count_wrong = False
+        count_wrong = sequence = False
         while good and at < stop:
             tag, at = varint(text, at, stop)
             if at < 0 or tag != _ENTRY:
+                sequence |= at >= 0 and tag == _FEATURE_LISTS
                 at = _skip(text, at, stop, tag) if at >= 0 else at
                 good = at >= 0
                 continue
@@ -440,9 +468,11 @@ def examples(  # noqa: C901, PLR0912, PLR0915 - one walk over nested messages
                     elif tag == _KEY:
                         key, key_end = _inner(text, at, entry_end)
                         at = key_end
-                    elif tag == _VALUE:
+                    elif tag == _VALUE and place == 0:
                         place, place_end = _inner(text, at, entry_end)
                         at = place_end
+                    elif tag == _VALUE:
+                        at = np.int64(-1)  # two would have to be joined; nobody writes that
                     else:
                         at = _skip(text, at, entry_end, tag)
                     good = at >= 0
@@ -467,11 +497,12 @@ def examples(  # noqa: C901, PLR0912, PLR0915 - one walk over nested messages
                 kind, count = _feature(text, place, place_end, first, room, values[row])
                 if kind < 0:
                     good = False
-                elif count:
-                    kinds[row, which] = kind
-                    count_wrong |= count != room
+                else:
+                    # (Of a name that comes twice, the last one counts, empty or not.)
+                    kinds[row, which] = kind if count else 0
+                    count_wrong |= count not in (0, room)
         if good:
-            status[row] = BAD_COUNT if count_wrong else GOOD
+            status[row] = SEQUENCE if sequence else BAD_COUNT if count_wrong else GOOD
 
 
 @compiled

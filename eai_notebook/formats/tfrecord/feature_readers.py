@@ -19,17 +19,22 @@ from eai_notebook.io.part import LABEL, Field
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
     from eai_notebook.clicklog.click_schema import ClickSchema
     from eai_notebook.io.part import Columns
 
 _KIND_NAMES: Final = {0: "nothing", 1: "bytes", 2: "floats", 3: "integers"}
+SEQUENCE_FAULT: Final = "is a tf.train.SequenceExample"
+SEQUENCE_REMEDY: Final = (
+    "write it as tf.train.Example, padded to one length, or read it with eai.io.map_files"
+)
 _FAULTS: Final = {
     kernels.BAD_SUM: "is damaged: its data do not fit their checksum",
     kernels.BAD_EXAMPLE: "is no tf.train.Example",
+    kernels.BAD_LENGTH: "does not end within the bytes that were read",
+    kernels.SEQUENCE: SEQUENCE_FAULT,
 }
-
 
 _memory = ThreadMemory()
 
@@ -257,7 +262,7 @@ class PlainExamples:
         return found
 
     def columns(self, text: NDArray[np.uint8], found: FoundFeatures) -> Columns:
-        """Make columns of them."""
+        """Make columns of them, and mark records as bad whose numbers the types cannot hold."""
         columns = {}
         slots = self._features.slots
         for place, ((name, field), kind) in enumerate(
@@ -270,14 +275,55 @@ class PlainExamples:
                 columns[target] = _objects(text, values, found.status).reshape(shape)
             elif kind == kernels.FLOATS:
                 floats = values.astype(np.uint32).view(np.float32)
-                columns[target] = floats.astype(field.dtype, copy=False).reshape(shape)
+                columns[target] = _narrowed(floats, field.dtype, found.status).reshape(shape)
             else:
-                columns[target] = values.astype(field.dtype).reshape(shape)
+                columns[target] = _narrowed(values, field.dtype, found.status).reshape(shape)
         return columns
 
     def fault(self, found: FoundFeatures, row: int) -> str:
         """Return what is wrong with a record."""
+        if found.status[row] == kernels.BAD_VALUE:
+            for place, ((name, field), kind) in enumerate(
+                zip(self.types.items(), self._kinds, strict=True)
+            ):
+                slots = self._features.slots
+                values = found.values[row : row + 1, slots[place] : slots[place + 1]]
+                if kind == kernels.FLOATS:
+                    values = values.astype(np.uint32).view(np.float32)
+                if kind != kernels.BYTES and len(values[0]):
+                    beyond = ~_fits(values, np.dtype(field.dtype))[0]
+                    if beyond.any():
+                        value = values[0, int(np.argmax(beyond))]
+                        return f"has {value} in feature {name!r}, which {field.dtype} cannot hold"
         return self._features.fault(found, row, self._kinds)
+
+
+def _fits(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[np.bool_]:
+    """Return which of some values a type can hold."""
+    fit: NDArray[np.bool_]
+    if dtype.kind == "b":
+        fit = (values == 0) | (values == 1)
+        return fit
+    if values.dtype.kind == "i":
+        limits = np.iinfo(dtype)
+        fit = (values >= limits.min) & (values <= min(limits.max, np.iinfo(np.int64).max))
+        return fit
+    with np.errstate(over="ignore"):
+        fit = np.isfinite(values.astype(dtype)) | ~np.isfinite(values)
+    return fit
+
+
+def _narrowed(values: NDArray[Any], dtype: DTypeLike, status: NDArray[np.uint8]) -> NDArray[Any]:
+    """Return values in a type, and mark the rows as bad that it cannot hold."""
+    target = np.dtype(dtype)
+    if np.can_cast(values.dtype, target):
+        return values.astype(target)
+    good = status == kernels.GOOD
+    beyond = good & ~_fits(values, target).all(axis=1)
+    if beyond.any():
+        status[beyond] = kernels.BAD_VALUE
+    with np.errstate(over="ignore"):
+        return values.astype(target)
 
 
 def _objects(
@@ -294,7 +340,7 @@ def _objects(
 
 def _field(name: str, kind: Any, shape: tuple[int, ...]) -> Field:
     if kind in {"bytes", bytes}:
-        return Field(np.dtype(object), tuple(shape))
+        return _sized(name, Field(np.dtype(object), tuple(shape)))
     try:
         found = np.dtype(kind)
     except TypeError:
@@ -303,7 +349,18 @@ def _field(name: str, kind: Any, shape: tuple[int, ...]) -> Field:
         raise EaiError(
             f"feature {name!r} is {kind!r}", 'give "float32", "int64", "bytes" or another number'
         )
-    return Field(found, tuple(shape))
+    return _sized(name, Field(found, tuple(shape)))
+
+
+def _sized(name: str, field: Field) -> Field:
+    """Return a feature's type and shape.
+
+    Raises:
+        EaiError: The shape has no room for a value.
+    """
+    if any(size < 1 for size in field.shape):
+        raise EaiError(f"feature {name!r} has shape {field.shape}", "give sizes of at least 1")
+    return field
 
 
 def _learned(first: Example) -> dict[str, Field]:
@@ -311,12 +368,12 @@ def _learned(first: Example) -> dict[str, Field]:
     found = {}
     for name, feature in sorted(first.message.features.feature.items()):
         kind = feature.WhichOneof("kind")
-        if kind is None:
+        count = len(getattr(feature, kind).value) if kind else 0
+        if kind is None or not count:
             raise EaiError(
                 f"{first.file} record 1 has nothing in feature {name!r}",
-                "say with `features` what its type is",
+                "say with `features` what to read, and the type and shape of each",
             )
-        count = len(getattr(feature, kind).value)
         found[name] = Field(np.dtype(types[kind]), () if count == 1 else (count,))
     if not found:
         raise EaiError(f"{first.file} record 1 has no features", "say with `features` what to read")

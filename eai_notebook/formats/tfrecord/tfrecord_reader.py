@@ -12,9 +12,17 @@ from eai_notebook.compiled.swar import PADDING
 from eai_notebook.errors import EaiError
 from eai_notebook.formats.open_files import open_files
 from eai_notebook.formats.tfrecord import example_kernels as kernels
-from eai_notebook.formats.tfrecord.feature_readers import ClickExamples, Example, PlainExamples
+from eai_notebook.formats.tfrecord.feature_readers import (
+    SEQUENCE_FAULT,
+    SEQUENCE_REMEDY,
+    ClickExamples,
+    Example,
+    PlainExamples,
+)
 from eai_notebook.io.part import ByEpoch, Loaded, Source
-from eai_notebook.io.pipeline.byte_ranges import CHUNK, read, share
+from eai_notebook.io.pipeline.byte_ranges import CHUNK, read, spans_of
+from eai_notebook.io.sources.decompress import Unpacked, beginning_of, is_compressed
+from eai_notebook.io.sources.file import changed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,7 +58,8 @@ def tfrecord(
     once. In a group, all ranks must call this together.
 
     Args:
-        pattern: The files: a glob, a folder, a file, a list; paths or URLs. Not compressed.
+        pattern: The files: a glob, a folder, a file, a list; paths or URLs. Those that end in
+            ``.gz``, ``.zst`` or ``.bz2`` are unpacked when they are opened, each by one rank.
         batch_size: Rows in each of this rank's batches.
         schema: Read a click log: one feature a column, integers or, for the categoricals,
             eight hexadecimal digits; absent or empty is missing. The batches are those of
@@ -91,8 +100,8 @@ def parts_of(
     kind = ViewPart if isinstance(reader, ByEpoch) else RecordPart
     return [
         kind(span.file, begin, end, rows, reader)
-        for span in share(files, rank, size)
-        for begin, end, rows in _cut(span)
+        for span in spans_of(files, rank, size)
+        for begin, end, rows in _records_in(span)
     ]
 
 
@@ -121,7 +130,15 @@ class RecordPart:
         return read(self.file, self.begin, self.end)
 
     def parse(self, fetched: NDArray[np.uint8]) -> Loaded:
-        """Return the good records, and the number in this part of the first bad one."""
+        """Return the good records, and the number in this part of the first bad one.
+
+        Raises:
+            EaiError: The bytes are no longer those that were cut into records.
+        """
+        length = self.end - self.begin
+        # (The file may have been written to since then, and its time of change set back.)
+        if kernels.walk(fetched, length, length) != (self.rows, length, 0):
+            raise changed(self.file)
         found = self.reader.examples(fetched, self.rows)
         columns = self.reader.columns(fetched, found)
         bad = found.status != kernels.GOOD
@@ -139,7 +156,8 @@ class RecordPart:
         at = self.begin + int(found.starts[first_bad])
         what = self.reader.fault(found, first_bad)
         number = _number(self.file, at)
-        return EaiError(f"{self.file} record {number} (byte {at}) {what}", _MEND)
+        mend = SEQUENCE_REMEDY if found.status[first_bad] == kernels.SEQUENCE else _MEND
+        return EaiError(f"{self.file} record {number} (byte {at}) {what}", mend)
 
 
 @dataclass(frozen=True)
@@ -150,6 +168,11 @@ class ViewPart(RecordPart):
         """Return the same records as an epoch sees them."""
         assert isinstance(self.reader, ByEpoch)  # noqa: S101 - `parts_of` has seen to it
         return replace(self, reader=self.reader.at_epoch(epoch))
+
+
+def _records_in(span: Span) -> tuple[tuple[int, int, int], ...]:
+    # (What was unpacked must not be kept longer than the data that read it.)
+    return _cut.__wrapped__(span) if isinstance(span.file, Unpacked) else _cut(span)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -166,10 +189,11 @@ def _cut(span: Span) -> tuple[tuple[int, int, int], ...]:
         end = min(begin + room, file.size)
         text = read(file, begin, end)
         count, stop, wrong = kernels.walk(text, end - begin, span.end - begin)
-        if wrong or (not count and end == file.size):
-            raise _damaged(file, begin + stop, cut_off=not wrong)
+        if wrong:
+            raise _damaged(file, begin + stop, cut_off=False)
         if not count:
-            room *= 2  # a record larger than that
+            # A record larger than that. Its header says how large, if it is whole.
+            room = _room_for(file, begin, text, end)
             continue
         found.append((begin, begin + stop, count))
         begin += stop
@@ -205,14 +229,35 @@ def _number(file: File, wanted: int) -> int:
     while at < wanted:
         end = min(at + room, file.size)
         count, stop, _ = kernels.walk(read(file, at, end), end - at, wanted - at)
-        if not count and end == file.size:
+        if not count and (end == file.size or room > kernels.LARGEST):
             break
         room = CHUNK if count else 2 * room
         number, at = number + count, at + stop
     return number
 
 
+def _room_for(file: File, begin: int, text: NDArray[np.uint8], end: int) -> int:
+    """Return the size of the record that begins at a byte, of which `text` has the first bytes.
+
+    Raises:
+        EaiError: The file ends before the record does.
+    """
+    length = int.from_bytes(text[:8].tobytes(), "little") if end - begin >= kernels.HEADER else 0
+    size = length + kernels.FRAME
+    if end - begin < kernels.HEADER or length > kernels.LARGEST or begin + size > file.size:
+        raise _damaged(file, begin, cut_off=True)
+    return size
+
+
 def _damaged(file: File, at: int, *, cut_off: bool) -> EaiError:
+    packed = _packed_by(file)
+    if packed:
+        return EaiError(
+            f"{file} is compressed by {packed}, which its name does not say",
+            f"name it *{'.gz' if packed == 'gzip' else '.zst'}, or unpack it"
+            if packed != "zlib"
+            else "write it again, with gzip and a name that ends in .gz",
+        )
     if cut_off:
         return EaiError(
             f"{file} is cut off in record {_number(file, at)}, which begins at byte {at} "
@@ -221,33 +266,75 @@ def _damaged(file: File, at: int, *, cut_off: bool) -> EaiError:
         )
     return EaiError(
         f"{file} has no record at byte {at}, where record {_number(file, at)} should begin",
-        "write the file again; a compressed one must be unpacked first",
+        "copy or write the file again",
     )
+
+
+def _packed_by(file: File) -> str:
+    """Return what a file was compressed with, as far as its first bytes show it."""
+    first = read(file, 0, min(4, file.size))[:4].tobytes()
+    if first[:2] == b"\x1f\x8b":
+        return "gzip"
+    if first == b"\x28\xb5\x2f\xfd":
+        return "zstd"
+    # (TensorFlow's other way to compress records.)
+    return "zlib" if first[:2] in {b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"} else ""
 
 
 def _first(files: list[File]) -> Example:
     """Return the first record of the first file that has one."""
-    from tensorflow.train import Example as Message
-
     for file in files:
-        if not file.size:
-            continue
-        room = min(CHUNK, file.size)
-        while True:
-            text = read(file, 0, room)
-            count, stop, wrong = kernels.walk(text, room, 1)
-            if count:
-                body = text[kernels.HEADER : stop - kernels.FRAME + kernels.HEADER]
-                try:
-                    return Example(str(file), Message.FromString(body.tobytes()))
-                except Exception as error:
-                    raise EaiError(
-                        f"{file} record 1 is no tf.train.Example", "only those can be read"
-                    ) from error
-            if wrong or room == file.size:
-                raise _damaged(file, 0, cut_off=not wrong)
-            room = min(2 * room, file.size)
+        body = _first_record(file)
+        if body is not None:
+            return Example(str(file), _message(file, body))
     raise EaiError("all TFRecord files are empty", "write some records")
+
+
+def _first_record(file: File) -> bytes | None:
+    """Return the data of a file's first record; None if it has none."""
+    room = CHUNK
+    while True:
+        if is_compressed(file):
+            got = beginning_of(file, room)
+            text = np.frombuffer(got + bytes(1 + PADDING), np.uint8)
+            end, ends = len(got), len(got) < room
+        else:
+            end = min(room, file.size)
+            text, ends = read(file, 0, end), end == file.size
+        if not end:
+            return None
+        count, stop, wrong = kernels.walk(text, end, 1)
+        if count:
+            return text[kernels.HEADER : stop - kernels.FRAME + kernels.HEADER].tobytes()
+        if wrong or ends or room > kernels.LARGEST:
+            if is_compressed(file):
+                raise EaiError(f"{file} holds no record at byte 0", "copy or write the file again")
+            raise _damaged(file, 0, cut_off=not wrong)
+        room *= 2
+
+
+def _message(file: File, body: bytes) -> Any:
+    """Return a record's data as a message.
+
+    Raises:
+        EaiError: It is another one than a `tf.train.Example`.
+    """
+    from tensorflow.train import Example as Message
+    from tensorflow.train import SequenceExample
+
+    try:
+        message = Message.FromString(body)
+    except Exception as error:
+        raise EaiError(
+            f"{file} record 1 is no tf.train.Example", "only those can be read"
+        ) from error
+    try:
+        sequences = len(SequenceExample.FromString(body).feature_lists.feature_list)
+    except Exception:  # noqa: BLE001 - then it is an Example, which may hold anything else
+        sequences = 0
+    if sequences:
+        raise EaiError(f"{file} record 1 {SEQUENCE_FAULT}", SEQUENCE_REMEDY)
+    return message
 
 
 assert PADDING >= kernels.FRAME  # noqa: S101 - the kernels look ahead that far

@@ -31,6 +31,10 @@ REQUESTS: Final = 16
 """Ranges of a remote file that are asked for at once while its rows are counted."""
 
 _NEWLINE: Final = 10
+_UTF8: Final = b"\xef\xbb\xbf"
+"""What some programs put before UTF-8 text."""
+_BLANKS: Final = 256
+"""Bytes at a file's end in which blank lines are looked for."""
 _SEARCH: Final = 1 << 16
 _memory = ThreadMemory()
 
@@ -102,10 +106,11 @@ def cut(span: Span, chunk: int = CHUNK) -> list[Chunk]:
     else:
         with ThreadPoolExecutor(REQUESTS, "eai-count") as pool:
             found = list(pool.map(_rows_begun, pieces))
-    begun = [(first, lines) for first, lines in found if lines]
+    begun = [(first, lines) for first, lines, _ in found if lines]
     if not begun:
         return []
-    ends = [first for first, _ in begun[1:]] + [_row_begin(span.file, span.end)]
+    last = min(_row_begin(span.file, span.end), found[-1][2])
+    ends = [first for first, _ in begun[1:]] + [last]
     return [
         Chunk(span.file, first, end, lines) for (first, lines), end in zip(begun, ends, strict=True)
     ]
@@ -126,16 +131,47 @@ def read(file: File, begin: int, end: int) -> NDArray[np.uint8]:
     return text
 
 
-def _rows_begun(span: Span) -> tuple[int, int]:
-    """Return where the first row begins whose first byte lies in a span, and how many do."""
+def _rows_begun(span: Span) -> tuple[int, int, int]:
+    """Return where the first row begins whose first byte lies in a span, and how many do.
+
+    And where the file's rows end, as far as the span shows it: lines without anything at the end
+    of a file are no rows, nor is the mark before its first byte that it is UTF-8.
+    """
     # A row begins after a newline; the file's first one, after an imagined one.
     before = max(span.begin - 1, 0)
-    text = read(span.file, before, span.end - 1)[: span.end - 1 - before]
+    size = span.file.size
+    near_end = span.end + _BLANKS > size
+    first = min(before, max(size - _BLANKS, 0)) if near_end else before
+    to = size if near_end else span.end - 1
+    # (The mark before the first row may be longer than a span is.)
+    to = max(to, min(len(_UTF8), size)) if span.begin == 0 else to
+    text = read(span.file, first, to)
+    end = _without_blanks(text[: size - first]) + first if near_end else size
+    last = min(span.end, end)
+    if last <= span.begin:
+        return span.end, 0, end
+    begins_with = text[: len(_UTF8)].tobytes()
+    text = text[before - first : last - 1 - first]
     newlines = text == _NEWLINE
     lines = int(np.count_nonzero(newlines))
     if span.begin == 0:
-        return 0, lines + 1
-    return (before + int(np.argmax(newlines)) + 1 if lines else span.end), lines
+        return (len(_UTF8) if begins_with == _UTF8 else 0), lines + 1, end
+    return (before + int(np.argmax(newlines)) + 1 if lines else span.end), lines, end
+
+
+def _without_blanks(text: NDArray[np.uint8]) -> int:
+    """Return where the last row of a file's end ends, of which blank lines may follow."""
+    end = len(text)
+    rest = text[max(end - _BLANKS, 0) :].tobytes()
+    content = rest.rstrip(b"\r\n")
+    if not content and len(rest) < end:
+        return end  # more blank lines than anybody means
+    blanks = rest[len(content) :]
+    # (The first newline is the last row's own, if there is one.)
+    own = blanks.find(b"\n") + 1 if content else 0
+    if content == _UTF8 and len(rest) == end:
+        return 0
+    return end - len(blanks) + (own or (len(blanks) if content else 0))
 
 
 def _row_begin(file: File, pos: int) -> int:

@@ -32,8 +32,8 @@ def check_options(
     Raises:
         EaiError: An option has no meaning.
     """
-    size: Any = batch_size
-    if not isinstance(size, Integral) or size < 1:
+    size_given: Any = batch_size
+    if isinstance(size_given, bool) or not isinstance(size_given, Integral) or size_given < 1:
         raise EaiError(f"batch_size is {batch_size!r}", "give a whole number of at least 1")
     for name, value, known in (("on_error", on_error, OnError), ("uneven", uneven, Uneven)):
         if value not in get_args(known):
@@ -82,7 +82,8 @@ def open_batches(  # noqa: PLR0913 - options, all but the first two by name
         shard: False if this rank reads all rows alone, to the last one.
 
     Raises:
-        EaiError: An option has no meaning, there is no label to pad, ranks see other files, or there are too few rows.
+        EaiError: An option has no meaning, there is no label to pad with, ranks see other files, or
+            there are too few rows.
     """
     check_options(batch_size, on_error, uneven, max_skipped, readers, queue)
     if uneven == "pad" and shard and LABEL not in source.spec:

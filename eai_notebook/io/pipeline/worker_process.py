@@ -138,14 +138,16 @@ def receive_memory(link: socket.socket) -> tuple[bytes, list[int]]:
 def columns_of(answer: WorkerReply, memory: list[int]) -> Columns:
     """Return the rows of an answer; their memory goes when the last column does."""
     columns = dict(answer.others)
+    # (There is no memory where there are no rows.)
+    whole = np.empty(0, np.uint8)
     if memory:
         # The mapping outlives its descriptor, and the arrays keep the mapping.
         whole = np.frombuffer(mmap.mmap(memory[0], answer.size), np.uint8)
         os.close(memory[0])
-        for name, place in answer.places.items():
-            size = int(np.prod(place.shape, dtype=np.int64)) * place.dtype.itemsize
-            flat = whole[place.begin : place.begin + size]
-            columns[name] = flat.view(place.dtype).reshape(place.shape)
+    for name, place in answer.places.items():
+        size = int(np.prod(place.shape, dtype=np.int64)) * place.dtype.itemsize
+        flat = whole[place.begin : place.begin + size]
+        columns[name] = flat.view(place.dtype).reshape(place.shape)
     return columns
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _BLOCK: Final = 4 << 20
 _GZIP: Final = 31  # zlib's word for a window of 32 KiB and a gzip header
 _AT_ONCE: Final = 4  # files; unpacking leaves the interpreter alone
+_LOOK_AGAIN: Final = 64 << 20  # bytes after which it is asked again how much room is left
+_LEFT_FREE: Final = 256 << 20  # bytes that unpacking leaves to others, at most a tenth of all
 
 
 @dataclass(frozen=True)
@@ -118,14 +120,33 @@ def unpack(file: File) -> Unpacked:
         EaiError: It is cut off or damaged, or there is no room.
     """
     with tempfile.TemporaryFile(prefix="eai-") as kept:
-        size = 0
+        size = looked = 0
+        _check_room(file, kept)
         with file.open() as packed:
             counted = _Counted(packed, file)
             for block in _unpacked(counted, file):
                 size += len(block)
                 _write(kept, block, file)
+                if size - looked > _LOOK_AGAIN:
+                    looked = size
+                    _check_room(file, kept)
         kept.flush()
         return Unpacked(file.url, size, file.mark, os.dup(kept.fileno()))
+
+
+def beginning_of(file: File, size: int) -> bytes:
+    """Return the first bytes of a compressed file's content, without unpacking the rest.
+
+    Raises:
+        EaiError: It is damaged there.
+    """
+    found = bytearray()
+    with file.open() as packed:
+        for block in _unpacked(_Counted(packed, file), file):
+            found += block
+            if len(found) >= size:
+                break
+    return bytes(found[:size])
 
 
 def _write(kept: IO[bytes], block: bytes, file: File) -> None:
@@ -133,10 +154,26 @@ def _write(kept: IO[bytes], block: bytes, file: File) -> None:
         kept.write(block)
         kept.flush()
     except OSError as error:
-        raise EaiError(
-            f"{file} cannot be unpacked into {tempfile.gettempdir()} ({error.strerror})",
-            "set TMPDIR to a folder with room, or unpack the files",
-        ) from error
+        raise _no_room(file, str(error.strerror)) from error
+
+
+def _check_room(file: File, kept: IO[bytes]) -> None:
+    """Stop before the disk is full: what is packed may be a thousand times as large in plain.
+
+    Raises:
+        EaiError: There is hardly any room left.
+    """
+    room = os.fstatvfs(kept.fileno())
+    free, whole = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
+    if free < min(_LEFT_FREE, whole // 10):
+        raise _no_room(file, f"only {free >> 20:,} MB are free there")
+
+
+def _no_room(file: File, why: str) -> EaiError:
+    return EaiError(
+        f"{file} cannot be unpacked into {tempfile.gettempdir()} ({why})",
+        "set TMPDIR to a folder with room, or unpack the files",
+    )
 
 
 @dataclass

@@ -44,13 +44,13 @@ class File:
 
     @property
     def suffix(self) -> str:
-        """The last suffix of its name.
+        """The last suffix of its name, in lower case.
 
         Examples:
-            >>> File("https://host/a.tsv.gz?version=2", 10).suffix
+            >>> File("https://host/a.tsv.GZ?version=2", 10).suffix
             '.gz'
         """
-        return PurePosixPath(self._path).suffix
+        return PurePosixPath(self._path).suffix.lower()
 
     @property
     def kind(self) -> str:
@@ -62,7 +62,7 @@ class File:
         """
         if self.suffix not in COMPRESSED:
             return self.suffix
-        return PurePosixPath(self._path).with_suffix("").suffix
+        return PurePosixPath(self._path).with_suffix("").suffix.lower()
 
     @property
     def _path(self) -> str:
@@ -77,10 +77,7 @@ class File:
         storage = storage_of(self.url)
         got = with_retries(lambda: storage.read_into(self, memory, begin), self.url)
         if got != len(memory):
-            raise EaiError(
-                f"{self.url} became shorter while it was read",
-                "wait until it is completely written, then start again",
-            )
+            raise shorter(self)
 
     def open(self) -> IO[bytes]:
         """Return a seekable stream of its bytes, for libraries that read files by themselves.
@@ -97,4 +94,12 @@ def changed(file: File) -> EaiError:
     return EaiError(
         f"{file.url} has changed since it was opened",
         "wait until it is completely written, then open it again",
+    )
+
+
+def shorter(file: File) -> EaiError:
+    """Return the error about a file that has lost bytes since it was found."""
+    return EaiError(
+        f"{file.url} became shorter while it was read",
+        "wait until it is completely written, then start again",
     )

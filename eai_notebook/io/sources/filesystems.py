@@ -133,8 +133,10 @@ def _any_other(scheme: str, place: str) -> Any:
         from aiohttp import ClientTimeout
 
         timeout = ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=ANSWER_S)
-        options = {"client_kwargs": {"timeout": timeout}}
-    elif scheme == "webhdfs":
+        from eai_notebook.io.sources.http import RangeReader
+
+        return RangeReader(client_kwargs={"timeout": timeout})
+    if scheme == "webhdfs":
         host, _, port = place.partition(":")
         options = {"host": host, "port": int(port or 9870)}
     try:

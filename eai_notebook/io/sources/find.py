@@ -20,6 +20,9 @@ Pattern = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 MANIFEST: Final = ".manifest"
 """The suffix of a text file that names one file, or pattern, a line."""
 
+_DEEPEST: Final = 8
+_LARGEST: Final = 64 << 20  # bytes: about a million names
+
 TEXT: Final = frozenset({".tsv", ".txt", ".csv"})
 """What a folder of delimited text may hold, apart from compression."""
 
@@ -37,25 +40,52 @@ def find_files(pattern: Pattern, suffixes: frozenset[str] = TEXT) -> list[File]:
         EaiError: Nothing is there, it may not be read, or its client is not installed.
     """
     if isinstance(pattern, (str, os.PathLike)):
-        return _of_one(os.fspath(pattern), suffixes)
-    files = [file for one in pattern for file in _of_one(os.fspath(one), suffixes)]
+        return _of_one(os.fspath(pattern), suffixes, ())
+    files = [file for one in pattern for file in _of_one(os.fspath(one), suffixes, ())]
     if not files:
         raise EaiError("the list of input files is empty", "name at least one file")
     return files
 
 
-def _of_one(name: str, suffixes: frozenset[str]) -> list[File]:
+def _of_one(name: str, suffixes: frozenset[str], within: tuple[str, ...]) -> list[File]:
+    """Return the files that a name means; `within` are the manifests that have led to it."""
     storage = storage_of(name)
     files = with_retries(lambda: storage.find(name, suffixes), name)
-    if len(files) == 1 and files[0].suffix == MANIFEST:
-        return find_files(_listed(files[0]), suffixes)
-    return files
+    if len(files) != 1 or files[0].suffix != MANIFEST:
+        return files
+    manifest = files[0]
+    if manifest.url in within or len(within) == _DEEPEST:
+        told = "names itself" if manifest.url in within else "is named by too many others"
+        raise EaiError(
+            f"{manifest} {told} (by way of {' -> '.join(within)})", "name files of rows in it"
+        )
+    inner = (*within, manifest.url)
+    return [file for one in _listed(manifest) for file in _of_one(one, suffixes, inner)]
 
 
 def _listed(manifest: File) -> list[str]:
-    """Return what a manifest names; relative names are seen from its folder."""
+    """Return what a manifest names; relative names are seen from its folder.
+
+    Raises:
+        EaiError: It is no list of names.
+    """
+    if manifest.size > _LARGEST:
+        raise EaiError(
+            f"{manifest} has {manifest.size:,} bytes, which is too much for a manifest",
+            "write one path or URL a line, and name files of rows by another suffix",
+        )
     with manifest.open() as stream:
-        text = stream.read().decode(errors="replace")
+        content = stream.read()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise EaiError(
+            f"{manifest} is no UTF-8 text at byte {error.start}", "write one path or URL a line"
+        ) from error
+    if "\0" in text:
+        raise EaiError(
+            f"{manifest} is no text at byte {content.index(0)}", "write one path or URL a line"
+        )
     lines = [line.strip() for line in text.splitlines()]
     names = [line for line in lines if line and not line.startswith("#")]
     if not names:

@@ -54,6 +54,8 @@ class LocalStorage:
                 if not more:
                     break
                 got += more
+            # Once more: somebody may have written to it in between.
+            _check(file, os.fstat(descriptor))
             return got
         finally:
             os.close(descriptor)

@@ -192,9 +192,9 @@ def test_bad_click_rows_are_named(to: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("to", FORMATS)
 def test_files_that_do_not_fit_are_refused(to: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.{to}"
-    write(to, path, pa.table({"a": [1, 2], "b": [[1], [1, 2]]}))
+    write(to, path, pa.table({"a": [1, 2], "b": [{"x": 1}, {"x": 2}]}))
     for arguments, told in (
-        ({}, "column 'b' is list<.*which no tensor can hold"),
+        ({}, "column 'b' is struct<.*which no tensor can hold"),
         ({"columns": ["x"]}, "has no column 'x': choose from a, b"),
         ({"schema": CRITEO}, "has no column 'label', its columns are a, b"),
         ({"schema": CRITEO, "columns": ["a"]}, "schema=Criteo says already"),

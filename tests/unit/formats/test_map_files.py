@@ -151,3 +151,19 @@ def test_a_loop_left_early_ends_readers_that_are_busy(folder: Path) -> None:
     started = readers()
     data.close()
     assert gone(started)
+
+
+def read_numpy(file: File) -> dict[str, np.ndarray]:
+    with file.open() as stream:
+        return {"x": np.load(stream)}
+
+
+def test_files_without_rows_are_passed_over_and_other_types_named(tmp_path: Path) -> None:
+    for name, rows in (("a", 6), ("b", 0), ("c", 6)):
+        np.save(tmp_path / f"{name}.npy", np.arange(rows, dtype="float32"))
+    data = io.map_files(str(tmp_path / "*.npy"), read_numpy, 3, shuffle=False)
+    assert [batch["x"].numpy().tolist() for batch in data] == [[0, 1, 2], [3, 4, 5]] * 2
+    data.close()
+    np.save(tmp_path / "b.npy", np.arange(3))
+    with pytest.raises(EaiError, match=r"column 'x' as int64.*b\.npy, as float32"):
+        io.map_files(str(tmp_path / "*.npy"), read_numpy, 3)
