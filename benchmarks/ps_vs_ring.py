@@ -28,8 +28,8 @@ import _on_hosts  # where the tests' hosts are found
 import numpy as np
 from hosts.cluster import Hosts
 
+from eai_notebook.parameter_servers.server_layout import exchange_seconds, ring_seconds
 from eai_notebook.session import Session
-from eai_notebook.train.parameter_servers.server_layout import exchange_seconds, ring_seconds
 
 WORKERS = 4
 SERVERS = (1, WORKERS // 2, WORKERS)
@@ -37,7 +37,7 @@ WIDTH = 512
 RATE = 200.0
 
 READY = """
-from eai_notebook.train import parameter_servers
+from eai_notebook import parameter_servers
 start = [w.copy() for w in model.get_weights()]
 narrow = keras.models.clone_model(model)
 narrow.compile(eai.DistributedOptimizer(keras.optimizers.SGD(1e-3), wire="fp16"), "mse")

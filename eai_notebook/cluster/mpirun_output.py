@@ -1,4 +1,4 @@
-"""What ``mpirun`` and its ranks printed outside of cells: read whatever the bytes, and explained."""
+"""Read and explain the output of ``mpirun`` and its ranks, whatever bytes it holds."""
 
 from __future__ import annotations
 

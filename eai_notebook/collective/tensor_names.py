@@ -1,4 +1,4 @@
-"""What Horovod's tensors are called, and what a user would call them."""
+"""Translate Horovod's tensor names to the names a user knows."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eai_notebook.display.html_page import page
 from eai_notebook.errors import EaiError
-from eai_notebook.ledger.difference import differences
+from eai_notebook.ledger.run_differences import differences
 from eai_notebook.ledger.formatting import ms
 from eai_notebook.ledger.merge import mean
 from eai_notebook.ledger.perfetto_export import trace_text

@@ -1,4 +1,4 @@
-"""What would ask the user from a rank is refused at once: nobody can answer there.
+"""Refuse `input()`, `getpass` and debuggers on ranks at once, with the remedy.
 
 `input` and `getpass` belong in a cell of the notebook itself, and a debugger of the terminal would
 wait for a terminal that a rank has not got. Debuggers that bring a channel of their own are left.

@@ -1,4 +1,4 @@
-"""What is known of a run besides its steps: where it ran, what it read, how it exchanged.
+"""Context of a run besides its steps: hosts, input, exchange, named times.
 
 A verdict names causes and remedies from it; whatever is unknown is left out of both.
 """

@@ -1,4 +1,4 @@
-"""What the rules of the verdict look at, and what they return."""
+"""Facts and findings: the input and the output of the verdict's rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be done about a loss: at most three remedies that apply to the run at hand.
+"""Remedies for a loss: at most three that apply to this run.
 
 The most promising comes first. None is offered that is in use already, and where something
 that would decide it is unknown, it is offered in words that say so.

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from eai_notebook import collective
+from eai_notebook import collective, parameter_servers
 from eai_notebook.errors import EaiError
-from eai_notebook.train import fit_data, parameter_servers, rank_consistency, row_data
+from eai_notebook.train import fit_data, rank_consistency, row_data
 from eai_notebook.train._callbacks import callbacks_of
 from eai_notebook.train.checkpoint import Checkpoint
 from eai_notebook.train.fit_data import Batches
@@ -171,7 +171,7 @@ def _on_servers(
     holders: Any, model: keras.Model, rows: Any, epochs: int, given: dict[str, Any]
 ) -> keras.callbacks.History:
     """Train on parameter servers, with the settings that were given."""
-    from eai_notebook.train.parameter_servers import server_fit
+    from eai_notebook.parameter_servers import server_fit
 
     given = {name: value for name, value in given.items() if value is not None}
     return server_fit.fit(holders, model, rows, epochs, **given)

@@ -1,4 +1,4 @@
-"""What `fit`, `evaluate` and `predict` do with data, so that all ranks go through it together.
+"""Prepare the data of `fit`, `evaluate` and `predict`, so that all ranks take the same steps.
 
 Training data is a rank's own part; all ranks take as many steps as the rank with the fewest
 rows. Validation data may also be whole on every rank: then it is shared out here, so that each

@@ -1,4 +1,4 @@
-"""What layers compute with beside their weights: vocabularies, adapted statistics, constants.
+"""Compare layer state beside weights: vocabularies, adapted statistics, constants.
 
 `fit` shares rank 0's weights, but none of these: two ranks with two vocabularies would train
 one embedding on two encodings, without an error. So they are compared.

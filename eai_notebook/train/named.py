@@ -1,4 +1,4 @@
-"""What of a step's `other` has a name, timed where it happens: callbacks, iterators, the collector.
+"""Time the named parts of a step's `other`: callbacks, iterators, garbage collection.
 
 The graph's marks say when a step's parts were. What goes on in Python between two steps they do
 not see, so it would all be `other`; here each thing that can be told is timed by its own name.

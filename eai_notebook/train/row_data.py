@@ -1,4 +1,4 @@
-"""What kinds of training data there are, how many rows they have, and how rows are taken out.
+"""Kinds of training data: count rows, take rows out.
 
 Keras takes arrays in any nesting, pandas frames, `tf.data`, `keras.utils.PyDataset` and
 generators. Everything that shares rows out, counts them or compares them asks here.

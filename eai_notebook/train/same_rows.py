@@ -1,4 +1,4 @@
-"""Whether all ranks got the same rows: a fingerprint of data, made without reading it through.
+"""Detect that all ranks got the same rows, by fingerprints of their data.
 
 Of arrays, every row counts, through some of its bytes, in any order: a rank that shuffles the
 same rows differently still has the same. Of a `tf.data.Dataset`, what it is made of counts:

@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.distribute.coordinator import cluster_coordinator
 
-from eai_notebook import collective
-from eai_notebook.train import fit, parameter_servers
+from eai_notebook import collective, parameter_servers
+from eai_notebook.train import fit
 
 RUNS = int(os.environ.get("EAI_TEST_RUNS", "5"))
 STEPS = 5

@@ -19,16 +19,21 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 PACKAGE = Path(eai_notebook.__file__).parent
-ANYONE = {"errors", "process_lease", "telemetry", "_lazy"}
+ANYONE = {"_lazy", "bookkeeping", "errors", "process_lease", "python_command", "telemetry"}
 MAY_USE = {
     "_lazy": set(),
+    "bookkeeping": set(),
     "compiled": set(),
     "errors": set(),
+    "files": {"errors"},
+    "keras_names": set(),
     "metrics": {"errors"},
-    "process_lease": set(),
+    "pickled": set(),
+    "process_lease": {"python_command"},
+    "python_command": set(),
     # What both processes share: messages and the number formats of the verdict.
-    "telemetry": {"errors", "ledger"},
-    "ledger": {"errors", "telemetry"},
+    "telemetry": {"bookkeeping", "errors", "ledger"},
+    "ledger": {"bookkeeping", "errors", "telemetry"},
     "collective": ANYONE,
     "compression": ANYONE | {"collective"},
     "io": ANYONE | {"collective", "compiled"},
@@ -39,13 +44,17 @@ MAY_USE = {
     "models": ANYONE | {"collective", "clicklog", "io", "metrics"},
     "schedules": ANYONE,
     "terminal": {"errors"},
-    "horovod_build": ANYONE | {"collective", "terminal"},
-    "train": ANYONE | {"collective", "compression", "ledger"},
-    "engine": ANYONE | {"collective"},
+    # The proof runs two ranks, as a local group does.
+    "horovod_build": ANYONE | {"cluster", "collective", "files", "terminal"},
+    "train": ANYONE | {"collective", "compression", "ledger", "models", "parameter_servers"},
+    "parameter_servers": ANYONE | {"collective", "train"},
+    "keras_archive": {"train"},
+    # A rank's cells and variables are looked at for trainings and layers, inside functions.
+    "engine": ANYONE | {"collective", "keras_archive", "pickled", "train"},
     # Its measuring programs run under a short mpirun of their own.
-    "cluster": ANYONE | {"collective"},
+    "cluster": ANYONE | {"collective", "files"},
     # What a session has the ranks do is imported on the ranks, inside functions.
-    "session": ANYONE | {"cluster", "compression", "engine", "ledger"},
+    "session": ANYONE | {"cluster", "compression", "engine", "ledger", "pickled"},
     "display": ANYONE | {"compression", "ledger"},
     # `%eai list` reads the record of groups; everything else of the cluster goes by the session.
     "magics": ANYONE | {"session", "display", "cluster", "compression", "ledger"},
@@ -55,7 +64,7 @@ FACADES = {"__init__.py", "io/__init__.py", "models/__init__.py"}
 ONLY_IN = {
     "horovod": {"collective"},
     "mpi4py": {"collective", "cluster"},
-    "ipyparallel": {"cluster", "session"},
+    "ipyparallel": {"cluster", "engine", "session"},
 }
 KERNEL_SIDE = {
     "session",

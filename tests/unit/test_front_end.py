@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+
+from paths import REPOSITORY
 
 from eai_notebook.compression.wire_registry import wire_names
 from eai_notebook.display.axis import FEWEST_SLOTS
@@ -13,7 +14,7 @@ from eai_notebook.display.panel_channel import CONTROL_TARGET, PUSH_ID, PUSH_TAR
 from eai_notebook.display.static_html import MOST_THICK, RANKS_HEIGHT
 from eai_notebook.display.summary_lines import WAITS
 
-FRONT = Path(__file__).parents[1] / "labextension"
+FRONT = REPOSITORY / "labextension"
 
 
 def source(name: str) -> str:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nbclient
 import nbformat
 import pytest
+from paths import REPOSITORY
 
 from eai_notebook.datasets.click_logs import criteo
 from eai_notebook.datasets.documents import make_documents
 from eai_notebook.datasets.query_logs import make_queries
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from eai_notebook.datasets.click_logs import Truth
 
-NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 
 
 def printed(notebook: Any) -> str:

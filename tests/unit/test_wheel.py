@@ -10,10 +10,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from paths import REPOSITORY
 
 import eai_notebook
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = REPOSITORY
 PANEL = "share/jupyter/labextensions/eai-notebook"
 
 pytestmark = [

@@ -5,13 +5,13 @@ import os
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import pytest
 from click_log_files import expected, row, row_number, write_log
+from paths import TESTS
 
 import eai_notebook as eai
 from eai_notebook.clicklog.text_part import TextPart
@@ -20,6 +20,8 @@ from eai_notebook.io import criteo
 from eai_notebook.io.pipeline import byte_ranges, epoch_plan
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from eai_notebook.io import InputData
 
 
@@ -293,7 +295,7 @@ def test_ranks_share_the_rows_and_agree_on_the_steps(folder: Path, run_ranks: An
     report([eai.rank(), eai.size(), data.rows, data.steps_per_epoch, data.dropped_rows, seen,
             whole.rows])
     """
-    path = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+    path = f"import sys; sys.path.insert(0, {str(TESTS)!r})\n"
     import textwrap
 
     results = run_ranks(path + textwrap.dedent(script), 3)

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click_log_files import row, row_number, write_log
+from paths import TESTS
 from typer.testing import CliRunner
 
 from eai_notebook import io
@@ -16,6 +16,9 @@ from eai_notebook.cli import app
 from eai_notebook.clicklog import columnar_writers
 from eai_notebook.errors import EaiError
 from eai_notebook.io import CRITEO
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FORMATS: tuple[Any, ...] = ("parquet", "arrow", "tfrecord", "binary")
 
@@ -115,7 +118,7 @@ def test_ranks_read_every_row_exactly_once(logs: Path, tmp_path: Path, run_ranks
     for to in FORMATS:
         io.convert(logs, tmp_path / to, to=to)
     script = f"""
-    import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+    import sys; sys.path.insert(0, {str(TESTS)!r})
     import numpy as np
     from click_log_files import row_number
     from eai_notebook import io

@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from paths import TESTS
 
 from eai_notebook.compression.wire_registry import (
     check_wire,
@@ -18,7 +18,10 @@ from eai_notebook.compression.wire_registry import (
 )
 from eai_notebook.errors import EaiError
 
-EXTENSION = Path(__file__).parents[2] / "extensions" / "sign_wire"
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EXTENSION = TESTS / "extensions" / "sign_wire"
 RunRanks = Callable[..., list[Any]]
 
 TRAINING = """

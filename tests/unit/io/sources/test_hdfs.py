@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click_log_files
 import numpy as np
 import pytest
+from paths import REPOSITORY, TESTS
 
 from eai_notebook.errors import EaiError
 from eai_notebook.io.pipeline.byte_ranges import cut_all, read, spans_of
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 native: Any = pytest.importorskip("hdfs_native", reason="hdfs-native is not installed")
 
-HERE = Path(__file__).parent / "minicluster"
-JARS = Path(__file__).parents[1] / "build" / "minicluster"
+HERE = TESTS / "minicluster"
+JARS = REPOSITORY / "build" / "minicluster"
 COUNTS = [60, 3, 17]
 
 

@@ -1,4 +1,4 @@
-"""What differs between two runs, as far as their records know it: what may explain a change."""
+"""List the settings in which two runs differ, as far as their records hold them."""
 
 from __future__ import annotations
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from paths import RANKS
 
 import eai_notebook as eai
 from eai_notebook.errors import EaiError
@@ -16,7 +16,6 @@ from eai_notebook.train.row_data import kind_of, rows_in, take_rows
 from eai_notebook.train.same_rows import fingerprint
 
 RunRanks = Callable[..., list[Any]]
-RANKS = Path(__file__).parent / "ranks"
 
 
 class Frame:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from eai_notebook import collective
 from eai_notebook.collective.network_address import own_address
 from eai_notebook.errors import EaiError
-from eai_notebook.train.parameter_servers.server_layout import Layout, lay_out
+from eai_notebook.parameter_servers.server_layout import Layout, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from paths import RANKS
 
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.formatting import ms
+from eai_notebook.parameter_servers.server_layout import lay_out, spread
 from eai_notebook.session import Session
-from eai_notebook.train.parameter_servers.server_layout import lay_out, spread
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import RunRanks
 
 
@@ -39,7 +41,8 @@ TRAINING = """
 import keras, numpy as np, tensorflow as tf
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
-from eai_notebook.train import DistributedOptimizer, fit, parameter_servers
+from eai_notebook import parameter_servers
+from eai_notebook.train import DistributedOptimizer, fit
 
 parameter_servers.start(2)
 rank = collective.rank()
@@ -106,7 +109,7 @@ def test_synchronous_steps_are_those_of_the_global_batch(run_ranks: RunRanks) ->
 @pytest.mark.ranks
 @pytest.mark.slow
 def test_a_slow_worker_trains_on_its_own_batch_in_every_step(run_ranks: RunRanks) -> None:
-    program = Path(__file__).parent / "ranks" / "slow_worker.py"
+    program = RANKS / "slow_worker.py"
     first, second = run_ranks(program.read_text(), n=2, timeout=280)
     assert second == first
     assert first["runs"] >= 5
@@ -117,7 +120,8 @@ AROUND = """
 import keras, numpy as np, tensorflow as tf
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
-from eai_notebook.train import fit, parameter_servers
+from eai_notebook import parameter_servers
+from eai_notebook.train import fit
 from eai_notebook.train.checkpoint import Checkpoint
 
 parameter_servers.start(2)

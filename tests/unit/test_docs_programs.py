@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from paths import REPOSITORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RunRanks = Callable[..., list[Any]]
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = REPOSITORY / "docs"
 
 
 def changed_program(page: str) -> str:

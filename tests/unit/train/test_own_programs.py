@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from paths import RANKS
 
 RunRanks = Callable[..., list[Any]]
-RANKS = Path(__file__).parent / "ranks"
 
 pytestmark = pytest.mark.ranks
 

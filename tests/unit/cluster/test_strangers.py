@@ -200,7 +200,7 @@ def test_tensorflows_servers_listen_on_the_address_they_are_given(group: Group) 
         pytest.skip("there is no C compiler here")
     code = """
 import tensorflow as tf
-from eai_notebook.train.parameter_servers.server_tasks import _listening_on
+from eai_notebook.parameter_servers.server_tasks import _listening_on
 with _listening_on("127.0.0.1"):
     server = tf.distribute.Server.create_local_server()
 """

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 from eai_notebook._lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from eai_notebook.train.parameter_servers.server_tasks import ParameterServers, current, start
+    from eai_notebook.parameter_servers.server_tasks import ParameterServers, current, start
 
 __all__ = ["ParameterServers", "current", "start"]
 
-_HOMES: Final = dict.fromkeys(__all__, "eai_notebook.train.parameter_servers.server_tasks")
+_HOMES: Final = dict.fromkeys(__all__, "eai_notebook.parameter_servers.server_tasks")
 
 __getattr__, __dir__ = lazy_attributes(__name__, _HOMES)

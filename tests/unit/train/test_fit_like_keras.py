@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from paths import RANKS
 
 import eai_notebook as eai
 from eai_notebook.errors import EaiError
 
 RunRanks = Callable[..., list[Any]]
-RANKS = Path(__file__).parent / "ranks"
 X = np.random.default_rng(0).normal(size=(60, 3)).astype("float32")
 Y = X[:, :1] * 2
 

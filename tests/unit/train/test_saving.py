@@ -13,12 +13,12 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from paths import RANKS
 
 import eai_notebook as eai
 from eai_notebook import keras_names
 
 RunRanks = Callable[..., list[Any]]
-RANKS = Path(__file__).parent / "ranks"
 
 
 @pytest.mark.ranks

@@ -9,21 +9,21 @@ import tensorflow as tf
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
+from eai_notebook.parameter_servers.server_step import Coordinator, ServersStep
+from eai_notebook.parameter_servers.server_tasks import quiet
 from eai_notebook.train import _callbacks, lone_fits, rank_consistency
 from eai_notebook.train.checkpoint import Checkpoint
 from eai_notebook.train.global_metrics import is_additive, leaves
 from eai_notebook.train.held_optimizers import is_whole
 from eai_notebook.train.layer_state import check_states
 from eai_notebook.train.measured_step import build
-from eai_notebook.train.parameter_servers.server_step import Coordinator, ServersStep
-from eai_notebook.train.parameter_servers.server_tasks import quiet
 from eai_notebook.train.recording import step_clock
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable
 
-    from eai_notebook.train.parameter_servers.server_tasks import ParameterServers
+    from eai_notebook.parameter_servers.server_tasks import ParameterServers
 
 _MEANINGFUL: Final = frozenset(
     {"initial_epoch", "validation_batch_size", "validation_steps", "verbose"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from synthetic import run_rows
-from test_waiting import delayed
+from unit.ledger.test_waiting import delayed
 
 from eai_notebook.ledger.context import Context
 from eai_notebook.ledger.merge import merge

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from paths import RANKS
 from synthetic import run_rows
 
 from eai_notebook.bookkeeping import DISPLAY, RECORD, Bookkeeping
@@ -18,6 +18,8 @@ from eai_notebook.telemetry import messages
 from eai_notebook.telemetry.messages import RunBegan, RunEnded, StepsDone
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
 BEGAN = RunBegan("r", 0, 1, "fit", "here", 1)
@@ -168,7 +170,7 @@ def test_vitals_that_fail_are_measured_again(monkeypatch: pytest.MonkeyPatch) ->
     messages.books.begin_cell()
 
 
-TRAIN = (Path(__file__).parent / "ranks" / "emit_a_run.py").read_text()
+TRAIN = (RANKS / "emit_a_run.py").read_text()
 
 
 @pytest.mark.ranks

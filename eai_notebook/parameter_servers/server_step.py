@@ -15,14 +15,14 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 
 from eai_notebook import collective
-from eai_notebook.train.parameter_servers.server_weights import Weights, by_name
+from eai_notebook.parameter_servers.server_weights import Weights, by_name
 from eai_notebook.train.recording import graph_timestamps, step_clock
 from eai_notebook.train.recording.step_rows import HEAD, SAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eai_notebook.train.parameter_servers.server_tasks import ParameterServers
+    from eai_notebook.parameter_servers.server_tasks import ParameterServers
     from eai_notebook.train.recording.step_clock import StepClock
 
 

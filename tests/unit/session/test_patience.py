@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from paths import RANKS
 
 from eai_notebook.errors import EaiError
 from eai_notebook.session import RankError, Session, cell_supervisor, stall_detector
@@ -22,6 +22,7 @@ from eai_notebook.telemetry.messages import CellEnding, ResourceUsage, StackLoca
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 class Clock:
@@ -194,7 +195,7 @@ def dive(depth):
 kept = 7
 dive(0)
 """
-HELD = (Path(__file__).parent / "ranks" / "held_in_c.py").read_text()
+HELD = (RANKS / "held_in_c.py").read_text()
 
 
 @pytest.mark.ranks

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from paths import RANKS
 
 from eai_notebook.engine import variable_digest
 from eai_notebook.train.layer_state import state_of
 
 RunRanks = Callable[..., list[Any]]
-RANKS = Path(__file__).parent / "ranks"
 
 
 def test_ranks_that_preprocess_otherwise_are_named(run_ranks: RunRanks) -> None:

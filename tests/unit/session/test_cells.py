@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from paths import RANKS
 from rank_output import by_rank
 from unit.session.test_session import Listener
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.ranks
 
-PROGRAMS = Path(__file__).parent / "ranks"
+PROGRAMS = RANKS
 
 
 @pytest.fixture(scope="module")

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from paths import RANKS
 
 from eai_notebook import python_command
 from eai_notebook.collective import membership
 from eai_notebook.errors import EaiError
 from eai_notebook.session import Session, Watcher
 
-START = Path(__file__).parent / "ranks" / "start_a_group.py"
+if TYPE_CHECKING:
+    from pathlib import Path
+
+START = RANKS / "start_a_group.py"
 NAMES = ("random", "queue", "json", "tensorflow", "types", "psutil", "keras", "runpy")
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import pytest
+from paths import RANKS
 
 from eai_notebook import Session, io
 from eai_notebook.errors import EaiError
@@ -16,8 +16,10 @@ from eai_notebook.io.pipeline.open_batches import check_options
 from eai_notebook.session.observer import Watcher
 from eai_notebook.train import lone_fits
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 RunRanks = Callable[..., list[Any]]
-RANKS = Path(__file__).parent / "ranks"
 MODEL = """
 import keras, numpy as np, eai_notebook as eai
 def make(optimizer):

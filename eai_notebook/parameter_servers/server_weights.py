@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from eai_notebook.errors import EaiError
-from eai_notebook.train.parameter_servers.server_layout import spread
+from eai_notebook.parameter_servers.server_layout import spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
