@@ -14,13 +14,14 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import psutil
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 GRACE_S = 5.0
 LOOK_S = 0.02
+_MARK: Final = "EAI_LEASE"
 NEAR_S = 1e-3
 """Two start times that differ by less are the same: they are multiples of a clock tick (10 ms)."""
 _JOB = re.compile(r"-(\d+)@")
@@ -59,7 +61,10 @@ class Lease:
             text=True,
             start_new_session=True,
         )
-        self._tell({"patience": patience})
+        self.mark = {_MARK: secrets.token_hex(8)}
+        """A variable for the environment of processes that must not outlive this one: the keeper
+        finds them by it even if this process ends before it could `cover` them."""
+        self._tell({"patience": patience, "mark": self.mark[_MARK]})
 
     def cover(self, pids: Iterable[int]) -> list[Started]:
         """Have the processes `pids` ended with the lease; return them with their start times."""
@@ -250,11 +255,21 @@ def _find(process: Started) -> psutil.Process | None:
     return None
 
 
+def _marked(mark: str) -> list[Started]:
+    """Return the processes whose environment has the mark of a lease."""
+    found: list[int] = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if mark and process.environ().get(_MARK) == mark:
+                found.append(process.pid)
+    return started(found)
+
+
 def main() -> None:
     """Keep the lease: wait for the pipe to close, then end what is still covered."""
     covered: list[Started] = []
     folders: list[str] = []
-    patience = 0.0
+    patience, mark = 0.0, ""
     for line in sys.stdin:
         message = json.loads(line)
         if "release" in message:
@@ -262,7 +277,8 @@ def main() -> None:
         covered += [(pid, at) for pid, at in message.get("cover", [])]
         folders += [message["folder"]] if "folder" in message else []
         patience = message.get("patience", patience)
-    every = families(covered)
+        mark = message.get("mark", mark)
+    every = families([*covered, *_marked(mark)])
     still_running(covered, patience)
     end_processes(every)
     _remove(folders)

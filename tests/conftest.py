@@ -36,6 +36,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts ranks by the fixture that starts them: such tests run by themselves."""
+    for item in items:
+        if "run_ranks" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.ranks)
+
+
 @pytest.fixture
 def run_ranks(tmp_path: Path) -> RunRanks:
     """Return ``run_ranks(source, n, timeout=120)``: run a script on `n` ranks of MPI.

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eai_notebook.display.html_page import page
 from eai_notebook.errors import EaiError
-from eai_notebook.ledger.run_differences import differences
 from eai_notebook.ledger.formatting import ms
 from eai_notebook.ledger.merge import mean
 from eai_notebook.ledger.perfetto_export import trace_text
 from eai_notebook.ledger.report import merge_record
 from eai_notebook.ledger.run_comparison import Change, compare
+from eai_notebook.ledger.run_differences import differences
 from eai_notebook.ledger.run_record import RunRecord, list_runs, runs_folder
 from eai_notebook.ledger.step_schema import PARTS
 from eai_notebook.ledger.view_model import record_view

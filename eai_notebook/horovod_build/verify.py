@@ -69,7 +69,7 @@ def prove(mpi: Mpi) -> Proof:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env=env,
+        env=env | lease.mark,
         start_new_session=True,
     ) as process:
         try:

@@ -51,6 +51,8 @@ _KEYED_BY_RANK: dict[str, tuple[type, ...]] = {
     "outcomes": (str,),
     "measuring": (int, float),
     "input": (dict,),
+    "named": (dict,),
+    "cores": (dict,),
 }
 _FIELDS: dict[str, tuple[type, ...]] = {
     "run": (str,),

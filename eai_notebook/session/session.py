@@ -230,7 +230,7 @@ class Session:
         do not wait for each other. It comes before any cell that makes a variable.
         """
         self.run(
-            "from eai_notebook.train import servers as _servers\n"
+            "from eai_notebook import parameter_servers as _servers\n"
             f"_servers.start({servers}, apart={apart}, asynchronous={asynchronous})\n"
             "del _servers",
             setup=True,

@@ -41,7 +41,7 @@ def run_module(
     lease = Lease()  # whatever ends this process, the ranks end with it
     process = subprocess.Popen(
         command,
-        env=environment,
+        env={**environment, **lease.mark},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

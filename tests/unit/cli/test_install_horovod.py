@@ -96,7 +96,7 @@ def test_a_horovod_from_elsewhere_is_tried_first(
     capsys: pytest.CaptureFixture[str],
     mended: bool,
 ) -> None:
-    monkeypatch.setattr(install_horovod, "is_mended", lambda: mended)
+    monkeypatch.setattr(install_horovod, "has_patches", lambda: mended)
     machine.has_horovod = True
     assert machine.run() == ["prove"]
     assert ("--force" in capsys.readouterr().err) is not mended

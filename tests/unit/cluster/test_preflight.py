@@ -90,9 +90,9 @@ def test_a_name_with_an_ipv6_address_only_is_named(monkeypatch: pytest.MonkeyPat
 
 PROVE = """
 from pathlib import Path
-from eai_notebook.cli import horovod_verify
+from eai_notebook.horovod_build import verify
 from eai_notebook.horovod_build.mpi_finder import Mpi
-horovod_verify.prove(Mpi(Path({prefix!r}), "MPI", "1"))
+verify.prove(Mpi(Path({prefix!r}), "MPI", "1"))
 """
 RUN_MODULE = """
 from eai_notebook.cluster.hostfile import Host

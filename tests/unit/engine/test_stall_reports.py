@@ -71,27 +71,32 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(stall_detector, "time", clock)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
 def where(rank: int) -> StackLocation:
     return StackLocation(rank, 3, "step(x)", "tensorflow", compiled=True)
 
 
+def watching(clock: Clock, patience: float) -> StallWatch:
+    return StallWatch([0, 1], lambda _: None, patience=patience, now=clock.monotonic)
+
+
 def looked(watch: StallWatch, clock: Clock, unfinished: list[int], seconds: int) -> str:
+    """Return what the watch says of ranks that answer each second, always the same."""
     said = ""
     for _ in range(seconds):
         clock.now += 1.0
+        for rank in unfinished:
+            watch.record_activity(where(rank))
         found = watch.look(unfinished)
         said = found.why if found else said
     return said
 
 
 def test_ranks_that_wait_for_different_tensors_are_named(clock: Clock) -> None:
-    watch = StallWatch([0, 1], lambda _: None, patience=10.0)
+    watch = watching(clock, 10.0)
     for rank in (0, 1):
         watch.record_activity(where(rank))
     assert looked(watch, clock, [0, 1], 10) == ""
@@ -104,7 +109,7 @@ def test_ranks_that_wait_for_different_tensors_are_named(clock: Clock) -> None:
 
 
 def test_a_rank_whose_peer_has_left_is_named_without_a_run(clock: Clock) -> None:
-    watch = StallWatch([0, 1], lambda _: None, patience=10.0)
+    watch = watching(clock, 10.0)
     watch.record_activity(where(1))
     clock.now += 5.0
     watch.record_activity(TensorsMissing((0, 1), {0: ("the gradient of `a`",)}))
@@ -114,7 +119,7 @@ def test_a_rank_whose_peer_has_left_is_named_without_a_run(clock: Clock) -> None
 
 
 def test_a_rank_that_is_only_slow_is_left_alone(clock: Clock) -> None:
-    watch = StallWatch([0, 1], lambda _: None, patience=10.0)
+    watch = watching(clock, 10.0)
     for rank in (0, 1):
         watch.record_activity(where(rank))
     clock.now += 5.0
@@ -123,7 +128,7 @@ def test_a_rank_that_is_only_slow_is_left_alone(clock: Clock) -> None:
 
 
 def test_a_report_that_is_not_repeated_is_over(clock: Clock) -> None:
-    watch = StallWatch([0, 1], lambda _: None, patience=1000.0)
+    watch = watching(clock, 1000.0)
     clock.now += 5.0
     watch.record_activity(TensorsMissing((0, 1), {0: ("`b`",), 1: ("`a`",)}))
     for rank in (0, 1):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from synthetic import run_rows
 
-from eai_notebook.ledger.run_differences import differences
 from eai_notebook.ledger.merge import Ledger, mean_parts, merge
 from eai_notebook.ledger.run_comparison import compare
+from eai_notebook.ledger.run_differences import differences
 from eai_notebook.ledger.run_record import RunInfo
 from eai_notebook.ledger.step_schema import empty_steps
 

@@ -58,7 +58,7 @@ CELLS = {
     "down": "%eai down",
     "down again": "%eai down",
     "up servers": "%eai up -n 2 --mode ps --servers 2",
-    "servers": "%%distributed\nfrom eai_notebook.train import servers\n"
+    "servers": "%%distributed\nfrom eai_notebook import parameter_servers as servers\n"
     "print(servers.current().layout.servers)",
     "down servers": "%eai down",
     "on demand": "%%distributed\nimport eai_notebook\nprint(eai_notebook.size())",

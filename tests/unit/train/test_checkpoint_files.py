@@ -47,12 +47,12 @@ def test_a_kill_before_the_renaming_leaves_the_one_before(tmp_path: Path) -> Non
     code = f"""if True:
         import os, pathlib, signal
         import numpy as np
-        from eai_notebook.train import snapshot
+        from eai_notebook.train import checkpoint_files
         def killed(*_):
             os.kill(os.getpid(), signal.SIGKILL)
         pathlib.Path.replace = killed
-        whole = snapshot.Snapshot({{"weights": [np.ones(9)]}})
-        snapshot.write(pathlib.Path({str(tmp_path)!r}), 2, whole, keep=3)
+        whole = checkpoint_files.Snapshot({{"weights": [np.ones(9)]}})
+        checkpoint_files.write(pathlib.Path({str(tmp_path)!r}), 2, whole, keep=3)
     """
     done = subprocess.run([sys.executable, "-c", code], check=False)
     assert done.returncode == -9
