@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def lazy_attributes(
-    package: str, homes: Mapping[str, str | None]
+    package: str, homes: Mapping[str, str | None], group: str = ""
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return ``__getattr__`` and ``__dir__`` for the module `package`.
 
@@ -23,6 +24,7 @@ def lazy_attributes(
         package: The module's ``__name__``.
         homes: For each public name the module that defines it, or None for a submodule of
             `package` itself.
+        group: Entry points that other packages add names by; `homes` come first.
 
     Examples:
         >>> get, names = lazy_attributes("eai_notebook", {"auc": "eai_notebook.metrics"})
@@ -32,6 +34,8 @@ def lazy_attributes(
 
     def get(name: str) -> Any:
         if name not in homes:
+            for point in entry_points(group=group, name=name) if group else ():
+                return point.load()
             message = f"module {package!r} has no attribute {name!r}"
             raise AttributeError(message)
         home = homes[name]

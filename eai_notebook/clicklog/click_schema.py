@@ -7,9 +7,13 @@ from a schema fits every reader of that schema.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from eai_notebook.errors import EaiError
+
+if TYPE_CHECKING:
+    from eai_notebook.formats.table_reader import TableReader
+    from eai_notebook.formats.tfrecord.feature_readers import ExampleReader
 
 _FEWEST = 2  # buckets of a column: missing, and one more
 
@@ -74,6 +78,18 @@ class ClickSchema:
     def with_buckets(self, buckets: int) -> ClickSchema:
         """Return the same schema with `buckets` hash buckets for every categorical."""
         return replace(self, buckets=(buckets,) * len(self.categorical))
+
+    def table_reader(self, label: str) -> TableReader:
+        """Return the reader of this schema's rows in columns (Parquet, Arrow)."""
+        from eai_notebook.clicklog.click_table import ClickTable
+
+        return ClickTable(self, label)
+
+    def example_reader(self, label: str) -> ExampleReader:
+        """Return the reader of this schema's rows in records of `tf.train.Example`."""
+        from eai_notebook.clicklog.click_examples import ClickExamples
+
+        return ClickExamples(self, label)
 
 
 _FEW = ("C5", "C6", "C8", "C9", "C14", "C17", "C20", "C22", "C23", "C25")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from eai_notebook.clicklog.click_table import ClickTable
 from eai_notebook.errors import EaiError
 from eai_notebook.formats.plain_table import PlainTable, only
 
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from eai_notebook.clicklog.click_schema import ClickSchema
     from eai_notebook.formats.plain_table import Chosen, Missing, Peek
+    from eai_notebook.formats.row_schema import RowSchema
     from eai_notebook.io.part import Columns, Field, Loaded
     from eai_notebook.io.sources.file import File
 
@@ -56,7 +55,7 @@ class TableReader(Protocol):
 
 
 def reader_for(
-    schema: ClickSchema | None,
+    schema: RowSchema | None,
     columns: Chosen,
     label: str | None,
     missing: Missing,
@@ -76,7 +75,7 @@ def reader_for(
             f"schema={schema.name} says already what the columns are",
             "leave out `columns` and `missing`, or the schema",
         )
-    return ClickTable(schema, label or "label")
+    return schema.table_reader(label or "label")
 
 
 def fault_in(place: str, row: int, what: str) -> EaiError:

@@ -53,4 +53,7 @@ __all__ = [
 ]
 
 
-__getattr__, __dir__ = lazy_attributes(__name__, _HOMES)
+READERS: Final = "eai_notebook.file_formats"
+"""Entry points by which another package adds a reader: ``eai.io.NAME`` is then its function."""
+
+__getattr__, __dir__ = lazy_attributes(__name__, _HOMES, group=READERS)

@@ -37,6 +37,7 @@ MAY_USE = {
     "collective": ANYONE,
     "compression": ANYONE | {"collective"},
     "io": ANYONE | {"collective", "compiled"},
+    # One compiled kernel of records hashes a click log's categoricals as it reads them.
     "formats": ANYONE | {"collective", "compiled", "io", "clicklog"},
     "clicklog": ANYONE | {"collective", "compiled", "io", "formats"},
     "datasets": ANYONE | {"compiled", "clicklog", "io", "metrics"},

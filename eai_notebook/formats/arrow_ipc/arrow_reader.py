@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Unpack
 
-    from eai_notebook.clicklog.click_schema import ClickSchema
     from eai_notebook.formats.arrow_ipc.arrow_footer import Block
     from eai_notebook.formats.open_files import Options
     from eai_notebook.formats.plain_table import Chosen, Missing
+    from eai_notebook.formats.row_schema import RowSchema
     from eai_notebook.formats.table_reader import TableReader
     from eai_notebook.io.part import Loaded
     from eai_notebook.io.pipeline.dataset import InputData
@@ -51,7 +51,7 @@ def arrow(
     pattern: Pattern,
     batch_size: int,
     *,
-    schema: ClickSchema | None = None,
+    schema: RowSchema | None = None,
     columns: Chosen = None,
     label: str | None = None,
     missing: Missing = None,

@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Unpack
 
-    from eai_notebook.clicklog.click_schema import ClickSchema
     from eai_notebook.formats.open_files import Options
     from eai_notebook.formats.parquet.numeric_columns import NumericColumns, SameTypeColumns
     from eai_notebook.formats.plain_table import Chosen, Missing
+    from eai_notebook.formats.row_schema import RowSchema
     from eai_notebook.formats.table_reader import TableReader
     from eai_notebook.io.part import Loaded
     from eai_notebook.io.pipeline.dataset import InputData
@@ -58,7 +58,7 @@ def parquet(
     pattern: Pattern,
     batch_size: int,
     *,
-    schema: ClickSchema | None = None,
+    schema: RowSchema | None = None,
     columns: Chosen = None,
     label: str | None = None,
     missing: Missing = None,

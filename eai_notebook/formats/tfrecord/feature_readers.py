@@ -1,4 +1,4 @@
-"""Features of `tf.train.Example` as columns: dense ones, or a click log's."""
+"""Features of `tf.train.Example` as columns."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
-from eai_notebook.clicklog.text_part import IDS, NUMBERS, spec_of
 from eai_notebook.compiled.swar import PADDING
 from eai_notebook.errors import EaiError
 from eai_notebook.formats.tfrecord import example_kernels as kernels
-from eai_notebook.io.memory.alignment import aligned
 from eai_notebook.io.memory.thread_buffer import ThreadMemory
 from eai_notebook.io.part import LABEL, Field
 
@@ -21,10 +19,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-    from eai_notebook.clicklog.click_schema import ClickSchema
     from eai_notebook.io.part import Columns
 
-_KIND_NAMES: Final = {0: "nothing", 1: "bytes", 2: "floats", 3: "integers"}
+KIND_NAMES: Final = {0: "nothing", 1: "bytes", 2: "floats", 3: "integers"}
 SEQUENCE_FAULT: Final = "is a tf.train.SequenceExample"
 SEQUENCE_REMEDY: Final = (
     "write it as tf.train.Example, padded to one length, or read it with eai.io.map_files"
@@ -122,75 +119,10 @@ class Features:
             return _FAULTS[status]
         for name, kind, right in zip(self.names, found.kinds[row].tolist(), wanted, strict=True):
             if right and kind != right:
-                return (
-                    f"has {_KIND_NAMES[kind]} in feature {name!r}, {_KIND_NAMES[right]} are wanted"
-                )
+                return f"has {KIND_NAMES[kind]} in feature {name!r}, {KIND_NAMES[right]} are wanted"
         if status == kernels.BAD_COUNT:
             return "has another number of values in a feature than was asked for"
         return "holds values that the schema does not allow"
-
-
-@dataclass(frozen=True)
-class ClickExamples:
-    """Reads the columns of a click schema, one feature each."""
-
-    schema: ClickSchema
-    label: str
-
-    @cached_property
-    def _features(self) -> Features:
-        names = (self.label, *self.schema.integers, *self.schema.categorical)
-        return Features(names, (1,) * len(names))
-
-    @property
-    def spec(self) -> Mapping[str, Field]:
-        """The same as that of delimited text."""
-        return spec_of(self.schema)
-
-    def warm_up(self) -> None:
-        """Compile now, not within the first step."""
-        nothing = np.zeros(PADDING, np.uint8)
-        self.columns(nothing, self.examples(nothing, 0))
-        kernels.walk(nothing, 0, 0)
-
-    def examples(self, text: NDArray[np.uint8], rows: int) -> FoundFeatures:
-        """Find the features in the bytes of some records."""
-        return self._features.find(text, rows)
-
-    def columns(self, text: NDArray[np.uint8], found: FoundFeatures) -> Columns:
-        """Make columns of them, and mark more rows as bad."""
-        rows, schema = len(found.status), self.schema
-        numbers = aligned((rows, len(schema.integers)), np.dtype(np.float32))
-        ids = aligned((rows, len(schema.categorical)), np.dtype(np.int32))
-        labels = aligned((rows, 1), np.dtype(np.float32))
-        kernels.click_features(
-            text,
-            found.values,
-            found.kinds,
-            schema.missing_integer,
-            np.asarray(schema.buckets, np.int32),
-            numbers,
-            ids,
-            labels,
-            found.status,
-        )
-        return {NUMBERS: numbers, IDS: ids, LABEL: labels}
-
-    def fault(self, found: FoundFeatures, row: int) -> str:
-        """Return what is wrong with a record."""
-        if found.status[row] == kernels.BAD_VALUE:
-            names = self._features.names
-            values = dict(zip(names, found.values[row].tolist(), strict=True))
-            kinds = dict(zip(names, found.kinds[row].tolist(), strict=True))
-            if kinds[self.label] != kernels.INTEGERS:
-                return f"has {_KIND_NAMES[kinds[self.label]]} in feature {self.label!r}"
-            if values[self.label] not in {0, 1}:
-                return f"has label {values[self.label]}, which is neither 0 nor 1"
-            for name in self.schema.integers:
-                if kinds[name] not in {0, kernels.INTEGERS}:
-                    return f"has {_KIND_NAMES[kinds[name]]} in {name}, which is no integer"
-            return "has a categorical that is no 32-bit value"
-        return self._features.fault(found, row, [0] * len(self._features.names))
 
 
 @dataclass(frozen=True)

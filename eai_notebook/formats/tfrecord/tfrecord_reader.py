@@ -15,7 +15,6 @@ from eai_notebook.formats.tfrecord import example_kernels as kernels
 from eai_notebook.formats.tfrecord.feature_readers import (
     SEQUENCE_FAULT,
     SEQUENCE_REMEDY,
-    ClickExamples,
     Example,
     PlainExamples,
 )
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Unpack
 
-    from eai_notebook.clicklog.click_schema import ClickSchema
     from eai_notebook.formats.open_files import Options
+    from eai_notebook.formats.row_schema import RowSchema
     from eai_notebook.formats.tfrecord.feature_readers import ExampleReader
     from eai_notebook.io.pipeline.byte_ranges import Span
     from eai_notebook.io.pipeline.dataset import InputData
@@ -47,7 +46,7 @@ def tfrecord(
     pattern: Pattern,
     batch_size: int,
     *,
-    schema: ClickSchema | None = None,
+    schema: RowSchema | None = None,
     features: Mapping[str, tuple[Any, tuple[int, ...]]] | None = None,
     label: str | None = None,
     **options: Unpack[Options],
@@ -78,7 +77,7 @@ def tfrecord(
     def describe(files: list[File], rank: int, size: int) -> Source:
         reader: ExampleReader
         if schema is not None:
-            reader = ClickExamples(schema, label or "label")
+            reader = schema.example_reader(label or "label")
         else:
             reader = PlainExamples.of(features, label, lambda: _first(files))
         reader.warm_up()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from paths import TESTS
+from extension import install
 
 from eai_notebook.compression.wire_registry import (
     check_wire,
@@ -21,7 +19,6 @@ from eai_notebook.errors import EaiError
 if TYPE_CHECKING:
     from pathlib import Path
 
-EXTENSION = TESTS / "extensions" / "sign_wire"
 RunRanks = Callable[..., list[Any]]
 
 TRAINING = """
@@ -65,12 +62,7 @@ def test_narrow_formats_cost_less_than_fp32(name: str) -> None:
 def test_a_format_from_another_package_trains(
     run_ranks: RunRanks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = tmp_path / "installed"
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index",
-         "--no-build-isolation", "--disable-pip-version-check", "--target", target, EXTENSION],
-        check=True,
-    )  # fmt: skip
+    target = install("sign_wire", tmp_path / "installed")
     monkeypatch.setenv("EAI_TEST_PATH", str(target))
     first, second = run_ranks(TRAINING)
     assert "sign" in first["names"]
