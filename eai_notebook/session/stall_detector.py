@@ -97,9 +97,6 @@ class StallWatch:
             if message.steps is not None:
                 self._steps[message.rank] = message.steps
             return
-        self._heard_at = self._now()
-        self._where.clear()
-        self._seen.clear()
         if isinstance(message, TensorsMissing):
             self._tensors, self._reported_at = message, self._now()
             return

@@ -18,7 +18,7 @@ from rank_output import by_rank
 from eai_notebook.engine.startup import NANNY
 from eai_notebook.errors import EaiError
 from eai_notebook.process_lease import is_running, started
-from eai_notebook.session import RankError, Session, Watcher, stall_detector
+from eai_notebook.session import RankError, Session, Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,7 @@ class Listener(Watcher):
         states = [model["state"] for model in self.groups]
         return [state for state, _ in itertools.groupby(states)]
 
-    def record_activity(self) -> str:
+    def everything(self) -> str:
         said, self.said["stdout"] = self.said["stdout"], ""
         return said
 
@@ -100,21 +100,21 @@ def said(session: Session, listener: Listener) -> Listener:
 
 def assert_usable(session: Session, listener: Listener) -> None:
     """The next cell finds a working ring and the variables of every rank."""
-    listener.record_activity()
+    listener.everything()
     session.run(
         "print(collective.allreduce_numpy(np.ones(2)).tolist(), canary - collective.rank())"
     )
-    assert by_rank(listener.record_activity()) == {0: ["[2.0, 2.0] 40"], 1: ["[2.0, 2.0] 40"]}
+    assert by_rank(listener.everything()) == {0: ["[2.0, 2.0] 40"], 1: ["[2.0, 2.0] 40"]}
 
 
 def test_a_cell_runs_on_every_rank(session: Session, said: Listener) -> None:
     session.run("print(collective.rank(), 'of', collective.size())")
-    assert by_rank(said.record_activity()) == {0: ["0 of 2"], 1: ["1 of 2"]}
+    assert by_rank(said.everything()) == {0: ["0 of 2"], 1: ["1 of 2"]}
 
 
 def test_the_value_of_the_last_line_is_shown(session: Session, said: Listener) -> None:
     session.run("6 * 7")
-    assert by_rank(said.record_activity()) == {0: ["42"], 1: ["42"]}
+    assert by_rank(said.everything()) == {0: ["42"], 1: ["42"]}
 
 
 def test_rich_output_keeps_its_rank(session: Session, said: Listener) -> None:
@@ -146,7 +146,7 @@ def test_the_panel_is_told_of_the_ranks_while_a_cell_runs(session: Session, said
 
 def test_a_cell_on_some_ranks_has_a_ring_of_its_own(session: Session, said: Listener) -> None:
     session.run("print(collective.size())", [1])
-    assert said.record_activity() == "[1] 1\n"
+    assert said.everything() == "[1] 1\n"
     assert_usable(session, said)
 
 
@@ -327,12 +327,9 @@ model.fit(data, callbacks=eai.callbacks(), shuffle=False, verbose=0)
 
 
 @pytest.mark.slow
-def test_uneven_batches_are_named_and_ended(
-    session: Session, said: Listener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stall_detector, "PATIENCE_S", 6.0)
+def test_uneven_batches_are_named_and_ended(session: Session, said: Listener) -> None:
     with pytest.raises(EaiError, match="rank 0 waits in a training step after 4 steps"):
-        session.run(UNEVEN)
+        session.run(UNEVEN, patience=6.0)
     assert "Interrupt the cell to free them now." in said.said["stderr"]
     assert_usable(session, said)
 
@@ -477,7 +474,7 @@ def test_a_rank_that_dies_is_named_and_the_group_can_be_rebuilt(tmp_path: Path) 
     assert not any(map(psutil.pid_exists, pids))
     session.restart()
     session.run("print(set_up, collective.size())")
-    assert by_rank(listener.record_activity()) == {0: ["True 2"], 1: ["True 2"]}
+    assert by_rank(listener.everything()) == {0: ["True 2"], 1: ["True 2"]}
     known = started([*session.pids.values(), _hold_up_a_nanny(session.pids[0])])
     assert len(known) == 3
     session.down()
