@@ -40,7 +40,7 @@ def heat_map(view: dict[str, Any]) -> str:
     first, span = step_span(view["buckets"])
     share = (view["buckets"]["stop"][-1] - first) / span
     return (
-        f'<div style="{_FAINT}; margin-top: 8px">each rank\'s own time · '
+        f'<div style="{_FAINT}; margin-top: 8px">own time of each rank · '
         f'<span style="display: inline-block; width: 60px; height: 8px; background: '
         f'linear-gradient(to right, {", ".join(SCALE)})"></span> {low} to {high}</div>'
         f'<img alt="{escape(said)}" src="data:image/png;base64,{picture.decode()}" '

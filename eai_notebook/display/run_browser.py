@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from eai_notebook.display.html_page import page
+from eai_notebook.display.live_run import bundle
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.formatting import ms
 from eai_notebook.ledger.merge import mean
@@ -39,10 +44,39 @@ def listed() -> list[dict[str, Any]]:
                 "state": info.state,
                 "started": info.started,
                 "size": info.size,
+                "hosts": sorted(set(info.hosts.values())),
+                "ended": info.ended,
                 "steps": max((record.count(rank) for rank in record.ranks), default=0),
+                "step_ms": None,
+                "values": {},
+                "verdict": "",
+                "kind": "unknown",
+                **info.meta.get("outcome", {}),
+                "starred": bool(info.meta.get("starred")),
+                "path": str(path),
             }
         )
     return entries
+
+
+def renamed(folder: str, name: str) -> None:
+    """Give a run another name."""
+    if not name.strip():
+        raise EaiError("a run needs a name", "enter one")
+    _record(folder).rename(name.strip())
+
+
+def starred(folder: str, on: bool) -> None:  # noqa: FBT001 - the panel sends it by name
+    """Mark a run, or take its mark away."""
+    _record(folder).note(starred=on)
+
+
+def deleted(folder: str) -> None:
+    """Delete a run's record from the disk; one that still goes on is kept."""
+    record = _record(folder)
+    if record.info.state == "running":
+        raise EaiError(f"run {record.info.name} still goes on", "stop it first")
+    shutil.rmtree(record.path)
 
 
 def opened(folder: str) -> dict[str, Any]:
@@ -67,6 +101,17 @@ def compared(before: str, after: str) -> dict[str, Any]:
     }
 
 
+def picture(run: str) -> dict[str, Any]:
+    """Return a run's picture for a notebook's cell, and the code that shows it again.
+
+    ``run`` is the run's id, or the name of its folder.
+    """
+    record = _recorded(run)
+    folder = os.path.relpath(record.path)
+    code = f'import eai_notebook as eai\n\neai.show("{Path(folder).as_posix()}")'
+    return {"data": bundle(record_view(record)), "code": code}
+
+
 def saved_page(folder: str) -> dict[str, str]:
     """Return a run as an HTML file to save."""
     return {"name": f"{folder}.html", "type": "text/html", "text": page(_record(folder))}
@@ -81,7 +126,11 @@ def saved_trace(folder: str) -> dict[str, str]:
 COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "runs": listed,
     "open": opened,
+    "rename": renamed,
+    "star": starred,
+    "delete": deleted,
     "compare": compared,
+    "picture": picture,
     "page": saved_page,
     "trace": saved_trace,
 }
@@ -95,6 +144,17 @@ def _record(folder: str) -> RunRecord:
         what = f"there is no run {folder} in {runs_folder()}"
         raise EaiError(what, "choose one of the list")
     return RunRecord(known[folder])
+
+
+def _recorded(run: str) -> RunRecord:
+    """Open a record by its run's id or by its folder's name."""
+    for path in list_runs():
+        if path.name == run or path.name.endswith(run[-8:]):
+            with contextlib.suppress(EaiError):
+                record = RunRecord(path)
+                if run in (path.name, record.info.run):
+                    return record
+    raise EaiError(f"there is no record of run {run} in {runs_folder()}", "train it again")
 
 
 def _sentence(step: Change, cause: str, differs: list[str]) -> str:

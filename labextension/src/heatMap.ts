@@ -95,7 +95,7 @@ export class HeatMap {
     bar.className = 'eai-Heat-scale';
     bar.style.background = `linear-gradient(to right, ${SCALE.join(', ')})`;
     const ends = `${ms(low ?? 0)} to ${ms(high ?? 0)}`;
-    this._title.replaceChildren('each rank’s own time ', bar, ` ${ends}`);
+    this._title.replaceChildren('own time ', bar, ` ${ends}`);
     this._canvas.setAttribute(
       'aria-label',
       `Own time of ${this._view.ranks.length} ranks over the steps, dark to light: ${ends}`

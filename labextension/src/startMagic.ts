@@ -11,6 +11,50 @@ export interface Wish {
   keep: boolean;
 }
 
+/** The most ranks that `%eai up` starts; the kernel checks the same. */
+const MOST_RANKS = 512;
+
+/** What the form holds, as it was typed. */
+export interface Draft {
+  ranks: string;
+  hosts: string;
+  wire: string;
+  keep: boolean;
+}
+
+/** What is wrong with the number of ranks as it was typed; empty if nothing is. */
+export function rankProblem(draft: Draft): string {
+  if (draft.hosts.trim() !== '') {
+    return '';
+  }
+  const typed = draft.ranks.trim();
+  if (typed === '') {
+    return `Enter a number of ranks, 1 to ${MOST_RANKS}.`;
+  }
+  const ranks = Number(typed);
+  if (!/^\d+$/.test(typed) || ranks < 1 || ranks > MOST_RANKS) {
+    return `${typed} is not a number of ranks: enter a whole number, 1 to ${MOST_RANKS}.`;
+  }
+  return '';
+}
+
+/** What is wrong with the hosts as they were typed; empty if nothing is. */
+export function hostProblem(draft: Draft): string {
+  const hosts = draft.hosts.trim();
+  const isFile = hosts.includes('/');
+  const wrong = isFile
+    ? undefined
+    : hosts.split(',').find(host => hosts !== '' && !/^[^\s,:]+(:[1-9]\d*)?$/.test(host.trim()));
+  return wrong === undefined
+    ? ''
+    : `“${wrong.trim()}” is not a host with its ranks: write gpu1:8,gpu2:8.`;
+}
+
+/** The draft as a wish; only for a draft without problems. */
+export function wishOf(draft: Draft): Wish {
+  return { ...draft, ranks: Number(draft.ranks) };
+}
+
 export const WIRES = ['fp32', 'fp16', 'bf16', 'int8', 'auto'] as const;
 
 export function upCode(wish: Wish): string {

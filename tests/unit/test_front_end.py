@@ -9,6 +9,7 @@ from paths import REPOSITORY
 from eai_notebook.compression.wire_registry import wire_names
 from eai_notebook.display.axis import FEWEST_SLOTS
 from eai_notebook.display.heat_map import SCALE
+from eai_notebook.display.live_run import RUN_MIME
 from eai_notebook.display.palette import COLOURS, MEANINGS
 from eai_notebook.display.panel_channel import CONTROL_TARGET, PUSH_ID, PUSH_TARGET
 from eai_notebook.display.static_html import MOST_THICK, RANKS_HEIGHT
@@ -37,6 +38,11 @@ def test_names_of_the_comms() -> None:
         "PUSH_ID": PUSH_ID,
         "CONTROL_TARGET": CONTROL_TARGET,
     }
+
+
+def test_name_of_a_running_runs_output() -> None:
+    (name,) = re.findall(r"^const RUN_MIME = '([^']*)';$", source("output.ts"), re.MULTILINE)
+    assert name == RUN_MIME
 
 
 def test_measures_of_the_chart() -> None:

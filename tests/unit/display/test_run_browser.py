@@ -68,3 +68,25 @@ def test_only_runs_of_the_shelf_can_be_named(runs: list[str], tmp_path: Path) ->
     for name in ("nothing", f"../{outside.path.parent.name}/{outside.path.name}", "broken/.."):
         with pytest.raises(EaiError, match="there is no run"):
             run_browser.opened(name)
+
+
+def test_a_run_is_renamed_starred_and_deleted(runs: list[str]) -> None:
+    first = runs[0]
+    run_browser.renamed(first, "best so far")
+    run_browser.starred(first, on=True)
+    entry = next(run for run in run_browser.listed() if run["folder"] == first)
+    assert (entry["name"], entry["starred"]) == ("best so far", True)
+    with pytest.raises(EaiError, match="needs a name"):
+        run_browser.renamed(first, " ")
+    run_browser.deleted(first)
+    assert first not in [run["folder"] for run in run_browser.listed()]
+    with pytest.raises(EaiError, match="there is no run"):
+        run_browser.deleted(first)
+
+
+def test_a_picture_comes_with_the_code_that_shows_it_again(runs: list[str]) -> None:
+    made = run_browser.picture(runs[0])
+    assert set(made["data"]) == {"text/html", "text/plain"}
+    assert runs[0] in made["code"]
+    with pytest.raises(EaiError, match="no record of run"):
+        run_browser.picture("nothing")
