@@ -16,7 +16,7 @@ from eai_notebook.display.plain_text import text
 from eai_notebook.display.static_html import html
 
 RUN_MIME: Final = "application/vnd.eai-notebook.run+json"
-"""What our front end draws; `labextension/src/output.ts` has the same name."""
+"""What our front end draws; `tools/generate_front.py` passes it on."""
 
 REFRESH_S: Final = 1.0
 """The HTML is renewed this often where no front end of ours follows the run by itself."""

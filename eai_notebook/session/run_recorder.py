@@ -136,7 +136,6 @@ class RunRecorder:
             if not isinstance(message, RunBegan):
                 return  # a run that was given up; its rank does not know yet
             message = _named(message)
-            message = _named(message)
             record = RunRecord.create(self.root, message)
             record.info.meta.update(self.facts)
             self._open[message.run] = record

@@ -7,17 +7,15 @@
  */
 import { HeatMap } from './heatMap';
 import type { Rank, View } from './types';
-import { colour, MEANINGS, UNMEASURED } from './palette';
-import { barLengths, FEWEST_SLOTS, robustTop, stepSpan, stepTicks, ticks } from './axis';
+import { FEWEST_SLOTS, MEANINGS, MOST_THICK, RANKS_HEIGHT, UNMEASURED } from './generated';
+import { colour } from './palette';
+import { barLengths, robustTop, stepSpan, stepTicks, ticks } from './axis';
 import { RankTable } from './table';
 import { background, fill } from './partPattern';
 import { TrainingSection } from './training';
 import { Tooltip } from './tooltip';
 import { count, cutNote, duration, ms, percent, priceLine, ratesLine, sum } from './formatting';
 
-/** Ranks that get a bar with a label each; more share `RANKS_HEIGHT` pixels. */
-const MOST_THICK = 16;
-const RANKS_HEIGHT = 320;
 /** Below this width host names leave no room for the bars. */
 const WIDE = 420;
 

@@ -1,4 +1,5 @@
 /** How numbers are told to a person; `eai_notebook/ledger/formatting.py` tells them the same. */
+import { WAITS } from './generated';
 import type { Measured, View } from './types';
 
 const MANY = 100;
@@ -102,9 +103,3 @@ export function cutNote(buckets: View['buckets'], cut: number, isShort: boolean)
   const told = `longest: step ${count(longest.step)}, ${duration(longest.ms / 1000)}`;
   return isShort ? `▲ ${told}` : `▲ ${cut} bar${cut === 1 ? '' : 's'} cut at the top; ${told}`;
 }
-
-const WAITS: Readonly<Record<string, string>> = {
-  input: 'input wait',
-  wait_peer: 'slower ranks',
-  transfer: 'exposed communication'
-};

@@ -1,7 +1,8 @@
 /** The group: its state in words, and the buttons that start, stop and end it. */
 import { Dialog, showDialog } from '@jupyterlab/apputils';
 import { type JSX, useEffect, useId, useState } from 'react';
-import { type Draft, hostProblem, rankProblem, upCode, WIRES, wishOf } from './startMagic';
+import { WIRES } from './generated';
+import { type Draft, hostProblem, rankProblem, upCode, wishOf } from './startMagic';
 import type { KernelLink } from './kernelConnection';
 import type { Group, GroupState, View } from './types';
 import type { Insert } from './panel';

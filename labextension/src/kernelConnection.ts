@@ -6,15 +6,13 @@
  * be handled there, that is, after the running cell; see `eai_notebook/display/panel_channel.py`.
  */
 import type { Kernel } from '@jupyterlab/services';
+import { CONTROL_TARGET, PUSH_ID, PUSH_TARGET } from './generated';
 import { upCode, type Wish } from './startMagic';
 import type { Answer, Comparison, Download, Push, RunEntry, View } from './types';
 import { runBeside } from './subshell';
 import { arrivals, type Picture } from './live';
 import { KernelState } from './state';
 
-const PUSH_TARGET = 'eai_notebook';
-const PUSH_ID = 'eai_notebook_push';
-const CONTROL_TARGET = 'eai_notebook_ctl';
 /** How long a command may stay unanswered before the panel goes another way. */
 const PATIENCE_MS = 1500;
 /** Reading a long record, or ending a group, may take this long. */

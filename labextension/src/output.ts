@@ -8,10 +8,10 @@
 import type { IRenderMime } from '@jupyterlab/rendermime-interfaces';
 import { Widget } from '@lumino/widgets';
 import { Chart } from './chart';
+import { RUN_MIME } from './generated';
 import { type Arrival, arrivals } from './live';
 import type { View } from './types';
 
-const RUN_MIME = 'application/vnd.eai-notebook.run+json';
 /** The kernel ends the output itself unless the page was reloaded meanwhile. */
 const END_MS = 2000;
 

@@ -1,4 +1,5 @@
 /** The code that does what a button does, so that the panel hides nothing. */
+import { MOST_RANKS, WIRES } from './generated';
 
 /** What a person asks for in the form that starts a group. */
 export interface Wish {
@@ -10,9 +11,6 @@ export interface Wish {
   /** Whether the group outlives the notebook's kernel. */
   keep: boolean;
 }
-
-/** The most ranks that `%eai up` starts; the kernel checks the same. */
-const MOST_RANKS = 512;
 
 /** What the form holds, as it was typed. */
 export interface Draft {
@@ -55,11 +53,14 @@ export function wishOf(draft: Draft): Wish {
   return { ...draft, ranks: Number(draft.ranks) };
 }
 
-export const WIRES = ['fp32', 'fp16', 'bf16', 'int8', 'auto'] as const;
-
 export function upCode(wish: Wish): string {
   const hosts = wish.hosts.trim();
-  const where = hosts === '' ? `-n ${wish.ranks}` : `--hosts ${hosts}`;
-  const wire = wish.wire === 'fp32' ? '' : ` --wire ${wish.wire}`;
+  const where = hosts === '' ? `-n ${wish.ranks}` : `--hosts ${quoted(hosts)}`;
+  const wire = wish.wire === WIRES[0] ? '' : ` --wire ${wish.wire}`;
   return `%load_ext eai_notebook\n%eai up ${where}${wire}${wish.keep ? ' --keep' : ''}`;
+}
+
+/** A word of the magic's line, which is split as a shell does it. */
+function quoted(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`;
 }

@@ -1,6 +1,7 @@
 /** What the panel knows about one kernel. */
 import { type ISignal, Signal } from '@lumino/signaling';
-import { type Draft, WIRES } from './startMagic';
+import { WIRES } from './generated';
+import type { Draft } from './startMagic';
 import type { Group, View } from './types';
 
 export class KernelState {

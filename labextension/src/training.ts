@@ -1,16 +1,17 @@
 /** Loss and metrics of a run: progress, and a small curve for each (`display/training_html.py`). */
 import type { View } from './types';
 import { count, duration } from './formatting';
+import {
+  CURVE_TALL,
+  CURVE_WIDE,
+  MOST_CURVES,
+  TRAINING_COLOUR,
+  VALIDATION_COLOUR
+} from './generated';
 
 type Training = NonNullable<View['training']>;
 type Point = readonly [number, number];
 
-/** Metrics that get a curve; the names of more are a list of numbers. */
-const MOST_CURVES = 6;
-const WIDE = 120;
-const TALL = 36;
-const LOSS = '#0072B2';
-const HELD_OUT = '#D55E00';
 const SVG = 'http://www.w3.org/2000/svg';
 
 export class TrainingSection {
@@ -92,8 +93,13 @@ function secondsLeft(view: View, elapsed: number): number | null {
 function curve(training: Training, name: string): HTMLElement {
   const host = document.createElement('div');
   const drawn = [
-    { label: name, points: points(training, name), colour: LOSS, dash: '' },
-    { label: `val_${name}`, points: ends(training, `val_${name}`), colour: HELD_OUT, dash: '3 2' }
+    { label: name, points: points(training, name), colour: TRAINING_COLOUR, dash: '' },
+    {
+      label: `val_${name}`,
+      points: ends(training, `val_${name}`),
+      colour: VALIDATION_COLOUR,
+      dash: '3 2'
+    }
   ];
   const labels = drawn.flatMap(({ label, colour }) => {
     const value = training.values[label] ?? null;
@@ -108,7 +114,7 @@ function curve(training: Training, name: string): HTMLElement {
     return [text];
   });
   const picture = document.createElementNS(SVG, 'svg');
-  picture.setAttribute('viewBox', `0 0 ${WIDE} ${TALL}`);
+  picture.setAttribute('viewBox', `0 0 ${CURVE_WIDE} ${CURVE_TALL}`);
   picture.setAttribute('preserveAspectRatio', 'none');
   picture.setAttribute('role', 'img');
   picture.setAttribute('aria-label', `${name} over the steps`);
@@ -132,8 +138,8 @@ function line(
   const values = known.map(([, value]) => value);
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const path = own.map(([step, value]): Point => [
-    (WIDE * step) / last,
-    2 + (TALL - 4) * (1 - (value - low) / (high - low || 1))
+    (CURVE_WIDE * step) / last,
+    2 + (CURVE_TALL - 4) * (1 - (value - low) / (high - low || 1))
   ]);
   const [only] = path;
   if (path.length === 1 && only !== undefined) {

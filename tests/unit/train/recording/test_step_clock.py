@@ -9,6 +9,7 @@ import pytest
 
 from eai_notebook.telemetry import messages
 from eai_notebook.telemetry.messages import RunBegan, TrainingProgress
+from eai_notebook.train.recording import step_clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,10 @@ def train(**arguments: Any) -> Any:
     return fit(model, data, epochs=2, batch_size=4, verbose=0, validation_data=data, **arguments)
 
 
-def test_a_fit_tells_its_losses_and_what_each_epoch_came_to(told: list[Any]) -> None:
+def test_a_fit_tells_its_losses_and_what_each_epoch_came_to(
+    told: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_clock.StepClock, "_interval", 0.0)  # send after each step
     history = train(name="first try")
     (began,) = [message for message in told if isinstance(message, RunBegan)]
     assert began.name == "first try"
