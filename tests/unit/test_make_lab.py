@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from paths import REPOSITORY
 
 
 def test_make_lab_opens_the_quickstart() -> None:
-    made = (ROOT / "Makefile").read_text()
+    made = (REPOSITORY / "Makefile").read_text()
     assert "default_url=/lab/tree/01_quickstart.ipynb" in made
-    assert (ROOT / "notebooks" / "01_quickstart.ipynb").exists()
+    assert (REPOSITORY / "notebooks" / "01_quickstart.ipynb").exists()
 
 
 def test_ipyparallels_own_tab_is_off_there() -> None:
-    folder = ROOT / "tools" / "jupyter"
-    assert "abspath tools/jupyter" in (ROOT / "Makefile").read_text()
+    folder = REPOSITORY / "tools" / "jupyter"
+    assert "abspath tools/jupyter" in (REPOSITORY / "Makefile").read_text()
     kept = json.loads((folder / "labconfig" / "page_config.json").read_text())
     assert kept["disabledExtensions"] == {"ipyparallel-labextension": True}
