@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +16,7 @@ from eai_notebook.ledger.formatting import ms
 from eai_notebook.ledger.merge import mean
 from eai_notebook.ledger.perfetto_export import trace_text
 from eai_notebook.ledger.report import merge_record
+from eai_notebook.ledger.retention import kept_run, remove
 from eai_notebook.ledger.run_comparison import Change, compare
 from eai_notebook.ledger.run_differences import differences
 from eai_notebook.ledger.run_record import RunRecord, list_runs, runs_folder
@@ -52,7 +53,7 @@ def listed() -> list[dict[str, Any]]:
                 "verdict": "",
                 "kind": "unknown",
                 **info.meta.get("outcome", {}),
-                "starred": bool(info.meta.get("starred")),
+                "starred": bool(record.labels().get("starred")),
                 "path": str(path),
             }
         )
@@ -63,20 +64,24 @@ def renamed(folder: str, name: str) -> None:
     """Give a run another name."""
     if not name.strip():
         raise EaiError("a run needs a name", "enter one")
-    _record(folder).rename(name.strip())
+    _record(folder).label(name=name.strip())
 
 
 def starred(folder: str, on: bool) -> None:  # noqa: FBT001 - the panel sends it by name
     """Mark a run, or take its mark away."""
-    _record(folder).note(starred=on)
+    _record(folder).label(starred=bool(on))
 
 
 def deleted(folder: str) -> None:
-    """Delete a run's record from the disk; one that still goes on is kept."""
+    """Delete a run's record from the disk; one that may still go on is kept."""
     record = _record(folder)
-    if record.info.state == "running":
-        raise EaiError(f"run {record.info.name} still goes on", "stop it first")
-    shutil.rmtree(record.path)
+    kept = kept_run(record.path)
+    if kept is None:
+        raise EaiError(f"the record of {record.info.name} is another user's", "leave it there")
+    if kept.is_open(time.time()):
+        what = f"run {record.info.name} still goes on, or was cut off within the last hour"
+        raise EaiError(what, "stop it first, or delete it later")
+    remove([kept])
 
 
 def opened(folder: str) -> dict[str, Any]:

@@ -4,7 +4,8 @@ A run outlives its notebook tab, its kernel and the program that drew it, so eve
 goes to disk as it comes. ``run.json`` says what the run is; ``rank-<r>.steps`` holds
 that rank's rows of `STEP_DTYPE`, appended and never rewritten, so a run that was cut
 off can be read up to its last whole row. ``training.jsonl`` has a line for each time that
-a rank told its loss and metrics.
+a rank told its loss and metrics. ``labels.json`` is what the user has said of the run since:
+a file of its own, since the run may go on, and its session writes ``run.json``.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ FORMAT = 2
 """Version of a record: 1 is read, too; a newer one is refused."""
 _INFO = "run.json"
 _TRAINING = "training.jsonl"
+_LABELS = "labels.json"
 _OUTCOMES = ("done", "interrupted", "failed")  # from best to worst: a run is as good as its worst
 
 
@@ -169,6 +171,7 @@ class RunRecord:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             what = f"{self.path} is not a run record ({error})"
             raise EaiError(what, "name a folder below .eai/runs") from error
+        self.info.name = str(self.labels().get("name") or self.info.name)
 
     @classmethod
     def create(cls, root: Path, began: RunBegan) -> RunRecord:
@@ -241,13 +244,21 @@ class RunRecord:
         read = len(text) + 1 if text else 0
         return from_lines(self.info.run, text.decode(errors="replace")), start + read
 
-    def rename(self, name: str) -> None:
-        """Give the run another name; its folder stays."""
-        self.info.name = name
-        _write_atomically(self.path / _INFO, self.info.to_json())
+    def labels(self) -> dict[str, Any]:
+        """Return what the user has said of the run: its ``name``, whether it is ``starred``."""
+        try:
+            labels = json.loads((self.path / _LABELS).read_text())
+        except (OSError, ValueError):
+            return {}
+        return labels if isinstance(labels, dict) else {}
+
+    def label(self, **labels: Any) -> None:
+        """Give the run another ``name`` (its folder stays), or mark it as ``starred``."""
+        _write_atomically(self.path / _LABELS, json.dumps(self.labels() | labels))
+        self.info.name = labels.get("name", self.info.name)
 
     def note(self, **facts: Any) -> None:
-        """Write facts of the user's own into the run's ``meta``."""
+        """Write facts into the run's ``meta``; for the session that records it alone."""
         self.info.meta.update(facts)
         _write_atomically(self.path / _INFO, self.info.to_json())
 

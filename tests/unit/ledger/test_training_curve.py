@@ -87,3 +87,15 @@ def test_a_run_without_losses_says_nothing_of_them(tmp_path: Path) -> None:
     record = run_record(tmp_path, run_rows(2, 40))
     assert record_view(record)["training"] is None
     assert "epoch" not in html(record_view(record))
+
+
+def test_a_line_after_half_a_line_is_whole(tmp_path: Path) -> None:
+    record = run_record(tmp_path, run_rows(1, 5))
+    record.add(told(0, 1, 0, 0.5))
+    with (record.path / "training.jsonl").open("a") as lines:
+        lines.write('{"rank": 0, "st')
+    record.add(told(0, 2, 0, 0.25))
+    with (record.path / "training.jsonl").open("a") as lines:
+        lines.write('{"rank": 0, "step": 3, "epoch": 0, "values": {"loss": "low"}}\n[]\n')
+    found, _ = record.training()
+    assert [(each.step, each.values["loss"]) for each in found] == [(1, 0.5), (2, 0.25)]
