@@ -120,7 +120,7 @@ constraints: ## pin the newest packages that fit together (needs uv)
 
 .PHONY: clean
 clean: ## remove what was built, keep the environment
-	rm -rf build dist eai_notebook/labextension eai_notebook/static labextension/lib
+	rm -rf build dist eai_notebook/labextension labextension/lib
 	rm -f $(STAMP)/front
 
 .PHONY: distclean
