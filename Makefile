@@ -41,9 +41,12 @@ demo: setup ## train Wide & Deep on 2 ranks, headless; results in build/demo
 	$(call say,"the demo: $(ROWS) rows on $(RANKS) ranks")
 	@eai-notebook demo --out $(OUT) --rows $(ROWS) -n $(RANKS)
 
+# ipyparallel brings a launcher of clusters of its own, which would be taken for ours: see tools/jupyter.
 .PHONY: lab
 lab: setup ## open JupyterLab on the tutorials
-	jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --notebook-dir=notebooks $(LAB)
+	JUPYTER_CONFIG_PATH=$(abspath tools/jupyter):$$JUPYTER_CONFIG_PATH \
+		jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --notebook-dir=notebooks \
+		--LabApp.default_url=/lab/tree/01_quickstart.ipynb $(LAB)
 
 .PHONY: notebooks
 notebooks: setup ## run all worked notebooks at full size; results in build/notebooks
@@ -117,7 +120,7 @@ constraints: ## pin the newest packages that fit together (needs uv)
 
 .PHONY: clean
 clean: ## remove what was built, keep the environment
-	rm -rf build dist eai_notebook/labextension eai_notebook/static labextension/lib
+	rm -rf build dist eai_notebook/labextension labextension/lib
 	rm -f $(STAMP)/front
 
 .PHONY: distclean

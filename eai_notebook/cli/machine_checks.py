@@ -111,13 +111,6 @@ def _extension() -> Finding:
     return Finding("JupyterLab panel", "note", "not installed", remedy)
 
 
-def _chart() -> Finding:
-    chart = Path(eai_notebook.__file__).parent / "static" / "widget.js"
-    if chart.is_file():
-        return Finding("live chart", "ok", f"{chart.stat().st_size / 1e3:.0f} kB")
-    return Finding("live chart", "note", "not built", "in a clone run `make front`")
-
-
 def _cores() -> Finding:
     usable = len(os.sched_getaffinity(0))
     quota = _cpu_quota()
@@ -256,7 +249,6 @@ CHECKS: Final[tuple[Callable[[], Finding], ...]] = (
     _package("ipyparallel", "ipyparallel", at_least=9),
     _package("JupyterLab", "jupyterlab", at_least=4),
     _extension,
-    _chart,
     _cores,
     _memory,
     _shared_memory,

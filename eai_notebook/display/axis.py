@@ -8,6 +8,15 @@ from typing import Any, Final
 FEWEST_SLOTS: Final = 48
 """A short run leaves room to the right instead of drawing bars as wide as a hand."""
 
+USUAL_SHARE: Final = 0.9
+"""This share of the bars is at most as long as a usual one."""
+
+LONG: Final = 2
+"""A bar so many times longer than a usual one is cut at the top."""
+
+HEADROOM: Final = 1.3
+"""The axis is then so many times as long as a usual bar."""
+
 
 def bar_lengths(buckets: dict[str, Any]) -> list[float]:
     """Return how long a step is in each bucket, in ms: its parts and what was not measured."""
@@ -55,7 +64,7 @@ def robust_top(lengths: list[float]) -> float:
         return 1.0
     ordered = sorted(lengths)
     usual = ordered[-1] if len(ordered) == 1 else ordered[min(len(ordered) - 2, _ninth(ordered))]
-    return (ordered[-1] if ordered[-1] <= 2 * usual else 1.3 * usual) or 1.0
+    return (ordered[-1] if ordered[-1] <= LONG * usual else HEADROOM * usual) or 1.0
 
 
 def ticks(top: float, count: int) -> list[float]:
@@ -72,4 +81,4 @@ def ticks(top: float, count: int) -> list[float]:
 
 
 def _ninth(ordered: list[float]) -> int:
-    return floor(0.9 * (len(ordered) - 1))
+    return floor(USUAL_SHARE * (len(ordered) - 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from eai_notebook.compression.wire_registry import wire_names
 from eai_notebook.display.live_run import display, in_notebook, shell
@@ -13,6 +13,9 @@ from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+MOST_RANKS: Final = 512
+"""Of a group that a form starts."""
 
 _OLD_KERNEL = "Before ipykernel 7, only the notebook's own Stop reaches a cell that runs."
 
@@ -34,7 +37,7 @@ def controls() -> None:
     from packaging.version import Version
 
     is_served = Version(version("ipykernel")) >= Version("7")  # also while a cell runs
-    ranks = BoundedIntText(value=2, min=1, max=512, description="Ranks")
+    ranks = BoundedIntText(value=2, min=1, max=MOST_RANKS, description="Ranks")
     hosts = Text(placeholder="this machine", description="Hosts")
     wire = Dropdown(options=wire_names(), description="Wire")
     state, said = Label("no group is running"), Label("" if is_served else _OLD_KERNEL)

@@ -23,6 +23,13 @@ SCALE: Final = ("#00204c", "#575c6d", "#a69d75", "#ffe945")
 MOST_PIXELS: Final = 480
 """Of the picture, across: columns are as wide as their steps, which are not always as many."""
 
+ROW: Final = 6
+"""Height of a rank's row, in pixels."""
+
+LEAST: Final = 40
+MOST: Final = 200
+"""Height of all rows together, in pixels."""
+
 _FAINT: Final = "color: var(--jp-ui-font-color2, inherit); font-size: 11px; line-height: 1.5"
 
 
@@ -35,12 +42,12 @@ def heat_map(view: dict[str, Any]) -> str:
     picture = base64.b64encode(png(wide, ranks, cells))
     low, high = (ms(heat[edge] / 1e3) for edge in ("low_ms", "high_ms"))
     said = f"Own time of {ranks} ranks over the steps, from {low} (dark) to {high} (light)"
-    tall = max(40, min(200, 6 * ranks))
+    tall = max(LEAST, min(MOST, ROW * ranks))
     # A column stands below the bars of the same steps.
     first, span = step_span(view["buckets"])
     share = (view["buckets"]["stop"][-1] - first) / span
     return (
-        f'<div style="{_FAINT}; margin-top: 8px">each rank\'s own time · '
+        f'<div style="{_FAINT}; margin-top: 8px">own time of each rank · '
         f'<span style="display: inline-block; width: 60px; height: 8px; background: '
         f'linear-gradient(to right, {", ".join(SCALE)})"></span> {low} to {high}</div>'
         f'<img alt="{escape(said)}" src="data:image/png;base64,{picture.decode()}" '

@@ -1,4 +1,4 @@
-"""Colours of the ledger's parts, the same in every display (`labextension/src/palette.ts`).
+"""Colours of the ledger's parts, the same in every display.
 
 Okabe and Ito's set, which people with any colour vision can tell apart; the parts are
 also always drawn and listed in one order, so that colour is never the only sign.

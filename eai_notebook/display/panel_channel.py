@@ -13,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from eai_notebook.display import run_browser
-from eai_notebook.display.live_run import shell
+from eai_notebook.display.live_run import note_front_end, shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +81,7 @@ class PanelChannel:
             self._push.send(message)
 
     def _open(self, comm: Any, _message: dict[str, Any]) -> None:
+        note_front_end()
         comm.on_msg(lambda message: self._command(comm, message["content"]["data"]))
 
     def _command(self, comm: Any, asked: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from eai_notebook.display.summary_lines import price_line, rates_line
+from eai_notebook.display.training_html import progress_line
 from eai_notebook.ledger.formatting import ms
 
 WIDTH: Final = 48
@@ -29,7 +30,12 @@ def text(view: dict[str, Any]) -> str:
     if longest > 0:
         lines += [_bar(rank, view["parts"], longest) for rank in view["ranks"]]
         lines += ["", "  ".join(f"{LETTERS[part]} {part}" for part in view["parts"]), ""]
-    lines += [line for line in (rates_line(view), price_line(view)) if line]
+    training = view["training"]
+    told = [progress_line(view)]
+    if training is not None:
+        known = [(name, value) for name, value in training["values"].items() if value is not None]
+        told.append(" · ".join(f"{name} {value:.4g}" for name, value in known))
+    lines += [line for line in (*told, rates_line(view), price_line(view)) if line]
     return "\n".join(lines)
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from eai_notebook.display.html_page import page
+from eai_notebook.display.live_run import bundle
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.formatting import ms
 from eai_notebook.ledger.merge import mean
 from eai_notebook.ledger.perfetto_export import trace_text
 from eai_notebook.ledger.report import merge_record
+from eai_notebook.ledger.retention import kept_run, remove
 from eai_notebook.ledger.run_comparison import Change, compare
 from eai_notebook.ledger.run_differences import differences
 from eai_notebook.ledger.run_record import RunRecord, list_runs, runs_folder
@@ -39,10 +45,43 @@ def listed() -> list[dict[str, Any]]:
                 "state": info.state,
                 "started": info.started,
                 "size": info.size,
+                "hosts": sorted(set(info.hosts.values())),
+                "ended": info.ended,
                 "steps": max((record.count(rank) for rank in record.ranks), default=0),
+                "step_ms": None,
+                "values": {},
+                "verdict": "",
+                "kind": "unknown",
+                **info.meta.get("outcome", {}),
+                "starred": bool(record.labels().get("starred")),
+                "path": str(path),
             }
         )
     return entries
+
+
+def renamed(folder: str, name: str) -> None:
+    """Give a run another name."""
+    if not name.strip():
+        raise EaiError("a run needs a name", "enter one")
+    _record(folder).label(name=name.strip())
+
+
+def starred(folder: str, on: bool) -> None:  # noqa: FBT001 - the panel sends it by name
+    """Mark a run, or take its mark away."""
+    _record(folder).label(starred=bool(on))
+
+
+def deleted(folder: str) -> None:
+    """Delete a run's record from the disk; one that may still go on is kept."""
+    record = _record(folder)
+    kept = kept_run(record.path)
+    if kept is None:
+        raise EaiError(f"the record of {record.info.name} is another user's", "leave it there")
+    if kept.is_open(time.time()):
+        what = f"run {record.info.name} still goes on, or was cut off within the last hour"
+        raise EaiError(what, "stop it first, or delete it later")
+    remove([kept])
 
 
 def opened(folder: str) -> dict[str, Any]:
@@ -67,6 +106,17 @@ def compared(before: str, after: str) -> dict[str, Any]:
     }
 
 
+def picture(run: str) -> dict[str, Any]:
+    """Return a run's picture for a notebook's cell, and the code that shows it again.
+
+    ``run`` is the run's id, or the name of its folder.
+    """
+    record = _recorded(run)
+    folder = os.path.relpath(record.path)
+    code = f'import eai_notebook as eai\n\neai.show("{Path(folder).as_posix()}")'
+    return {"data": bundle(record_view(record)), "code": code}
+
+
 def saved_page(folder: str) -> dict[str, str]:
     """Return a run as an HTML file to save."""
     return {"name": f"{folder}.html", "type": "text/html", "text": page(_record(folder))}
@@ -81,7 +131,11 @@ def saved_trace(folder: str) -> dict[str, str]:
 COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "runs": listed,
     "open": opened,
+    "rename": renamed,
+    "star": starred,
+    "delete": deleted,
     "compare": compared,
+    "picture": picture,
     "page": saved_page,
     "trace": saved_trace,
 }
@@ -95,6 +149,17 @@ def _record(folder: str) -> RunRecord:
         what = f"there is no run {folder} in {runs_folder()}"
         raise EaiError(what, "choose one of the list")
     return RunRecord(known[folder])
+
+
+def _recorded(run: str) -> RunRecord:
+    """Open a record by its run's id or by its folder's name."""
+    for path in list_runs():
+        if path.name == run or path.name.endswith(run[-8:]):
+            with contextlib.suppress(EaiError):
+                record = RunRecord(path)
+                if run in (path.name, record.info.run):
+                    return record
+    raise EaiError(f"there is no record of run {run} in {runs_folder()}", "train it again")
 
 
 def _sentence(step: Change, cause: str, differs: list[str]) -> str:

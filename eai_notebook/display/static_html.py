@@ -1,9 +1,8 @@
 """The chart of a run as static HTML: no JavaScript, no network.
 
-A widget is gone when its kernel is, and exporters leave a blank where it was. So a run's
-chart ends as this: text as HTML, so that it keeps its size at any width, and the bars as
-SVG, which stretch. Colours of text and lines come from JupyterLab's theme where there is
-one.
+A chart drawn by a script is blank in an export. So a run's chart ends as this: text as
+HTML, so that it keeps its size at any width, and the bars as SVG, which stretch. Colours of
+text and lines come from JupyterLab's theme where there is one.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from eai_notebook.display.axis import (
 from eai_notebook.display.heat_map import heat_map
 from eai_notebook.display.palette import COLOURS, MEANINGS, UNMEASURED
 from eai_notebook.display.summary_lines import cut_note, price_line, rates_line
+from eai_notebook.display.training_html import training_section
 from eai_notebook.ledger.formatting import ms, percent
 
 HEIGHT: Final = 1000
@@ -52,6 +52,7 @@ def html(view: dict[str, Any]) -> str:
     """Return a run's view as a piece of HTML that stands alone."""
     sections = [
         _verdict(view),
+        training_section(view),
         _legend(view),
         _steps(view),
         _ranks(view),

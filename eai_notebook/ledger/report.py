@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,7 @@ from eai_notebook.ledger.merge import (
     merge,
 )
 from eai_notebook.ledger.step_schema import PARTS
+from eai_notebook.ledger.training_curve import TrainingCurve, summary_line
 from eai_notebook.ledger.verdict import Verdict, verdict
 from eai_notebook.telemetry import input_waits
 
@@ -166,7 +167,12 @@ def _remarks(typical: Ledger, context: Context) -> Iterator[str]:
 
 def report_record(record: RunRecord) -> Report:
     """Return the numbers of a run on disk."""
-    return report(merge_record(record), record.info)
+    found = report(merge_record(record), record.info)
+    curve = TrainingCurve(record.info.size)
+    for told in record.training()[0]:
+        curve.add(told)
+    line = summary_line(curve.model(record.info.meta), record.info)
+    return replace(found, remarks=(*found.remarks, line)) if line else found
 
 
 def merge_record(record: RunRecord) -> Ledger:

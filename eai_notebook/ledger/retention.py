@@ -43,20 +43,23 @@ class KeptRun:
 
 def kept_runs(root: Path | None = None) -> list[KeptRun]:
     """Return the run records of this user below `root` (default `runs_folder()`), newest first."""
-    found = []
-    for path in list_runs(root):
-        about = path.lstat()
-        if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid():
-            continue
-        try:
-            state = RunRecord(path).info.state
-        except EaiError:
-            state = "damaged"
-        files = [each.lstat() for each in path.rglob("*")]
-        sizes = sum(each.st_size for each in files if stat.S_ISREG(each.st_mode))
-        written = max([about.st_mtime, *(each.st_mtime for each in files)])
-        found.append(KeptRun(path, state, sizes, written))
-    return found
+    found = (kept_run(path) for path in list_runs(root))
+    return [run for run in found if run is not None]
+
+
+def kept_run(path: Path) -> KeptRun | None:
+    """Return a run record of this user; None if it is another's, or a link."""
+    about = path.lstat()
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid():
+        return None
+    try:
+        state = RunRecord(path).info.state
+    except EaiError:
+        state = "damaged"
+    files = [each.lstat() for each in path.rglob("*")]
+    sizes = sum(each.st_size for each in files if stat.S_ISREG(each.st_mode))
+    written = max([about.st_mtime, *(each.st_mtime for each in files)])
+    return KeptRun(path, state, sizes, written)
 
 
 def beyond(

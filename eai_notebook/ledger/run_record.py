@@ -3,7 +3,9 @@
 A run outlives its notebook tab, its kernel and the program that drew it, so every row
 goes to disk as it comes. ``run.json`` says what the run is; ``rank-<r>.steps`` holds
 that rank's rows of `STEP_DTYPE`, appended and never rewritten, so a run that was cut
-off can be read up to its last whole row.
+off can be read up to its last whole row. ``training.jsonl`` has a line for each time that
+a rank told its loss and metrics. ``labels.json`` is what the user has said of the run since:
+a file of its own, since the run may go on, and its session writes ``run.json``.
 """
 
 from __future__ import annotations
@@ -22,7 +24,14 @@ import numpy as np
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.step_schema import FIRST_FORMAT, STEP_DTYPE, from_first_format
 from eai_notebook.ledger.syncing import syncer
-from eai_notebook.telemetry.messages import RunBegan, RunEnded, RunMessage, StepsDone
+from eai_notebook.ledger.training_curve import from_lines, to_line
+from eai_notebook.telemetry.messages import (
+    RunBegan,
+    RunEnded,
+    RunMessage,
+    StepsDone,
+    TrainingProgress,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +39,8 @@ if TYPE_CHECKING:
 FORMAT = 2
 """Version of a record: 1 is read, too; a newer one is refused."""
 _INFO = "run.json"
+_TRAINING = "training.jsonl"
+_LABELS = "labels.json"
 _OUTCOMES = ("done", "interrupted", "failed")  # from best to worst: a run is as good as its worst
 
 
@@ -59,6 +70,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "name": (str,),
     "size": (int,),
     "started": (int, float),
+    "ended": (int, float, type(None)),
     "state": (str,),
     "meta": (dict,),
 }
@@ -82,9 +94,9 @@ class RunInfo:
     """What a run is, apart from its rows; the dictionaries are keyed by rank.
 
     ``state`` is ``"running"``, ``"done"``, ``"failed"``, ``"interrupted"`` or ``"lost"``
-    (a rank left without saying so). Offsets and uncertainties are in seconds, to be
-    added to a rank's clock to get rank 0's; ``measuring`` is seconds spent measuring,
-    ``input`` what its steps waited for in the input, ``named`` what its callbacks and other
+    (a rank left without saying so). ``started`` and ``ended`` are seconds since the epoch.
+    Offsets and uncertainties are in seconds, to be added to a rank's clock to get rank 0's;
+    ``measuring`` is seconds spent measuring, ``input`` what its steps waited for in the input, ``named`` what its callbacks and other
     things with a name took, in seconds by name, ``cores`` how its process got processors, see
     `cores.Use`.
     """
@@ -93,6 +105,7 @@ class RunInfo:
     name: str
     size: int
     started: float
+    ended: float | None = None
     state: str = "running"
     hosts: dict[int, str] = field(default_factory=dict)
     pids: dict[int, int] = field(default_factory=dict)
@@ -158,6 +171,7 @@ class RunRecord:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             what = f"{self.path} is not a run record ({error})"
             raise EaiError(what, "name a folder below .eai/runs") from error
+        self.info.name = str(self.labels().get("name") or self.info.name)
 
     @classmethod
     def create(cls, root: Path, began: RunBegan) -> RunRecord:
@@ -186,6 +200,9 @@ class RunRecord:
             )
             self._note_known(message)
             return
+        if isinstance(message, TrainingProgress):
+            _append_line(self.path / _TRAINING, to_line(message).encode())
+            return
         if isinstance(message, RunBegan):
             self._note_begin(message)
         elif isinstance(message, RunEnded):
@@ -197,7 +214,7 @@ class RunRecord:
     def close(self, state: str) -> None:
         """End a run whose ranks can no longer end it themselves."""
         if self.info.state == "running":
-            self.info.state = state
+            self.info.state, self.info.ended = state, time.time()
             _write_atomically(self.path / _INFO, self.info.to_json())
 
     def rows(self, rank: int, start: int = 0, count: int | None = None) -> np.ndarray:
@@ -212,6 +229,38 @@ class RunRecord:
         kind = self._row
         rows = np.fromfile(self._steps(rank), kind, wanted, offset=start * kind.itemsize)
         return rows if kind is STEP_DTYPE else from_first_format(rows)
+
+    def training(self, start: int = 0) -> tuple[list[TrainingProgress], int]:
+        """Return what the ranks told of their training from byte `start` on, and where it ends.
+
+        A half-written line is left.
+        """
+        path = self.path / _TRAINING
+        if not path.exists():
+            return [], start
+        with path.open("rb") as lines:
+            lines.seek(start)
+            text, _, _ = lines.read().rpartition(b"\n")
+        read = len(text) + 1 if text else 0
+        return from_lines(self.info.run, text.decode(errors="replace")), start + read
+
+    def labels(self) -> dict[str, Any]:
+        """Return what the user has said of the run: its ``name``, whether it is ``starred``."""
+        try:
+            labels = json.loads((self.path / _LABELS).read_text())
+        except (OSError, ValueError):
+            return {}
+        return labels if isinstance(labels, dict) else {}
+
+    def label(self, **labels: Any) -> None:
+        """Give the run another ``name`` (its folder stays), or mark it as ``starred``."""
+        _write_atomically(self.path / _LABELS, json.dumps(self.labels() | labels))
+        self.info.name = labels.get("name", self.info.name)
+
+    def note(self, **facts: Any) -> None:
+        """Write facts into the run's ``meta``; for the session that records it alone."""
+        self.info.meta.update(facts)
+        _write_atomically(self.path / _INFO, self.info.to_json())
 
     def count(self, rank: int) -> int:
         """Return how many whole rows of a rank are on disk."""
@@ -250,6 +299,7 @@ class RunRecord:
         info.meta.update(ended.notes)
         if len(info.outcomes) == info.size:
             info.state = max(info.outcomes.values(), key=_OUTCOMES.index)
+            info.ended = time.time()
 
 
 def list_runs(root: Path | None = None) -> list[Path]:
@@ -272,6 +322,17 @@ def _append(path: Path, rows: bytes) -> None:
             raise
         if written != len(rows):
             steps.truncate(whole)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    syncer.soon(path)
+
+
+def _append_line(path: Path, line: bytes) -> None:
+    """Append a line; after a part of one, of a crash or a full disk, it begins anew."""
+    with path.open("a+b", buffering=0) as lines:
+        end = lines.seek(0, os.SEEK_END)
+        if end and os.pread(lines.fileno(), 1, end - 1) != b"\n":
+            line = b"\n" + line
+        if lines.write(line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     syncer.soon(path)
 

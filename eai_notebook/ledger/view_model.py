@@ -16,14 +16,15 @@ from eai_notebook.ledger.context import Context
 from eai_notebook.ledger.merge import WAIT_PEER, Floats, GrowingLedger, mean, mean_parts
 from eai_notebook.ledger.report import measuring_pct, rates
 from eai_notebook.ledger.step_schema import PARTS
+from eai_notebook.ledger.training_curve import TrainingCurve
 from eai_notebook.ledger.verdict import verdict
 from eai_notebook.ledger.waiting import Waiting
-from eai_notebook.telemetry.messages import RunBegan, RunMessage, StepsDone
+from eai_notebook.telemetry.messages import RunBegan, RunMessage, StepsDone, TrainingProgress
 
 if TYPE_CHECKING:
     from eai_notebook.ledger.run_record import RunInfo, RunRecord
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 MOST_COLUMNS: Final = 120
 """Columns of the heat map; a narrow panel is hardly wider than twice that."""
 
@@ -40,7 +41,7 @@ CHUNK: Final = 64_000
 """Rows of a record that are read at a time, of all ranks together."""
 
 
-def run_view(info: RunInfo, summary: Summary) -> dict[str, Any]:
+def run_view(info: RunInfo, summary: Summary, curve: TrainingCurve | None = None) -> dict[str, Any]:
     """Return the model of a run.
 
     ``buckets`` has one mean over ranks for each stretch of neighbouring steps, from ``step``
@@ -48,7 +49,8 @@ def run_view(info: RunInfo, summary: Summary) -> dict[str, Any]:
     the mean of each rank over the typical steps, both in the order of `PARTS`; ``means_ms`` are
     the means over the ranks, ``waiting_ms`` is the waiting of a rank that waits. ``heat``
     is how long each rank was busy by itself in each stretch. ``price`` adds up the whole
-    run, in seconds of rank time.
+    run, in seconds of rank time. ``training`` is the loss and the metrics, None if none
+    were told.
     """
     typical = summary.kept.typical()
     by_rank = mean_parts(typical, axis=1)
@@ -65,6 +67,7 @@ def run_view(info: RunInfo, summary: Summary) -> dict[str, Any]:
             "name": info.name,
             "state": info.state,
             "started": info.started,
+            "ended": info.ended,
             "size": info.size,
             "hosts": sorted(set(info.hosts.values())),
             "steps": summary.steps,
@@ -112,6 +115,7 @@ def run_view(info: RunInfo, summary: Summary) -> dict[str, Any]:
             "tries": list(found.tries),
             "gain": found.gain,
         },
+        "training": None if curve is None else curve.model(info.meta),
         "measuring_pct": _number(measuring_pct(summary.wall, info)),
     }
 
@@ -134,6 +138,8 @@ class LiveView:
         self._growing = GrowingLedger(record.info.size)
         self._summary = Summary()
         self._read: dict[int, int] = {}
+        self._curve = TrainingCurve(record.info.size)
+        self._told = 0  # bytes of the training's lines that were read
         self._heard = 0  # rows that wait for the next look
         self._hears = False
 
@@ -142,6 +148,8 @@ class LiveView:
         self._hears = True
         if isinstance(message, RunBegan):
             self._growing.begin(message.rank, message.clock_offset, message.clock_uncertainty)
+        elif isinstance(message, TrainingProgress):
+            self._curve.add(message)
         elif isinstance(message, StepsDone):
             self._growing.add(message.rank, message.rows)
             self._heard += len(message.rows)
@@ -169,6 +177,9 @@ class LiveView:
             self._summary.add(self._growing.take())
             return
         record, more = self._record, True
+        told, self._told = record.training(self._told)
+        for each in told:
+            self._curve.add(each)
         count = max(1, CHUNK // record.info.size)
         while more:
             more = False
@@ -189,7 +200,7 @@ class LiveView:
         """Return the model; the `whole` of it has also the steps that some ranks missed."""
         if whole:
             self._summary.add(self._growing.rest())
-        return run_view(self._record.info, self._summary)
+        return run_view(self._record.info, self._summary, self._curve)
 
 
 def _longest(summary: Summary) -> dict[str, Any] | None:

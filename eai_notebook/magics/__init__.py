@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from eai_notebook.magics.notebook import EaiMagics
-from eai_notebook.magics.parser import complete_distributed, complete_eai
+from eai_notebook.magics.parser import match_line
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -16,5 +16,6 @@ def register(shell: InteractiveShell) -> None:
     magics = EaiMagics(shell)
     shell.register_magics(magics)
     shell.events.register("post_run_cell", magics.point_to_ranks)
-    shell.set_hook("complete_command", complete_eai, str_key="%eai")
-    shell.set_hook("complete_command", complete_distributed, str_key="%%distributed")
+    known = shell.Completer.custom_matchers
+    if match_line not in known:
+        known.append(match_line)

@@ -7,8 +7,9 @@ import os
 import signal
 from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
@@ -17,14 +18,14 @@ from eai_notebook.display.panel_channel import PanelChannel
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.run_record import RunRecord
 from eai_notebook.magics.notebook_observer import NotebookWatcher
-from eai_notebook.magics.parser import PARSER
+from eai_notebook.magics.parser import overview, parse
 from eai_notebook.session import Session, stall_detector
 from eai_notebook.session.rank_errors import in_a_line
 from eai_notebook.session.rank_sets import parse_ranks
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -42,16 +43,18 @@ class EaiMagics(Magics):
 
     @line_magic
     def eai(self, line: str) -> None:
-        """Start, look at and end the group of ranks that `%%distributed` cells run on."""
+        """Do what a line of `%eai` asks for; users are shown the overview instead of this."""
         try:
-            arguments = PARSER.parse_argstring(line)
+            arguments = parse(line)
         except SystemExit:  # --help has been printed
             return
         if arguments.command is None:
-            print(PARSER.format_help())
+            print(overview())
             return
         with self._stopped_in_a_line():
             getattr(self, f"_{arguments.command}")(arguments)
+
+    eai.__doc__ = overview()  # what `%eai?` shows
 
     @magic_arguments()
     @argument(
@@ -78,7 +81,12 @@ class EaiMagics(Magics):
         others are released, and the cell ends with that rank's error. With no group
         running, a local one is started first.
         """
-        arguments = parse_argstring(self.distributed, line)
+        try:
+            arguments = parse_argstring(self.distributed, line)
+        except UsageError as error:
+            raise EaiError(
+                f"%%distributed: {error}", "`%%distributed?` lists what it takes"
+            ) from None
         _check_syntax(self._shell, cell)
         with self._stopped_in_a_line():
             session = self.session
@@ -214,12 +222,12 @@ class EaiMagics(Magics):
 
     def _on_panel_command(self, command: str, arguments: dict[str, Any]) -> Any:
         """Do what a button of the panel asks; called in a thread beside the running cell."""
+        if command in self._QUESTIONS:
+            return self._QUESTIONS[command](self, arguments)
         session = self.session
-        if command == "log":
-            return session.pulse.log(arguments["rank"]) if session else ""
-        if command == "deep":
-            return self._started_session().trace(int(arguments["steps"]))
-        if command == "interrupt":
+        if command == "cancel" and session is not None and session.state == "starting":
+            session.cancel()
+        elif command in ("interrupt", "cancel"):
             os.kill(os.getpid(), signal.SIGINT)
         elif command == "up":
             self._start(arguments.get("size"))
@@ -228,6 +236,27 @@ class EaiMagics(Magics):
         elif command == "restart" and session is not None:
             session.restart()
         return None
+
+    def _log(self, arguments: dict[str, Any]) -> str:
+        return self.session.pulse.log(arguments["rank"]) if self.session else ""
+
+    _QUESTIONS: ClassVar[dict[str, Callable[[EaiMagics, dict[str, Any]], Any]]] = {
+        "log": _log,
+        "where": lambda self, _: self._started_session().where(),
+        "report": lambda self, _: (self.session or Session()).report().to_text(),
+        "deep": lambda self, asked: self._started_session().trace(int(asked["steps"])),
+        "traced": lambda self, _: _trace_file(self.session),
+    }
+    """What the panel may ask while a cell runs; nothing of it changes the group."""
+
+
+def _trace_file(session: Session | None) -> dict[str, str]:
+    """Return the latest trace in depth as a file for the browser to save."""
+    trace = session.latest_trace if session else None
+    if trace is None:
+        raise EaiError("no steps were traced yet", "press Trace while a run goes on")
+    file = Path(trace["file"])
+    return {"name": file.name, "type": "application/json", "text": file.read_text()}
 
 
 def _check_syntax(shell: InteractiveShell, cell: str) -> None:

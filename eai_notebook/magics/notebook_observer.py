@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from IPython.display import DisplayHandle, display, publish_display_data
 
 from eai_notebook.display import LiveRun
+from eai_notebook.display.live_run import in_notebook
 from eai_notebook.session import Watcher
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ class NotebookWatcher(Watcher):
 
     def progress(self, words: str, *, final: bool = False) -> None:
         """Rewrite one line in place; a saved notebook keeps the last words only."""
+        if not in_notebook():
+            self._terminal_progress(words, final=final)
+            return
         line = {"text/plain": words}
         if self._progress is None:
             self._progress = display(line, raw=True, display_id=True)
@@ -32,6 +37,15 @@ class NotebookWatcher(Watcher):
         self._progress_words = words
         if final:
             self._progress = None
+
+    def _terminal_progress(self, words: str, *, final: bool) -> None:
+        """Rewrite one line of a terminal; a file or a pipe gets the last words only."""
+        stream = sys.stdout
+        if stream.isatty():
+            stream.write(f"\r\x1b[K{words}" + "\n" * final)
+        elif final:
+            stream.write(f"{words}\n")
+        stream.flush()
 
     def rich(self, label: str, content: dict[str, Any]) -> None:
         """Show a figure or a table below the ranks it comes from."""

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 import shlex
-from typing import TYPE_CHECKING, Any
+from argparse import HelpFormatter
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from IPython.core.completer import SimpleCompletion, context_matcher
+from IPython.core.getipython import get_ipython
 from IPython.core.magic_arguments import MagicArgumentParser
 
 from eai_notebook.compression.wire_registry import wire_names
+from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Sequence
+
+    from IPython.core.completer import CompletionContext, SimpleMatcherResult
 
 COMMANDS = {
     "up": "start a group of ranks",
@@ -28,24 +37,76 @@ COMMANDS = {
 }
 
 
-class LineParser(MagicArgumentParser):
-    """Splits the line as a shell does: quotes hold a path with a space together."""
+class _Parser(MagicArgumentParser):
+    """Raises `EaiError` for a line that it cannot read: what is wrong, and what to write instead."""
 
-    def parse_argstring(self, argstring: str, *, partial: bool = False) -> Any:
-        """Return the arguments in `argstring`; raises `UsageError` if it cannot be split."""
-        try:
-            words = shlex.split(argstring)
-        except ValueError as error:
-            self.error(f"{error} in `{argstring}`: close it, or put a \\ before it")
-        return self.parse_known_args(words) if partial else self.parse_args(words)
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the line, in the user's terms."""
+        raise _mistake(self.prog, message)
 
 
-def make_parser() -> LineParser:
+def _mistake(prog: str, message: str) -> EaiError:
+    """Return the error for what argparse says of a line."""
+    help_line = f"`{prog} --help` lists what it takes" if prog != "%eai" else "`%eai?` lists them"
+    if found := re.match(r"argument COMMAND: invalid choice: '([^']*)'", message):
+        near = difflib.get_close_matches(found[1], COMMANDS, 1)
+        remedy = f"did you mean `%eai {near[0]}`?" if near else help_line
+        return EaiError(f"there is no command `%eai {found[1]}`", remedy)
+    if found := re.match(r"unrecognized arguments: (\S+)", message):
+        near = difflib.get_close_matches(found[1], _flags(prog.rsplit(maxsplit=1)[-1]), 1)
+        remedy = f"did you mean `{near[0]}`?" if near else help_line
+        return EaiError(f"`{prog}` does not take `{found[1]}`", remedy)
+    if found := re.match(r"argument ([^:]+): invalid (int|float) value: '([^']*)'", message):
+        kind = {"int": "a whole number", "float": "a number"}[found[2]]
+        return EaiError(f"{found[1]} takes {kind}, not `{found[3]}`", help_line)
+    if found := re.match(
+        r"argument ([^:]+): invalid choice: '([^']*)' \(choose from (.*)\)", message
+    ):
+        choices = found[3].replace("'", "")
+        return EaiError(f"{found[1]} cannot be `{found[2]}`", f"use one of {choices}")
+    if found := re.match(r"the following arguments are required: (.*)", message):
+        return EaiError(f"`{prog}` needs {found[1]}", help_line)
+    return EaiError(message.removeprefix("argument "), help_line)
+
+
+def parse(line: str) -> Namespace:
+    """Return what a line of `%eai` asks for.
+
+    Raises:
+        EaiError: The line cannot be read.
+
+    Examples:
+        >>> parse("up -n 3").size
+        3
+        >>> parse("upp -n 3")
+        Traceback (most recent call last):
+        eai_notebook.errors.EaiError: there is no command `%eai upp`: did you mean `%eai up`?
+    """
+    # Unknown options are reported by the command they stand behind, which knows its own.
+    arguments, rest = PARSER.parse_known_args(_words(line))
+    if rest:
+        command = f" {arguments.command}" if arguments.command else ""
+        raise _mistake(f"%eai{command}", f"unrecognized arguments: {rest[0]}")
+    return arguments
+
+
+def _words(line: str) -> list[str]:
+    """Split a line as a shell does: quotes hold a path with a space together."""
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        what = f"{error} in `{line}`"
+        raise EaiError(what, "close the quote, or put a \\ before it") from None
+
+
+def make_parser() -> _Parser:
     """Return the parser of the line."""
-    parser = LineParser(prog="eai", add_help=True)
+    parser = _Parser(prog="%eai", add_help=True, formatter_class=HelpFormatter)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     known = {
-        name: commands.add_parser(name, help=words, description=words, add_help=True)
+        name: commands.add_parser(
+            name, help=words, description=words, add_help=True, formatter_class=HelpFormatter
+        )
         for name, words in COMMANDS.items()
     }
     up = known["up"]
@@ -105,32 +166,82 @@ def make_parser() -> LineParser:
     return parser
 
 
-def complete_eai(_: Any, event: Any) -> list[str]:
-    """Return what may stand after `%eai`, for the tab key."""
-    _, _, typed = event.line.partition("%eai ")
-    command, space, _ = typed.lstrip().partition(" ")
-    if not space:
-        return list(COMMANDS)
-    return _flags(command)
+@context_matcher(identifier="eai", priority=100)  # type: ignore[untyped-decorator,unused-ignore]
+def match_line(context: CompletionContext) -> SimpleMatcherResult:
+    """Return what may stand at the cursor of a line of ours, for the tab key, and nothing else."""
+    line = context.text_until_cursor.lstrip()
+    word = "" if line[-1:].isspace() else line.split(" ")[-1]
+    offered = [each for each in _offers(line, word) if each.text.startswith(word)]
+    return {
+        "completions": offered,
+        "matched_fragment": word,
+        "suppress": bool(offered),
+        "do_not_suppress": set(),
+        "ordered": True,
+    }
 
 
-def complete_distributed(_: Any, __: Any) -> list[str]:
-    """Return what may stand after `%%distributed`."""
-    return ["--patience", "--ranks", "--restart", "--setup"]
+def _offers(line: str, word: str) -> list[SimpleCompletion]:
+    """Return all that may follow in a line, whatever has been typed of its last word."""
+    before = line.removesuffix(word).split()
+    if before[:1] == ["%%distributed"]:
+        return [SimpleCompletion(flag, type="option") for flag in DISTRIBUTED]
+    if before[:1] != ["%eai"]:
+        return []
+    if len(before) == 1:
+        return [SimpleCompletion(name, type="command") for name in COMMANDS]
+    if before[1] == "push" and not word.startswith("-"):
+        return [SimpleCompletion(name, type="instance") for name in _variables()]
+    choices = _choices(before[1], before[-1])
+    if choices:
+        return [SimpleCompletion(value, type="value") for value in choices]
+    return [SimpleCompletion(flag, type="option") for flag in _flags(before[1])]
+
+
+DISTRIBUTED = ("--patience", "--ranks", "--restart", "--setup")
+"""The options of `%%distributed`."""
+
+
+def _variables() -> list[str]:
+    """Return the names of the notebook's variables that a user may want to push."""
+    shell: Any = get_ipython()
+    return [] if shell is None else sorted(n for n in shell.user_ns if not n.startswith("_"))
+
+
+def _choices(command: str, flag: str) -> Sequence[str]:
+    """Return what may follow an option, if that is one of a few words."""
+    return next(
+        (tuple(a.choices) for a in _actions(command) if flag in a.option_strings and a.choices), ()
+    )
 
 
 def _flags(command: str) -> list[str]:
     """Return the options of `command`, read off its parser so that none is forgotten."""
-    actions: Sequence[Any] = PARSER._actions  # noqa: SLF001  # argparse has no public list
-    subparsers = next(action.choices for action in actions if action.dest == "command")
-    if command not in subparsers:
-        return []
     return [
         flag
-        for action in subparsers[command]._actions  # noqa: SLF001
+        for action in _actions(command)
         for flag in action.option_strings
         if flag not in ("-h", "--help")
     ]
+
+
+def _actions(command: str) -> Sequence[Any]:
+    """Return what `command` takes; nothing for one that there is not."""
+    actions: Sequence[Any] = PARSER._actions  # noqa: SLF001  # argparse has no public list
+    subparsers = next(action.choices for action in actions if action.dest == "command")
+    found: Sequence[Any] = subparsers[command]._actions if command in subparsers else ()  # noqa: SLF001
+    return found
+
+
+def overview() -> str:
+    """Return all commands with what they do, as `%eai?` shows them."""
+    wide = max(map(len, COMMANDS))
+    lines = [f"    %eai {name:<{wide}}  {words}" for name, words in COMMANDS.items()]
+    return (
+        "Start, look at and end the group of ranks that `%%distributed` cells run on.\n\n"
+        + "\n".join(lines)
+        + "\n\n`%eai COMMAND --help` says what a command takes."
+    )
 
 
 PARSER = make_parser()

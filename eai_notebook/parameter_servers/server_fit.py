@@ -31,7 +31,7 @@ _MEANINGFUL: Final = frozenset(
 """What ``model.fit`` takes that holds on servers, too."""
 
 
-def fit(
+def fit(  # noqa: PLR0913 -- what `model.fit` takes
     servers: ParameterServers,
     model: keras.Model,
     data: Any,
@@ -41,6 +41,7 @@ def fit(
     callbacks: Iterable[keras.callbacks.Callback] = (),
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     steps_per_epoch: int | None = None,
+    name: str | None = None,
     **others: Any,
 ) -> keras.callbacks.History:
     """Train the compiled `model`; every rank must call it, each with its own data.
@@ -76,7 +77,7 @@ def fit(
     ]
     length = epochs, steps
     # (Nobody but the step holds the coordinator: when it is let go, it is to be gone.)
-    step = ServersStep(model, _coordinator(servers, model, length, graphs, data.element_spec))
+    step = ServersStep(model, _coordinator(servers, model, length, graphs, data.element_spec, name))
     users = keras.tree.flatten(list(callbacks))
     if checkpoint is not None:
         users.append(
@@ -106,12 +107,13 @@ def _coordinator(
     length: tuple[int, int],
     graphs: list[bytes],
     spec: Any,
+    name: str | None,
 ) -> Coordinator | None:
     """Return what has the workers step, on rank 0."""
     if collective.rank() != 0:
         return None
     samples = tf.nest.flatten(spec)[0].shape[0]
-    return Coordinator(servers, model, length, _reader(graphs, spec), samples)
+    return Coordinator(servers, model, length, _reader(graphs, spec), samples, name)
 
 
 def _loop(

@@ -74,6 +74,7 @@ class Coordinator:
         length: Epochs, and steps in each.
         data: Makes a worker's data, on the worker.
         samples: Rows of one batch, None where that differs.
+        name: What the run is called in the record.
     """
 
     def __init__(
@@ -83,13 +84,14 @@ class Coordinator:
         length: tuple[int, int],
         data: Callable[[], tf.data.Dataset],
         samples: int | None,
+        name: str | None = None,
     ) -> None:
         servers.step_seconds = []
         self._servers, self._model = servers, model
         self._tasks = servers.coordinator
         self._workers = len(servers.layout.workers)
         self._data = data
-        self._noted = _Steps(model, length, samples, servers)
+        self._noted = _Steps(model, length, samples, servers, name)
         self._weights: Weights | None = None
         self._rate = by_name(model.optimizer.variables).get("learning_rate")
         self._set: float | None = None
@@ -154,8 +156,10 @@ class _Steps:
         length: tuple[int, int],
         samples: int | None,
         servers: ParameterServers,
+        name: str | None,
     ) -> None:
         self._model, self._length = model, length
+        self._name = name or "parameter servers"
         layout = servers.layout
         self._layout = {
             "workers": len(layout.workers),
@@ -170,9 +174,7 @@ class _Steps:
         """Note that a step is over that took so long."""
         if self._running is None:
             facts = step_clock.facts_of(self._model, *self._length, seconds)
-            self._running = step_clock.begin_run(
-                "parameter servers", {**facts, **self._layout}, alone=True
-            )
+            self._running = step_clock.begin_run(self._name, {**facts, **self._layout}, alone=True)
         else:
             self._running.take(self._marks, marked=False)
 

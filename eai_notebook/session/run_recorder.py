@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from eai_notebook.bookkeeping import LEDGER, RECORD, TRACE, Bookkeeping
 from eai_notebook.ledger import profile_merge
@@ -12,15 +15,33 @@ from eai_notebook.ledger.view_model import LiveView
 from eai_notebook.telemetry import messages
 from eai_notebook.telemetry.messages import ProfileTaken, RunBegan, RunMessage
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 REFRESH_S = 0.25
 VIEW_TIME_SHARE = 0.1
 """Drawing may take this share of the kernel's time: many ranks are looked at less often."""
 
 LONGEST_S = 0.7
 """But this often at least: what has come is to be on the screen within a second."""
+
+
+def outcome_of(view: dict[str, Any]) -> dict[str, Any]:
+    """Return what a list of runs shows of one that has ended."""
+    training = view["training"]
+    return {
+        "steps": view["run"]["steps"],
+        "step_ms": view["rates"]["step_ms"],
+        "samples_per_s": view["rates"]["samples_per_s"],
+        "values": training["values"] if training else {},
+        "verdict": view["verdict"]["sentence"],
+        "kind": view["verdict"]["kind"],
+    }
+
+
+def _named(began: RunBegan) -> RunBegan:
+    """Put the notebook's name before that of a run which the user gave none."""
+    notebook = Path(os.environ.get("JPY_SESSION_NAME", "")).stem
+    if not began.meta.get("unnamed") or not notebook:
+        return began
+    return replace(began, name=f"{notebook} / {began.name}")
 
 
 class RunRecorder:
@@ -40,6 +61,8 @@ class RunRecorder:
         self._next_look: dict[str, float] = {}
         self.facts: dict[str, Any] = {}
         """What is known of the group, and goes into the record of each of its runs."""
+        self.trace: dict[str, str] | None = None
+        """The latest trace in depth that was written: its ``file``, and what is in it in ``words``."""
         self._traces: dict[str, dict[int, ProfileTaken]] = {}
 
     def take(self, message: RunMessage) -> None:
@@ -76,6 +99,7 @@ class RunRecorder:
                 del self._traces[run]
                 with self._books.doing(TRACE):
                     file, words = profile_merge.write(record, taken)
+                    self.trace = {"file": str(file), "words": words}
                     told.append(f"{words}\ntrace: {file}, for ui.perfetto.dev")
         return told
 
@@ -93,16 +117,25 @@ class RunRecorder:
             final = ended or record.info.state != "running"
             if run in self._live and (final or time.monotonic() >= self._next_look.get(run, 0.0)):
                 with self._books.doing(LEDGER):
-                    due.append((self._look(run), final))
+                    view = self._look(run)
+                    due.append((view, final))
+                    if final:
+                        self._note_outcome(record, view)
             if final:
                 self._forget(run)
         return due
+
+    def _note_outcome(self, record: RunRecord, view: dict[str, Any]) -> None:
+        """Write what a list of runs shows into the record, so that it need not read the rows."""
+        with self._books.doing(RECORD, self.root):
+            record.note(outcome=outcome_of(view))
 
     def _write(self, message: RunMessage) -> None:
         record = self._open.get(message.run)
         if record is None:
             if not isinstance(message, RunBegan):
                 return  # a run that was given up; its rank does not know yet
+            message = _named(message)
             record = RunRecord.create(self.root, message)
             record.info.meta.update(self.facts)
             self._open[message.run] = record

@@ -5,10 +5,12 @@ from __future__ import annotations
 import atexit
 import contextlib
 import socket
+import threading
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from eai_notebook.bookkeeping import REGISTRY
+from eai_notebook.bookkeeping import PANEL, REGISTRY
 from eai_notebook.cluster import listening, registry
 from eai_notebook.cluster.allreduce_tuning import algorithm_choice
 from eai_notebook.cluster.group import Group
@@ -25,6 +27,7 @@ from eai_notebook.session import (
     rank_locations,
     remote_calls,
     stall_detector,
+    start_times,
     variables,
 )
 from eai_notebook.session.cell import Cell
@@ -84,6 +87,9 @@ class Session:
         self._books = self.watcher.books
         self.state = "down"
         self._message = ""
+        self._since = time.time()  # when it came to its state
+        self._step = ""  # what a start is at
+        self._cancelled = threading.Event()
         self.hosts: dict[int, str] = {}
         self.pids: dict[int, int] = {}
         self._launcher = launcher
@@ -112,6 +118,11 @@ class Session:
         return self._keeper.records
 
     @property
+    def latest_trace(self) -> dict[str, str] | None:
+        """The latest trace in depth: its ``file`` and what is in it in ``words``; None without one."""
+        return self._keeper.trace
+
+    @property
     def is_up(self) -> bool:
         """Whether there is a group to run cells on."""
         return self._group is not None
@@ -129,13 +140,19 @@ class Session:
         if self._group is not None:
             what = f"a group of {self.size} is already up"
             raise EaiError(what, "use it, or end it first with `%eai down`")
+        self._cancelled.clear()
+        self._step = ""
         self._set_state("starting")
+        began = time.monotonic()
         try:
             self._bring_up(keep=keep, **self._plan())
+            with self._books.doing(PANEL):
+                start_times.note(self._start_kind("start"), time.monotonic() - began)
             crowd = "" if self._places else crowded(self.size)
             unused = unused_settings()
             self.watcher.progress(
-                f"{self._words()}{crowd}" + (f"; {unused}" if unused else ""), final=True
+                f"{self._words()}, loading TensorFlow{crowd}" + (f"; {unused}" if unused else ""),
+                final=True,
             )
         except BaseException as error:
             self.down()
@@ -145,11 +162,34 @@ class Session:
                 raise in_a_line(error, "start stopped; nothing is left running") from None
             raise
 
+    def cancel(self) -> None:
+        """Give up a start that goes on, from any thread; `up` then raises `KeyboardInterrupt`."""
+        if self.state == "starting":
+            self._cancelled.set()
+
+    def _is_cancelled(self) -> bool:
+        """Return whether the start is to be given up since this was last asked."""
+        if not self._cancelled.is_set():
+            return False
+        self._cancelled.clear()  # asked again, it would mean that the user insists
+        return True
+
+    def _progress(self, words: str) -> None:
+        """Say what a start is at, in the cell and in the panel."""
+        self.watcher.progress(words)
+        if words != self._step:
+            self._step = words
+            self.watcher.group_from(self.group_model)
+
+    def _start_kind(self, phase: str) -> str:
+        """Return which starts take about as long as this one: by ranks, and here or on hosts."""
+        return f"{phase} of {self.size} on {len(self._places) or 'this'}"
+
     def _plan(self) -> dict[str, Any]:
         """Return how `Group.start` is to start it: on which hosts, and how they are to exchange."""
         if not self._places:
             return {"launcher": self._launcher}
-        say = self.watcher.progress
+        say = self._progress
         say(f"looking at {len(self._places)} hosts")
         place = prepare(self._places, self._interface)
         self.ring_choice = algorithm_choice.choose(place, say, again=self._measure_again)
@@ -164,7 +204,10 @@ class Session:
         """Start the group and take it over; a press of Stop leaves all of it, or nothing."""
         with DeferredInterrupt() as presses:
             self._group = group = Group.start(
-                self.size, progress=self.watcher.progress, is_stopped=presses.take, **plan
+                self.size,
+                progress=self._progress,
+                is_stopped=lambda: presses.take() or self._is_cancelled(),
+                **plan,
             )
             self._kept = keep
             if keep:
@@ -409,7 +452,19 @@ class Session:
                 {"rank": rank, "host": "", "pid": None, "state": "loading"}
                 for rank in range(self.size)
             ]
-        return {"state": self.state, "size": self.size, "message": self._words(), "ranks": ranks}
+        loading = self.state == "up" and not self.hosts
+        phase = {"starting": "start", "up": "load"}.get(self.state) if not self.hosts else None
+        return {
+            "state": self.state,
+            "size": self.size,
+            "message": self._words(),
+            "ranks": ranks,
+            "since": self._since,
+            "loading": loading,
+            "trace": self._keeper.trace,
+            "step": self._step if self.state == "starting" else "",
+            "usual_s": start_times.usual(self._start_kind(phase)) if phase else None,
+        }
 
     # -- the life of a cell -------------------------------------------------------------
 
@@ -438,8 +493,9 @@ class Session:
             raise error
 
     def _tick(self, show: CellOutput) -> None:
+        before = self._keeper.trace
         show.tick()
-        if self.pulse.take_update():
+        if self.pulse.take_update() or self._keeper.trace is not before:
             self.watcher.group_from(self.group_model)
 
     # -- the state of the group ---------------------------------------------------------
@@ -505,6 +561,8 @@ class Session:
     def _introduce(self, group: Group, found: list[dict[str, Any]]) -> None:
         """Show who the ranks are as soon as they say so; called in the client's thread."""
         if group is self._group:
+            with self._books.doing(PANEL):
+                start_times.note(self._start_kind("load"), time.time() - self._since)
             self._note_ranks(found)
             self.watcher.group_from(self.group_model)
 
@@ -532,6 +590,7 @@ class Session:
 
     def _set_state(self, state: str, words: str = "") -> None:
         self.state = state
+        self._since = time.time()
         self._message = words
         self.watcher.group_from(self.group_model)
 

@@ -60,6 +60,22 @@ class StepsDone:
 
 
 @dataclass(frozen=True)
+class TrainingProgress:
+    """The loss and metrics of a training after ``step`` steps, in ``epoch`` (from 0).
+
+    ``values`` are one rank's means over the epoch so far or, where ``whole`` is true, those
+    of all ranks at the epoch's end, with validation's as ``val_<name>``.
+    """
+
+    run: str
+    rank: int
+    step: int
+    epoch: int
+    values: dict[str, float]
+    whole: bool = False
+
+
+@dataclass(frozen=True)
 class RunEnded:
     """A rank left a run: ``outcome`` is ``"done"``, ``"failed"`` or ``"interrupted"``.
 
@@ -190,7 +206,7 @@ class TrainedAlone:
     model: str
 
 
-RunMessage = RunBegan | StepsDone | ProfileTaken | RunEnded
+RunMessage = RunBegan | StepsDone | TrainingProgress | ProfileTaken | RunEnded
 Message = RunMessage | StackLocation | TensorsMissing | ResourceUsage | CellEnding | TrainedAlone
 Sink = Callable[[Message], None]
 

@@ -42,7 +42,7 @@ _WRITERS: Final = (
 
 def callbacks(
     *own: keras.callbacks.Callback | Iterable[keras.callbacks.Callback],
-    name: str = "fit",
+    name: str | None = None,
     check_every: int | None = None,
 ) -> list[keras.callbacks.Callback]:
     """Return the callbacks to give to plain ``model.fit``: ours around the user's `own`.
@@ -53,7 +53,7 @@ def callbacks(
 
     Args:
         own: Callbacks, or lists of them.
-        name: What the run is called in the record.
+        name: What the run is called in the record; by default the notebook and the model.
         check_every: Compare the ranks' weights after so many steps, too.
 
     Returns:
@@ -72,7 +72,7 @@ def callbacks(
 def callbacks_of(
     users: Iterable[keras.callbacks.Callback],
     *,
-    name: str = "fit",
+    name: str | None = None,
     check_every: int | None = None,
     same_held: bool | None = None,
     rows_compared: bool = False,
@@ -225,9 +225,10 @@ class _TestStep:
 class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
     """Shares the state that training begins with, and runs the step clock."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str | None) -> None:
         super().__init__()
         self._name = name
+        self._epoch = 0
         self._wants_stop = False
         self.rows_compared = False
         """Whether it was looked at already if all ranks train on the same rows."""
@@ -254,13 +255,18 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Book what happened between two epochs to no step."""
+        self._epoch = epoch
         running = step_clock.current()
         if running is not None:
+            running.epoch = epoch
             running.resume()
             running.opens_epoch = True
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Stop everywhere when one rank wants to."""
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Tell the epoch's metrics; stop everywhere when one rank wants to."""
+        running = step_clock.current()
+        if running is not None:
+            running.end_epoch(epoch, logs)
         if collective.size() > 1:
             wanted = self._wants_stop or bool(self.model.stop_training)
             self.model.stop_training = rank_consistency.any_rank(wanted)
@@ -288,7 +294,11 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
             name: getattr(self.model.optimizer, name, default)
             for name, default in (("wire", "fp32"), ("sparse", "merged"))
         }
-        step_clock.begin_run(self._name, {**facts, **exchange})
+        named = {} if self._name else {"unnamed": True}
+        running = step_clock.begin_run(
+            self._name or self.model.name, {**facts, **exchange, **named}
+        )
+        running.epoch = self._epoch
 
 
 class BatchwiseLastCallback(LastCallback):

@@ -43,6 +43,7 @@ def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
     data: Any = None,
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     check_every: int | None = None,
+    name: str | None = None,
 ) -> keras.callbacks.History:
     """Train `model` on this rank's rows, together with all other ranks.
 
@@ -81,6 +82,7 @@ def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
         checkpoint: A folder for checkpoints, or a `Checkpoint`; training goes on from the
             newest one in it.
         check_every: Compare the ranks' weights after so many steps, not at an epoch's end only.
+        name: What the run is called in charts and lists; by default the notebook and the model.
 
     Returns:
         Keras's history; its values are the same on all ranks.
@@ -121,6 +123,7 @@ def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
         given |= {"class_weight": class_weight, "sample_weight": sample_weight}
         given |= {"validation_split": validation_split or None, "check_every": check_every}
         given |= {"validation_data": validation_data, "callbacks": own, "checkpoint": checkpoint}
+        given |= {"name": name}
         return _on_servers(holders, model, x if y is None else (x, y), epochs, given)
     rank_consistency.distribute(model, wrap=True)
     train = _training(model, x, y, sample_weight, batch_size, steps_per_epoch)
@@ -155,7 +158,11 @@ def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
                 steps_per_epoch=train.steps,
                 epochs=epochs,
                 callbacks=callbacks_of(
-                    own, check_every=check_every, same_held=same_held, rows_compared=True
+                    own,
+                    name=name,
+                    check_every=check_every,
+                    same_held=same_held,
+                    rows_compared=True,
                 ),
                 **settings,
             )

@@ -101,7 +101,7 @@ class MeasuredStep:
             if traced > 0:  # a batch of another shape, mostly
                 running.named.add("compiling", traced)
                 taken = _after_tracing(taken, traced if _is_quick(iterator) else 0.0)
-            running.take(taken, marked=marked)
+            running.take(taken, marked=marked, logs=logs)
         self.logs = logs
         return logs
 

@@ -1,6 +1,7 @@
 /** How tall and how labelled an axis is; `eai_notebook/display/axis.py` does the same. */
 import type { View } from './types';
 import { sum } from './formatting';
+import { FEWEST_SLOTS, HEADROOM, LONG, USUAL_SHARE } from './generated';
 
 /**
  * The top of an axis on which most bars can be read.
@@ -11,9 +12,9 @@ import { sum } from './formatting';
 export function robustTop(lengths: readonly number[]): number {
   const ordered = [...lengths].sort((a, b) => a - b);
   const longest = ordered.at(-1) ?? 1;
-  const ninth = Math.floor(0.9 * (ordered.length - 1));
+  const ninth = Math.floor(USUAL_SHARE * (ordered.length - 1));
   const usual = ordered[Math.max(0, Math.min(ordered.length - 2, ninth))] ?? longest;
-  return (longest <= 2 * usual ? longest : 1.3 * usual) || 1;
+  return (longest <= LONG * usual ? longest : HEADROOM * usual) || 1;
 }
 
 /** Round numbers from 0 to `top`, about `count` of them. */
@@ -25,9 +26,6 @@ export function ticks(top: number, count: number): number[] {
     Number((step * i).toPrecision(10))
   );
 }
-
-/** A short run leaves room to the right instead of drawing bars as wide as a hand. */
-export const FEWEST_SLOTS = 48;
 
 /** The first step of the axis, and how many steps it spans. */
 export function stepSpan(buckets: View['buckets']): { first: number; span: number } {

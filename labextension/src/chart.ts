@@ -7,16 +7,15 @@
  */
 import { HeatMap } from './heatMap';
 import type { Rank, View } from './types';
-import { colour, MEANINGS, UNMEASURED } from './palette';
-import { barLengths, FEWEST_SLOTS, robustTop, stepSpan, stepTicks, ticks } from './axis';
+import { FEWEST_SLOTS, MEANINGS, MOST_THICK, RANKS_HEIGHT, UNMEASURED } from './generated';
+import { colour } from './palette';
+import { barLengths, robustTop, stepSpan, stepTicks, ticks } from './axis';
 import { RankTable } from './table';
 import { background, fill } from './partPattern';
+import { TrainingSection } from './training';
 import { Tooltip } from './tooltip';
 import { count, cutNote, duration, ms, percent, priceLine, ratesLine, sum } from './formatting';
 
-/** Ranks that get a bar with a label each; more share `RANKS_HEIGHT` pixels. */
-const MOST_THICK = 16;
-const RANKS_HEIGHT = 320;
 /** Below this width host names leave no room for the bars. */
 const WIDE = 420;
 
@@ -56,6 +55,7 @@ export class Chart {
     this._price = element('div', 'eai-Chart-rates');
     this._root.append(
       this._verdict,
+      this._training.node,
       this._legend,
       element('div', 'eai-Chart-steps', this._scale, plot),
       this._axis,
@@ -147,6 +147,7 @@ export class Chart {
     this._advice.replaceChildren(...withCode(waits === '' ? adviceOf(view.verdict) : ''));
     this._rates.textContent = ratesLine(view);
     this._price.textContent = waits === '' ? priceLine(view) : '';
+    this._training.draw(view);
     this._heat.draw(view);
     this._fillLegend(view);
     this._paintSteps(view);
@@ -164,10 +165,9 @@ export class Chart {
     const whole = sum(means);
     const entries = view.parts.map((part, place) => {
       const value = means[place] ?? null;
-      const told =
-        value === null || whole === 0
-          ? missing(view, part)
-          : `${ms(value)} · ${percent(value / whole)}${waitingOf(view, part)}`;
+      const share = percent((value ?? 0) / (whole || 1));
+      const known = this._isNarrow ? share : `${ms(value ?? 0)} · ${share}${waitingOf(view, part)}`;
+      const told = value === null || whole === 0 ? missing(view, part) : known;
       const swatch = element('span', 'eai-Chart-swatch');
       swatch.style.background = background(part);
       const entry = element('span', 'eai-Chart-entry', swatch, part, faint(told));
@@ -297,7 +297,7 @@ export class Chart {
     this._marks.replaceChildren(
       ...cut.map(along => placed('span', 'left', `${100 * along}%`, '▲'))
     );
-    this._note.textContent = cutNote(view.buckets, cut.length);
+    this._note.textContent = cutNote(view.buckets, cut.length, this._isNarrow);
     const { first, span } = stepSpan(view.buckets);
     const marks = levels.length > 0 ? stepTicks(first, span, this._isNarrow ? 4 : 5) : [];
     this._axis.replaceChildren(
@@ -381,6 +381,7 @@ export class Chart {
   private _said = '';
   private _frame = 0;
   private _timer = 0;
+  private readonly _training = new TrainingSection();
   private readonly _tooltip = new Tooltip();
   private readonly _table = new RankTable();
   private readonly _root: HTMLElement;

@@ -16,8 +16,8 @@ export function ComparisonTable({ comparison }: { comparison: Comparison }): JSX
         <thead>
           <tr>
             <th scope="col">a step</th>
-            <th scope="col">A: {before.run.name}</th>
-            <th scope="col">B: {after.run.name}</th>
+            <th scope="col">{heading('A', before)}</th>
+            <th scope="col">{heading('B', after)}</th>
             <th scope="col">B − A</th>
           </tr>
         </thead>
@@ -49,15 +49,22 @@ export function ComparisonTable({ comparison }: { comparison: Comparison }): JSX
       </table>
       {[before, after].map((view, place) => (
         <div key={place} className="eai-Comparison-run">
-          <b>
-            {place === 0 ? 'A' : 'B'}: {view.run.name}
-          </b>
+          <b>{heading(place === 0 ? 'A' : 'B', view)}</b>
           <Bar view={view} longest={Math.max(whole(before), whole(after), 1e-9)} />
           {view.verdict.sentence.replaceAll('`', '')}
         </div>
       ))}
     </div>
   );
+}
+
+/** Two runs of one name are told apart by their letter and the time they began. */
+function heading(letter: string, view: View): string {
+  const time = new Date(1000 * view.run.started).toLocaleTimeString([], {
+    hour: '2-digit',
+    minute: '2-digit'
+  });
+  return `${letter} · ${view.run.name} ${time}`;
 }
 
 function Bar({ view, longest }: { view: View; longest: number }): JSX.Element {

@@ -1,4 +1,5 @@
 /** How numbers are told to a person; `eai_notebook/ledger/formatting.py` tells them the same. */
+import { WAITS } from './generated';
 import type { Measured, View } from './types';
 
 const MANY = 100;
@@ -14,11 +15,6 @@ export function ms(value: number): string {
   return `${rounded.toFixed(Math.min(2, Math.max(0, 3 - beforeThePoint)))} ms`;
 }
 
-/** A number of things, a small one with three digits. */
-export function count(value: number): string {
-  return value >= MANY ? Math.round(value).toLocaleString('en') : `${Number(value.toPrecision(3))}`;
-}
-
 /** A length of time in the largest units that a person would say: ms up to hours. */
 export function duration(seconds: number): string {
   if (seconds > 0 && seconds < 1) {
@@ -30,6 +26,11 @@ export function duration(seconds: number): string {
   const whole = Math.round(seconds);
   const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
   return hours > 0 ? `${hours} h ${minutes} min` : `${minutes} min ${whole % 60} s`;
+}
+
+/** A number of things, a small one with three digits. */
+export function count(value: number): string {
+  return value >= MANY ? Math.round(value).toLocaleString('en') : `${Number(value.toPrecision(3))}`;
 }
 
 export function amount(bytes: number): string {
@@ -94,17 +95,11 @@ export function priceLine(view: View): string {
 }
 
 /** What is said of `cut` bars that are longer than the axis; empty if none is. */
-export function cutNote(buckets: View['buckets'], cut: number): string {
+export function cutNote(buckets: View['buckets'], cut: number, isShort: boolean): string {
   const longest = buckets.longest;
   if (cut === 0 || longest?.ms == null) {
     return '';
   }
   const told = `longest: step ${count(longest.step)}, ${duration(longest.ms / 1000)}`;
-  return `▲ ${cut} bar${cut === 1 ? '' : 's'} cut at the top; ${told}`;
+  return isShort ? `▲ ${told}` : `▲ ${cut} bar${cut === 1 ? '' : 's'} cut at the top; ${told}`;
 }
-
-const WAITS: Readonly<Record<string, string>> = {
-  input: 'input wait',
-  wait_peer: 'slower ranks',
-  transfer: 'exposed communication'
-};

@@ -1,9 +1,12 @@
 /** The group: its state in words, and the buttons that start, stop and end it. */
-import { type JSX, useState } from 'react';
-import { upCode, WIRES } from './startMagic';
+import { Dialog, showDialog } from '@jupyterlab/apputils';
+import { type JSX, useEffect, useId, useState } from 'react';
+import { WIRES } from './generated';
+import { type Draft, hostProblem, rankProblem, upCode, wishOf } from './startMagic';
 import type { KernelLink } from './kernelConnection';
-import type { GroupState } from './types';
+import type { Group, GroupState, View } from './types';
 import type { Insert } from './panel';
+import { duration } from './formatting';
 
 interface Props {
   link: KernelLink;
@@ -12,30 +15,35 @@ interface Props {
 }
 
 export function GroupSection({ link, notebook, insert }: Props): JSX.Element {
-  const { group, notice, pending } = link.state;
+  const { group, notice, failed, pending } = link.state;
   const isDown = group === null || group.state === 'down' || group.state === 'lost';
   // The kernel tells of a group only once it is being made.
   const awaited = isDown && pending;
   const state = awaited ? 'starting' : (group?.state ?? 'down');
-  const words = awaited ? notice : inWords(state, group?.size ?? 0);
-  // Of a group that is well the state says it all.
-  const isWell = state === 'up' || state === 'busy';
-  const said = notice === '' && !isWell ? (group?.message ?? '') : awaited ? '' : notice;
+  const isLoading = state === 'up' && group?.loading === true;
   return (
     <section className="eai-Panel-section" aria-label="Group">
       <h2 title={notebook}>Group · {notebook}</h2>
-      <div className="eai-Panel-state" data-state={state} role="status">
+      <div
+        className="eai-Panel-state"
+        data-state={isLoading ? 'starting' : state}
+        role="status"
+        aria-live="polite"
+      >
         <span className="eai-Panel-dot" />
-        {words}
+        <span>
+          {awaited && notice !== '' ? notice : inWords(state, group)}
+          {(state === 'starting' || isLoading) && <Elapsed group={awaited ? null : group} />}
+        </span>
       </div>
-      {said !== '' && <p className="eai-Panel-message">{said}</p>}
+      <Said group={group} notice={awaited ? '' : notice} failed={failed} />
       {!link.state.besideCells && (
         <p className="eai-Panel-message">
           This kernel is older than ipykernel 7: while a cell runs only Stop is served, all else
           when it has ended.
         </p>
       )}
-      {isDown ? (
+      {isDown && !awaited ? (
         <StartForm link={link} insert={insert} canRestart={group?.state === 'lost'} />
       ) : (
         <UpButtons link={link} state={state} />
@@ -44,86 +52,146 @@ export function GroupSection({ link, notebook, insert }: Props): JSX.Element {
   );
 }
 
+/** What the state alone does not tell; a failure is announced. */
+function Said(props: { group: Group | null; notice: string; failed: boolean }): JSX.Element | null {
+  const { group, notice, failed } = props;
+  const isLost = group?.state === 'lost';
+  const said = notice !== '' ? notice : isLost ? group.message : startingStep(group);
+  if (said === '') {
+    return null;
+  }
+  const isError = notice !== '' ? failed : isLost;
+  return isError ? (
+    <p className="eai-Panel-message eai-mod-error" role="alert">
+      {said}
+    </p>
+  ) : (
+    <p className="eai-Panel-message">{said}</p>
+  );
+}
+
+/** What a start is at; the kernel's own word for "starting" says nothing more. */
+function startingStep(group: Group | null): string {
+  return group?.state === 'starting' ? (group.step ?? '') : '';
+}
+
+/** Seconds since a start began, and how long one usually takes. */
+function Elapsed({ group }: { group: Group | null }): JSX.Element | null {
+  const [began] = useState(() => Date.now() / 1000);
+  const [now, setNow] = useState(() => Date.now() / 1000);
+  useEffect(() => {
+    const timer = window.setInterval(() => {
+      setNow(Date.now() / 1000);
+    }, 1000);
+    return () => {
+      window.clearInterval(timer);
+    };
+  }, []);
+  const since = Math.max(0, now - (group?.since ?? began));
+  const usual = group?.usual_s ?? null;
+  return (
+    <span className="eai-Panel-elapsed">
+      , {duration(Math.floor(since))}
+      {usual !== null && ` (usually ${duration(Math.round(usual))})`}
+    </span>
+  );
+}
+
 function StartForm(props: { link: KernelLink; insert: Insert; canRestart: boolean }): JSX.Element {
   const { link, insert, canRestart } = props;
-  const [ranks, setRanks] = useState(2);
-  const [hosts, setHosts] = useState('');
-  const [wire, setWire] = useState<string>(WIRES[0]);
-  const [keep, setKeep] = useState(false);
-  const { pending } = link.state;
-  const wish = { ranks, hosts, wire, keep };
+  // The draft is the kernel link's: a start that fails brings the form back as it was.
+  const [draft, setDraft] = useState<Draft>(link.state.draft);
+  const id = useId();
+  const change = (news: Partial<Draft>): void => {
+    link.state.draft = { ...draft, ...news };
+    setDraft(link.state.draft);
+  };
+  const problems = { ranks: rankProblem(draft), hosts: hostProblem(draft) };
+  const isWrong = problems.ranks !== '' || problems.hosts !== '';
+  const named = draft.hosts.trim() !== '';
   return (
     <form
       className="eai-Panel-form"
+      noValidate
       onSubmit={event => {
         event.preventDefault();
-        void link.start(wish);
+        if (!isWrong) {
+          void link.start(wishOf(draft));
+        }
       }}
     >
       <label>
-        Ranks{' '}
+        <span>Ranks</span>
         <input
           className="jp-mod-styled"
-          type="number"
-          min={1}
-          max={512}
-          disabled={pending || hosts.trim() !== ''}
-          value={ranks}
+          type="text"
+          inputMode="numeric"
+          title={named ? 'The hosts say how many ranks there are' : 'Processes that train together'}
+          disabled={named}
+          aria-invalid={problems.ranks !== ''}
+          aria-describedby={`${id}-ranks`}
+          value={named ? 'by hosts' : draft.ranks}
           onChange={event => {
-            setRanks(event.target.valueAsNumber || 1);
+            change({ ranks: event.target.value });
           }}
         />
       </label>
+      <Problem id={`${id}-ranks`} text={problems.ranks} />
       <label className="eai-mod-wide">
-        Hosts{' '}
+        <span>Hosts</span>
         <input
           className="jp-mod-styled"
           type="text"
           placeholder="this machine"
           title="Other machines by ssh, each with its number of ranks: gpu1:8,gpu2:8"
-          disabled={pending}
-          value={hosts}
+          aria-invalid={problems.hosts !== ''}
+          aria-describedby={`${id}-hosts`}
+          value={draft.hosts}
           onChange={event => {
-            setHosts(event.target.value);
+            change({ hosts: event.target.value });
           }}
         />
       </label>
-      <label>
-        Wire{' '}
-        <select
-          className="jp-mod-styled"
-          title="What gradients travel in between ranks, where the optimizer does not say"
-          disabled={pending}
-          value={wire}
-          onChange={event => {
-            setWire(event.target.value);
-          }}
-        >
-          {WIRES.map(format => (
-            <option key={format}>{format}</option>
-          ))}
-        </select>
-      </label>
-      <label className="eai-mod-check">
-        <input
-          type="checkbox"
-          disabled={pending}
-          checked={keep}
-          onChange={event => {
-            setKeep(event.target.checked);
-          }}
-        />
-        Keep when the notebook ends
-      </label>
+      <Problem id={`${id}-hosts`} text={problems.hosts} />
+      <details
+        className="eai-Panel-advanced"
+        open={draft.wire !== WIRES[0] || draft.keep ? true : undefined}
+      >
+        <summary>Advanced</summary>
+        <label className="eai-mod-format">
+          <span>Gradient format</span>
+          <select
+            className="jp-mod-styled"
+            title="The number format in which ranks exchange gradients, where the optimizer does not say: fp16 and bf16 halve the bytes, int8 quarters them"
+            value={draft.wire}
+            onChange={event => {
+              change({ wire: event.target.value });
+            }}
+          >
+            {WIRES.map(format => (
+              <option key={format}>{format}</option>
+            ))}
+          </select>
+        </label>
+        <label className="eai-mod-check">
+          <input
+            type="checkbox"
+            checked={draft.keep}
+            onChange={event => {
+              change({ keep: event.target.checked });
+            }}
+          />
+          Keep when the notebook ends
+        </label>
+      </details>
       <div className="eai-Panel-buttons">
-        <button className="jp-mod-styled jp-mod-accept" type="submit" disabled={pending}>
+        <button className="jp-mod-styled jp-mod-accept" type="submit" disabled={isWrong}>
           Start
         </button>
         {canRestart && (
           <button
             className="jp-mod-styled"
             type="button"
-            disabled={pending}
             title="Start the group again and replay its set-up cells"
             onClick={() => void link.restart()}
           >
@@ -133,9 +201,10 @@ function StartForm(props: { link: KernelLink; insert: Insert; canRestart: boolea
         <button
           className="jp-mod-styled"
           type="button"
+          disabled={isWrong}
           title="Put the code that does the same into a new cell"
           onClick={() => {
-            insert(upCode(wish));
+            insert(upCode(wishOf(draft)));
           }}
         >
           Insert code
@@ -145,9 +214,32 @@ function StartForm(props: { link: KernelLink; insert: Insert; canRestart: boolea
   );
 }
 
+/** What is wrong with a field, below it; the place is there for screen readers all the time. */
+function Problem({ id, text }: { id: string; text: string }): JSX.Element {
+  return (
+    <div id={id} className="eai-Panel-problem" role="status">
+      {text}
+    </div>
+  );
+}
+
 function UpButtons({ link, state }: { link: KernelLink; state: GroupState }): JSX.Element {
-  const { pending } = link.state;
-  const isChanging = pending || state === 'starting' || state === 'stopping';
+  const { pending, view } = link.state;
+  if (state === 'starting') {
+    return (
+      <div className="eai-Panel-buttons">
+        <button
+          className="jp-mod-styled"
+          title="Give the start up; nothing of it is left running"
+          onClick={() => void link.cancel()}
+        >
+          Cancel
+        </button>
+      </div>
+    );
+  }
+  const isChanging = pending || state === 'stopping';
+  const run = runningFor(state, view);
   return (
     <div className="eai-Panel-buttons">
       <button
@@ -158,27 +250,59 @@ function UpButtons({ link, state }: { link: KernelLink; state: GroupState }): JS
       >
         Stop
       </button>
-      <button
-        className="jp-mod-styled"
-        disabled={isChanging}
-        title="Stop a running cell, end every rank, start the group again, replay the set-up cells"
-        onClick={() => void link.restart()}
-      >
-        Restart
-      </button>
-      <button
-        className="jp-mod-styled"
-        disabled={isChanging}
-        title="Stop a running cell and end every rank; their variables are lost"
-        onClick={() => void link.shutDown()}
-      >
-        Shut down
-      </button>
+      <span className="eai-Panel-apart">
+        <button
+          className="jp-mod-styled"
+          disabled={isChanging}
+          title="Stop a running cell, end every rank, start the group again, replay the set-up cells"
+          onClick={() => void confirmed('Restart', run).then(yes => (yes ? link.restart() : null))}
+        >
+          Restart
+        </button>
+        <button
+          className="jp-mod-styled"
+          disabled={isChanging}
+          title="Stop a running cell and end every rank; their variables are lost"
+          onClick={() =>
+            void confirmed('Shut down', run).then(yes => (yes ? link.shutDown() : null))
+          }
+        >
+          Shut down
+        </button>
+      </span>
     </div>
   );
 }
 
-function inWords(state: GroupState, size: number): string {
+/** What a button would end, in words; empty while no cell runs. */
+function runningFor(state: GroupState, view: View | null): string {
+  if (state !== 'busy') {
+    return '';
+  }
+  if (view?.run.state !== 'running') {
+    return 'a cell is running on every rank';
+  }
+  const { name, started, steps } = view.run;
+  const age = duration(Math.max(0, Date.now() / 1000 - started));
+  return `the run “${name}” has gone on for ${age} (${steps.toLocaleString('en')} steps)`;
+}
+
+/** Ask before work is lost; a group that runs nothing is ended without a question. */
+async function confirmed(action: string, run: string): Promise<boolean> {
+  if (run === '') {
+    return true;
+  }
+  const answer = await showDialog({
+    title: `${action} the group?`,
+    body: `${run.charAt(0).toUpperCase()}${run.slice(1)}. ${action} ends it, and the variables of every rank are lost.`,
+    buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: action })],
+    defaultButton: 0
+  });
+  return answer.button.accept;
+}
+
+function inWords(state: GroupState, group: Group | null): string {
+  const size = group?.size ?? 0;
   const ranks = `${size} rank${size === 1 ? '' : 's'}`;
   switch (state) {
     case 'down':
@@ -186,7 +310,7 @@ function inWords(state: GroupState, size: number): string {
     case 'starting':
       return size > 0 ? `Starting ${ranks}` : 'Starting';
     case 'up':
-      return `${ranks} ready`;
+      return group?.loading === true ? `${ranks} loading TensorFlow` : `${ranks} ready`;
     case 'busy':
       return `${ranks} running a cell`;
     case 'stopping':

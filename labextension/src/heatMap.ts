@@ -8,14 +8,7 @@
 import type { View } from './types';
 import { stepSpan } from './axis';
 import { ms } from './formatting';
-
-const SCALE = ['#00204c', '#575c6d', '#a69d75', '#ffe945'];
-/** Height of a rank's row, and the most that all of them take, in pixels. */
-const ROW = 6;
-const LEAST = 40;
-const MOST = 200;
-/** Of the picture, across: columns are as wide as their steps, which are not always as many. */
-const MOST_PIXELS = 480;
+import { HEAT_ROW, HEAT_SCALE, LEAST_HEAT, MOST_HEAT, MOST_PIXELS } from './generated';
 
 export class HeatMap {
   constructor() {
@@ -52,7 +45,7 @@ export class HeatMap {
     }
     // A column stands below the bars of the same steps.
     this._canvas.style.width = `calc((100% - var(--eai-scale)) * ${(last - first) / span})`;
-    this._canvas.style.height = `${Math.max(LEAST, Math.min(MOST, ROW * ranks.length))}px`;
+    this._canvas.style.height = `${Math.max(LEAST_HEAT, Math.min(MOST_HEAT, HEAT_ROW * ranks.length))}px`;
     this._entitle();
   }
 
@@ -93,9 +86,9 @@ export class HeatMap {
     const { low_ms: low, high_ms: high } = this._view.heat;
     const bar = document.createElement('span');
     bar.className = 'eai-Heat-scale';
-    bar.style.background = `linear-gradient(to right, ${SCALE.join(', ')})`;
+    bar.style.background = `linear-gradient(to right, ${HEAT_SCALE.join(', ')})`;
     const ends = `${ms(low ?? 0)} to ${ms(high ?? 0)}`;
-    this._title.replaceChildren('each rank’s own time ', bar, ` ${ends}`);
+    this._title.replaceChildren('own time ', bar, ` ${ends}`);
     this._canvas.setAttribute(
       'aria-label',
       `Own time of ${this._view.ranks.length} ranks over the steps, dark to light: ${ends}`
@@ -137,10 +130,10 @@ export class HeatMap {
 /** Red, green, blue and alpha of each byte. */
 const PALETTE = Uint8Array.from({ length: 4 * 256 }, (_, place) => {
   const channel = place % 4;
-  const along = (Math.max(0, Math.floor(place / 4) - 1) / 254) * (SCALE.length - 1);
-  const below = Math.min(Math.floor(along), SCALE.length - 2);
+  const along = (Math.max(0, Math.floor(place / 4) - 1) / 254) * (HEAT_SCALE.length - 1);
+  const below = Math.min(Math.floor(along), HEAT_SCALE.length - 2);
   const at = (colour: number): number =>
-    parseInt((SCALE[colour] ?? '').slice(1 + 2 * channel, 3 + 2 * channel), 16);
+    parseInt((HEAT_SCALE[colour] ?? '').slice(1 + 2 * channel, 3 + 2 * channel), 16);
   return channel === 3
     ? 255
     : Math.round(at(below) + (at(below + 1) - at(below)) * (along - below));

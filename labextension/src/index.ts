@@ -4,28 +4,48 @@ import {
   type JupyterFrontEnd,
   type JupyterFrontEndPlugin
 } from '@jupyterlab/application';
+import { ILauncher } from '@jupyterlab/launcher';
 import { INotebookTracker, NotebookActions, type NotebookPanel } from '@jupyterlab/notebook';
+import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
+import type { ICodeCellModel } from '@jupyterlab/cells';
+import { ledgerIcon } from './icon';
 import { KernelLink } from './kernelConnection';
+import { runRenderer } from './output';
 import { LedgerPanel } from './panel';
+
+/** Whether this browser has seen the panel. */
+const SHOWN = 'eai-notebook:shown';
+const FIRST_CELL = '%load_ext eai_notebook\n%eai up -n 2';
 
 const plugin: JupyterFrontEndPlugin<void> = {
   id: 'eai-notebook:plugin',
   description: 'Shows the group of ranks and the ledger of their run.',
   autoStart: true,
-  requires: [INotebookTracker],
-  optional: [ILayoutRestorer],
+  requires: [INotebookTracker, IRenderMimeRegistry],
+  optional: [ILayoutRestorer, ILauncher],
   activate: (
     app: JupyterFrontEnd,
     tracker: INotebookTracker,
-    restorer: ILayoutRestorer | null
+    rendermime: IRenderMimeRegistry,
+    restorer: ILayoutRestorer | null,
+    launcher: ILauncher | null
   ): void => {
-    const panel = new LedgerPanel(code => {
+    rendermime.addFactory(runRenderer);
+    const panel = new LedgerPanel((code, data) => {
       const notebook = tracker.currentWidget?.content;
-      if (notebook) {
-        NotebookActions.insertBelow(notebook);
-        notebook.activeCell?.model.sharedModel.setSource(code);
-        notebook.activate();
+      if (!notebook) {
+        return;
       }
+      NotebookActions.insertBelow(notebook);
+      const cell = notebook.activeCell;
+      cell?.model.sharedModel.setSource(code);
+      if (data !== undefined && cell?.model.type === 'code') {
+        const model = cell.model as ICodeCellModel;
+        // It is our kernel's own picture, so that it is shown as it is.
+        model.trusted = true;
+        model.outputs.add({ output_type: 'display_data', data, metadata: {} });
+      }
+      notebook.activate();
     });
     const links = new Map<NotebookPanel, KernelLink>();
 
@@ -33,6 +53,24 @@ const plugin: JupyterFrontEndPlugin<void> = {
       const notebook = tracker.currentWidget;
       const link = notebook === null ? undefined : links.get(notebook);
       panel.showKernel(link ?? null, notebook?.title.label ?? '');
+    };
+
+    const open = (): void => {
+      app.shell.activateById(panel.id);
+    };
+
+    /** A notebook that uses us has the panel beside it the first time, and then as it was left. */
+    const showOnce = (notebook: NotebookPanel): void => {
+      void notebook.context.ready.then(() => {
+        const { cells } = notebook.content.model ?? {};
+        const uses = Array.from(cells ?? []).some(cell =>
+          cell.sharedModel.getSource().includes('eai_notebook')
+        );
+        if (uses && window.localStorage.getItem(SHOWN) === null) {
+          window.localStorage.setItem(SHOWN, 'yes');
+          open();
+        }
+      });
     };
 
     const attach = (notebook: NotebookPanel): void => {
@@ -47,6 +85,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
 
     tracker.widgetAdded.connect((_, notebook) => {
       attach(notebook);
+      showOnce(notebook);
       notebook.sessionContext.kernelChanged.connect(() => {
         attach(notebook);
       });
@@ -62,9 +101,29 @@ const plugin: JupyterFrontEndPlugin<void> = {
     restorer?.add(panel, panel.id);
     app.commands.addCommand('eai-notebook:show', {
       label: 'Show Ranks and Ledger',
-      execute: () => {
-        app.shell.activateById(panel.id);
+      execute: open
+    });
+    app.commands.addCommand('eai-notebook:new', {
+      label: 'Distributed training',
+      caption: 'A notebook that starts a group of ranks, with the panel beside it',
+      icon: ledgerIcon,
+      execute: async args => {
+        const kernelName = app.serviceManager.kernelspecs.specs?.default;
+        const created = (await app.commands.execute('notebook:create-new', {
+          cwd: args.cwd,
+          kernelName
+        })) as NotebookPanel | undefined;
+        await created?.context.ready;
+        created?.content.activeCell?.model.sharedModel.setSource(FIRST_CELL);
+        open();
       }
+    });
+    launcher?.add({
+      command: 'eai-notebook:new',
+      category: 'Notebook',
+      rank: 50,
+      // Cards of notebooks have a picture where others have an icon.
+      kernelIconUrl: `data:image/svg+xml,${encodeURIComponent(ledgerIcon.svgstr)}`
     });
   }
 };

@@ -6,20 +6,21 @@
  * be handled there, that is, after the running cell; see `eai_notebook/display/panel_channel.py`.
  */
 import type { Kernel } from '@jupyterlab/services';
+import { CONTROL_TARGET, PUSH_ID, PUSH_TARGET } from './generated';
 import { upCode, type Wish } from './startMagic';
 import type { Answer, Comparison, Download, Push, RunEntry, View } from './types';
 import { runBeside } from './subshell';
+import { arrivals, type Picture } from './live';
 import { KernelState } from './state';
 
-const PUSH_TARGET = 'eai_notebook';
-const PUSH_ID = 'eai_notebook_push';
-const CONTROL_TARGET = 'eai_notebook_ctl';
 /** How long a command may stay unanswered before the panel goes another way. */
 const PATIENCE_MS = 1500;
 /** Reading a long record, or ending a group, may take this long. */
 const LONG_MS = 60_000;
 /** A cell that was stopped has ended after this time, if need be without a deaf rank. */
 const CALM_MS = 15_000;
+
+type Args = Readonly<Record<string, string | number | boolean>>;
 
 let links = 0;
 
@@ -41,8 +42,17 @@ export class KernelLink {
 
   /** Start a group by running the magic, as a person would: it also loads the extension. */
   async start(wish: Wish): Promise<void> {
-    const notice = `Starting ${wish.ranks} rank${wish.ranks === 1 ? '' : 's'}…`;
+    const ranks = `${wish.ranks} rank${wish.ranks === 1 ? '' : 's'}`;
+    const notice = wish.hosts.trim() === '' ? `Starting ${ranks}` : 'Starting the ranks';
     await this._while(notice, () => runBeside(this._kernel, upCode(wish)));
+  }
+
+  /** Give up a start that goes on, or a restart; nothing of it is left running. */
+  async cancel(): Promise<void> {
+    const answer = await this._command('cancel', {}, PATIENCE_MS);
+    if (answer === null) {
+      await this._kernel.interrupt();
+    }
   }
 
   /** Interrupt what the ranks are running. */
@@ -78,6 +88,21 @@ export class KernelLink {
     return (await this._ask('deep', { steps })) as string;
   }
 
+  /** What every rank is doing now, in words; also while a cell runs. */
+  async where(): Promise<string> {
+    return (await this._ask('where', {})) as string;
+  }
+
+  /** The report on the latest run, in words; also while it goes on. */
+  async report(): Promise<string> {
+    return (await this._ask('report', {})) as string;
+  }
+
+  /** The file of the latest trace in depth. */
+  async traced(): Promise<Download> {
+    return (await this._ask('traced', {})) as Download;
+  }
+
   /** The earlier runs, from their records; loads the extension if the kernel has not. */
   async runs(): Promise<RunEntry[]> {
     if (!this._isKnown) {
@@ -89,6 +114,19 @@ export class KernelLink {
 
   async open(folder: string): Promise<View> {
     return (await this._ask('open', { folder })) as View;
+  }
+
+  /** Change a run on disk: rename, star or delete it. */
+  async change(
+    command: 'rename' | 'star' | 'delete',
+    args: Readonly<Record<string, string | boolean>>
+  ): Promise<void> {
+    await this._ask(command, args);
+  }
+
+  /** A run's picture, by the run's id or its folder. */
+  async picture(run: string): Promise<Picture> {
+    return (await this._ask('picture', { run })) as Picture;
   }
 
   async compare(before: string, after: string): Promise<Comparison> {
@@ -163,6 +201,10 @@ export class KernelLink {
     } else {
       this.state.set({ view: push.view, group: push.group });
     }
+    if (push.type === 'run') {
+      const { view } = push;
+      arrivals.add({ view, picture: () => this.picture(view.run.id) });
+    }
     void this._control();
   }
 
@@ -189,11 +231,7 @@ export class KernelLink {
   }
 
   /** Send a command and return its answer; null if it stays unanswered. */
-  private async _command(
-    command: string,
-    args: Readonly<Record<string, string | number>>,
-    patience: number
-  ): Promise<Answer | null> {
+  private async _command(command: string, args: Args, patience: number): Promise<Answer | null> {
     const number = ++this._number;
     const answered = new Promise<Answer | null>(resolve => {
       this._pending.set(number, resolve);
@@ -207,10 +245,7 @@ export class KernelLink {
   }
 
   /** Ask for something; throws what the kernel said if it could not. */
-  private async _ask(
-    command: string,
-    args: Readonly<Record<string, string | number>>
-  ): Promise<unknown> {
+  private async _ask(command: string, args: Args): Promise<unknown> {
     const answer = await this._command(command, args, LONG_MS);
     if (answer === null) {
       throw new Error('The kernel did not answer: it may be busy with a cell.');
@@ -239,7 +274,7 @@ export class KernelLink {
     } catch {
       failure = 'The kernel went away meanwhile.';
     }
-    this.state.set({ notice: failure, pending: false });
+    this.state.set({ notice: failure, failed: failure !== '', pending: false });
   }
 
   /** Stop the running cell of the group, if there is one, and wait for its end. */

@@ -3,6 +3,8 @@ import { type JSX, useEffect, useRef, useState } from 'react';
 import { Chart } from './chart';
 import type { KernelLink } from './kernelConnection';
 import type { Group, View } from './types';
+import type { Insert } from './panel';
+import { save } from './save';
 
 /** How many steps the button has recorded; `%eai trace` takes any number. */
 const TRACED = 20;
@@ -12,14 +14,16 @@ interface Props {
   group: Group | null;
   view: View | null;
   isRecorded: boolean;
+  insert: Insert;
   onClose: () => void;
 }
 
-export function LedgerSection({ link, group, view, isRecorded, onClose }: Props): JSX.Element {
+export function LedgerSection(props: Props): JSX.Element {
+  const { link, group, view, isRecorded, insert, onClose } = props;
   const queue = isRecorded || group?.state !== 'busy' ? '' : queueLine(group);
   return (
     <section className="eai-Panel-section" aria-label="Ledger">
-      <h2>{view === null ? 'Ledger' : `Ledger · ${view.run.name}`}</h2>
+      <h2 title={heading(view)}>{heading(view)}</h2>
       {isRecorded && (
         <div className="eai-Panel-buttons eai-mod-above">
           <span className="eai-Panel-faint">from its record</span>
@@ -36,39 +40,189 @@ export function LedgerSection({ link, group, view, isRecorded, onClose }: Props)
         <ChartHost view={view} />
       )}
       {queue !== '' && <p className="eai-Panel-faint eai-Panel-line">{queue}</p>}
-      {!isRecorded && (group?.state === 'busy' || group?.state === 'up') && (
-        <TraceButton link={link} />
-      )}
+      <div className="eai-Panel-buttons">
+        {view !== null && view.run.steps > 0 && (
+          <PictureButton link={link} view={view} insert={insert} />
+        )}
+        {!isRecorded && group !== null && (group.state === 'busy' || group.state === 'up') && (
+          <>
+            <AskButtons link={link} />
+            <TraceButton link={link} group={group} view={view} />
+          </>
+        )}
+      </div>
     </section>
   );
 }
 
-/** Some steps in depth: what the button asked for is told below it, the rest by the cell. */
-function TraceButton({ link }: { link: KernelLink }): JSX.Element {
+/** The run's picture as an output of a new cell, for whoever wants to keep or to send it. */
+function PictureButton(props: { link: KernelLink; view: View; insert: Insert }): JSX.Element {
+  const { link, view, insert } = props;
   const [said, setSaid] = useState('');
   return (
     <>
-      <div className="eai-Panel-buttons">
-        <button
-          className="jp-mod-styled"
-          title="Record TensorFlow, Horovod and the ledger of some steps of all ranks in one file for Perfetto"
-          onClick={() => {
-            setSaid('Asking…');
-            link.deepTrace(TRACED).then(setSaid, (error: unknown) => {
+      <button
+        className="jp-mod-styled"
+        title="Put the picture of this run into a new cell, where it stays without a kernel"
+        onClick={() => {
+          link.picture(view.run.id).then(
+            ({ code, data }) => {
+              setSaid('');
+              insert(code, data);
+            },
+            (error: unknown) => {
               setSaid(error instanceof Error ? error.message : String(error));
-            });
-          }}
-        >
-          Trace {TRACED} steps
-        </button>
-      </div>
+            }
+          );
+        }}
+      >
+        Insert picture
+      </button>
       {said !== '' && (
-        <p className="eai-Panel-message" role="status">
+        <p className="eai-Panel-message eai-mod-error" role="alert">
           {said}
         </p>
       )}
     </>
   );
+}
+
+/** Some steps in depth: what was asked, how far it has come, and the file at the end. */
+function TraceButton(props: { link: KernelLink; group: Group; view: View | null }): JSX.Element {
+  const { link, group, view } = props;
+  const [said, setSaid] = useState({ text: '', failed: false });
+  const [before, setBefore] = useState<string | null>(null);
+  const trace = group.trace ?? null;
+  const isDone = trace !== null && before !== null && trace.file !== before;
+  const asked = /from step (\d+)/.exec(said.text);
+  const last = asked === null ? null : Number(asked[1]) + TRACED;
+  const taken = last === null ? 0 : Math.max(0, TRACED - (last - (view?.run.steps ?? 0)));
+  const progress =
+    last === null || said.failed
+      ? ''
+      : taken < TRACED
+        ? `: ${taken} of ${TRACED} taken`
+        : ': all taken, being written';
+  const fail = (error: unknown): void => {
+    setSaid({ text: error instanceof Error ? error.message : String(error), failed: true });
+  };
+  return (
+    <>
+      <button
+        className="jp-mod-styled"
+        title="Record TensorFlow, Horovod and the ledger of some steps of all ranks in one file for Perfetto"
+        onClick={() => {
+          setBefore(trace?.file ?? '');
+          setSaid({ text: 'Asking…', failed: false });
+          link.deepTrace(TRACED).then(text => {
+            setSaid({ text, failed: false });
+          }, fail);
+        }}
+      >
+        Trace {TRACED} steps
+      </button>
+      {isDone ? (
+        <div className="eai-Panel-message" role="status">
+          {trace.words}
+          <div className="eai-Panel-buttons">
+            <button
+              className="jp-mod-styled"
+              title="For ui.perfetto.dev: open the site and drop the file there"
+              onClick={() => {
+                link.traced().then(save, fail);
+              }}
+            >
+              Save trace file
+            </button>
+            <button
+              className="jp-mod-styled"
+              title={trace.file}
+              onClick={() => void navigator.clipboard.writeText(trace.file)}
+            >
+              Copy path
+            </button>
+          </div>
+        </div>
+      ) : (
+        said.text !== '' && (
+          <p
+            className={`eai-Panel-message${said.failed ? ' eai-mod-error' : ''}`}
+            role={said.failed ? 'alert' : 'status'}
+          >
+            {said.text}
+            {progress}
+          </p>
+        )
+      )}
+    </>
+  );
+}
+
+/** What `%eai where` and `%eai report` say, which would wait for the cell's end as cells. */
+function AskButtons({ link }: { link: KernelLink }): JSX.Element {
+  const [said, setSaid] = useState('');
+  const button = (label: string, title: string, ask: () => Promise<string>): JSX.Element => (
+    <button
+      className="jp-mod-styled"
+      title={title}
+      onClick={() => {
+        ask().then(setSaid, (error: unknown) => {
+          setSaid(error instanceof Error ? error.message : String(error));
+        });
+      }}
+    >
+      {label}
+    </button>
+  );
+  return (
+    <>
+      {button('Where', 'What every rank is doing now: its line and its function', () =>
+        link.where()
+      )}
+      {button('Report', 'The numbers of the latest run as text', () => link.report())}
+      {said !== '' && (
+        <>
+          <button
+            className="jp-mod-styled"
+            title="Close the text"
+            onClick={() => {
+              setSaid('');
+            }}
+          >
+            Close
+          </button>
+          <pre className="eai-Panel-text" tabIndex={0} role="status">
+            {said}
+          </pre>
+        </>
+      )}
+    </>
+  );
+}
+
+/** The run's name, and of one that has ended how and when. */
+function heading(view: View | null): string {
+  if (view === null) {
+    return 'Ledger';
+  }
+  const { name, state, ended } = view.run;
+  if (state === 'running') {
+    return `Ledger · ${name}`;
+  }
+  const age = ended === null ? '' : ` ${ago(Date.now() / 1000 - ended)}`;
+  return `Ledger · ${name} · ${state}${age}`;
+}
+
+function ago(seconds: number): string {
+  if (seconds < 60) {
+    return 'just now';
+  }
+  const minutes = Math.floor(seconds / 60);
+  return minutes < 60
+    ? `${minutes} min ago`
+    : minutes < 48 * 60
+      ? `${Math.floor(minutes / 60)} h ago`
+      : `${Math.floor(minutes / 1440)} days ago`;
 }
 
 /** How many batches the readers have ready; empty where none are known. */

@@ -10,8 +10,8 @@ import type { View } from './types';
 import { RankSection } from './rankSection';
 import { RunsSection } from './runsSection';
 
-/** Put code into a new cell of the notebook. */
-export type Insert = (code: string) => void;
+/** Put code into a new cell of the notebook, with an output if there is one. */
+export type Insert = (code: string, data?: Record<string, string>) => void;
 
 export class LedgerPanel extends ReactWidget {
   constructor(insert: Insert) {
@@ -79,11 +79,12 @@ function KernelView({ link, notebook, insert }: KernelViewProps): JSX.Element {
               group={group}
               view={opened ?? view}
               isRecorded={opened !== null}
+              insert={insert}
               onClose={() => {
                 setOpened(null);
               }}
             />
-            <RunsSection link={link} onOpen={setOpened} />
+            <RunsSection link={link} isRunning={view?.run.state === 'running'} onOpen={setOpened} />
           </>
         );
       }}

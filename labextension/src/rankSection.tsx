@@ -1,5 +1,5 @@
 /** The ranks: a card each, or a tile each where there are many; one of them in full. */
-import { type JSX, type KeyboardEvent, useEffect, useState } from 'react';
+import { type JSX, type KeyboardEvent, useEffect, useRef, useState } from 'react';
 import { doing, vitalLines } from './rankStatus';
 import type { KernelLink } from './kernelConnection';
 import type { Group, GroupRank, View } from './types';
@@ -19,12 +19,18 @@ export function RankSection({ link, group, view }: Props): JSX.Element {
   const [chosen, setChosen] = useState<number | null>(null);
   const [focused, setFocused] = useState(0);
   const many = group.ranks.length >= MANY;
+  const isBusy = group.state === 'busy';
+  const hasGpu = group.ranks.some(rank => (rank.vitals?.gpus.length ?? 0) > 0);
+  const noGpu = hasGpu ? '' : (group.ranks.find(rank => rank.vitals)?.vitals?.no_gpu ?? '');
   const hosts = [...new Set(group.ranks.map(rank => rank.host))];
   const selected = group.ranks.find(rank => rank.rank === chosen);
   const tile = (rank: GroupRank): JSX.Element => {
     const { kind, words, letter } = doing(rank, group, view);
-    const vitals = vitalLines(rank.vitals);
-    const told = [`rank ${rank.rank} on ${rank.host}: ${words}`, ...vitals, rank.line ?? ''];
+    const vitals = vitalLines(rank, isBusy, hasGpu);
+    // A cell that has ended leaves no last line behind; the log has it.
+    const line = isBusy ? (rank.line ?? '') : '';
+    const on = rank.host === '' ? '' : ` on ${rank.host}`;
+    const told = [`rank ${rank.rank}${on}: ${words}`, ...vitals, line];
     return (
       <li key={rank.rank}>
         <button
@@ -54,12 +60,12 @@ export function RankSection({ link, group, view }: Props): JSX.Element {
                 <span>rank {rank.rank}</span>
                 <span className="eai-Panel-faint">{words}</span>
               </span>
-              {vitals.map(line => (
-                <span key={line} className="eai-Card-line">
-                  {line}
+              {vitals.map(vital => (
+                <span key={vital} className="eai-Card-line eai-mod-vitals">
+                  {vital}
                 </span>
               ))}
-              {rank.line && <code className="eai-Card-line">{rank.line}</code>}
+              {line !== '' && <code className="eai-Card-line">{line}</code>}
             </>
           )}
         </button>
@@ -69,8 +75,10 @@ export function RankSection({ link, group, view }: Props): JSX.Element {
   return (
     <section className="eai-Panel-section" aria-label="Ranks">
       <h2>
-        Ranks · {group.ranks.length} on {hosts.length === 1 ? hosts[0] : `${hosts.length} hosts`}
+        Ranks · {group.ranks.length}
+        {hosts.length > 1 ? ` on ${hosts.length} hosts` : hosts[0] ? ` on ${hosts[0]}` : ''}
       </h2>
+      {noGpu !== '' && <p className="eai-Panel-faint eai-Panel-line">{noGpu}</p>}
       <div onKeyDown={moveFocus}>
         {hosts.map(host => (
           <div key={host}>
@@ -81,7 +89,14 @@ export function RankSection({ link, group, view }: Props): JSX.Element {
           </div>
         ))}
       </div>
-      {selected && <RankDetail key={selected.rank} link={link} rank={selected} many={many} />}
+      {selected && (
+        <RankDetail
+          key={selected.rank}
+          link={link}
+          rank={selected}
+          vitals={many ? vitalLines(selected, isBusy, hasGpu) : []}
+        />
+      )}
     </section>
   );
 }
@@ -101,12 +116,24 @@ function moveFocus(event: KeyboardEvent<HTMLDivElement>): void {
 interface DetailProps {
   link: KernelLink;
   rank: GroupRank;
-  many: boolean;
+  vitals: string[];
 }
 
 /** What one rank has printed, kept up to date while it is looked at. */
-function RankDetail({ link, rank, many }: DetailProps): JSX.Element {
+function RankDetail({ link, rank, vitals }: DetailProps): JSX.Element {
   const [log, setLog] = useState('…');
+  const [sought, setSought] = useState('');
+  const [follows, setFollows] = useState(true);
+  const text = useRef<HTMLPreElement>(null);
+  const shown = log
+    .split('\n')
+    .filter(line => line.toLowerCase().includes(sought.toLowerCase()))
+    .join('\n');
+  useEffect(() => {
+    if (follows) {
+      text.current?.scrollTo(0, text.current.scrollHeight);
+    }
+  }, [follows, shown]);
   useEffect(() => {
     const ask = (): void => {
       link.log(rank.rank).then(
@@ -129,8 +156,40 @@ function RankDetail({ link, rank, many }: DetailProps): JSX.Element {
       <div>
         <b>rank {rank.rank}</b> on {rank.host}, pid {rank.pid ?? 'unknown'}
       </div>
-      {many && vitalLines(rank.vitals).map(line => <div key={line}>{line}</div>)}
-      <pre tabIndex={0}>{log}</pre>
+      {vitals.map(line => (
+        <div key={line}>{line}</div>
+      ))}
+      <pre tabIndex={0} ref={text}>
+        {shown === '' ? 'No line matches.' : shown}
+      </pre>
+      <div className="eai-Detail-bar">
+        <input
+          type="search"
+          placeholder="search"
+          aria-label="Search the log"
+          value={sought}
+          onChange={event => {
+            setSought(event.target.value);
+          }}
+        />
+        <label>
+          <input
+            type="checkbox"
+            checked={follows}
+            onChange={event => {
+              setFollows(event.target.checked);
+            }}
+          />
+          follow
+        </label>
+        <button
+          className="jp-mod-styled jp-mod-minimal"
+          title="Copy the lines shown"
+          onClick={() => void navigator.clipboard.writeText(shown)}
+        >
+          Copy
+        </button>
+      </div>
     </div>
   );
 }

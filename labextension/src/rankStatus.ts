@@ -1,5 +1,5 @@
 /** What a rank is doing, in words and as the kind that gives its mark and colour. */
-import type { Group, GroupRank, Vitals, View } from './types';
+import type { Group, GroupRank, View } from './types';
 import { amount } from './formatting';
 
 export interface Doing {
@@ -39,8 +39,9 @@ export function doing(rank: GroupRank, group: Group, view: View | null): Doing {
   return BY_STATE[rank.state] ?? { kind: 'changing', words: rank.state, letter: '…' };
 }
 
-/** CPU and memory, then every GPU or why there is none. */
-export function vitalLines(vitals: Vitals | null | undefined): string[] {
+/** CPU and memory, then every GPU or why there is none; what is of a cell only while one runs. */
+export function vitalLines(rank: GroupRank, isBusy: boolean, tellsNoGpu: boolean): string[] {
+  const { vitals } = rank;
   if (!vitals) {
     return [];
   }
@@ -51,7 +52,7 @@ export function vitalLines(vitals: Vitals | null | undefined): string[] {
   if (vitals.memory_bytes !== null) {
     told.push(amount(vitals.memory_bytes));
   }
-  if (typeof vitals.queue === 'number') {
+  if (isBusy && typeof vitals.queue === 'number') {
     told.push(`${vitals.queue} batch${vitals.queue === 1 ? '' : 'es'} ready`);
   }
   const gpus = vitals.gpus.map(gpu => {
@@ -62,7 +63,6 @@ export function vitalLines(vitals: Vitals | null | undefined): string[] {
         : ` · ${amount(gpu.used_bytes)} of ${amount(gpu.total_bytes)}`;
     return `GPU ${gpu.index}${busy}${memory}`;
   });
-  return [told.join(' · '), ...(gpus.length > 0 ? gpus : [vitals.no_gpu])].filter(
-    line => line !== ''
-  );
+  const none = tellsNoGpu ? [vitals.no_gpu] : [];
+  return [told.join(' · '), ...(gpus.length > 0 ? gpus : none)].filter(line => line !== '');
 }

@@ -1,92 +1,187 @@
-/** Earlier runs, from their records: open one, compare two, save one as a file. */
-import { type JSX, useState } from 'react';
+/** Earlier runs, from their records: a table to search and sort, and what can be done with them. */
+import { Dialog, InputDialog, showDialog } from '@jupyterlab/apputils';
+import { type JSX, useEffect, useState } from 'react';
 import { ComparisonTable } from './comparison';
 import type { KernelLink } from './kernelConnection';
 import type { Comparison, Download, RunEntry, View } from './types';
+import { colour } from './palette';
+import { save } from './save';
+import { count, duration, ms } from './formatting';
 
 interface Props {
   link: KernelLink;
+  /** Whether a run goes on now: when it ends, the list has one more. */
+  isRunning: boolean;
   onOpen: (view: View) => void;
 }
 
-export function RunsSection({ link, onOpen }: Props): JSX.Element {
+type Key = 'name' | 'started' | 'took' | 'size' | 'steps' | 'step_ms' | 'loss';
+
+interface Column {
+  key: Key;
+  label: string;
+  value: (run: RunEntry) => string | number | null;
+  text: (run: RunEntry) => string;
+  /** Left out where the panel is narrow. */
+  isWide?: boolean;
+}
+
+const COLUMNS: readonly Column[] = [
+  { key: 'name', label: 'name', value: run => run.name.toLowerCase(), text: run => run.name },
+  { key: 'started', label: 'when', value: run => run.started, text: when },
+  {
+    key: 'took',
+    label: 'took',
+    value: took,
+    text: run => told(took(run), duration),
+    isWide: true
+  },
+  { key: 'size', label: 'ranks', value: run => run.size, text: run => `${run.size}`, isWide: true },
+  {
+    key: 'steps',
+    label: 'steps',
+    value: run => run.steps,
+    text: run => count(run.steps),
+    isWide: true
+  },
+  {
+    key: 'step_ms',
+    label: 'a step',
+    value: run => run.step_ms,
+    text: run => told(run.step_ms, ms)
+  },
+  {
+    key: 'loss',
+    label: 'loss',
+    value: loss,
+    text: run => told(loss(run), value => String(Number(value.toPrecision(4)))),
+    isWide: true
+  }
+];
+
+export function RunsSection({ link, isRunning, onOpen }: Props): JSX.Element {
   const [runs, setRuns] = useState<RunEntry[] | null>(null);
   const [chosen, setChosen] = useState<string[]>([]);
   const [comparison, setComparison] = useState<Comparison | null>(null);
-  const [said, setSaid] = useState('');
+  const [said, setSaid] = useState({ text: '', failed: false });
+  const [sought, setSought] = useState('');
+  const [order, setOrder] = useState<{ key: Key; up: boolean }>({ key: 'started', up: false });
 
   const perform = (words: string, action: () => Promise<void>): void => {
-    setSaid(words);
+    setSaid({ text: words, failed: false });
     action().then(
       () => {
-        setSaid('');
+        setSaid({ text: '', failed: false });
       },
       (error: unknown) => {
-        setSaid(error instanceof Error ? error.message : String(error));
+        setSaid({ text: error instanceof Error ? error.message : String(error), failed: true });
       }
     );
   };
-  const list = (): void => {
-    perform('Looking…', async () => {
-      setRuns(await link.runs());
+  const list = async (): Promise<void> => {
+    setRuns(await link.runs());
+  };
+  const change = (words: string, action: () => Promise<void>): void => {
+    perform(words, async () => {
+      await action();
+      await list();
     });
   };
+  const isShown = runs !== null;
+  useEffect(() => {
+    if (isShown && !isRunning) {
+      void link.runs().then(setRuns, () => undefined);
+    }
+  }, [isShown, isRunning, link]);
+  const open = (folder: string): void => {
+    perform('Reading…', async () => {
+      onOpen(await link.open(folder));
+    });
+  };
+  const shown = (runs ?? []).filter(run => found(run, sought)).sort(sorted(order.key, order.up));
   const [one, two] = chosen;
-  const saveButton = (label: string, kind: 'page' | 'trace', title: string): JSX.Element => (
-    <button
-      className="jp-mod-styled"
-      disabled={chosen.length !== 1}
-      title={title}
-      onClick={() => {
-        perform('Writing…', async () => {
-          save(await link.file(kind, one ?? ''));
-        });
-      }}
+  const only = chosen.length === 1 ? (runs ?? []).find(run => run.folder === one) : undefined;
+  const header = (column: Column): JSX.Element => (
+    <th
+      key={column.key}
+      scope="col"
+      className={column.isWide ? 'eai-mod-wide' : ''}
+      aria-sort={order.key !== column.key ? 'none' : order.up ? 'ascending' : 'descending'}
     >
-      {label}
-    </button>
+      <button
+        onClick={() => {
+          setOrder({
+            key: column.key,
+            up: order.key === column.key ? !order.up : column.key === 'name'
+          });
+        }}
+      >
+        {column.label}
+        {order.key === column.key ? (order.up ? ' ↑' : ' ↓') : ''}
+      </button>
+    </th>
   );
   return (
     <section className="eai-Panel-section" aria-label="Runs">
       <h2>Runs</h2>
       <div className="eai-Panel-buttons eai-mod-above">
-        <button className="jp-mod-styled" onClick={list}>
+        <button
+          className="jp-mod-styled"
+          onClick={() => {
+            perform('Looking…', list);
+          }}
+        >
           {runs === null ? 'Show earlier runs' : 'Refresh'}
         </button>
+        {runs !== null && runs.length > 0 && (
+          <input
+            className="jp-mod-styled eai-Runs-search"
+            type="search"
+            placeholder="search"
+            aria-label="Search runs"
+            value={sought}
+            onChange={event => {
+              setSought(event.target.value);
+            }}
+          />
+        )}
       </div>
       {runs?.length === 0 && <p className="eai-Panel-hint">No run is recorded here yet.</p>}
       {runs !== null && runs.length > 0 && (
         <>
-          <ul className="eai-Runs">
-            {runs.map(run => (
-              <li key={run.folder}>
-                <label>
-                  <input
-                    type="checkbox"
-                    checked={chosen.includes(run.folder)}
-                    onChange={() => {
+          <div className="eai-Runs" tabIndex={0} role="group" aria-label="List of runs">
+            <table>
+              <thead>
+                <tr>
+                  <th scope="col">
+                    <span className="eai-mod-hidden">chosen and starred</span>
+                  </th>
+                  {COLUMNS.map(header)}
+                </tr>
+              </thead>
+              <tbody>
+                {shown.map(run => (
+                  <Row
+                    key={run.folder}
+                    run={run}
+                    isChosen={chosen.includes(run.folder)}
+                    onChoose={() => {
                       setChosen(toggled(chosen, run.folder));
                     }}
+                    onOpen={() => {
+                      open(run.folder);
+                    }}
+                    onStar={() => {
+                      const args = { folder: run.folder, on: !run.starred };
+                      change('', () => link.change('star', args));
+                    }}
                   />
-                  <span>{run.name}</span>
-                  <span className="eai-Panel-faint">{described(run)}</span>
-                </label>
-              </li>
-            ))}
-          </ul>
+                ))}
+              </tbody>
+            </table>
+          </div>
+          {shown.length === 0 && <p className="eai-Panel-hint">No run matches.</p>}
           <div className="eai-Panel-buttons">
-            <button
-              className="jp-mod-styled"
-              disabled={chosen.length !== 1}
-              title="Show the chosen run in the ledger above"
-              onClick={() => {
-                perform('Reading…', async () => {
-                  onOpen(await link.open(one ?? ''));
-                });
-              }}
-            >
-              Open
-            </button>
             <button
               className="jp-mod-styled"
               disabled={chosen.length !== 2}
@@ -99,22 +194,136 @@ export function RunsSection({ link, onOpen }: Props): JSX.Element {
             >
               Compare
             </button>
-            {saveButton('Save page', 'page', 'One HTML file that opens without a network')}
-            {saveButton(
-              'Save trace',
-              'trace',
-              'For ui.perfetto.dev or Chrome: all ranks on one clock'
+            {only === undefined ? (
+              <span className="eai-Panel-faint">choose one run for more, two to compare</span>
+            ) : (
+              <RunButtons
+                run={only}
+                perform={perform}
+                file={kind => link.file(kind, only.folder)}
+                onRename={name => {
+                  change('Renaming…', () => link.change('rename', { folder: only.folder, name }));
+                }}
+                onDelete={() => {
+                  setChosen([]);
+                  change('Deleting…', () => link.change('delete', { folder: only.folder }));
+                }}
+              />
             )}
           </div>
         </>
       )}
-      {said !== '' && (
-        <p className="eai-Panel-message" role="status">
-          {said}
+      {said.text !== '' && (
+        <p
+          className={`eai-Panel-message${said.failed ? ' eai-mod-error' : ''}`}
+          role={said.failed ? 'alert' : 'status'}
+        >
+          {said.text}
         </p>
       )}
       {comparison !== null && <ComparisonTable comparison={comparison} />}
     </section>
+  );
+}
+
+interface RowProps {
+  run: RunEntry;
+  isChosen: boolean;
+  onChoose: () => void;
+  onOpen: () => void;
+  onStar: () => void;
+}
+
+function Row({ run, isChosen, onChoose, onOpen, onStar }: RowProps): JSX.Element {
+  const told = [run.name, described(run), run.verdict].filter(text => text !== '').join('\n');
+  return (
+    <tr className={isChosen ? 'eai-mod-chosen' : ''} title={told.replaceAll('`', '')}>
+      <td className="eai-Runs-marks">
+        <input
+          type="checkbox"
+          aria-label={`choose ${run.name}, ${when(run)}`}
+          checked={isChosen}
+          onChange={onChoose}
+        />
+        <button
+          className="eai-Runs-star"
+          aria-label={`star ${run.name}, ${when(run)}`}
+          aria-pressed={run.starred}
+          onClick={onStar}
+        >
+          {run.starred ? '★' : '☆'}
+        </button>
+      </td>
+      {COLUMNS.map(column => (
+        <td key={column.key} className={column.isWide ? 'eai-mod-wide' : ''}>
+          {column.key === 'name' ? (
+            <button
+              className="eai-Runs-name"
+              style={{ borderLeftColor: colour(run.kind) }}
+              onClick={onOpen}
+            >
+              {run.name}
+              {run.state !== 'done' && <span className="eai-Panel-faint"> {run.state}</span>}
+            </button>
+          ) : (
+            column.text(run)
+          )}
+        </td>
+      ))}
+    </tr>
+  );
+}
+
+interface ButtonsProps {
+  run: RunEntry;
+  perform: (words: string, action: () => Promise<void>) => void;
+  file: (kind: 'page' | 'trace') => Promise<Download>;
+  onRename: (name: string) => void;
+  onDelete: () => void;
+}
+
+function RunButtons({ run, perform, file, onRename, onDelete }: ButtonsProps): JSX.Element {
+  const button = (label: string, title: string, action: () => void): JSX.Element => (
+    <button className="jp-mod-styled" title={title} onClick={action}>
+      {label}
+    </button>
+  );
+  const saving = (kind: 'page' | 'trace') => (): void => {
+    perform('Writing…', async () => {
+      save(await file(kind));
+    });
+  };
+  return (
+    <>
+      {button('Save page', 'One HTML file that opens without a network', saving('page'))}
+      {button(
+        'Save trace',
+        'For ui.perfetto.dev or Chrome: all ranks on one clock',
+        saving('trace')
+      )}
+      {button('Rename', 'Give the run another name', () => {
+        void InputDialog.getText({ title: 'Name of the run', text: run.name }).then(answer => {
+          if (answer.button.accept && answer.value) {
+            onRename(answer.value);
+          }
+        });
+      })}
+      {button('Copy path', run.path, () => {
+        perform('', () => navigator.clipboard.writeText(run.path));
+      })}
+      {button('Delete', 'Delete the record of the run from the disk', () => {
+        void showDialog({
+          title: 'Delete the run?',
+          body: `“${run.name}” of ${when(run)} is deleted from the disk.`,
+          buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: 'Delete' })],
+          defaultButton: 0
+        }).then(answer => {
+          if (answer.button.accept) {
+            onDelete();
+          }
+        });
+      })}
+    </>
   );
 }
 
@@ -125,24 +334,54 @@ function toggled(chosen: readonly string[], folder: string): string[] {
     : [...chosen, folder].slice(-2);
 }
 
-function described(run: RunEntry): string {
-  const when = new Date(1000 * run.started).toLocaleString([], {
-    month: 'short',
-    day: 'numeric',
-    hour: '2-digit',
-    minute: '2-digit'
-  });
-  const ranks = `${run.size} rank${run.size === 1 ? '' : 's'}`;
-  const state = run.state === 'done' ? '' : `, ${run.state}`;
-  return `${when} · ${run.steps} steps on ${ranks}${state}`;
+function found(run: RunEntry, sought: string): boolean {
+  const text = [run.name, run.state, run.verdict, run.folder, ...run.hosts].join(' ').toLowerCase();
+  return sought
+    .toLowerCase()
+    .split(/\s+/)
+    .every(word => text.includes(word));
 }
 
-/** Have the browser save a file. */
-function save(file: Download): void {
-  const url = URL.createObjectURL(new Blob([file.text], { type: file.type }));
-  const link = document.createElement('a');
-  link.href = url;
-  link.download = file.name;
-  link.click();
-  URL.revokeObjectURL(url);
+/** Starred runs come first, whatever the order. */
+function sorted(key: Key, up: boolean): (a: RunEntry, b: RunEntry) => number {
+  const value = COLUMNS.find(column => column.key === key)?.value ?? (run => run.started);
+  return (a, b) => {
+    if (a.starred !== b.starred) {
+      return a.starred ? -1 : 1;
+    }
+    const [one, two] = [value(a), value(b)];
+    if (one === null || two === null) {
+      return one === two ? 0 : one === null ? 1 : -1;
+    }
+    const compared =
+      typeof one === 'string' || typeof two === 'string'
+        ? String(one).localeCompare(String(two))
+        : one - two;
+    return up ? compared : -compared;
+  };
+}
+
+function took(run: RunEntry): number | null {
+  return run.ended === null ? null : Math.max(0, run.ended - run.started);
+}
+
+function loss(run: RunEntry): number | null {
+  return run.values.loss ?? null;
+}
+
+function told(value: number | null, words: (value: number) => string): string {
+  return value === null ? '–' : words(value);
+}
+
+function when(run: RunEntry): string {
+  const began = new Date(1000 * run.started);
+  const isToday = began.toDateString() === new Date().toDateString();
+  const day = isToday ? {} : ({ month: 'short', day: 'numeric' } as const);
+  return began.toLocaleString([], { ...day, hour: '2-digit', minute: '2-digit' });
+}
+
+function described(run: RunEntry): string {
+  const ranks = `${run.size} rank${run.size === 1 ? '' : 's'}`;
+  const values = Object.entries(run.values).map(([name, value]) => `${name} ${value ?? '–'}`);
+  return [`${count(run.steps)} steps on ${ranks}`, run.state, ...values].join(' · ');
 }

@@ -1,4 +1,5 @@
 /** The code that does what a button does, so that the panel hides nothing. */
+import { MOST_RANKS, WIRES } from './generated';
 
 /** What a person asks for in the form that starts a group. */
 export interface Wish {
@@ -11,11 +12,55 @@ export interface Wish {
   keep: boolean;
 }
 
-export const WIRES = ['fp32', 'fp16', 'bf16', 'int8', 'auto'] as const;
+/** What the form holds, as it was typed. */
+export interface Draft {
+  ranks: string;
+  hosts: string;
+  wire: string;
+  keep: boolean;
+}
+
+/** What is wrong with the number of ranks as it was typed; empty if nothing is. */
+export function rankProblem(draft: Draft): string {
+  if (draft.hosts.trim() !== '') {
+    return '';
+  }
+  const typed = draft.ranks.trim();
+  if (typed === '') {
+    return `Enter a number of ranks, 1 to ${MOST_RANKS}.`;
+  }
+  const ranks = Number(typed);
+  if (!/^\d+$/.test(typed) || ranks < 1 || ranks > MOST_RANKS) {
+    return `${typed} is not a number of ranks: enter a whole number, 1 to ${MOST_RANKS}.`;
+  }
+  return '';
+}
+
+/** What is wrong with the hosts as they were typed; empty if nothing is. */
+export function hostProblem(draft: Draft): string {
+  const hosts = draft.hosts.trim();
+  const isFile = hosts.includes('/');
+  const wrong = isFile
+    ? undefined
+    : hosts.split(',').find(host => hosts !== '' && !/^[^\s,:]+(:[1-9]\d*)?$/.test(host.trim()));
+  return wrong === undefined
+    ? ''
+    : `“${wrong.trim()}” is not a host with its ranks: write gpu1:8,gpu2:8.`;
+}
+
+/** The draft as a wish; only for a draft without problems. */
+export function wishOf(draft: Draft): Wish {
+  return { ...draft, ranks: Number(draft.ranks) };
+}
 
 export function upCode(wish: Wish): string {
   const hosts = wish.hosts.trim();
-  const where = hosts === '' ? `-n ${wish.ranks}` : `--hosts ${hosts}`;
-  const wire = wish.wire === 'fp32' ? '' : ` --wire ${wish.wire}`;
+  const where = hosts === '' ? `-n ${wish.ranks}` : `--hosts ${quoted(hosts)}`;
+  const wire = wish.wire === WIRES[0] ? '' : ` --wire ${wish.wire}`;
   return `%load_ext eai_notebook\n%eai up ${where}${wire}${wish.keep ? ' --keep' : ''}`;
+}
+
+/** A word of the magic's line, which is split as a shell does it. */
+function quoted(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`;
 }

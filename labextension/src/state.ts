@@ -1,5 +1,7 @@
 /** What the panel knows about one kernel. */
 import { type ISignal, Signal } from '@lumino/signaling';
+import { WIRES } from './generated';
+import type { Draft } from './startMagic';
 import type { Group, View } from './types';
 
 export class KernelState {
@@ -17,6 +19,11 @@ export class KernelState {
     return this._notice;
   }
 
+  /** Whether the notice tells of a failure. */
+  get failed(): boolean {
+    return this._failed;
+  }
+
   /** Whether the panel waits for the kernel to start or end the group. */
   get pending(): boolean {
     return this._pending;
@@ -27,6 +34,9 @@ export class KernelState {
     return this._besideCells;
   }
 
+  /** What the form that starts a group holds; it outlives the form itself. */
+  draft: Draft = { ranks: '2', hosts: '', wire: WIRES[0], keep: false };
+
   get changed(): ISignal<this, void> {
     return this._changed;
   }
@@ -35,12 +45,14 @@ export class KernelState {
     group?: Group | null;
     view?: View | null;
     notice?: string;
+    failed?: boolean;
     pending?: boolean;
     besideCells?: boolean;
   }): void {
     this._group = news.group === undefined ? this._group : news.group;
     this._view = news.view === undefined ? this._view : news.view;
     this._notice = news.notice ?? this._notice;
+    this._failed = news.notice === undefined ? this._failed : (news.failed ?? false);
     this._pending = news.pending ?? this._pending;
     this._besideCells = news.besideCells ?? this._besideCells;
     this._changed.emit();
@@ -49,6 +61,7 @@ export class KernelState {
   private _group: Group | null = null;
   private _view: View | null = null;
   private _notice = '';
+  private _failed = false;
   private _pending = false;
   private _besideCells = true;
   private readonly _changed = new Signal<this, void>(this);

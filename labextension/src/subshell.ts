@@ -1,6 +1,9 @@
 /** Run code in a kernel beside the cell that it is running. */
 import type { Kernel } from '@jupyterlab/services';
 
+/** What is said of code that the user has stopped. */
+const STOPPED = 'Cancelled: nothing of it is left running.';
+
 /**
  * Run `code` silently; returns what it failed with, or nothing.
  *
@@ -25,5 +28,8 @@ export async function runBeside(kernel: Kernel.IKernelConnection, code: string):
 
 async function execute(kernel: Kernel.IKernelConnection, code: string): Promise<string> {
   const { content } = await kernel.requestExecute({ code, store_history: false }).done;
-  return content.status === 'error' ? content.evalue : '';
+  if (content.status !== 'error') {
+    return '';
+  }
+  return content.ename === 'KeyboardInterrupt' ? STOPPED : content.evalue || content.ename;
 }

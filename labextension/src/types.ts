@@ -21,6 +21,8 @@ export interface View {
     state: string;
     /** Seconds since the epoch. */
     started: number;
+    /** Seconds since the epoch; null while it goes on. */
+    ended: number | null;
     size: number;
     hosts: string[];
     steps: number;
@@ -68,6 +70,19 @@ export interface View {
     /** Communication that went on while computing, a step. */
     hidden_ms: Measured;
   };
+  /** Loss and metrics; null where none were told. */
+  training: {
+    /** From 1. */
+    epoch: number;
+    epochs: number | null;
+    /** Steps of all epochs. */
+    steps: number | null;
+    /** The latest, a mean over ranks. */
+    values: Record<string, Measured>;
+    curves: Record<string, { step: number[]; value: Measured[] }>;
+    /** The metrics of all ranks at each epoch's end. */
+    ends: { epoch: number; step: number; values: Record<string, Measured> }[];
+  } | null;
   verdict: {
     kind: string;
     sentence: string;
@@ -119,6 +134,16 @@ export interface Group {
   size: number;
   message: string;
   ranks: GroupRank[];
+  /** When it came to this state, in seconds since the epoch. */
+  since?: number;
+  /** How long such a start usually takes, in seconds; null where none is known. */
+  usual_s?: Measured;
+  /** Whether ranks that are up still load TensorFlow. */
+  loading?: boolean;
+  /** The latest trace in depth that was written. */
+  trace?: { file: string; words: string } | null;
+  /** What a start is at. */
+  step?: string;
 }
 
 /** An earlier run, as its record lists it. */
@@ -128,8 +153,19 @@ export interface RunEntry {
   name: string;
   state: string;
   started: number;
+  /** Null while it goes on, or where it is not known. */
+  ended: number | null;
   size: number;
+  hosts: string[];
   steps: number;
+  step_ms: Measured;
+  /** Loss and metrics at its end. */
+  values: Record<string, Measured>;
+  verdict: string;
+  kind: string;
+  starred: boolean;
+  /** Its folder on the kernel's machine. */
+  path: string;
 }
 
 /** How much longer something became, with its 99 % interval. */

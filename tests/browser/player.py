@@ -15,7 +15,9 @@ from eai_notebook.display import LiveRun
 from eai_notebook.display.panel_channel import PanelChannel
 from eai_notebook.ledger.aggregate import Summary
 from eai_notebook.ledger.merge import GrowingLedger
+from eai_notebook.ledger.training_curve import TrainingCurve
 from eai_notebook.ledger.view_model import record_view, run_view
+from eai_notebook.telemetry.messages import TrainingProgress
 
 
 class Player:
@@ -28,11 +30,19 @@ class Player:
         self.panel = PanelChannel(self._on_command)
         self._group("up")
 
-    def play(self, seconds: float, steps: int = 200, *, live: bool = True, **run: Any) -> list[str]:
+    def play(
+        self,
+        seconds: float,
+        steps: int = 200,
+        *,
+        live: bool = True,
+        folder: Path | None = None,
+        **run: Any,
+    ) -> list[str]:
         """Show a run growing for some seconds, or until someone presses Stop."""
         rows = run_rows(self.ranks, steps, **run)
-        record = run_record(Path(tempfile.mkdtemp()), rows)
-        growing, summary = GrowingLedger(self.ranks), Summary()
+        record = run_record(folder or Path(tempfile.mkdtemp()), rows)
+        growing, summary, curve = GrowingLedger(self.ranks), Summary(), TrainingCurve(1)
         for rank in rows:
             growing.begin(rank, clock_offset=0.0)
         self._group("busy")
@@ -40,13 +50,15 @@ class Player:
         ended = time.monotonic() + seconds
         frames = int(seconds * 5)
         info = record.info
-        info.state = "running"
+        info.state, info.ended, info.started = "running", None, time.time()
+        info.meta.update(epochs=2, steps_per_epoch=steps // 2)
         try:
             for piece in np.array_split(np.arange(steps), frames):
                 for rank in rows:
                     growing.add(rank, rows[rank][piece])
                 summary.add(growing.take())
-                view = run_view(info, summary)
+                self._learn(curve, int(piece[-1]) + 1, steps)
+                view = run_view(info, summary, curve)
                 self.panel.run(view)
                 if live:
                     shown.update(view)
@@ -55,19 +67,30 @@ class Player:
         except KeyboardInterrupt:
             self._group("up")
             raise
-        info.state = "done"
-        final = record_view(record)
+        info.state, info.ended = "done", time.time()
+        final = record_view(record) | {"training": curve.model(info.meta)}
         self.panel.run(final)
         if live:
             shown.finish(final)
         self._group("up")
         return self.commands
 
+    def _learn(self, curve: TrainingCurve, step: int, steps: int) -> None:
+        """Have the loss fall and the AUC grow."""
+        epoch = min(1, step * 2 // steps)
+        values = {"loss": 0.4 + 0.3 / (1 + step / 20), "auc": 0.8 - 0.3 / (1 + step / 30)}
+        curve.add(TrainingProgress("abc123", 0, step, epoch, values))
+        if epoch and not curve.ends:
+            ended = {**values, "val_loss": values["loss"] + 0.05}
+            curve.add(TrainingProgress("abc123", 0, step, 0, ended, whole=True))
+
     def _on_command(self, name: str, arguments: dict[str, Any]) -> Any:
         self.commands.append(f"{name} in {threading.current_thread().name}")
         if name == "interrupt":
             self.stopped.set()
             return None
+        if name == "where":
+            return "ranks 0-1: training step 12"
         if name == "log":
             return f"Epoch 1/3\nrank {arguments['rank']}: 31 batches read"
         message = f"the player cannot {name} {arguments}"

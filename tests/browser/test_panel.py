@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,11 @@ def test_a_run_is_drawn_live_and_stop_reaches_the_running_cell(
     notebook.wait_steps(40, where=".jp-OutputArea")
     assert "4 ranks running a cell" in notebook.panel()
     assert "waiting for rank 1" in notebook.panel()
+    told = notebook.page.locator("#eai-notebook-panel .eai-Training").inner_text()
+    assert re.search(r"epoch [12] of 2", told)
+    assert re.search(r"step \d+ of 400", told)
+    assert "elapsed" in told
+    assert re.search(r"loss 0\.\d+", told)
     notebook.screenshot("live-light")
     pressed = time.monotonic()
     notebook.page.get_by_role("button", name="Stop", exact=True).click()
@@ -72,7 +78,7 @@ def test_many_ranks_fit_a_narrow_dark_panel_and_the_run_ends_as_its_twin(
     panel.evaluate("p => p.scrollTo(0, p.scrollHeight)")
     notebook.screenshot("many-dark-panel-end", "#eai-notebook-panel")
     notebook.theme("JupyterLab Light")  # the setting outlives the page
-    assert notebook.page.locator(".jp-OutputArea figure.eai-ledger svg").count() == 1 + 64
+    assert notebook.page.locator(".jp-OutputArea figure.eai-ledger svg").count() == 1 + 64 + 2
     assert notebook.page.locator(".jp-OutputArea .eai-Chart").count() == 0
     output = notebook.save()["cells"][1]["outputs"][0]["data"]
     assert set(output) == {"text/html", "text/plain"}
@@ -103,6 +109,37 @@ def test_a_page_reloaded_in_the_middle_of_a_run_shows_it_again_and_can_stop_it(
     notebook.wait_ready()
     notebook.wait_steps(30)
     assert "Ledger · wide_deep" in notebook.panel()
+
+
+def test_the_cells_chart_survives_a_reload_and_ends_as_a_picture(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    notebook = open_notebook(RECORDING)
+    notebook.run_cell()
+    notebook.wait_steps(20, where=".jp-OutputArea")
+    saved = notebook.save()["cells"][0]["outputs"][-1]["data"]
+    assert "<svg" in saved["text/html"]
+    notebook.page.reload()
+    notebook.wait_ready(idle=False)
+    notebook.wait_steps(60, where=".jp-OutputArea")
+    notebook.page.locator(".jp-OutputArea figure.eai-ledger").wait_for(timeout=60_000)
+    assert "model not found" not in notebook.page.locator(".jp-Notebook").inner_text()
+    ended = notebook.save()["cells"][0]["outputs"][-1]["data"]
+    assert set(ended) == {"text/html", "text/plain"}
+    assert "object at 0x" not in str(ended)
+
+    notebook.page.get_by_role("button", name="Insert picture").click()
+    notebook.page.locator(".jp-OutputArea figure.eai-ledger").nth(1).wait_for()
+    notebook.screenshot("inserted-light")
+    cell = notebook.save()["cells"][1]
+    assert "eai.show(" in cell["source"]
+    assert "<svg" in cell["outputs"][0]["data"]["text/html"]
+
+
+RECORDING = """from pathlib import Path
+from player import Player
+from eai_notebook.ledger.run_record import runs_folder
+Player(2).play(14, 300, folder=runs_folder())"""
 
 
 def test_a_notebook_that_does_not_use_it_is_left_alone(
@@ -180,7 +217,7 @@ def test_the_axis_and_the_pointer_say_the_true_step_of_a_run_measured_now_and_th
     for share in (0.25, 0.63):
         bars.hover(position={"x": share * wide, "y": 60})
         told = panel.locator(".eai-Chart-pointed").inner_text().replace(",", "")
-        first, last = (int(step) for step in told.removeprefix("steps ").split("\u2013"))
+        first, last = (int(step) for step in re.findall(r"\d+", told))
         assert first - 40 <= share * 6188 <= last + 40
     labels = panel.locator(".eai-Chart-axis span").all_inner_texts()
     assert labels[0] == "step 0"

@@ -34,11 +34,11 @@ def test_runs_are_opened_compared_and_saved(
     page = notebook.page
     page.get_by_role("button", name="Show earlier runs").click()
     runs = page.get_by_role("region", name="Runs")
-    runs.get_by_role("checkbox", name="before_shards").check()
-    page.get_by_role("button", name="Open", exact=True).click()
+    runs.get_by_role("button", name="before_shards", exact=True).click()
     notebook.wait_steps(300)
     assert "from its record" in notebook.panel()
 
+    runs.get_by_role("checkbox", name="before_shards").check()
     runs.get_by_role("checkbox", name="after_shards").check()
     page.get_by_role("button", name="Compare").click()
     table = page.get_by_role("region", name="Comparison")
@@ -62,6 +62,53 @@ def test_runs_are_opened_compared_and_saved(
     assert "from its record" not in notebook.panel()
     assert notebook.outside == []
     opened_from_disk(browser, saved)
+
+
+def test_runs_are_searched_sorted_starred_renamed_and_deleted(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    notebook = open_notebook(
+        f"{RECORDED.replace('_shards', '_table')}\n"
+        "record = run_record(runs_folder(), run_rows(2, 40), name='third_table')\n"
+        "record.note(outcome={'values': {'loss': 0.4321}, 'step_ms': 12.5})"
+    )
+    notebook.run_cell()
+    notebook.wait_cells(1)
+    notebook.panel_width(620)
+    page = notebook.page
+    page.get_by_role("button", name="Show earlier runs").click()
+    runs = page.get_by_role("region", name="Runs")
+    runs.get_by_label("Search runs").fill("_table")
+    names = runs.locator("tbody .eai-Runs-name")
+    page.wait_for_function("document.querySelectorAll('.eai-Runs tbody tr').length === 3")
+    assert [n.strip() for n in names.all_inner_texts()] == [
+        "third_table",
+        "after_table",
+        "before_table",
+    ]
+    row = runs.get_by_role("row", name="third_table")
+    assert "0.4321" in row.inner_text()
+    assert "12.5 ms" in row.inner_text()
+    runs.get_by_role("button", name="steps").click()
+    assert names.last.inner_text().strip() == "third_table"
+    runs.get_by_role("button", name="star before_table").click()
+    page.wait_for_function(
+        "document.querySelector('.eai-Runs-name').innerText.trim() === 'before_table'"
+    )
+    notebook.screenshot("runs-light", "#eai-notebook-panel")
+
+    runs.get_by_role("checkbox", name="third_table").check()
+    runs.get_by_role("button", name="Rename").click()
+    page.locator(".jp-Dialog input").fill("best_table")
+    page.locator(".jp-Dialog button.jp-mod-accept").click()
+    runs.get_by_role("button", name="best_table", exact=True).wait_for()
+    runs.get_by_role("button", name="Delete").click()
+    page.locator(".jp-Dialog button.jp-mod-warn").click()
+    runs.get_by_role("button", name="best_table", exact=True).wait_for(state="detached")
+    notebook.theme("JupyterLab Dark")
+    notebook.panel_width(250)
+    notebook.screenshot("runs-dark-narrow", "#eai-notebook-panel")
+    notebook.theme("JupyterLab Light")
 
 
 def save(page: Page, button: str, folder: Path) -> Path:

@@ -92,6 +92,9 @@ class StepClock:
     """Whether the step that comes is an epoch's first."""
     cores_before: cores.Use = field(default_factory=cores.now)
     """How this process had got processors before this run."""
+    epoch: int = 0
+    """The epoch that goes on, from 0."""
+    _logs: Any = None  # the newest loss and metrics, as Keras's step returned them
     _looked: float = field(default_factory=time.monotonic)
     _every: int = 1
     _begin: float = field(default_factory=time.time)
@@ -123,10 +126,11 @@ class StepClock:
         next_step = self.taken + len(self._ends)
         return is_measured(next_step, self._every) or messages.has_step_listener()
 
-    def take(self, taken: Any, *, marked: bool = True) -> None:
+    def take(self, taken: Any, *, marked: bool = True, logs: Any = None) -> None:
         """End the current step: `taken` is a tensor or array of shape [HEAD + WIDTH].
 
-        Where it is not `marked`, only its samples are known.
+        Where it is not `marked`, only its samples are known. ``logs`` are the loss and metrics
+        so far; they are read later, in the thread that sends.
         """
         entered = time.perf_counter_ns()
         now = time.time()
@@ -135,6 +139,7 @@ class StepClock:
         self._ends.append(now)
         self._marks.append(taken)
         self._named.append(self.named.take())
+        self._logs = logs
         self._begin = now
         ended = self.taken + len(self._ends) - 1
         if time.monotonic() - self._flushed >= self._interval:
@@ -152,6 +157,8 @@ class StepClock:
         named = self._named
         self.taken += len(taken)
         self._begins, self._ends, self._marks, self._named = [], [], [], []
+        logs, self._logs = self._logs, None
+        step, epoch = self.taken, self.epoch
         if self.taken >= ALL_OF_FIRST:
             self._every = stride(statistics.median(map(operator.sub, ends, begins)))
 
@@ -163,8 +170,18 @@ class StepClock:
                 rows[name] = seconds
             use = self._cores()
             messages.emit(messages.StepsDone(self.run, self.rank, rows, spent, use))
+            if values := plain_values(logs):
+                messages.emit(messages.TrainingProgress(self.run, self.rank, step, epoch, values))
 
         _sender.submit(send)
+
+    def end_epoch(self, epoch: int, logs: Any) -> None:
+        """Send the metrics of all ranks at an epoch's end; rank 0 speaks for all."""
+        values = plain_values(logs)
+        self._logs = None  # what is left of the epoch's own is older than this
+        if values and self.rank == 0:
+            step = self.taken + len(self._ends)
+            messages.emit(messages.TrainingProgress(self.run, 0, step, epoch, values, whole=True))
 
     def _cores(self, *, last: bool = False) -> cores.Use:
         """Return how the process got processors in this run; empty most times, it is not free."""
@@ -178,6 +195,22 @@ class StepClock:
         """The least time between two batches, in seconds."""
         grown = min(AGE * (self._flushed - self._opened), SLOWEST_S)
         return max(FLUSH_S, self.size / MESSAGES_PER_S, grown)
+
+
+def plain_values(logs: Any) -> dict[str, float]:
+    """Return the loss and metrics of Keras's logs that are single numbers.
+
+    Examples:
+        >>> plain_values({"loss": np.float32(0.5), "confusion": np.zeros(3), "per": {"a": 1}})
+        {'loss': 0.5}
+    """
+    found = {}
+    for name, value in logs.items() if isinstance(logs, dict) else ():
+        with contextlib.suppress(TypeError, ValueError, AttributeError):
+            array = np.asarray(value)
+            if array.ndim == 0:
+                found[str(name)] = float(array)
+    return found
 
 
 def _rows(

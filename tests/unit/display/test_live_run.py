@@ -12,6 +12,7 @@ from synthetic import run_record, run_rows
 
 from eai_notebook.display import LiveRun, show
 from eai_notebook.display.control_buttons import controls
+from eai_notebook.display.live_run import RUN_MIME
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.view_model import record_view
 
@@ -57,6 +58,24 @@ def test_a_headless_notebook_ends_with_the_twin_and_its_export_shows_it(
     html, _ = HTMLExporter().from_notebook_node(notebook)
     assert 'class="eai-ledger"' in html
     assert "<svg" in html
+
+
+def test_a_run_that_goes_on_is_shown_by_any_front_end(view: dict[str, Any], tmp_path: Path) -> None:
+    import json
+
+    (tmp_path / "view.json").write_text(json.dumps(view))
+    source = CELL.format(view=str(tmp_path / "view.json")).replace("live.finish(view)", "")
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    notebook = NotebookClient(book, timeout=60).execute()
+    (output,) = notebook.cells[0].outputs
+    assert set(output.data) == {RUN_MIME, "text/html", "text/plain"}
+    assert output.data[RUN_MIME] == view
+    assert "<svg" in output.data["text/html"]
+    assert "compute-bound" in output.data["text/plain"]
+    html, _ = HTMLExporter().from_notebook_node(notebook)
+    assert 'class="eai-ledger"' in html
+    assert " object at 0x" not in html
+    assert "widgets" not in notebook.metadata
 
 
 def test_a_terminal_gets_the_text_once(view: dict[str, Any], tmp_path: Path) -> None:

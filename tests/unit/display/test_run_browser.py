@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from synthetic import run_record, run_rows
 
 from eai_notebook.display import run_browser
 from eai_notebook.errors import EaiError
+from eai_notebook.ledger.run_record import RunRecord
 from eai_notebook.ledger.step_schema import PARTS
+from eai_notebook.telemetry.messages import RunBegan, RunEnded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,3 +71,48 @@ def test_only_runs_of_the_shelf_can_be_named(runs: list[str], tmp_path: Path) ->
     for name in ("nothing", f"../{outside.path.parent.name}/{outside.path.name}", "broken/.."):
         with pytest.raises(EaiError, match="there is no run"):
             run_browser.opened(name)
+
+
+def test_a_run_is_renamed_starred_and_deleted(runs: list[str]) -> None:
+    first = runs[0]
+    run_browser.renamed(first, "best so far")
+    run_browser.starred(first, on=True)
+    entry = next(run for run in run_browser.listed() if run["folder"] == first)
+    assert (entry["name"], entry["starred"]) == ("best so far", True)
+    with pytest.raises(EaiError, match="needs a name"):
+        run_browser.renamed(first, " ")
+    run_browser.deleted(first)
+    assert first not in [run["folder"] for run in run_browser.listed()]
+    with pytest.raises(EaiError, match="there is no run"):
+        run_browser.deleted(first)
+
+
+def test_a_picture_comes_with_the_code_that_shows_it_again(runs: list[str]) -> None:
+    made = run_browser.picture(runs[0])
+    assert set(made["data"]) == {"text/html", "text/plain"}
+    assert runs[0] in made["code"]
+    with pytest.raises(EaiError, match="no record of run"):
+        run_browser.picture("nothing")
+
+
+def test_what_the_user_says_of_a_run_that_goes_on_stays(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("EAI_RUNS", str(tmp_path))
+    record = RunRecord.create(tmp_path, RunBegan("r12345678", 0, 1, "fit", "here", 1))
+    record.add(RunBegan("r12345678", 0, 1, "fit", "here", 1))
+    run_browser.renamed(record.path.name, "best so far")
+    run_browser.starred(record.path.name, on=True)
+    with pytest.raises(EaiError, match="still goes on"):
+        run_browser.deleted(record.path.name)
+    record.add(RunEnded("r12345678", 0, "done", 0.0))
+    (entry,) = run_browser.listed()
+    assert (entry["name"], entry["starred"], entry["state"]) == ("best so far", True, "done")
+    assert RunRecord(record.path).info.name == "best so far"
+
+
+def test_a_record_that_was_cut_off_can_be_deleted(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("EAI_RUNS", str(tmp_path))
+    record = RunRecord.create(tmp_path, RunBegan("r12345678", 0, 1, "fit", "here", 1))
+    for path in (*record.path.iterdir(), record.path):
+        os.utime(path, (0, 0))
+    run_browser.deleted(record.path.name)
+    assert run_browser.listed() == []

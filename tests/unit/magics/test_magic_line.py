@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from IPython.core.error import UsageError
 
-from eai_notebook.magics.parser import PARSER
+from eai_notebook.errors import EaiError
+from eai_notebook.magics.parser import parse
 from eai_notebook.session import Session, Watcher
 from eai_notebook.session.rank_errors import in_a_line, interruption
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("path", ["'/a b/c'", '"/a b/c"', r"/a\ b/c", "/a b/c"])
 def test_a_path_may_have_a_space(path: str) -> None:
-    assert " ".join(PARSER.parse_argstring(f"report {path}").run) == "/a b/c"
+    assert " ".join(parse(f"report {path}").run) == "/a b/c"
 
 
 def test_a_hostfile_may_have_a_space() -> None:
-    assert PARSER.parse_argstring("up --hosts '/a b/hosts'").hosts == "/a b/hosts"
+    assert parse("up --hosts '/a b/hosts'").hosts == "/a b/hosts"
 
 
-def test_an_open_quote_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="quotation"):
-        PARSER.parse_argstring("report '/a b")
+def test_an_open_quote_is_refused() -> None:
+    with pytest.raises(EaiError, match="quotation"):
+        parse("report '/a b")
 
 
 def test_an_interrupted_start_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

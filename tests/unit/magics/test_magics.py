@@ -159,6 +159,8 @@ def test_every_rank_says(cells: dict[str, Any], name: str, said: str) -> None:
         ("pull nothing", "rank 0 has no variable nosuch"),
         ("pull from nowhere", "there is no rank 9 in a group of 2"),
         ("bad record", "is not a run record"),
+        ("unknown", "there is no command `%eai bogus`"),
+        ("bad option", "--nothing"),
     ],
 )
 def test_a_mistake_is_one_line_with_its_remedy(cells: dict[str, Any], name: str, said: str) -> None:
@@ -166,14 +168,6 @@ def test_a_mistake_is_one_line_with_its_remedy(cells: dict[str, Any], name: str,
     assert ename == "EaiError"
     assert said in evalue
     assert text(cells[name]).strip() == f"EaiError: {evalue}"
-
-
-@pytest.mark.parametrize(
-    ("name", "said"), [("unknown", "invalid choice: 'bogus'"), ("bad option", "--nothing")]
-)
-def test_an_unknown_word_is_a_usage_error(cells: dict[str, Any], name: str, said: str) -> None:
-    assert text(cells[name]).startswith("UsageError: ")
-    assert said in text(cells[name])
 
 
 def test_a_name_that_nobody_knows_has_no_hint(cells: dict[str, Any]) -> None:

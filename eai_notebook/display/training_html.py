@@ -1,0 +1,142 @@
+"""Loss and metrics of a run as HTML: progress, and a small curve for each metric.
+
+`labextension/src/training.ts` draws the same.
+"""
+
+from __future__ import annotations
+
+import time
+from html import escape
+from typing import Any, Final
+
+from eai_notebook.ledger.formatting import count, duration
+
+MOST_CURVES: Final = 6
+"""Metrics that get a curve; the names of more are a list of numbers."""
+
+WIDE: Final = 120
+TALL: Final = 36
+"""Of a curve, in its own units."""
+
+LOSS: Final = "#0072B2"
+HELD_OUT: Final = "#D55E00"
+"""Colours of a metric on the training data and on the validation data."""
+
+_FAINT: Final = "color: var(--jp-ui-font-color2, inherit); font-size: 12px; line-height: 1.5"
+
+
+def progress_line(view: dict[str, Any], now: float | None = None) -> str:
+    """Return how far a run has come: epoch, step, time taken and, while it goes on, time left.
+
+    Examples:
+        >>> progress_line({"training": {"epoch": 2, "epochs": 3, "steps": 30},
+        ...     "run": {"steps": 15, "state": "running", "started": 0.0, "ended": None},
+        ...     "buckets": {"longest": {"step": 0, "ms": 4000.0}}}, now=18.0)
+        'epoch 2 of 3 · step 15 of 30 · 18 s elapsed · about 15 s left'
+    """
+    run, training = view["run"], view["training"]
+    told = []
+    if training is not None:
+        told.append(f"epoch {training['epoch']}" + _of(training["epochs"]))
+        told.append(f"step {count(run['steps'])}" + _of(training["steps"]))
+    if run["ended"] is not None:
+        took = duration(max(0.0, run["ended"] - run["started"]))
+        told.append(took if run["state"] == "done" else f"{run['state']} after {took}")
+    elif run["state"] == "running" and run["steps"] > 0:
+        elapsed = max(0.0, (now or time.time()) - run["started"])
+        told.append(f"{duration(elapsed)} elapsed")
+        left = seconds_left(view, elapsed)
+        if left is not None:
+            told.append(f"about {duration(left)} left")
+    return " · ".join(told)
+
+
+def seconds_left(view: dict[str, Any], elapsed: float) -> float | None:
+    """Return how long a run will go on at its pace so far; None where that is not known.
+
+    The longest step, which compiles, comes once and is left out of the pace.
+    """
+    run, training, longest = view["run"], view["training"], view["buckets"]["longest"]
+    if training is None or not training["steps"] or run["steps"] < 2 or longest is None:  # noqa: PLR2004
+        return None
+    pace = max(0.0, elapsed - (longest["ms"] or 0.0) / 1e3) / (run["steps"] - 1)
+    return float(max(0, training["steps"] - run["steps"]) * pace) if pace > 0 else None
+
+
+def training_section(view: dict[str, Any]) -> str:
+    """Return the progress and the curves as HTML; empty where nothing was told."""
+    line = escape(progress_line(view))
+    training = view["training"]
+    if training is None:
+        return f'<div style="{_FAINT}">{line}</div>' if line else ""
+    names = [name for name in training["values"] if not name.startswith("val_")]
+    curves = "".join(_curve(training, name) for name in names[:MOST_CURVES])
+    rest = [name for name in names[MOST_CURVES:] if training["values"][name] is not None]
+    more = " · ".join(f"{name} {training['values'][name]:.4g}" for name in rest)
+    return (
+        f'<div style="margin-top: 8px"><div style="{_FAINT}">{line}</div>'
+        f'<div style="display: flex; flex-wrap: wrap; gap: 4px 16px">{curves}</div>'
+        f'<div style="{_FAINT}">{escape(more)}</div></div>'
+    )
+
+
+def _curve(training: dict[str, Any], name: str) -> str:
+    """Draw one metric over the steps: the ranks' mean, and validation at each epoch's end."""
+    drawn = [(_points(training, name), LOSS, ""), (_ends(training, f"val_{name}"), HELD_OUT, "3 2")]
+    known = [(step, value) for points, _, _ in drawn for step, value in points]
+    values = training["values"]
+    labels = "".join(
+        f'<span style="color: var(--jp-ui-font-color1, inherit)"><span style="color: {colour}">●</span> '
+        f"{escape(label)} {values[label]:.4g} </span>"
+        for label, colour in ((name, LOSS), (f"val_{name}", HELD_OUT))
+        if values.get(label) is not None
+    )
+    lines = "".join(_line(points, known, colour, dash) for points, colour, dash in drawn)
+    return (
+        f'<div style="{_FAINT}">{labels}<svg role="img" viewBox="0 0 {WIDE} {TALL}" '
+        f'preserveAspectRatio="none" style="display: block; width: 200px; height: 48px; '
+        f'border-bottom: 1px solid var(--jp-border-color2, rgba(128, 128, 128, .35))" '
+        f'xmlns="http://www.w3.org/2000/svg"><title>{escape(name)} over the steps</title>{lines}'
+        f"</svg></div>"
+    )
+
+
+def _points(training: dict[str, Any], name: str) -> list[tuple[int, float]]:
+    """Return a metric over the steps; where it was told at epochs' ends only, that."""
+    curve = training["curves"].get(name, {"step": [], "value": []})
+    pairs = zip(curve["step"], curve["value"], strict=True)
+    return [(s, v) for s, v in pairs if v is not None] or _ends(training, name)
+
+
+def _ends(training: dict[str, Any], name: str) -> list[tuple[int, float]]:
+    return [
+        (end["step"], end["values"][name])
+        for end in training["ends"]
+        if end["values"].get(name) is not None
+    ]
+
+
+def _line(
+    points: list[tuple[int, float]], known: list[tuple[int, float]], colour: str, dash: str
+) -> str:
+    if not points:
+        return ""
+    last = max(step for step, _ in known) or 1
+    low, high = min(value for _, value in known), max(value for _, value in known)
+    spread = (high - low) or 1.0
+    path = [
+        (WIDE * step / last, 2 + (TALL - 4) * (1 - (value - low) / spread))
+        for step, value in points
+    ]
+    if len(path) == 1:  # a line of one point is not seen
+        path = [(max(0.0, path[0][0] - 4), path[0][1]), path[0]]
+    dashes = f' stroke-dasharray="{dash}"' if dash else ""
+    return (
+        f'<polyline fill="none" stroke="{colour}" stroke-width="1.5"{dashes} '
+        f'vector-effect="non-scaling-stroke" '
+        f'points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in path)}"/>'
+    )
+
+
+def _of(number: int | None) -> str:
+    return f" of {count(number)}" if number else ""

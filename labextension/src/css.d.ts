@@ -1,5 +1,0 @@
-/** esbuild turns a style sheet into text for the widget. */
-declare module '*.css' {
-  const text: string;
-  export default text;
-}

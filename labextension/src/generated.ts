@@ -1,0 +1,97 @@
+/** Constants that Python has, too. Made by `tools/generate_front.py`: change them there. */
+
+/** Target of the comm on which the kernel sends. */
+export const PUSH_TARGET = 'eai_notebook';
+
+/** Its fixed id. */
+export const PUSH_ID = 'eai_notebook_push';
+
+/** Target of the comm for commands. */
+export const CONTROL_TARGET = 'eai_notebook_ctl';
+
+/** Type of the output of a cell whose run goes on. */
+export const RUN_MIME = 'application/vnd.eai-notebook.run+json';
+
+/** Formats that gradients can travel in; the first is the default. */
+export const WIRES = ['fp32', 'fp16', 'bf16', 'int8', 'auto'] as const;
+
+/** The most ranks that the form starts. */
+export const MOST_RANKS = 512;
+
+/** Colour of each part, the same in every display. */
+export const COLOURS: Readonly<Record<string, string>> = {
+  input: '#E69F00',
+  compute: '#009E73',
+  wait_peer: '#D55E00',
+  transfer: '#0072B2',
+  update: '#CC79A7',
+  other: '#999999'
+};
+
+/** What each part of a step is. */
+export const MEANINGS: Readonly<Record<string, string>> = {
+  input: 'blocked waiting for the next batch',
+  compute: 'forward and backward, until the local gradients are ready',
+  wait_peer: 'gradients ready here, a slower rank not there yet',
+  transfer: 'communication after the last rank was ready',
+  update: 'applying the reduced gradients',
+  other: 'the rest: callbacks, making iterators, compiling, garbage collection, Python'
+};
+
+/** The outline around time that no part explains. */
+export const UNMEASURED = '#808080';
+
+/** Words for the parts that are waiting. */
+export const WAITS: Readonly<Record<string, string>> = {
+  input: 'input wait',
+  wait_peer: 'slower ranks',
+  transfer: 'exposed communication'
+};
+
+/** Steps that the axis of a short run has room for. */
+export const FEWEST_SLOTS = 48;
+
+/** This share of the bars is at most as long as a usual one. */
+export const USUAL_SHARE = 0.9;
+
+/** A bar so many times longer than a usual one is cut. */
+export const LONG = 2;
+
+/** The axis is then so many times a usual bar. */
+export const HEADROOM = 1.3;
+
+/** Ranks that get a bar with a label each. */
+export const MOST_THICK = 16;
+
+/** Pixels that the bars of more ranks share. */
+export const RANKS_HEIGHT = 320;
+
+/** Evenly spaced colours from the shortest to the longest. */
+export const HEAT_SCALE = ['#00204c', '#575c6d', '#a69d75', '#ffe945'] as const;
+
+/** Height of a rank's row, in pixels. */
+export const HEAT_ROW = 6;
+
+/** The least height of all rows together. */
+export const LEAST_HEAT = 40;
+
+/** The most height of all rows together. */
+export const MOST_HEAT = 200;
+
+/** Of the heat map's picture, across. */
+export const MOST_PIXELS = 480;
+
+/** Metrics that get a curve. */
+export const MOST_CURVES = 6;
+
+/** Width of a curve, in its own units. */
+export const CURVE_WIDE = 120;
+
+/** Height of a curve, in its own units. */
+export const CURVE_TALL = 36;
+
+/** A metric on the training data. */
+export const TRAINING_COLOUR = '#0072B2';
+
+/** A metric on the validation data. */
+export const VALIDATION_COLOUR = '#D55E00';

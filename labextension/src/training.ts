@@ -1,0 +1,184 @@
+/** Loss and metrics of a run: progress, and a small curve for each (`display/training_html.py`). */
+import type { View } from './types';
+import { count, duration } from './formatting';
+import {
+  CURVE_TALL,
+  CURVE_WIDE,
+  MOST_CURVES,
+  TRAINING_COLOUR,
+  VALIDATION_COLOUR
+} from './generated';
+
+type Training = NonNullable<View['training']>;
+type Point = readonly [number, number];
+
+const SVG = 'http://www.w3.org/2000/svg';
+
+export class TrainingSection {
+  constructor() {
+    this.node.className = 'eai-Training';
+    this._bar.className = 'eai-Training-bar';
+    this._bar.setAttribute('role', 'progressbar');
+    this._bar.setAttribute('aria-label', 'Steps of the training');
+    this._bar.append(this._done);
+    this._line.className = 'eai-Chart-rates';
+    this._curves.className = 'eai-Training-curves';
+    this._more.className = 'eai-Chart-rates';
+    this.node.append(this._line, this._bar, this._curves, this._more);
+  }
+
+  readonly node = document.createElement('div');
+
+  draw(view: View): void {
+    const { training } = view;
+    this._line.textContent = progressLine(view);
+    const share =
+      training?.steps == null ? null : Math.min(1, view.run.steps / Math.max(1, training.steps));
+    this._bar.hidden = share === null || view.run.state !== 'running';
+    this._bar.setAttribute('aria-valuenow', String(Math.round(100 * (share ?? 0))));
+    this._done.style.width = `${100 * (share ?? 0)}%`;
+    const names =
+      training === null
+        ? []
+        : Object.keys(training.values).filter(name => !name.startsWith('val_'));
+    this._curves.replaceChildren(
+      ...(training === null ? [] : names.slice(0, MOST_CURVES).map(name => curve(training, name)))
+    );
+    this._more.textContent = names
+      .slice(MOST_CURVES)
+      .map(name => `${name} ${short(training?.values[name] ?? null)}`)
+      .join(' · ');
+  }
+
+  private readonly _line = document.createElement('div');
+  private readonly _bar = document.createElement('div');
+  private readonly _done = document.createElement('div');
+  private readonly _curves = document.createElement('div');
+  private readonly _more = document.createElement('div');
+}
+
+/** How far a run has come: epoch, step, time taken and, while it goes on, time left. */
+function progressLine(view: View): string {
+  const { run, training } = view;
+  const told: string[] = [];
+  if (training !== null) {
+    told.push(`epoch ${training.epoch}${of(training.epochs)}`);
+    told.push(`step ${count(run.steps)}${of(training.steps)}`);
+  }
+  if (run.ended !== null) {
+    const took = duration(Math.max(0, run.ended - run.started));
+    told.push(run.state === 'done' ? took : `${run.state} after ${took}`);
+  } else if (run.state === 'running' && run.steps > 0) {
+    const elapsed = Math.max(0, Date.now() / 1000 - run.started);
+    told.push(`${duration(elapsed)} elapsed`);
+    const left = secondsLeft(view, elapsed);
+    if (left !== null) {
+      told.push(`about ${duration(Math.round(left))} left`);
+    }
+  }
+  return told.join(' · ');
+}
+
+/** The longest step, which compiles, comes once and is left out of the pace. */
+function secondsLeft(view: View, elapsed: number): number | null {
+  const { run, training, buckets } = view;
+  if (training?.steps == null || run.steps < 2 || buckets.longest === null) {
+    return null;
+  }
+  const pace = Math.max(0, elapsed - (buckets.longest.ms ?? 0) / 1000) / (run.steps - 1);
+  return pace > 0 ? Math.max(0, training.steps - run.steps) * pace : null;
+}
+
+/** One metric over the steps: the ranks' mean, and validation at each epoch's end. */
+function curve(training: Training, name: string): HTMLElement {
+  const host = document.createElement('div');
+  const drawn = [
+    { label: name, points: points(training, name), colour: TRAINING_COLOUR, dash: '' },
+    {
+      label: `val_${name}`,
+      points: ends(training, `val_${name}`),
+      colour: VALIDATION_COLOUR,
+      dash: '3 2'
+    }
+  ];
+  const labels = drawn.flatMap(({ label, colour }) => {
+    const value = training.values[label] ?? null;
+    if (value === null) {
+      return [];
+    }
+    const dot = document.createElement('span');
+    dot.style.color = colour;
+    dot.textContent = '● ';
+    const text = document.createElement('span');
+    text.append(dot, `${label} ${short(value)} `);
+    return [text];
+  });
+  const picture = document.createElementNS(SVG, 'svg');
+  picture.setAttribute('viewBox', `0 0 ${CURVE_WIDE} ${CURVE_TALL}`);
+  picture.setAttribute('preserveAspectRatio', 'none');
+  picture.setAttribute('role', 'img');
+  picture.setAttribute('aria-label', `${name} over the steps`);
+  const known = drawn.flatMap(one => one.points);
+  for (const { points: own, colour, dash } of drawn) {
+    if (own.length > 0) {
+      picture.append(line(own, known, colour, dash));
+    }
+  }
+  host.append(...labels, picture);
+  return host;
+}
+
+function line(
+  own: readonly Point[],
+  known: readonly Point[],
+  colour: string,
+  dash: string
+): SVGPolylineElement {
+  const last = Math.max(...known.map(([step]) => step)) || 1;
+  const values = known.map(([, value]) => value);
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const path = own.map(([step, value]): Point => [
+    (CURVE_WIDE * step) / last,
+    2 + (CURVE_TALL - 4) * (1 - (value - low) / (high - low || 1))
+  ]);
+  const [only] = path;
+  if (path.length === 1 && only !== undefined) {
+    // A line of one point is not seen.
+    path.unshift([Math.max(0, only[0] - 4), only[1]]);
+  }
+  const made = document.createElementNS(SVG, 'polyline');
+  made.setAttribute('points', path.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(' '));
+  made.setAttribute('fill', 'none');
+  made.setAttribute('stroke', colour);
+  made.setAttribute('stroke-width', '1.5');
+  made.setAttribute('vector-effect', 'non-scaling-stroke');
+  if (dash !== '') {
+    made.setAttribute('stroke-dasharray', dash);
+  }
+  return made;
+}
+
+/** A metric over the steps; where it was told at epochs' ends only, that. */
+function points(training: Training, name: string): Point[] {
+  const { step, value } = training.curves[name] ?? { step: [], value: [] };
+  const own = step.flatMap((at, place): Point[] => {
+    const known = value[place] ?? null;
+    return known === null ? [] : [[at, known]];
+  });
+  return own.length > 0 ? own : ends(training, name);
+}
+
+function ends(training: Training, name: string): Point[] {
+  return training.ends.flatMap((end): Point[] => {
+    const known = end.values[name] ?? null;
+    return known === null ? [] : [[end.step, known]];
+  });
+}
+
+function of(number: number | null): string {
+  return number === null ? '' : ` of ${count(number)}`;
+}
+
+function short(value: number | null): string {
+  return value === null ? '–' : String(Number(value.toPrecision(4)));
+}

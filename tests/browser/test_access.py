@@ -1,0 +1,130 @@
+"""Who cannot see the panel, or not use a mouse: axe-core's rules, and what is asked by buttons."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from browser.lab import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from browser.lab import Notebook
+
+pytestmark = pytest.mark.browser
+
+AXE = ROOT / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+PLAY = "from player import Player\nplayer = Player(10)\nplayer.play(60, 600, late={3: {'input': 0.01}}, live=False)"
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed (npm ci in labextension)")
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_the_panel_breaks_no_rule_of_wcag(
+    open_notebook: Callable[..., Notebook], theme: str
+) -> None:
+    notebook = open_notebook(
+        "from pathlib import Path\nfrom synthetic import run_record, run_rows\n"
+        "from eai_notebook.ledger.run_record import runs_folder\n%load_ext eai_notebook\n"
+        "_ = run_record(runs_folder(), run_rows(2, 100), name='access')",
+        PLAY,
+    )
+    notebook.theme(theme)
+    page = notebook.page
+    page.add_script_tag(path=str(AXE))
+    found = violations(page)  # the form
+    page.get_by_label("Ranks").fill("none")
+    found += violations(page)
+    page.get_by_label("Ranks").fill("2")
+    notebook.run_cell()
+    notebook.wait_cells(1)
+    page.get_by_role("button", name="Show earlier runs").click()
+    page.get_by_role("region", name="Runs").get_by_role("checkbox").first.check()
+    notebook.run_cell()
+    notebook.wait_steps(40)
+    page.get_by_role("button", name="rank 3 on gpu1").click()
+    page.get_by_role("region", name="Log of rank 3").wait_for()
+    found += violations(page)
+    notebook.screenshot(f"access-{'dark' if 'Dark' in theme else 'light'}", "#eai-notebook-panel")
+    page.get_by_role("button", name="Stop", exact=True).click()
+    notebook.theme("JupyterLab Light")
+    assert found == []
+
+
+def violations(page: Any) -> list[str]:
+    """Return what axe-core finds in the panel: rule, element, summary."""
+    return list(
+        page.evaluate(
+            """async rules => {
+                const found = await axe.run('#eai-notebook-panel', {
+                    runOnly: { type: 'tag', values: rules }
+                });
+                return found.violations.flatMap(one => one.nodes.map(
+                    node => `${one.id}: ${node.html.slice(0, 160)}: ${node.failureSummary}`
+                ));
+            }""",
+            RULES,
+        )
+    )
+
+
+def test_where_is_answered_while_a_cell_runs_and_a_log_is_searched(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    notebook = open_notebook(PLAY)
+    notebook.run_cell()
+    notebook.wait_steps(20)
+    page = notebook.page
+    page.get_by_role("button", name="Where", exact=True).click()
+    page.get_by_text("training step 12").wait_for(timeout=5_000)
+    assert notebook.is_running()
+    page.get_by_role("button", name="rank 3 on gpu1").click()
+    log = page.get_by_role("region", name="Log of rank 3")
+    log.get_by_text("31 batches read").wait_for()
+    log.get_by_label("Search the log").fill("epoch")
+    assert log.locator("pre").inner_text().strip() == "Epoch 1/3"
+    page.get_by_role("button", name="Stop", exact=True).click()
+    notebook.wait_cells(1)
+    assert "31 batches read" not in page.locator(".eai-Cards").all_inner_texts()
+
+
+COMPILING = """import time
+from player import Player
+player = Player(2)
+player.play(1, 20, live=False)
+from eai_notebook.ledger.aggregate import Summary
+from eai_notebook.ledger.run_record import RunInfo
+from eai_notebook.ledger.view_model import run_view
+info = RunInfo("r2", "wide", 2, time.time() - 12, hosts={0: "here", 1: "here"})
+player.panel.run(run_view(info, Summary()))
+print("told")"""
+
+
+def test_a_run_without_steps_is_compiling_and_one_that_ended_says_how_and_when(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    notebook = open_notebook(COMPILING)
+    notebook.run_cell()
+    notebook.wait_cells(1)
+    page = notebook.page
+    page.locator("#eai-notebook-panel").get_by_text("compiling the first step, 1").wait_for()
+    assert "no verdict" not in notebook.panel()
+    assert "not measured" not in notebook.panel()
+    notebook.screenshot("compiling-light", "#eai-notebook-panel")
+
+
+def test_a_notebook_that_uses_the_package_has_the_panel_beside_it_the_first_time(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    notebook = open_notebook("%load_ext eai_notebook")
+    page = notebook.page
+    page.evaluate(
+        "localStorage.removeItem('eai-notebook:shown');window.jupyterapp.shell.collapseRight?.();"
+    )
+    page.reload()
+    page.wait_for_selector("#eai-notebook-panel .eai-Panel-section")
+    assert page.locator("#eai-notebook-panel").is_visible()
+    page.evaluate("void window.jupyterapp.commands.execute('launcher:create')")
+    page.locator(".jp-LauncherCard", has_text="Distributed training").first.wait_for()
+    notebook.screenshot("launcher-light")

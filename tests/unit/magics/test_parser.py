@@ -1,0 +1,107 @@
+"""The line of `%eai`: what the tab key offers, what a mistake says, what help shows."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from IPython.core.completer import provisionalcompleter
+from IPython.core.interactiveshell import InteractiveShell
+
+from eai_notebook.errors import EaiError
+from eai_notebook.magics.notebook_observer import NotebookWatcher
+from eai_notebook.magics.parser import COMMANDS, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def shell() -> Iterator[Any]:
+    made = InteractiveShell.instance()
+    made.run_line_magic("load_ext", "eai_notebook")
+    yield made
+    InteractiveShell.clear_instance()
+
+
+def offered(shell: Any, line: str) -> list[tuple[str, str]]:
+    with provisionalcompleter():
+        return [(c.text, c.type) for c in shell.Completer.completions(line, len(line))]
+
+
+@pytest.mark.parametrize(
+    ("line", "texts", "kind"),
+    [
+        ("%eai ", list(COMMANDS), "command"),
+        ("%eai re", ["restart", "report"], "command"),
+        ("%eai up --w", ["--wire"], "option"),
+        ("%eai up --wire ", ["fp32", "fp16", "bf16", "int8", "auto"], "value"),
+        ("%eai up --mode p", ["ps"], "value"),
+        ("%eai pull --", ["--rank"], "option"),
+        ("%%distributed --r", ["--ranks", "--restart"], "option"),
+    ],
+)
+def test_the_tab_key_offers_ours_only_and_says_what_it_is(
+    shell: Any, line: str, texts: list[str], kind: str
+) -> None:
+    assert offered(shell, line) == [(text, kind) for text in texts]
+
+
+def test_other_lines_are_completed_as_ever(shell: Any) -> None:
+    shell.user_ns["evaluation"] = 1
+    assert "evaluation" in [text for text, _ in offered(shell, "evalua")]
+    assert "evaluation" in [text for text, _ in offered(shell, "%eai push evalua")]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("upp", "there is no command `%eai upp`: did you mean `%eai up`?"),
+        ("zzz", "there is no command `%eai zzz`: `%eai?` lists them"),
+        ("up -n two", "-n takes a whole number, not `two`"),
+        ("up --wires fp16", "did you mean `--wire`?"),
+        ("up --wire fp17", "--wire cannot be `fp17`: use one of fp32, fp16"),
+        ("pull", "`%eai pull` needs NAME"),
+        ("up --keep 3", "`%eai up` does not take `3`"),
+    ],
+)
+def test_a_mistake_says_what_to_write(line: str, said: str) -> None:
+    with pytest.raises(EaiError) as caught:
+        parse(line)
+    assert said in str(caught.value)
+
+
+def test_help_has_all_commands_and_no_markup(
+    shell: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.run_line_magic("eai", "")
+    told = capsys.readouterr().out
+    documented = shell.find_line_magic("eai").__doc__
+    for name, words in COMMANDS.items():
+        assert words in told
+        assert f"%eai {name}" in documented
+    assert "::" not in told
+    shell.run_line_magic("eai", "up --help")
+    told = capsys.readouterr().out
+    assert "--mode {ring,ps}" in told
+    assert "::" not in told
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_has_one_line_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    panel: Any = None
+    for screen, told in (
+        (Terminal(), "\r\x1b[K1 s\r\x1b[K2 s\r\x1b[Kup\n"),
+        (io.StringIO(), "up\n"),
+    ):
+        monkeypatch.setattr("sys.stdout", screen)
+        watcher = NotebookWatcher(panel)
+        watcher.progress("1 s")
+        watcher.progress("2 s")
+        watcher.progress("up", final=True)
+        assert screen.getvalue() == told
