@@ -67,6 +67,13 @@ def refuse_others(context: zmq.Context[Any], *known: KeyPair) -> None:
     _checked[id(context)] = guard  # which holds the context, so that its id is not another's
 
 
+def stop_refusing(context: zmq.Context[Any]) -> None:
+    """End the check of `context`: its thread holds a socket, and keeps ``term`` from returning."""
+    guard = _checked.pop(id(context), None)
+    if guard is not None:
+        guard.stop()
+
+
 def use_for_all(pair: KeyPair) -> None:
     """Have ipyparallel connect with `pair` wherever it would make up a pair, in this process.
 

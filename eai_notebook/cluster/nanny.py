@@ -10,7 +10,16 @@ from typing import Any
 import zmq
 from ipyparallel.engine import nanny
 
-from eai_notebook.cluster.keys import KeyPair, refuse_others, use_for_all
+from eai_notebook.cluster.keys import KeyPair, refuse_others, stop_refusing, use_for_all
+
+
+class _CheckedContext(zmq.Context):  # type: ignore[type-arg]
+    """A context that ends its check of keys before it ends."""
+
+    def term(self) -> None:
+        """Close the context."""
+        stop_refusing(self)
+        super().term()
 
 
 class GroupNanny(nanny.KernelNanny):
@@ -26,7 +35,7 @@ class GroupNanny(nanny.KernelNanny):
         make = zmq.Context
 
         def checked(*arguments: Any, **settings: Any) -> Any:
-            context = make(*arguments, **settings)
+            context = _CheckedContext(*arguments, **settings)
             refuse_others(context, self._pair)
             return context
 
