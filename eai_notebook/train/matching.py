@@ -105,7 +105,8 @@ def _items(gradients: Sequence[Any], variables: Sequence[Any]) -> tuple[Item, ..
 
 
 def _name(variable: Any) -> str:
-    return variable if isinstance(variable, str) else str(getattr(variable, "path", variable.name))
+    name = variable if isinstance(variable, str) else getattr(variable, "path", variable.name)
+    return str(name).removesuffix(":0")  # TensorFlow numbers outputs, of which a variable has one
 
 
 def _kind(gradient: Any) -> str:

@@ -346,10 +346,10 @@ ONE_RANK_ELSEWHERE = """
 import tensorflow as tf
 a, b = tf.Variable(tf.zeros(3), name="a"), tf.Variable(tf.zeros(3), name="b")
 @tf.function
-def step(here):
-    of_a = lambda: eai.allreduce_gradients([tf.ones(3)], [a])[0]
-    return tf.cond(here, of_a, lambda: eai.allreduce_gradients([tf.ones(3)], [b])[0])
-for number in range(6): step(tf.constant(number < 3 or collective.rank() == 0))
+def step(here, x):  # (TensorFlow would average what is constant while it optimizes the graph.)
+    of_a = lambda: eai.allreduce_gradients([x], [a])[0]
+    return tf.cond(here, of_a, lambda: eai.allreduce_gradients([x], [b])[0])
+for number in range(6): step(tf.constant(number < 3 or collective.rank() == 0), tf.ones(3))
 """
 
 
