@@ -94,6 +94,8 @@ class DrillRunner:
             came, said = self._after_a_deaf_rank(said)
         left = 0
         if came in ("death", "stuck"):
+            if came == "stuck":  # the group stays until the user ends it
+                self.session.restart()
             left = sum(map(is_running, ranks))
             self.session.restart()
             self.session.run("canary = 40 + rank")
