@@ -16,4 +16,9 @@ def test_it_is_pickled_whole(error: EaiError) -> None:
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 -- our own bytes
     assert type(again) is type(error)
     assert str(again) == str(error)
-    assert vars(again) == {"what": error.what, "remedy": error.remedy, "row": 7}
+    assert vars(again) == {
+        "what": error.what,
+        "remedy": error.remedy,
+        "code": error.code,
+        "row": 7,
+    }

@@ -22,18 +22,18 @@ LEAST: Final = 1 << 16
 """Bytes below which the allocator is quick enough."""
 
 MOST_KEPT: Final = 64 << 20
-"""Bytes kept for later, over all sizes, beyond as many as are lent at the moment."""
+"""Bytes kept for later, over all sizes, beyond as many as are in use."""
 
 _STEP: Final = 1 << 14
 
 
 class BufferPool:
-    """Lends memory, and keeps what comes back for the next one who asks for as much.
+    """A pool of buffers: what is no longer referenced is handed out again at the same size.
 
     Examples:
-        >>> lender = BufferPool()
-        >>> place = lender.lend(1 << 20).ctypes.data  # nobody holds it any more
-        >>> lender.lend(1 << 20).ctypes.data == place
+        >>> pool = BufferPool()
+        >>> address = pool.acquire(1 << 20).ctypes.data  # nothing refers to it any more
+        >>> pool.acquire(1 << 20).ctypes.data == address
         True
     """
 
