@@ -133,6 +133,12 @@ def test_memory_that_may_only_be_read_is_taken_over_and_never_written_to() -> No
     assert array.tolist() == list(range(4096))
 
 
+def ones(array: np.ndarray) -> np.ndarray:
+    """Fill memory that may hold anything, also what is equal to nothing."""
+    array[...] = 1
+    return array
+
+
 @pytest.mark.parametrize(
     "array",
     [
@@ -140,8 +146,8 @@ def test_memory_that_may_only_be_read_is_taken_over_and_never_written_to() -> No
         np.array([b"some", b"text"]),
         np.array([b"other", b"text"], object),
         np.ones((4, 6), np.float32)[:, ::2],
-        aligned((3,), np.dtype("bool")),
-        aligned((32,), np.dtype(tf.bfloat16.as_numpy_dtype)),
+        ones(aligned((3,), np.dtype("bool"))),
+        ones(aligned((32,), np.dtype(tf.bfloat16.as_numpy_dtype))),
     ],
     ids=["begins anywhere", "fixed width", "objects", "with gaps", "bool", "bfloat16"],
 )
