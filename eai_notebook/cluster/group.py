@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +24,13 @@ from eai_notebook.cluster.client import GroupClient, connection_file
 from eai_notebook.cluster.delivery import key_files
 from eai_notebook.cluster.interruptible import never, run_interruptible
 from eai_notebook.cluster.launchers.local import CONTROLLER, find_mpirun
-from eai_notebook.cluster.mpirun_output import explain, lost_host, read_output, start_remedy
+from eai_notebook.cluster.mpirun_output import (
+    cause_of_death,
+    explain,
+    lost_host,
+    read_output,
+    start_remedy,
+)
 from eai_notebook.cluster.replies import end_bad_replies
 from eai_notebook.errors import EaiError
 from eai_notebook.process_lease import Lease, Started, end_processes, families, started
@@ -54,13 +59,6 @@ LOST_S = 20.0
 """The same with several hosts, where it may first have to give one of them up."""
 SETTLE_S = 3.0
 """How long a nanny may take to deliver a signal."""
-_DEATH = re.compile(
-    r"process rank (?P<rank>\d+) with PID \d+ on node (?P<host>\S+)\s+exited on\s+"
-    r"signal (?P<signal>\d+)|"
-    r"Process name: \[\S+,(?P<rank2>\d+)\]\s+Exit code:\s+(?P<code>\d+)|"
-    r"process rank (?P<rank3>\d+) with PID \d+ on node (?P<host3>\S+)\s+exiting\s+improperly",
-)
-
 _REMEDIES = {
     "in use": "use it there, or end that kernel first",
     "starting": "use it there, or end that kernel first",
@@ -413,21 +411,6 @@ def _ask(
             reply = future.result(timeout=max(0.0, deadline - time.monotonic()))
             found[rank] = reply["content"]
     return found
-
-
-def cause_of_death(log: str) -> str | None:
-    """Return which rank died and of what, as ``mpirun`` says in `log`; None if it does not."""
-    found = _DEATH.search(log)
-    if not found:
-        return None
-    if found["rank3"]:  # mpirun speaks so of exit code 0
-        where = f"rank {found['rank3']} on {found['host3']}"
-        return f"{where} ended its own process with exit code 0, as os._exit(0) does"
-    rank = found["rank"] or found["rank2"]
-    if found["signal"]:
-        name = signal.Signals(int(found["signal"])).name
-        return f"rank {rank} on {found['host']} died of {name}"
-    return f"rank {rank} ended with exit code {found['code']}"
 
 
 def keep_hearing(client: Any) -> None:

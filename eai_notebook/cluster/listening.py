@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import ipaddress
 import os
 import re
 import shlex
@@ -120,11 +119,6 @@ def of_group(entry: registry.Entry) -> str:
     return "; ".join(
         f"{name} on {', '.join(places)}" for name, places in sorted(found.items()) if places
     )
-
-
-def is_everywhere(place: str) -> bool:
-    """Return whether an address is that of all interfaces."""
-    return ipaddress.ip_address(place).is_unspecified
 
 
 def _program(process: psutil.Process) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,12 @@ _RANK_ERROR: Final = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception)\b(?::|$)")
 _LOST: Final = re.compile(
     r"lost communication with a remote daemon.*?Remote daemon:.*? on node (?P<host>\S+)", re.DOTALL
 )
+_DEATH: Final = re.compile(
+    r"process rank (?P<rank>\d+) with PID \d+ on node (?P<host>\S+)\s+exited on\s+"
+    r"signal (?P<signal>\d+)|"
+    r"Process name: \[\S+,(?P<rank2>\d+)\]\s+Exit code:\s+(?P<code>\d+)|"
+    r"process rank (?P<rank3>\d+) with PID \d+ on node (?P<host3>\S+)\s+exiting\s+improperly",
+)
 _LEFT_OVER: Final = ("OMPI_MCA_", "PRTE_MCA_", "PMIX_MCA_", "PMIX_", "PRTE_", "OMPI_")
 _OURS: Final = ("OMPI_ALLOW_RUN_AS_ROOT", "PRTE_ALLOW_RUN_AS_ROOT")
 
@@ -39,6 +46,21 @@ def read_output(path: str) -> str:
         OSError: The file cannot be read.
     """
     return Path(path).read_bytes().decode(errors="replace")
+
+
+def cause_of_death(log: str) -> str | None:
+    """Return which rank died and of what, as ``mpirun`` says in `log`; None if it does not."""
+    found = _DEATH.search(log)
+    if not found:
+        return None
+    if found["rank3"]:  # mpirun speaks so of exit code 0
+        where = f"rank {found['rank3']} on {found['host3']}"
+        return f"{where} ended its own process with exit code 0, as os._exit(0) does"
+    rank = found["rank"] or found["rank2"]
+    if found["signal"]:
+        name = signal.Signals(int(found["signal"])).name
+        return f"rank {rank} on {found['host']} died of {name}"
+    return f"rank {rank} ended with exit code {found['code']}"
 
 
 def lost_host(log: str) -> str | None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from eai_notebook.cluster.group import cause_of_death
+from eai_notebook.cluster.mpirun_output import cause_of_death
 
 MPIRUN_ON_EXIT_CODE_0 = """
 prterun has exited due to process rank 1 with PID 0 on node vm exiting
