@@ -10,7 +10,7 @@ import numpy as np
 
 from eai_notebook.errors import EaiError
 from eai_notebook.formats.open_files import open_files
-from eai_notebook.io.part import LABEL, Field, Loaded, Source
+from eai_notebook.io.part import LABEL, Field, Loaded, RowRange, Source
 from eai_notebook.io.pipeline.row_ranges import share_rows
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class BinaryPart:
+class BinaryPart(RowRange):
     """Some records of a file: a `Part`. None of them can be bad."""
 
     file: File
@@ -101,16 +101,6 @@ class BinaryPart:
     def name(self) -> str:
         """File and records."""
         return f"{self.file}, records {self.begin}-{self.end}"
-
-    @property
-    def path(self) -> str:
-        """The file."""
-        return str(self.file)
-
-    @property
-    def rows(self) -> int:
-        """Records."""
-        return self.end - self.begin
 
     def fetch(self) -> NDArray[Any]:
         """Read the records."""

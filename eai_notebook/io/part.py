@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from eai_notebook.errors import EaiError
+    from eai_notebook.io.sources.file import File
 
 Columns = dict[str, "NDArray[Any]"]
 """Arrays of equal first dimension; the key ``"label"`` is what a model should predict."""
@@ -69,6 +70,24 @@ class Part(Protocol):
 
     def fault(self, first_bad: int) -> EaiError:
         """Return the error about a bad row: file, row, what is wrong with it, remedy."""
+
+
+class RowRange:
+    """What parts that are rows `begin` to `end` of a file have in common; their fields are."""
+
+    file: File
+    begin: int
+    end: int
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return str(self.file)
+
+    @property
+    def rows(self) -> int:
+        """Rows, bad ones included."""
+        return self.end - self.begin
 
 
 @runtime_checkable

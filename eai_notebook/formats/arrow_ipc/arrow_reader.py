@@ -23,7 +23,7 @@ from eai_notebook.formats.pyarrow_file import Stream, arrow_file
 from eai_notebook.formats.table_reader import fault_in, only, reader_for, row_bytes
 from eai_notebook.io.memory.alignment import aligned_bytes
 from eai_notebook.io.memory.thread_buffer import ThreadMemory
-from eai_notebook.io.part import Source
+from eai_notebook.io.part import RowRange, Source
 from eai_notebook.io.pipeline.row_ranges import share_rows
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def arrow(
 
 
 @dataclass(frozen=True)
-class ArrowPart:
+class ArrowPart(RowRange):
     """Rows `begin` to `end` of a record batch: a `Part`."""
 
     file: File
@@ -108,16 +108,6 @@ class ArrowPart:
     def name(self) -> str:
         """File, record batch and rows in it."""
         return f"{self.file}, record batch {self.batch}, rows {self.begin}-{self.end}"
-
-    @property
-    def path(self) -> str:
-        """The file."""
-        return str(self.file)
-
-    @property
-    def rows(self) -> int:
-        """Rows, bad ones included."""
-        return self.end - self.begin
 
     def fetch(self) -> pa.Table:
         """Get the record batch.

@@ -31,7 +31,7 @@ from eai_notebook.formats.parquet_footer import (
 )
 from eai_notebook.formats.pyarrow_file import Stream, arrow_file, merged, offset_in
 from eai_notebook.formats.table_reader import fault_in, only, reader_for, row_bytes
-from eai_notebook.io.part import Source
+from eai_notebook.io.part import RowRange, Source
 from eai_notebook.io.pipeline.row_ranges import share_rows
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def parquet(
 
 
 @dataclass(frozen=True)
-class ParquetPart:
+class ParquetPart(RowRange):
     """Rows `begin` to `end` of a row group: a `Part`."""
 
     file: File
@@ -135,16 +135,6 @@ class ParquetPart:
     def name(self) -> str:
         """File, row group and rows in it."""
         return f"{self.file}, row group {self.group}, rows {self.begin}-{self.end}"
-
-    @property
-    def path(self) -> str:
-        """The file."""
-        return str(self.file)
-
-    @property
-    def rows(self) -> int:
-        """Rows, bad ones included."""
-        return self.end - self.begin
 
     def fetch(self) -> Stream:
         """Get the bytes of the columns that are wanted."""
