@@ -56,11 +56,13 @@ class ClickSchema:
                 f"{self.name}: {len(self.categorical)} categorical columns, "
                 f"{len(self.buckets)} bucket counts",
                 "give one bucket count a column",
+                code="schema-invalid",
             )
         if min(self.buckets, default=_FEWEST) < _FEWEST:
             raise EaiError(
                 f"{self.name}: a column has {min(self.buckets)} bucket",
                 "give at least 2, one of them for missing values",
+                code="schema-invalid",
             )
         for pair in self.crosses:
             for column in pair:
@@ -68,6 +70,7 @@ class ClickSchema:
                     raise EaiError(
                         f"{self.name}: no categorical column {column!r} to cross",
                         f"choose from {self.categorical[0]} to {self.categorical[-1]}",
+                        code="schema-invalid",
                     )
 
     @property

@@ -71,6 +71,7 @@ class ClickTable:
                     f"{file} has no column {name!r}, its columns are {_few(schema.names)}",
                     f"make it with eai.io.convert, or give a schema with its names "
                     f"instead of {self.schema.name}",
+                    code="column-unknown",
                 )
             kind = schema.field(only(file, schema.names, name)).type
             inner = kind.value_type if kinds.is_dictionary(kind) else kind
@@ -85,6 +86,7 @@ class ClickTable:
                 raise EaiError(
                     f"{file} column {name!r} is {kind}, which is no integer",
                     "write it as an integer, or a categorical as 8 hexadecimal digits",
+                    code="column-type",
                 )
 
     def read(self, table: pa.Table, numbers: Columns) -> Loaded:  # noqa: ARG002 - has none

@@ -79,7 +79,11 @@ def convert(
         EaiError: A file or a row is bad, or the folder holds something.
     """
     if to not in get_args(To):
-        raise EaiError(f"to={to!r} is no format", f"choose from {', '.join(get_args(To))}")
+        raise EaiError(
+            f"to={to!r} is no format",
+            f"choose from {', '.join(get_args(To))}",
+            code="option-invalid",
+        )
     target = Path(folder)
     _refuse(target, SUFFIX[to], overwrite=overwrite)
     files = find_files(source)
@@ -99,7 +103,9 @@ def convert(
         home.rename(target)
     except OSError as error:
         raise EaiError(
-            f"{target} cannot be written ({error.strerror or error})", "choose another folder"
+            f"{target} cannot be written ({error.strerror or error})",
+            "choose another folder",
+            code="folder-not-writable",
         ) from error
     finally:
         shutil.rmtree(home, ignore_errors=True)
@@ -177,18 +183,23 @@ def _refuse(target: Path, suffix: str, *, overwrite: bool) -> None:
     if not target.exists():
         return
     if not target.is_dir():
-        raise EaiError(f"{target} is a file", "name a folder")
+        raise EaiError(f"{target} is a file", "name a folder", code="folder-not-empty")
     inside = list(target.iterdir())
     if not inside:
         target.rmdir()
         return
     if not overwrite:
-        raise EaiError(f"{target} is not empty", "name another folder, or overwrite=True")
+        raise EaiError(
+            f"{target} is not empty",
+            "name another folder, or overwrite=True",
+            code="folder-not-empty",
+        )
     strangers = [path.name for path in inside if path.suffix not in SUFFIX.values()]
     if strangers:
         raise EaiError(
             f"{target} holds {strangers[0]}, which no conversion to {suffix} has written",
             "name another folder, or delete this one yourself",
+            code="folder-not-empty",
         )
 
 

@@ -69,17 +69,20 @@ def bad_row(file: File, begin: int, schema: ClickSchema) -> EaiError:
         line = stream.readline()
     ends = line.endswith(b"\n")
     if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return EaiError(f"{file} row 1 is UTF-16 text", "write the file as UTF-8 or ASCII")
+        return EaiError(
+            f"{file} row 1 is UTF-16 text", "write the file as UTF-8 or ASCII", code="text-not-utf8"
+        )
     text = line.rstrip(b"\r\n").decode(errors="replace")
     fields = text.split("\t")
     if number == 1 and ends and _NAME.match(fields[0]) and any(map(_NAME.match, fields[1:2])):
         return EaiError(
             f"{file} row 1 looks like a header: it begins with {_short(fields[0])}",
             "remove it, for instance with `tail -n +2`: the schema says what the columns are",
+            code="text-header",
         )
     fault = row_fault(text, schema, ends=ends)
     remedy = _MEND if ends else f"copy the file again, or {_MEND}"
-    return EaiError(f"{file} row {number} {fault}", remedy)
+    return EaiError(f"{file} row {number} {fault}", remedy, code="row-bad")
 
 
 def _short(value: str) -> str:

@@ -58,7 +58,11 @@ def features(schema: ClickSchema) -> Callable[[Mapping[str, Any]], dict[str, tf.
     def made(columns: Mapping[str, Any]) -> dict[str, tf.Tensor]:
         for name in (*schema.integers, *schema.categorical):
             if name not in columns:
-                raise EaiError(f"there is no column {name!r}", f"give all of {schema.name}'s")
+                raise EaiError(
+                    f"there is no column {name!r}",
+                    f"give all of {schema.name}'s",
+                    code="column-unknown",
+                )
         numbers = [
             _number(tf.convert_to_tensor(columns[name]), schema.missing_integer, logs)
             for name in schema.integers

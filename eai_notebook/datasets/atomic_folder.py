@@ -46,6 +46,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         raise EaiError(
             f"{target} cannot be written ({error.strerror or error})",
             "make room, or choose another folder",
+            code="folder-not-writable",
         ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -61,5 +62,6 @@ def _beside(target: Path) -> Path:
         raise EaiError(
             f"{target.parent} cannot be written ({error.strerror or error})",
             "choose another folder",
+            code="folder-not-writable",
         ) from error
     return work

@@ -62,11 +62,15 @@ class Truth:
             return cls(**json.loads(path.read_text()))
         except FileNotFoundError:
             raise EaiError(
-                f"there is no {path}", "make data with `eai-notebook make-data criteo`"
+                f"there is no {path}",
+                "make data with `eai-notebook make-data criteo`",
+                code="truth-unreadable",
             ) from None
         except (ValueError, TypeError) as error:
             raise EaiError(
-                f"{path} cannot be read ({error})", "delete the folder, make it anew"
+                f"{path} cannot be read ({error})",
+                "delete the folder, make it anew",
+                code="truth-unreadable",
             ) from error
 
 
@@ -113,9 +117,11 @@ def criteo(
     """
     target = Path(folder)
     if files < 1 or rows < files:
-        raise EaiError(f"{rows} rows in {files} files", "give at least one row a file")
+        raise EaiError(
+            f"{rows} rows in {files} files", "give at least one row a file", code="option-invalid"
+        )
     if seed < 0:
-        raise EaiError(f"seed {seed} is negative", "give 0 or more")
+        raise EaiError(f"seed {seed} is negative", "give 0 or more", code="option-invalid")
     find_recipe(recipe)
     found = _already_there(target, (rows, files, seed, VERSION, recipe))
     if found is not None:
@@ -136,7 +142,9 @@ def _already_there(target: Path, wanted: tuple[int, int, int, int, str]) -> Trut
         if found == wanted:
             return truth
     raise EaiError(
-        f"{target} already holds something else", "choose another folder, or delete this one"
+        f"{target} already holds something else",
+        "choose another folder, or delete this one",
+        code="folder-not-empty",
     )
 
 

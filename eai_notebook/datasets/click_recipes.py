@@ -138,5 +138,9 @@ def find_recipe(name: str) -> Recipe:
         ('C25', 'C14')
     """
     if name not in RECIPES:
-        raise EaiError(f"there is no recipe {name!r}", f"choose from {', '.join(RECIPES)}")
+        raise EaiError(
+            f"there is no recipe {name!r}",
+            f"choose from {', '.join(RECIPES)}",
+            code="option-invalid",
+        )
     return RECIPES[name]

@@ -89,6 +89,7 @@ def _row(path: File, number: int, line: str, vocabulary: int) -> tuple[int, NDAr
         raise EaiError(
             f"{path}, row {number} is no document ({error})",
             f"a row is `topic word:count ...`, with words from 1 to {vocabulary}",
+            code="row-bad",
         ) from None
 
 
@@ -123,6 +124,7 @@ def make_documents(
             f"{documents} documents of {words} words out of {vocabulary} on {topics} topics, "
             f"seed {seed}",
             "give at least 6 documents, a word for each topic, and nothing negative",
+            code="option-invalid",
         )
     rng = np.random.default_rng([seed, 3])
     everybody = rng.permutation(1 / np.arange(1, vocabulary + 1))

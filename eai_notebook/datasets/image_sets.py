@@ -108,11 +108,13 @@ def make_pictures(  # noqa: PLR0913 - options, all but the first by name
         raise EaiError(
             f"kind {kind!r}, layout {layout!r}",
             f"choose from {', '.join(KINDS)} and from {', '.join(LAYOUTS)}",
+            code="option-invalid",
         )
     if pictures < _TEST_SHARE or shards < 1 or seed < 0:
         raise EaiError(
             f"{pictures} pictures in {shards} shards with seed {seed}",
             f"give at least {_TEST_SHARE} pictures, 1 shard and a seed of 0 or more",
+            code="option-invalid",
         )
     source = (
         _Planted(PlantedPictures(classes, size, seed, label_noise), pictures)
@@ -159,7 +161,9 @@ def _is_there(target: Path, truth: PictureTruth) -> bool:
     if stored.is_file() and stored.read_text() == json.dumps(asdict(truth), indent=2) + "\n":
         return True
     raise EaiError(
-        f"{target} already holds something else", "choose another folder, or delete this one"
+        f"{target} already holds something else",
+        "choose another folder, or delete this one",
+        code="folder-not-empty",
     )
 
 
@@ -187,13 +191,14 @@ class _Digits:
 
     def __init__(self, pictures: int, size: int, seed: int) -> None:
         if size < 8:  # noqa: PLR2004 - their own size
-            raise EaiError(f"digits of {size} pixels", "give at least 8")
+            raise EaiError(f"digits of {size} pixels", "give at least 8", code="option-invalid")
         try:
             from sklearn.datasets import load_digits
         except ImportError as error:
             raise EaiError(
                 "the digits come with scikit-learn, which is not installed",
                 "pip install 'eai_notebook[baselines]', or make planted pictures",
+                code="package-missing",
             ) from error
         grey, labels = load_digits(return_X_y=True)
         chosen = np.random.default_rng(seed).permutation(len(labels))[:pictures]

@@ -77,6 +77,7 @@ def read_queries(pattern: Pattern) -> QueryClicks:
                         f"{path}, row {number} has {sum(map(bool, fields))} fields of text, not "
                         f"{max(width, _FEWEST)}",
                         "a row is a query, the clicked title and equally many others, by tabs",
+                        code="row-bad",
                     )
                 log.queries.append(fields[0])
                 log.clicked.append(fields[1])
@@ -131,6 +132,7 @@ def make_queries(
         raise EaiError(
             f"{titles} titles, {rows} and {test_rows} rows, {shown} shown, seed {seed}",
             "give at least 10 titles and a row of each kind, and nothing negative",
+            code="option-invalid",
         )
     rng = np.random.default_rng([seed, 2])
     place = Path(folder)

@@ -78,13 +78,18 @@ class PlantedPictures:
 
     def __post_init__(self) -> None:
         if not 2 <= self.classes <= MOST_CLASSES:  # noqa: PLR2004 - one class is no choice
-            raise EaiError(f"{self.classes} classes", f"give 2 to {MOST_CLASSES}")
+            raise EaiError(
+                f"{self.classes} classes", f"give 2 to {MOST_CLASSES}", code="option-invalid"
+            )
         if self.size < 8:  # noqa: PLR2004 - below, the fillings cannot be told apart
-            raise EaiError(f"pictures of {self.size} pixels", "give at least 8")
+            raise EaiError(
+                f"pictures of {self.size} pixels", "give at least 8", code="option-invalid"
+            )
         if not 0 <= self.label_noise <= 1 or self.nuisance < 0 or self.seed < 0:
             raise EaiError(
                 f"label_noise {self.label_noise}, nuisance {self.nuisance}, seed {self.seed}",
                 "give a share from 0 to 1 as noise, and 0 or more for the others",
+                code="option-invalid",
             )
 
     @property
@@ -113,7 +118,7 @@ class PlantedPictures:
     def batches(self, part: int, rows: int) -> Iterator[Pictures]:
         """Yield what `draw` returns, in pieces of some megabytes."""
         if rows < 1:
-            raise EaiError(f"{rows} pictures", "give at least 1")
+            raise EaiError(f"{rows} pictures", "give at least 1", code="option-invalid")
         rng = np.random.default_rng([self.seed, part])
         # All that is not a pixel comes first, so that fewer rows are the first of more.
         drawn = rng.integers(0, self.classes, rows, dtype=np.int32)

@@ -30,4 +30,5 @@ def check_memory(what: str, size: int) -> None:
             f"{what} needs {size / 1e9:,.1f} GB of memory at once, {free / 1e9:,.1f} GB are free",
             "write it in smaller pieces (row groups, record batches), or copy it again if it "
             "should be small",
+            code="memory-too-small",
         )

@@ -65,7 +65,9 @@ def binary(
         for file, layout in zip(files, layouts, strict=True):
             if layout.kind != kind:
                 raise EaiError(
-                    f"{file} holds other records than {files[0]}", "write all files alike"
+                    f"{file} holds other records than {files[0]}",
+                    "write all files alike",
+                    code="files-differ",
                 )
         parts = [
             BinaryPart(files[at.group], layouts[at.group], at.begin, at.end)
@@ -120,7 +122,9 @@ class BinaryPart(RowRange):
     def fault(self, first_bad: int) -> EaiError:
         """Return an error that is never needed: all bytes are good records."""
         return EaiError(
-            f"{self.file} record {self.begin + first_bad} cannot be read", "write it again"
+            f"{self.file} record {self.begin + first_bad} cannot be read",
+            "write it again",
+            code="row-bad",
         )
 
 
@@ -148,6 +152,7 @@ def _dtype(
         raise EaiError(
             f"fields={fields!r} describe no record ({error})",
             'give {"name": (dtype, shape), ...}',
+            code="record-type-invalid",
         ) from error
     return _checked(kind, "fields")
 
@@ -155,9 +160,17 @@ def _dtype(
 def _checked(kind: np.dtype[Any], what: str) -> np.dtype[Any]:
     for name in kind.names or ():
         if kind[name].base.kind not in "biuf":
-            raise EaiError(f"{what} {name!r} is {kind[name]}, no number", "leave it out or convert")
+            raise EaiError(
+                f"{what} {name!r} is {kind[name]}, no number",
+                "leave it out or convert",
+                code="record-type-invalid",
+            )
     if not kind.names or not kind.itemsize:
-        raise EaiError(f"{what} has no named fields", "give a structured dtype, or `fields`")
+        raise EaiError(
+            f"{what} has no named fields",
+            "give a structured dtype, or `fields`",
+            code="record-type-invalid",
+        )
     return kind
 
 
@@ -167,7 +180,9 @@ def _layout(file: File, given: np.dtype[Any] | None, header: int) -> Layout:
         wanted = begin + rows * kind.itemsize
         if wanted > file.size:
             raise EaiError(
-                f"{file} ends after {file.size:,} bytes of {wanted:,}", "copy or write it again"
+                f"{file} ends after {file.size:,} bytes of {wanted:,}",
+                "copy or write it again",
+                code="file-size-wrong",
             )
         return Layout(kind, begin, rows)
     rows, rest = divmod(file.size - header, given.itemsize)
@@ -176,6 +191,7 @@ def _layout(file: File, given: np.dtype[Any] | None, header: int) -> Layout:
             f"{file} has {file.size:,} bytes, which is no whole number of records of "
             f"{given.itemsize} bytes after a header of {header}",
             "check `fields` and `header`, or copy the file again",
+            code="file-size-wrong",
         )
     return Layout(given, header, rows)
 
@@ -194,8 +210,10 @@ def _npy(file: File) -> tuple[np.dtype[Any], int, int]:
         shape, _, kind = read(stream)
     except Exception as error:  # (NumPy has Python parse it, which may fail in many ways.)
         raise EaiError(
-            f"{file} is no .npy file ({error})", "say with `fields` what its records are"
+            f"{file} is no .npy file ({error})",
+            "say with `fields` what its records are",
+            code="npy-invalid",
         ) from error
     if len(shape) != 1 or shape[0] < 0:
-        raise EaiError(f"{file} has shape {shape}", "write one record a row")
+        raise EaiError(f"{file} has shape {shape}", "write one record a row", code="npy-invalid")
     return _checked(kind, f"{file} field"), stream.tell(), shape[0]

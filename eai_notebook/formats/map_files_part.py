@@ -53,6 +53,7 @@ class FilePart:
             raise EaiError(
                 f"the function returns {type(made).__name__} for {self.file}",
                 "return a dictionary of arrays with one row each in the first dimension",
+                code="function-result-invalid",
             )
         columns = {name: np.asarray(column) for name, column in made.items()}
         lengths = {name: column.shape[:1] for name, column in columns.items()}
@@ -61,6 +62,7 @@ class FilePart:
             raise EaiError(
                 f"the function returns columns of different lengths for {self.file}: {told}",
                 "give every column as many rows",
+                code="function-result-invalid",
             )
         if self.spec is not None and lengths != dict.fromkeys(lengths, (0,)):
             check_alike(self.file, fields_of(columns), self.spec)
@@ -68,7 +70,9 @@ class FilePart:
 
     def fault(self, first_bad: int) -> EaiError:
         """Return an error; the function leaves out bad rows by itself."""
-        return EaiError(f"{self.file} row {first_bad} is bad", "mend the file or the function")
+        return EaiError(
+            f"{self.file} row {first_bad} is bad", "mend the file or the function", code="row-bad"
+        )
 
 
 def fields_of(columns: Columns) -> dict[str, Field]:
@@ -89,6 +93,7 @@ def check_alike(file: File, fields: Mapping[str, Field], spec: Mapping[str, Fiel
                 f"the function returns column {name!r} {_told(one)} for {file}, {_told(other)} "
                 "for files before",
                 "return the same columns, types and shapes for all files",
+                code="files-differ",
             )
 
 

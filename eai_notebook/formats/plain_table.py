@@ -80,7 +80,9 @@ class PlainTable:
             features[LABEL] = (label,)
         names = [name for columns in features.values() for name in columns]
         if not names:
-            raise EaiError(f"no column of {file} was chosen", "name at least one")
+            raise EaiError(
+                f"no column of {file} was chosen", "name at least one", code="option-invalid"
+            )
         types, fields = {}, {}
         for name in names:
             types[name] = schema.field(only(file, schema.names, name)).type
@@ -89,6 +91,7 @@ class PlainTable:
                 raise EaiError(
                     f"{file} column {name!r} is {types[name]}, which no tensor can hold",
                     "choose other columns with columns=[...], or write it in another type",
+                    code="column-type",
                 )
             fields[name] = field
         lists = [name for name, field in fields.items() if _ANY in field.shape]
@@ -104,6 +107,7 @@ class PlainTable:
                 raise EaiError(
                     f"the columns of feature {feature!r} differ: {told}",
                     "put columns of one type into a feature",
+                    code="column-types-differ",
                 )
         shapes = {name: field.shape for name, field in fields.items()}
         return cls(features, types, shapes, _stand_ins(missing, fields, schema.names, file))
@@ -146,12 +150,17 @@ class PlainTable:
         """
         for name, kind in self.types.items():
             if name not in schema.names:
-                raise EaiError(f"{file} has no column {name!r}", "the first file has: leave it out")
+                raise EaiError(
+                    f"{file} has no column {name!r}",
+                    "the first file has: leave it out",
+                    code="files-differ",
+                )
             found = schema.field(only(file, schema.names, name)).type
             if not _alike(_field(found), self._row_of(name)):
                 raise EaiError(
                     f"{file} column {name!r} is {found}, {kind} in the first file",
                     "write all files alike",
+                    code="files-differ",
                 )
 
     def _row_of(self, name: str) -> Field:
@@ -277,11 +286,16 @@ def only(file: File, names: Sequence[str], name: str) -> int:
     """
     count = names.count(name)
     if not count:
-        raise EaiError(f"{file} has no column {name!r}", f"choose from {', '.join(names[:20])}")
+        raise EaiError(
+            f"{file} has no column {name!r}",
+            f"choose from {', '.join(names[:20])}",
+            code="column-unknown",
+        )
     if count > 1:
         raise EaiError(
             f"{file} has {count} columns named {name!r}",
             "choose other columns with columns=[...], or write the file with different names",
+            code="column-repeated",
         )
     return names.index(name)
 
@@ -321,6 +335,7 @@ def _shape_of(column: pa.ChunkedArray, depth: int, file: File, name: str) -> tup
         raise EaiError(
             f"{file} column {name!r} has no value in its first vector (row {row + 1})",
             "vectors must all be as long as the first one: write it so, or choose other columns",
+            code="vector-empty",
         )
     return tuple(shape)
 
@@ -343,6 +358,7 @@ def _stand_ins(
                     f"missing={{{name!r}: {missing[name]!r}}} is for a column of text, where a "
                     "null is empty text",
                     "leave it out",
+                    code="missing-value-invalid",
                 )
         found = {name: value for name, value in missing.items() if name in fields}
     else:
@@ -354,6 +370,7 @@ def _stand_ins(
             raise EaiError(
                 f"missing={value!r} is nothing that column {name!r} can hold, which is {dtype}",
                 f"give missing={{{name!r}: ...}} with a value for it, one for each column",
+                code="missing-value-invalid",
             )
     return found
 

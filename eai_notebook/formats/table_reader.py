@@ -74,6 +74,7 @@ def reader_for(
         raise EaiError(
             f"schema={schema.name} says already what the columns are",
             "leave out `columns` and `missing`, or the schema",
+            code="options-conflict",
         )
     return schema.table_reader(label or "label")
 
@@ -83,6 +84,7 @@ def fault_in(place: str, row: int, what: str) -> EaiError:
     return EaiError(
         f"{place} row {row + 1} {what}",
         'mend or remove the row, or leave bad rows out and count them with on_error="skip"',
+        code="row-bad",
     )
 
 

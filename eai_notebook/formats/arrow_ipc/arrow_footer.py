@@ -73,6 +73,7 @@ def blocks_of(file: File) -> Blocks:
             raise EaiError(
                 f"{file} is a Feather file of version 1",
                 "write it again with pyarrow.feather.write_feather, which writes version 2",
+                code="feather-version-1",
             )
         footer = tail_of(file)[1][:-_TAIL].tobytes()
         table = _at(footer, 0)
@@ -218,6 +219,7 @@ def _no_batch(file: File, number: int) -> EaiError:
     return EaiError(
         f"{file} record batch {number} (byte {blocks_of(file).batches[number].begin}) is damaged",
         "copy or write the file again",
+        code="arrow-damaged",
     )
 
 
@@ -227,4 +229,5 @@ def no_arrow(file: File, why: str = "") -> EaiError:
     return EaiError(
         f"{file} is no Arrow file or cut off" + (f" ({line})" if line else ""),
         "copy or write it again; a stream of Arrow must be written as a file",
+        code="arrow-damaged",
     )

@@ -168,6 +168,7 @@ def _damaged(file: File, number: int, why: object) -> EaiError:
         f"{file} record batch {number} (byte {blocks_of(file).batches[number].begin}) is "
         f"damaged ({line})",
         "copy or write the file again",
+        code="arrow-damaged",
     )
 
 

@@ -65,13 +65,23 @@ class Views:
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1:
-            raise EaiError(f"views of {self.height} x {self.width} pixels", "give at least 1")
+            raise EaiError(
+                f"views of {self.height} x {self.width} pixels",
+                "give at least 1",
+                code="option-invalid",
+            )
         ranges: dict[str, Any] = {"area": self.area, "ratio": self.ratio}
         for name, (least, most) in ranges.items():
             if not 0 < least <= most or (name == "area" and most > 1):
-                raise EaiError(f"{name} is {least} to {most}", "give the lesser one first, above 0")
+                raise EaiError(
+                    f"{name} is {least} to {most}",
+                    "give the lesser one first, above 0",
+                    code="option-invalid",
+                )
         if not 0 < self.middle <= 1:
-            raise EaiError(f"middle is {self.middle}", "give a share above 0, up to 1")
+            raise EaiError(
+                f"middle is {self.middle}", "give a share above 0, up to 1", code="option-invalid"
+            )
 
     def box(self, height: int, width: int, encoded: Any) -> Box:
         """Return what to cut out of a picture of that size; `encoded` are its bytes."""

@@ -24,6 +24,7 @@ except ImportError as error:
     raise EaiError(
         f"pictures cannot be read without {error.name}",
         "install both libraries with: pip install 'eai_notebook[images]'",
+        code="package-missing",
     ) from error
 
 _JPEG: Final = b"\xff\xd8"

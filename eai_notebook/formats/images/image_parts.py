@@ -108,7 +108,7 @@ class ImagePart:
 
     def fault(self, first_bad: int) -> EaiError:
         """Return the error about a picture."""
-        return EaiError(f"{self.files[first_bad]} is no whole picture", _MEND)
+        return EaiError(f"{self.files[first_bad]} is no whole picture", _MEND, code="image-damaged")
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,7 @@ def images(  # noqa: PLR0913 - options, all but the first two by name
             raise EaiError(
                 f"{file} lies in a folder {_class_of(file)!r}, which is no class",
                 f"move it, or name the class in `classes` (now {len(numbers)})",
+                code="image-class-unknown",
             )
     collective.ensure_formed()
     rank, size = (collective.rank(), collective.size()) if options.get("shard", True) else (0, 1)
@@ -174,6 +175,7 @@ def _found(folder: Any) -> list[File]:
         raise EaiError(
             f"there is no picture in {folder}",
             "give a folder that holds one folder a class, with .jpg, .jpeg or .png files in it",
+            code="no-images",
         )
     return files
 

@@ -207,6 +207,7 @@ def _read(file: File, group: int, stream: Stream, wanted: Sequence[str]) -> pa.T
             raise EaiError(
                 f"{file} column {name!r} is encrypted",
                 "choose other columns with columns=[...], or write the file without encryption",
+                code="parquet-encrypted",
             )
     try:
         opened = pq.ParquetFile(arrow_file(stream), metadata=footer.metadata)
@@ -221,7 +222,9 @@ def _read(file: File, group: int, stream: Stream, wanted: Sequence[str]) -> pa.T
 
 def _damaged(file: File, group: int, why: object) -> EaiError:
     return EaiError(
-        f"{file} row group {group} is damaged ({_line(why)})", "copy or write the file again"
+        f"{file} row group {group} is damaged ({_line(why)})",
+        "copy or write the file again",
+        code="parquet-damaged",
     )
 
 
@@ -280,9 +283,15 @@ def footer_of(file: File) -> Footer:
     tail = stream.memory[-8:].tobytes()
     length = int.from_bytes(tail[:4], "little")
     if tail[4:] == b"PARE":
-        raise EaiError(f"{file} is encrypted", "write it without encryption")
+        raise EaiError(
+            f"{file} is encrypted", "write it without encryption", code="parquet-encrypted"
+        )
     if len(tail) < 8 or tail[4:] != b"PAR1" or length > file.size - 12:  # noqa: PLR2004
-        raise EaiError(f"{file} is no Parquet file or cut off", "copy or write it again")
+        raise EaiError(
+            f"{file} is no Parquet file or cut off",
+            "copy or write it again",
+            code="parquet-damaged",
+        )
     if length + 8 > len(stream.memory):
         stream.fetch([(file.size - 8 - length, file.size)])
     text = stream.memory[-8 - length : -8]
@@ -294,6 +303,7 @@ def footer_of(file: File) -> Footer:
         raise EaiError(
             f"{file} has a damaged footer at byte {file.size - 8 - length} ({_line(error)})",
             "copy or write it again",
+            code="parquet-damaged",
         ) from error
     found = groups_in(text)
     leaves, place = [], 0
@@ -311,6 +321,7 @@ def footer_of(file: File) -> Footer:
         raise EaiError(
             f"{file} has a damaged footer at byte {file.size - 8 - length}",
             "copy or write it again",
+            code="parquet-damaged",
         )
     groups, columns = found
     rows = tuple(groups[:, ROWS].tolist())
@@ -386,6 +397,7 @@ def _by_arrow() -> bool:
         raise EaiError(
             f"the environment variable EAI_PARQUET is {way!r}",
             'set it to "arrow" to have Arrow read all columns, or unset it',
+            code="environment-invalid",
         )
     return way == "arrow"
 

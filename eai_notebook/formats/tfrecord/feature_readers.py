@@ -155,7 +155,11 @@ class PlainExamples:
         else:
             types = {name: _field(name, *one) for name, one in wanted.items()}
         if label is not None and label not in types:
-            raise EaiError(f"there is no feature {label!r}", f"choose from {', '.join(types)}")
+            raise EaiError(
+                f"there is no feature {label!r}",
+                f"choose from {', '.join(types)}",
+                code="feature-invalid",
+            )
         return cls(types, label)
 
     @cached_property
@@ -279,7 +283,9 @@ def _field(name: str, kind: Any, shape: tuple[int, ...]) -> Field:
         found = np.dtype(object)
     if found.kind not in "biuf":
         raise EaiError(
-            f"feature {name!r} is {kind!r}", 'give "float32", "int64", "bytes" or another number'
+            f"feature {name!r} is {kind!r}",
+            'give "float32", "int64", "bytes" or another number',
+            code="feature-invalid",
         )
     return _sized(name, Field(found, tuple(shape)))
 
@@ -291,7 +297,11 @@ def _sized(name: str, field: Field) -> Field:
         EaiError: The shape has no room for a value.
     """
     if any(size < 1 for size in field.shape):
-        raise EaiError(f"feature {name!r} has shape {field.shape}", "give sizes of at least 1")
+        raise EaiError(
+            f"feature {name!r} has shape {field.shape}",
+            "give sizes of at least 1",
+            code="feature-invalid",
+        )
     return field
 
 
@@ -305,8 +315,13 @@ def _learned(first: Example) -> dict[str, Field]:
             raise EaiError(
                 f"{first.file} record 1 has nothing in feature {name!r}",
                 "say with `features` what to read, and the type and shape of each",
+                code="features-unknown",
             )
         found[name] = Field(np.dtype(types[kind]), () if count == 1 else (count,))
     if not found:
-        raise EaiError(f"{first.file} record 1 has no features", "say with `features` what to read")
+        raise EaiError(
+            f"{first.file} record 1 has no features",
+            "say with `features` what to read",
+            code="features-unknown",
+        )
     return found

@@ -156,7 +156,7 @@ class RecordPart:
         what = self.reader.fault(found, first_bad)
         number = _number(self.file, at)
         mend = SEQUENCE_REMEDY if found.status[first_bad] == kernels.SEQUENCE else _MEND
-        return EaiError(f"{self.file} record {number} (byte {at}) {what}", mend)
+        return EaiError(f"{self.file} record {number} (byte {at}) {what}", mend, code="row-bad")
 
 
 @dataclass(frozen=True)
@@ -201,6 +201,7 @@ def _cut(span: Span) -> tuple[tuple[int, int, int], ...]:
         raise EaiError(
             f"{file} holds records within records, so ranks cannot share it out",
             "write it as one file a rank or more, and name the files by rank",
+            code="tfrecord-nested",
         )
     return tuple(found)
 
@@ -256,16 +257,19 @@ def _damaged(file: File, at: int, *, cut_off: bool) -> EaiError:
             f"name it *{'.gz' if packed == 'gzip' else '.zst'}, or unpack it"
             if packed != "zlib"
             else "write it again, with gzip and a name that ends in .gz",
+            code="compression-not-in-name",
         )
     if cut_off:
         return EaiError(
             f"{file} is cut off in record {_number(file, at)}, which begins at byte {at} "
             f"of {file.size}",
             "copy or write the file again",
+            code="tfrecord-damaged",
         )
     return EaiError(
         f"{file} has no record at byte {at}, where record {_number(file, at)} should begin",
         "copy or write the file again",
+        code="tfrecord-damaged",
     )
 
 
@@ -286,7 +290,7 @@ def _first(files: list[File]) -> Example:
         body = _first_record(file)
         if body is not None:
             return Example(str(file), _message(file, body))
-    raise EaiError("all TFRecord files are empty", "write some records")
+    raise EaiError("all TFRecord files are empty", "write some records", code="no-rows")
 
 
 def _first_record(file: File) -> bytes | None:
@@ -307,7 +311,11 @@ def _first_record(file: File) -> bytes | None:
             return text[kernels.HEADER : stop - kernels.FRAME + kernels.HEADER].tobytes()
         if wrong or ends or room > kernels.LARGEST:
             if is_compressed(file):
-                raise EaiError(f"{file} holds no record at byte 0", "copy or write the file again")
+                raise EaiError(
+                    f"{file} holds no record at byte 0",
+                    "copy or write the file again",
+                    code="tfrecord-damaged",
+                )
             raise _damaged(file, 0, cut_off=not wrong)
         room *= 2
 
@@ -325,14 +333,18 @@ def _message(file: File, body: bytes) -> Any:
         message = Message.FromString(body)
     except Exception as error:
         raise EaiError(
-            f"{file} record 1 is no tf.train.Example", "only those can be read"
+            f"{file} record 1 is no tf.train.Example",
+            "only those can be read",
+            code="tfrecord-not-example",
         ) from error
     try:
         sequences = len(SequenceExample.FromString(body).feature_lists.feature_list)
     except Exception:  # noqa: BLE001 - then it is an Example, which may hold anything else
         sequences = 0
     if sequences:
-        raise EaiError(f"{file} record 1 {SEQUENCE_FAULT}", SEQUENCE_REMEDY)
+        raise EaiError(
+            f"{file} record 1 {SEQUENCE_FAULT}", SEQUENCE_REMEDY, code="tfrecord-not-example"
+        )
     return message
 
 

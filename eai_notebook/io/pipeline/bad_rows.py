@@ -40,13 +40,16 @@ class BadRows:
         bad, rows = sum(self.by_part.values()), plan.source.rows
         if bad == rows:
             raise EaiError(
-                f"all {rows} rows are bad; the first: {self._first.what}", "check the format"
+                f"all {rows} rows are bad; the first: {self._first.what}",
+                "check the format",
+                code="too-many-bad-rows",
             )
         if bad > plan.max_skipped * rows:
             raise EaiError(
                 f"{bad:,} of {rows:,} rows are bad, more than max_skipped={plan.max_skipped:g} "
                 f"allows; the first: {self._first.what}",
                 "mend the files, or allow a larger share",
+                code="too-many-bad-rows",
             )
 
     @property

@@ -131,11 +131,13 @@ class InputData(tf.data.Dataset):
             raise EaiError(
                 f"the saved position is in other data than {self!r}",
                 "open the same files, unchanged, with the same options and number of ranks",
+                code="position-invalid",
             )
         if not 0 <= position["step"] < self.steps_per_epoch:
             raise EaiError(
                 f"step {position['step']} is not in an epoch of {self.steps_per_epoch} steps",
                 "give a step from 0 on",
+                code="position-invalid",
             )
         self.epoch, self.first_step = position["epoch"], position["step"]
 

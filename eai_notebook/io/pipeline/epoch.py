@@ -45,6 +45,7 @@ class ClosedError(EaiError):
         super().__init__(
             "this loop over the data is over, another one may have begun",
             "open the files a second time to read them in two loops at once",
+            code="loop-over",
         )
 
 
@@ -198,7 +199,11 @@ class Epoch:
             if plan.uneven == "pad":
                 yield from self._padding(left if left.rows else pile, left.rows)
             if good == 0:
-                raise EaiError("there is no good row in the input", "check its format")
+                raise EaiError(
+                    "there is no good row in the input",
+                    "check its format",
+                    code="too-many-bad-rows",
+                )
             self.repeats = True
 
     def _padding(self, pile: RowView, count: int) -> Iterator[Columns]:

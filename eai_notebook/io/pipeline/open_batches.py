@@ -34,17 +34,27 @@ def check_options(
     """
     size_given: Any = batch_size
     if isinstance(size_given, bool) or not isinstance(size_given, Integral) or size_given < 1:
-        raise EaiError(f"batch_size is {batch_size!r}", "give a whole number of at least 1")
+        raise EaiError(
+            f"batch_size is {batch_size!r}",
+            "give a whole number of at least 1",
+            code="option-invalid",
+        )
     for name, value, known in (("on_error", on_error, OnError), ("uneven", uneven, Uneven)):
         if value not in get_args(known):
             told = " or ".join(f'"{one}"' for one in get_args(known))
-            raise EaiError(f"{name} is {value!r}", f"give {told}")
+            raise EaiError(f"{name} is {value!r}", f"give {told}", code="option-invalid")
     if not 0 <= max_skipped <= 1:
-        raise EaiError(f"max_skipped is {max_skipped!r}", "give a share from 0 to 1")
+        raise EaiError(
+            f"max_skipped is {max_skipped!r}", "give a share from 0 to 1", code="option-invalid"
+        )
     sizes: dict[str, Any] = {"readers": readers, "queue": queue}
     for name, size in sizes.items():
         if size != "auto" and not (isinstance(size, int) and size >= 1):
-            raise EaiError(f"{name} is {size!r}", 'give "auto" or a whole number of at least 1')
+            raise EaiError(
+                f"{name} is {size!r}",
+                'give "auto" or a whole number of at least 1',
+                code="option-invalid",
+            )
 
 
 def open_batches(  # noqa: PLR0913 - options, all but the first two by name
@@ -92,6 +102,7 @@ def open_batches(  # noqa: PLR0913 - options, all but the first two by name
             "for weights",
             'read the label as well, or give uneven="drop" or "repeat"; shard=False reads every row '
             "once on every rank",
+            code="options-conflict",
         )
     counts = RowCounts.of_all_ranks(source, together=shard)
     steps = counts.steps(batch_size, uneven, whole=not shard)

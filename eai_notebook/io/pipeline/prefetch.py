@@ -187,4 +187,5 @@ def _check(part: Part, loaded: Loaded) -> None:
         raise EaiError(
             f"{part.name} holds {rows:,} rows, {part.rows:,} were counted when it was opened",
             "do not change the files while they are read",
+            code="file-changed",
         )

@@ -38,6 +38,7 @@ class RowCounts:
                 raise EaiError(
                     f"rank 0 sees {table[0, 1]:,} bytes of input, rank {other} sees {size:,}",
                     "give all hosts the same files, completely written",
+                    code="ranks-see-different-files",
                 )
         return cls(tuple(table[:, 0].tolist()), source.files)
 
@@ -63,6 +64,7 @@ class RowCounts:
                 f"rank {self.rows.index(fewest)} has {fewest} rows of {sum(self.rows)} in "
                 f"{self.files} files, fewer than one batch of {batch_size}",
                 "take a smaller batch_size, fewer ranks, or more data",
+                code="too-few-rows",
             )
         return steps
 

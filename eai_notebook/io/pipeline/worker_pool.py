@@ -81,6 +81,7 @@ class Worker:
             raise EaiError(
                 f"reader process {self.pid} {self._ended()} while it read {part.name}",
                 "look for what ended it (often too little memory), then start the cell again",
+                code="reader-process-died",
             ) from None
         answer: WorkerReply = pickle.loads(text)  # noqa: S301 - from our own process
         return answer, memory

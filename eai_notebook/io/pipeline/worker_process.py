@@ -215,4 +215,5 @@ def _told(error: BaseException) -> EaiError:
     return EaiError(
         f"a reader process failed with {type(error).__name__}: {error}{where}",
         "try the function on that file alone; the whole traceback is in the log",
+        code="reader-process-failed",
     )

@@ -43,7 +43,9 @@ class Unpacked(File):
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise EaiError(
-            f"{self.url} was unpacked for this process alone", "open it in the other too"
+            f"{self.url} was unpacked for this process alone",
+            "open it in the other too",
+            code="decompressed-elsewhere",
         )
 
     @property
@@ -57,7 +59,9 @@ class Unpacked(File):
         while got < len(memory):
             more = os.preadv(self.descriptor, [memory[got:].data], begin + got)
             if not more:
-                raise EaiError(f"{self.url} was unpacked too short", "open it again")
+                raise EaiError(
+                    f"{self.url} was unpacked too short", "open it again", code="file-changed"
+                )
             got += more
 
     def open(self) -> IO[bytes]:
@@ -77,7 +81,11 @@ def is_compressed(file: File) -> bool:
         EaiError: It is packed in a way that is not read here.
     """
     if file.suffix in {".zip", ".xz"}:
-        raise EaiError(f"{file} is a {file.suffix} file", "unpack it, or pack it as .gz or .zst")
+        raise EaiError(
+            f"{file} is a {file.suffix} file",
+            "unpack it, or pack it as .gz or .zst",
+            code="compression-unsupported",
+        )
     return file.suffix in COMPRESSED
 
 
@@ -96,6 +104,7 @@ def share_whole(files: Sequence[File], rank: int, size: int) -> list[File]:
         raise EaiError(
             f"{len(files)} compressed files cannot be shared out among {size} ranks",
             "unpack them, pack them as more files, or take fewer ranks",
+            code="too-few-files",
         )
     loads = [0] * size
     mine = set()
@@ -173,6 +182,7 @@ def _no_room(file: File, why: str) -> EaiError:
     return EaiError(
         f"{file} cannot be unpacked into {tempfile.gettempdir()} ({why})",
         "set TMPDIR to a folder with room, or unpack the files",
+        code="decompress-no-space",
     )
 
 
@@ -241,6 +251,7 @@ def _damaged(file: File, offset: int, why: str) -> EaiError:
     return EaiError(
         f"{file} cannot be unpacked, by byte {offset:,} of {file.size:,}: {why}",
         "copy the file again, or leave it out",
+        code="compressed-file-damaged",
     )
 
 

@@ -94,6 +94,7 @@ def changed(file: File) -> EaiError:
     return EaiError(
         f"{file.url} has changed since it was opened",
         "wait until it is completely written, then open it again",
+        code="file-changed",
     )
 
 
@@ -102,4 +103,5 @@ def shorter(file: File) -> EaiError:
     return EaiError(
         f"{file.url} became shorter while it was read",
         "wait until it is completely written, then start again",
+        code="file-changed",
     )

@@ -37,10 +37,13 @@ def client_of(scheme: str, place: str) -> Any:
             raise EaiError(
                 f"{scheme}:// needs the package {module.replace('_', '-')}{broken}",
                 f"`pip install 'eai_notebook[{extra}]'`, on every host",
+                code="package-missing",
             ) from None
         except ImportError as error:
             what = f"the package {module} for {scheme}:// is there and cannot be imported ({error})"
-            raise EaiError(what, f"see what `import {module}` says") from None
+            raise EaiError(
+                what, f"see what `import {module}` says", code="package-broken"
+            ) from None
     if scheme in {"s3", "gs", "oss"}:
         from fsspec.implementations.arrow import ArrowFSWrapper
 
@@ -78,6 +81,7 @@ def _oss() -> Any:
         raise EaiError(
             "oss:// needs the environment variable OSS_ENDPOINT",
             "set it, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET before the group starts",
+            code="environment-invalid",
         )
     parts = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
     return _by_s3(
@@ -145,6 +149,7 @@ def _any_other(scheme: str, place: str) -> Any:
         raise EaiError(
             f"{scheme}:// cannot be read ({error})",
             "take a path, hdfs://, s3://, oss://, gs:// or http(s)://, or install fsspec's client",
+            code="scheme-unsupported",
         ) from None
     if scheme == "webhdfs":
         client.eai_place = place

@@ -43,7 +43,9 @@ def find_files(pattern: Pattern, suffixes: frozenset[str] = TEXT) -> list[File]:
         return _of_one(os.fspath(pattern), suffixes, ())
     files = [file for one in pattern for file in _of_one(os.fspath(one), suffixes, ())]
     if not files:
-        raise EaiError("the list of input files is empty", "name at least one file")
+        raise EaiError(
+            "the list of input files is empty", "name at least one file", code="no-files"
+        )
     return files
 
 
@@ -57,7 +59,9 @@ def _of_one(name: str, suffixes: frozenset[str], within: tuple[str, ...]) -> lis
     if manifest.url in within or len(within) == _DEEPEST:
         told = "names itself" if manifest.url in within else "is named by too many others"
         raise EaiError(
-            f"{manifest} {told} (by way of {' -> '.join(within)})", "name files of rows in it"
+            f"{manifest} {told} (by way of {' -> '.join(within)})",
+            "name files of rows in it",
+            code="manifest-invalid",
         )
     inner = (*within, manifest.url)
     return [file for one in _listed(manifest) for file in _of_one(one, suffixes, inner)]
@@ -73,6 +77,7 @@ def _listed(manifest: File) -> list[str]:
         raise EaiError(
             f"{manifest} has {manifest.size:,} bytes, which is too much for a manifest",
             "write one path or URL a line, and name files of rows by another suffix",
+            code="manifest-invalid",
         )
     with manifest.open() as stream:
         content = stream.read()
@@ -80,16 +85,22 @@ def _listed(manifest: File) -> list[str]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise EaiError(
-            f"{manifest} is no UTF-8 text at byte {error.start}", "write one path or URL a line"
+            f"{manifest} is no UTF-8 text at byte {error.start}",
+            "write one path or URL a line",
+            code="manifest-invalid",
         ) from error
     if "\0" in text:
         raise EaiError(
-            f"{manifest} is no text at byte {content.index(0)}", "write one path or URL a line"
+            f"{manifest} is no text at byte {content.index(0)}",
+            "write one path or URL a line",
+            code="manifest-invalid",
         )
     lines = [line.strip() for line in text.splitlines()]
     names = [line for line in lines if line and not line.startswith("#")]
     if not names:
-        raise EaiError(f"{manifest} names no file", "write one path or URL a line")
+        raise EaiError(
+            f"{manifest} names no file", "write one path or URL a line", code="manifest-invalid"
+        )
     folder = manifest.url.rpartition("/")[0]
     return [
         name

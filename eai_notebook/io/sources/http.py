@@ -65,6 +65,7 @@ def check_answer(file: File, begin: int, end: int, status: int, headers: Mapping
         raise EaiError(
             f"{file.url}: its server answers a request for bytes {begin}-{end} with the whole file",
             "copy the file to a storage that serves ranges",
+            code="server-without-ranges",
         )
     if found is None:
         return
@@ -75,6 +76,7 @@ def check_answer(file: File, begin: int, end: int, status: int, headers: Mapping
             f"{file.url}: its server answers a request for bytes {begin}-{end} with bytes "
             f"{found[1]}-{int(found[2]) + 1}",
             "copy the file to a storage that serves ranges",
+            code="server-without-ranges",
         )
 
 

@@ -32,13 +32,16 @@ class LocalStorage:
             files = sorted(path for path in map(Path, matching) if path.is_file())
             if not files:
                 raise EaiError(
-                    f"no file matches {name} (seen from {Path.cwd()})", f"check the folder, {_MAKE}"
+                    f"no file matches {name} (seen from {Path.cwd()})",
+                    f"check the folder, {_MAKE}",
+                    code="no-files",
                 )
             return [_found(path) for path in files]
         if not expanded.exists():
             raise EaiError(
                 f"there is no file or folder {name} (seen from {Path.cwd()})",
                 f"check the path, {_MAKE}",
+                code="no-files",
             )
         return [_found(expanded)]
 
@@ -81,13 +84,16 @@ def _in_folder(folder: Path, suffixes: frozenset[str]) -> list[Path]:
         raise EaiError(
             f"folder {folder} holds no {', '.join(sorted(suffixes))} file",
             "name the files with a glob",
+            code="no-files",
         )
     return files
 
 
 def _found(path: Path) -> File:
     if not os.access(path, os.R_OK):
-        raise EaiError(f"{path} may not be read", f"allow it with `chmod +r {path}`")
+        raise EaiError(
+            f"{path} may not be read", f"allow it with `chmod +r {path}`", code="file-not-readable"
+        )
     status = path.stat()
     return File(str(path), status.st_size, str(status.st_mtime_ns))
 

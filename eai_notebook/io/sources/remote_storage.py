@@ -54,7 +54,11 @@ class RemoteStorage:
         if magic & set(path):
             found = [info for info in self._fs.glob(path, detail=True).values() if _is_file(info)]
             if not found:
-                raise EaiError(f"no file matches {pattern}", "check bucket, folder and pattern")
+                raise EaiError(
+                    f"no file matches {pattern}",
+                    "check bucket, folder and pattern",
+                    code="no-files",
+                )
             return self._files(found)
         info = self._fs.info(path)
         if _is_file(info):
@@ -68,6 +72,7 @@ class RemoteStorage:
             raise EaiError(
                 f"folder {pattern} holds no {', '.join(sorted(suffixes))} file",
                 "name the files with a glob",
+                code="no-files",
             )
         return self._files(found)
 
@@ -91,6 +96,7 @@ class RemoteStorage:
                 f"{file.url}: its server answers a request for bytes {begin}-{end} with "
                 f"{len(text):,} bytes",
                 "copy the file to a storage that serves ranges",
+                code="server-without-ranges",
             )
         if self._scheme not in _HTTP:
             self._ask_again(file)
@@ -149,6 +155,7 @@ class RemoteStorage:
                 raise EaiError(
                     f"{url}: its server does not tell its size",
                     "copy the file to a storage that serves ranges",
+                    code="server-without-ranges",
                 )
             found.append(File(url, int(size), _mark(info)))
         return sorted(found, key=lambda file: file.url)

@@ -70,14 +70,20 @@ def describe_fault(error: Exception, url: str, tries: int) -> EaiError:
         return EaiError(
             f"{url} cannot be read ({_text(error)})",
             f"check that it is still {where}, and that every host sees it",
+            code="storage-failed",
         )
     if _is_denied(error):
         remedy = "check the credentials this rank has" if scheme_of(url) else "allow it"
-        return EaiError(f"{url} may not be read ({_text(error)})", f"{remedy}, on every host")
+        return EaiError(
+            f"{url} may not be read ({_text(error)})",
+            f"{remedy}, on every host",
+            code="file-not-readable",
+        )
     after = f" after {tries} tries" if tries > 1 else ""
     return EaiError(
         f"{url} cannot be read{after} ({_text(error)})",
         f"check that it is still {where}, and that every host sees it",
+        code="storage-failed",
     )
 
 
