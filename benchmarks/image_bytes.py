@@ -26,8 +26,8 @@ from typing import Any
 import _harness as harness
 
 from eai_notebook.ledger.merge import mean
+from eai_notebook.ledger.parts import PARTS
 from eai_notebook.ledger.report import merge_record
-from eai_notebook.ledger.step_schema import PARTS
 from eai_notebook.session import Session
 
 PLACE = Path(__file__).resolve().parent.parent / "build" / "image_bytes"

@@ -40,8 +40,8 @@ import numpy as np
 
 from eai_notebook.ledger.context import Context
 from eai_notebook.ledger.merge import Ledger, mean, mean_parts, merge
+from eai_notebook.ledger.parts import PARTS
 from eai_notebook.ledger.run_comparison import compare
-from eai_notebook.ledger.step_schema import PARTS
 from eai_notebook.ledger.verdict import Verdict, verdict
 from eai_notebook.ledger.waiting import Waiting
 from eai_notebook.session import Session

@@ -2,7 +2,7 @@
 
 Kernel side: `%load_ext eai_notebook` gives the `%eai` and `%%distributed` magics.
 Rank side: `DistributedOptimizer`, `RoutedOptimizer`, `ShardedEmbedding`, `fit`, `Checkpoint`,
-`callbacks`, `step`, `allreduce_gradients`, `export`, and the rooms `io`, `models`, `schedules`.
+`callbacks`, `step`, `section`, `allreduce_gradients`, `export`, and the rooms `io`, `models`, `schedules`.
 
 Names are loaded when first used, so that importing the package in the kernel is quick
 and never imports TensorFlow there.
@@ -40,6 +40,7 @@ _HOMES: Final = {
     "evaluate": "eai_notebook.train",
     "export": "eai_notebook.train",
     "fit": "eai_notebook.train",
+    "section": "eai_notebook.train",
     "shard": "eai_notebook.train",
     "step": "eai_notebook.train",
     "local_rank": "eai_notebook.collective",
@@ -76,6 +77,7 @@ __all__ = [
     "predict",
     "rank",
     "schedules",
+    "section",
     "shard",
     "show",
     "size",

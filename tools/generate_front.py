@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from eai_notebook.compression.wire_registry import wire_names
 from eai_notebook.display import (
@@ -21,9 +21,10 @@ from eai_notebook.display import (
     palette,
     panel_channel,
     static_html,
-    summary_lines,
     training_html,
 )
+from eai_notebook.ledger.ledger_part import Activity
+from eai_notebook.ledger.parts import BUILT_IN
 
 TARGET: Final = Path(__file__).resolve().parents[1] / "labextension" / "src" / "generated.ts"
 
@@ -34,10 +35,7 @@ CONSTANTS: Final[list[tuple[str, Any, str]]] = [
     ("RUN_MIME", live_run.RUN_MIME, "Type of the output of a cell whose run goes on."),
     ("WIRES", wire_names(), "Formats that gradients can travel in; the first is the default."),
     ("MOST_RANKS", control_buttons.MOST_RANKS, "The most ranks that the form starts."),
-    ("COLOURS", palette.COLOURS, "Colour of each part, the same in every display."),
-    ("MEANINGS", palette.MEANINGS, "What each part of a step is."),
     ("UNMEASURED", palette.UNMEASURED, "The outline around time that no part explains."),
-    ("WAITS", summary_lines.WAITS, "Words for the parts that are waiting."),
     ("FEWEST_SLOTS", axis.FEWEST_SLOTS, "Steps that the axis of a short run has room for."),
     ("USUAL_SHARE", axis.USUAL_SHARE, "This share of the bars is at most as long as a usual one."),
     ("LONG", axis.LONG, "A bar so many times longer than a usual one is cut."),
@@ -63,22 +61,57 @@ _HEAD: Final = (
 
 def generated() -> str:
     """Return the text of the file."""
-    return _HEAD + "".join(_constant(*each) for each in CONSTANTS)
+    return _HEAD + "".join(_constant(*each) for each in CONSTANTS) + _parts()
+
+
+def _parts() -> str:
+    """Return how the package's parts are drawn; installed ones come with each run's view."""
+    styles = {part.name: part.style() for part in BUILT_IN}
+    fields = ";\n".join(f"  {name}: {kind}" for name, kind in _STYLE.items())
+    bodies = []
+    for name, style in styles.items():
+        lines = ",\n".join(f"    {key}: {_field(style[key])}" for key in _STYLE)
+        bodies.append(f"  {name}: {{\n{lines}\n  }}")
+    return (
+        f"\n/** How a part is drawn and named. */\nexport interface PartStyle {{\n{fields};\n}}\n"
+        "\n/** The parts of a step. */\nexport const PARTS: Readonly<Record<string, PartStyle>> = {\n"
+        + ",\n".join(bodies)
+        + "\n};\n"
+    )
+
+
+def _field(value: Any) -> str:
+    """Return a field as Prettier leaves it: several lines of a texture below each other."""
+    if isinstance(value, list) and len(value) > 1:
+        return "[\n" + ",\n".join(f"      {_literal(each)}" for each in value) + "\n    ]"
+    return _literal(value)
+
+
+_STYLE: Final = {
+    "colour": "string",
+    "meaning": "string",
+    "letter": "string",
+    "texture": "readonly (readonly [number, number, number, number])[]",
+    "doing": "string",
+    "activity": " | ".join(f"'{each}'" for each in get_args(Activity)),
+    "wait": "string",
+    "needs_peers": "boolean",
+}
+"""Fields of `LedgerPart.style`, and their types in TypeScript."""
 
 
 def _constant(name: str, value: Any, meaning: str) -> str:
     """Return the lines of a constant as Prettier leaves them."""
-    if isinstance(value, dict):
-        lines = ",\n".join(f"  {key}: {_literal(each)}" for key, each in value.items())
-        body = f": Readonly<Record<string, string>> = {{\n{lines}\n}}"
-    elif isinstance(value, tuple):
+    if isinstance(value, tuple):
         body = f" = [{', '.join(map(_literal, value))}] as const"
     else:
         body = f" = {_literal(value)}"
     return f"\n/** {meaning} */\nexport const {name}{body};\n"
 
 
-def _literal(value: str | float) -> str:
+def _literal(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
     text = json.dumps(value, ensure_ascii=False)
     if isinstance(value, str) and not {"'", '"', "\\"} & set(value):
         return f"'{value}'"

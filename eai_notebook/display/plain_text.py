@@ -7,18 +7,10 @@ from typing import Any, Final
 from eai_notebook.display.summary_lines import price_line, rates_line
 from eai_notebook.display.training_html import progress_line
 from eai_notebook.ledger.formatting import ms
+from eai_notebook.ledger.parts import BY_NAME
 
 WIDTH: Final = 48
 """Characters of the longest rank's bar."""
-
-LETTERS: Final = {
-    "input": "i",
-    "compute": "C",
-    "wait_peer": "w",
-    "transfer": "t",
-    "update": "u",
-    "other": "o",
-}
 
 
 def text(view: dict[str, Any]) -> str:
@@ -29,7 +21,7 @@ def text(view: dict[str, Any]) -> str:
     longest = max((_length(rank["ms"]) for rank in view["ranks"]), default=0.0)
     if longest > 0:
         lines += [_bar(rank, view["parts"], longest) for rank in view["ranks"]]
-        lines += ["", "  ".join(f"{LETTERS[part]} {part}" for part in view["parts"]), ""]
+        lines += ["", "  ".join(f"{BY_NAME[part].letter} {part}" for part in view["parts"]), ""]
     training = view["training"]
     told = [progress_line(view)]
     if training is not None:
@@ -44,7 +36,7 @@ def _bar(rank: dict[str, Any], parts: list[str], longest: float) -> str:
     bar, until = "", 0.0
     for part, length in zip(parts, rank["ms"], strict=True):
         until += length or 0.0
-        bar += LETTERS[part] * (round(WIDTH * until / longest) - len(bar))
+        bar += BY_NAME[part].letter * (round(WIDTH * until / longest) - len(bar))
     return f"rank {rank['rank']:<4}{bar:<{WIDTH}}  {ms(_length(rank['ms']) / 1e3)}"
 
 

@@ -14,13 +14,13 @@ from eai_notebook.display.live_run import bundle
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.formatting import ms
 from eai_notebook.ledger.merge import mean
+from eai_notebook.ledger.parts import BY_NAME, PARTS
 from eai_notebook.ledger.perfetto_export import trace_text
 from eai_notebook.ledger.report import merge_record
 from eai_notebook.ledger.retention import kept_run, remove
 from eai_notebook.ledger.run_comparison import Change, compare
 from eai_notebook.ledger.run_differences import differences
 from eai_notebook.ledger.run_record import RunRecord, list_runs, runs_folder
-from eai_notebook.ledger.step_schema import PARTS
 from eai_notebook.ledger.view_model import record_view
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ def listed() -> list[dict[str, Any]]:
         except EaiError:
             continue
         info = record.info
+        outcome = {"step_ms": None, "values": {}, "verdict": "", "kind": "unknown"} | info.meta.get(
+            "outcome", {}
+        )
         entries.append(
             {
                 "folder": path.name,
@@ -48,11 +51,8 @@ def listed() -> list[dict[str, Any]]:
                 "hosts": sorted(set(info.hosts.values())),
                 "ended": info.ended,
                 "steps": max((record.count(rank) for rank in record.ranks), default=0),
-                "step_ms": None,
-                "values": {},
-                "verdict": "",
-                "kind": "unknown",
-                **info.meta.get("outcome", {}),
+                **outcome,
+                "colour": BY_NAME.get(outcome["kind"], BY_NAME["other"]).colour,
                 "starred": bool(record.labels().get("starred")),
                 "path": str(path),
             }

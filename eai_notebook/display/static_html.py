@@ -20,10 +20,11 @@ from eai_notebook.display.axis import (
     ticks,
 )
 from eai_notebook.display.heat_map import heat_map
-from eai_notebook.display.palette import COLOURS, MEANINGS, UNMEASURED
+from eai_notebook.display.palette import UNMEASURED
 from eai_notebook.display.summary_lines import cut_note, price_line, rates_line
 from eai_notebook.display.training_html import training_section
 from eai_notebook.ledger.formatting import ms, percent
+from eai_notebook.ledger.parts import BY_NAME
 
 HEIGHT: Final = 1000
 """Of the drawing of the steps, in its own units: numbers without a fraction are short."""
@@ -71,7 +72,7 @@ def html(view: dict[str, Any]) -> str:
 
 def _verdict(view: dict[str, Any]) -> str:
     found = view["verdict"]
-    colour = COLOURS.get(found["kind"], COLOURS["other"])
+    colour = BY_NAME.get(found["kind"], BY_NAME["other"]).colour
     evidence = escape(" · ".join(found["evidence"]))
     advice = "; ".join(found["tries"]) + (f" ({found['gain']})" if found["gain"] else "")
     tried = f"<div>{_code(f'Try: {advice}')}</div>" if found["tries"] else ""
@@ -95,15 +96,15 @@ def _legend(view: dict[str, Any]) -> str:
     entries = []
     for part, length in zip(view["parts"], means, strict=True):
         if length is None or not step:
-            told = "one rank" if alone and part in ("wait_peer", "transfer") else "not measured"
+            told = "one rank" if alone and BY_NAME[part].needs_peers else "not measured"
         else:
             told = f"{ms(length / 1e3)} · {percent(length / step)}"
             if part == "wait_peer" and view["waiting_ms"]:
                 told += f" ({ms(view['waiting_ms'] / 1e3)} on a rank that waits)"
         entries.append(
-            f'<span title="{escape(MEANINGS[part])}" style="white-space: nowrap; font-size: 12px">'
+            f'<span title="{escape(BY_NAME[part].meaning)}" style="white-space: nowrap; font-size: 12px">'
             f'<span style="display: inline-block; width: 10px; height: 10px; border-radius: 2px; '
-            f'background: {COLOURS[part]}; margin-right: 5px"></span>{part} '
+            f'background: {BY_NAME[part].colour}; margin-right: 5px"></span>{part} '
             f'<span style="{_FAINT}">{told}</span></span>'
         )
     if any(view["buckets"]["unmeasured_ms"]):
@@ -183,7 +184,9 @@ def _path(
             path += f"M{left} {HEIGHT - low}v{low - high}h{max(1, right - left)}v{high - low}z"
     if not path:
         return ""
-    return f'<path fill="{COLOURS[parts[part]]}" d="{path}"><title>{parts[part]}</title></path>'
+    return (
+        f'<path fill="{BY_NAME[parts[part]].colour}" d="{path}"><title>{parts[part]}</title></path>'
+    )
 
 
 def _unmeasured_path(
@@ -276,7 +279,7 @@ def _rank_bar(
     for part, length in zip(parts, rank["ms"], strict=True):
         if length:
             begin, end = round(WIDTH * left / longest), round(WIDTH * (left + length) / longest)
-            pieces += f'<rect x="{begin}" width="{end - begin}" height="1" fill="{COLOURS[part]}"/>'
+            pieces += f'<rect x="{begin}" width="{end - begin}" height="1" fill="{BY_NAME[part].colour}"/>'
             left += length
             told.append(f"{part} {ms(length / 1e3)}")
     return (

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from eai_notebook.ledger.formatting import amount, count, duration, ms
+from eai_notebook.ledger.parts import BY_NAME
 
 
 def rates_line(view: dict[str, Any]) -> str:
@@ -52,13 +53,6 @@ def cut_note(buckets: dict[str, Any], cut: int) -> str:
     return f"▲ {cut} bar{'s' * (cut != 1)} cut at the top; {told}"
 
 
-WAITS: Final = {
-    "input": "input wait",
-    "wait_peer": "slower ranks",
-    "transfer": "exposed communication",
-}
-
-
 def price_line(view: dict[str, Any]) -> str:
     """Return what waiting cost over the whole run and all ranks; empty if nothing is known.
 
@@ -76,9 +70,9 @@ def price_line(view: dict[str, Any]) -> str:
         if whole >= length
     )
     told = [
-        f"{WAITS[part]} {spent / (seconds or 1):.1f}"
+        f"{BY_NAME[part].wait} {spent / (seconds or 1):.1f}"
         for part, spent in zip(view["parts"], view["price"]["parts_s"], strict=True)
-        if part in WAITS and spent is not None
+        if BY_NAME[part].wait and spent is not None
     ]
     if not told:
         return ""

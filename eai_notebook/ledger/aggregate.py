@@ -15,21 +15,8 @@ from typing import Final
 
 import numpy as np
 
-from eai_notebook.ledger.merge import (
-    COMPUTE,
-    INPUT,
-    OTHER,
-    UPDATE,
-    Bools,
-    Floats,
-    Ints,
-    Ledger,
-    append,
-    mean,
-    mean_parts,
-    merge,
-)
-from eai_notebook.ledger.step_schema import PARTS
+from eai_notebook.ledger.merge import Bools, Floats, Ints, Ledger, append, mean, mean_parts, merge
+from eai_notebook.ledger.parts import MARKED, OWN, PARTS
 
 MOST_BUCKETS: Final = 240
 """More bars than this a screen cannot show side by side."""
@@ -46,20 +33,17 @@ STRIKING: Final = 2.0
 RECENT_STEPS: Final = 24
 """What a rank does "now" is read off its latest steps."""
 
-OWN: Final = (INPUT, COMPUTE, UPDATE, OTHER)
-"""The parts that a rank spends on itself; in a ring all other time is the same for all."""
-
 
 class Summary:
     """What is known of a run: give it the steps piece by piece, in order, with `add`.
 
     ``kept`` is a ledger of evenly spaced steps, ``recent`` one of the latest. Over the
     buckets: ``starts[B]`` is the first step of each, ``stops[B]`` the step after its last
-    one, and ``width`` how many measured ones it holds; ``parts[B, 6]`` are the means over
+    one, and ``width`` how many measured ones it holds; ``parts[B, P]`` are the means over
     ranks, ``unmeasured[B]`` the mean time that no part explains: together they are a step's
     mean length. ``own[R, B]`` is what each rank spent on itself. ``longest`` is the longest
     step and its length, a mean over ranks.
-    ``spent[6]``, ``spent_unmeasured`` and ``wall`` are the time of all ranks in the whole run,
+    ``spent[P]``, ``spent_unmeasured`` and ``wall`` are the time of all ranks in the whole run,
     not only in the kept steps.
     All lengths are in seconds.
 
@@ -220,7 +204,7 @@ class Summary:
         self._parts.add(at, np.where(striking[:, None], np.nan, mean_parts(piece, axis=0)))
         length = np.where(striking, mean(piece.wall, axis=0), 0.0)
         self._unmeasured.add(at, np.stack([length, 1.0 - striking], axis=1))
-        measured = np.isfinite(piece.parts[:, :, :OTHER]).any(axis=2)
+        measured = np.isfinite(piece.parts[:, :, MARKED]).any(axis=2)
         own = np.where(measured, np.nansum(piece.parts[:, :, OWN], axis=2), np.nan)
         self._own.add(at, own.T)
 

@@ -22,6 +22,7 @@ LABELS: Final = {
     "iterator": "making an iterator over the data",
     "compiling": "tracing and compiling the step",
     "collector": "Python's garbage collector",
+    "section": "the section",
 }
 """What the names of `step.NAMED` are called in a sentence."""
 
@@ -84,7 +85,9 @@ class Context:
         name = self.name_of(kind, ranks)
         if name is None:
             return LABELS[kind]
-        return f"the callback `{name}`" if kind == "callback" else f"{LABELS[kind]} (`{name}`)"
+        if kind in ("callback", "section"):
+            return f"the {kind} `{name}`"
+        return f"{LABELS[kind]} (`{name}`)"
 
     def between(self) -> list[tuple[str, float]]:
         """Return what went on between steps, the mean over ranks in seconds, longest first."""

@@ -89,7 +89,7 @@ class Facts:
 
     @cached_property
     def by_rank(self) -> Floats:
-        """The parts of each rank, ``[R, 6]``."""
+        """The parts of each rank, ``[R, P]``."""
         return mean_parts(self.typical, axis=1)
 
     @cached_property

@@ -16,13 +16,25 @@ from eai_notebook.ledger import remedies
 from eai_notebook.ledger.cores import share as core_share
 from eai_notebook.ledger.facts import Facts, Finding
 from eai_notebook.ledger.formatting import ms, percent, span
-from eai_notebook.ledger.merge import COMPUTE, INPUT, OTHER, TRANSFER, UPDATE, mean
+from eai_notebook.ledger.merge import mean
+from eai_notebook.ledger.parts import (
+    COMPUTE,
+    INPUT,
+    OTHER,
+    OWN,
+    PARTS,
+    TABLE,
+    TRANSFER,
+    UPDATE,
+    WAIT_PEER,
+)
 from eai_notebook.ledger.stalls import largest_kind
-from eai_notebook.ledger.step_schema import NAMED, PARTS
-from eai_notebook.ledger.waiting import SOURCES, Waiting
+from eai_notebook.ledger.step_schema import NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from eai_notebook.ledger.waiting import Waiting
 
 WORTH_NAMING: Final = 0.15
 """A loss is named when it costs at least this share of a step."""
@@ -47,8 +59,6 @@ class PartIsLong(Rule):
     """A part takes a large share of the step on the ranks together."""
 
     part: int
-    label: str
-    does: str
 
     def __call__(self, facts: Facts) -> Finding | None:
         """Name the part if it costs enough, and the rank where it is worst."""
@@ -63,7 +73,7 @@ class PartIsLong(Rule):
             own = facts.by_rank[worst, self.part] / facts.step
             aside = f" (rank {facts.typical.ranks[worst]} worst, {percent(own)})"
         place = None
-        does = self.does
+        does = TABLE[self.part].does
         if self.part == OTHER:
             place = largest_kind(facts.typical.named, facts.typical.parts[:, :, OTHER])
             if place is not None:
@@ -72,7 +82,7 @@ class PartIsLong(Rule):
         kind = PARTS[self.part]
         # Half of the step or more: the part rules it. Less: it is the largest loss.
         said = (
-            f"{self.label}-bound: {spent}"
+            f"{TABLE[self.part].label}-bound: {spent}"
             if share >= BOUND
             else f"`{kind}` is the largest loss: {spent}"
         )
@@ -106,7 +116,9 @@ class PartIsLong(Rule):
             return remedies.for_transfer(batch, sent, embeddings, wire=wire)
         if self.part == UPDATE:
             return remedies.for_update(context, embeddings)
-        return remedies.for_other(context, kind, ledger.ranks)
+        if self.part == OTHER:
+            return remedies.for_other(context, kind, ledger.ranks)
+        return TABLE[self.part].remedies[: remedies.MOST]
 
 
 @dataclass(frozen=True)
@@ -129,7 +141,7 @@ class PeerIsLate(Rule):
         rank = None if culprit is None else ranks[culprit]
         cause = waiting.cause()
         name = None if cause is None else PARTS[cause]
-        where = dict(zip((PARTS[part] for part in SOURCES), sources.tolist(), strict=True))
+        where = dict(zip((PARTS[part] for part in OWN), sources.tolist(), strict=True))
         idles = f"{ms(waited)} of {ms(facts.step)} ({percent(waited / facts.step)})"
         if rank is None:
             sentence = _each_other(name, where, idles)
@@ -302,7 +314,7 @@ class CoresAreTaken(Rule):
         # What a rank sleeps through, such as waiting for files, needs no core; and a part that
         # rules the step is long for a reason of its own.
         busy = facts.part(COMPUTE) + facts.part(TRANSFER)
-        own = np.nan_to_num([facts.part(UPDATE), facts.part(OTHER)])
+        own = np.nan_to_num([facts.part(part) for part in OWN if part not in (INPUT, COMPUTE)])
         busy = float(np.nan_to_num(busy) + own[own < BOUND * facts.step].sum())
         lost = (1 - lack.share) * busy
         if not lost >= WORTH_NAMING * facts.step:
@@ -325,11 +337,9 @@ class CoresAreTaken(Rule):
 
 
 RULES: Final[tuple[Rule, ...]] = (
-    PartIsLong(INPUT, "input", "waits for the next batch"),
+    # To compute is what a step is for, and waiting is put down to what it comes from.
+    *(PartIsLong(part) for part in range(len(PARTS)) if part not in (COMPUTE, WAIT_PEER)),
     PeerIsLate(),
-    PartIsLong(TRANSFER, "communication", "moves gradients, after the last rank was ready"),
-    PartIsLong(UPDATE, "update", "applies the reduced gradients"),
-    PartIsLong(OTHER, "other", "goes to Python and to what has no name"),
     Stalling(),
     CoresAreTaken(),
 )

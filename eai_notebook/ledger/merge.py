@@ -1,4 +1,4 @@
-"""Merge the rows of all ranks and split each step into its six parts.
+"""Merge the rows of all ranks and split each step into its parts.
 
 A rank alone cannot tell waiting for a slower rank from moving bytes: both happen between
 its own gradients being ready and the reduced ones being there. With every rank's rows on
@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from eai_notebook.ledger.step_schema import NAMED, PARTS, STEP_DTYPE
+from eai_notebook.ledger.parts import (
+    ADDED,
+    COMPUTE,
+    IN_ORDER_OF_CLAIM,
+    INPUT,
+    MARKED,
+    OTHER,
+    PARTS,
+    TABLE,
+)
+from eai_notebook.ledger.step_schema import NAMED, STEP_DTYPE, as_steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +37,6 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-
-INPUT, COMPUTE, WAIT_PEER, TRANSFER, UPDATE, OTHER = range(len(PARTS))
 
 SLOWEST_LEFT_OUT: Final = 0.02
 """Share of the steps, the slowest, that say nothing about a typical step.
@@ -43,7 +51,7 @@ median step and do not see an input that stalls every fifth step.
 class Ledger:
     """The account of `R` ranks over `S` steps, in seconds; NaN is "not measured".
 
-    ``parts`` is ``[R, S, 6]`` in the order of `PARTS`; over the parts that were measured
+    ``parts`` is ``[R, S, P]`` in the order of `PARTS`; over the parts that were measured
     it adds up to ``wall`` ``[R, S]``. ``last_rank[S]`` is the rank whose gradients came
     last, -1 where that is not known. ``end[R, S]`` is on rank 0's clock. ``clamped[R, S]``
     marks steps whose stamps contradicted each other and were cut to fit.
@@ -105,7 +113,7 @@ class Ledger:
 
     def which_measured(self) -> Bools:
         """Return which steps `measured` selects."""
-        known = np.isfinite(self.wall) & np.isfinite(self.parts[:, :, :OTHER]).any(axis=2)
+        known = np.isfinite(self.wall) & np.isfinite(self.parts[:, :, MARKED]).any(axis=2)
         everywhere: Bools = np.asarray(known.all(axis=0))
         return everywhere if everywhere.any() else np.asarray(known.any(axis=0))
 
@@ -151,6 +159,7 @@ def merge(
     missing may have been the last, and both parts are missing.
 
     Examples:
+        >>> from eai_notebook.ledger.parts import PARTS
         >>> from eai_notebook.ledger.step_schema import empty_steps
         >>> early, late = empty_steps(1), empty_steps(1)
         >>> for row, compute in (early, 1.0), (late, 3.0):
@@ -231,9 +240,9 @@ class GrowingLedger:
         self._waiting.setdefault(rank, [])
 
     def add(self, rank: int, rows: np.ndarray) -> None:
-        """Take rows of a rank that began: in step order, not given before."""
+        """Add rows of a rank that began: in step order, not given before."""
         if len(rows):
-            self._waiting[rank].append(rows)
+            self._waiting[rank].append(as_steps(rows))
             self._last[rank] = int(rows["step"][-1])
 
     def take(self) -> Ledger:
@@ -281,7 +290,7 @@ def mean(values: Floats, axis: int | tuple[int, ...] | None = None) -> Floats:
 
 
 def mean_parts(ledger: Ledger, axis: int | tuple[int, ...]) -> Floats:
-    """Return the mean of each part over ranks (axis 0), steps (1) or both, ``[..., 6]``.
+    """Return the mean of each part over ranks (axis 0), steps (1) or both, ``[..., P]``.
 
     Over the same steps as the mean of the wall time, so that they add up to it: where a part
     was not measured its time is in `other`, and a part that was nowhere measured is NaN.
@@ -295,11 +304,20 @@ def mean_parts(ledger: Ledger, axis: int | tuple[int, ...]) -> Floats:
     )
 
 
-_COPIED: Final = (
-    *("input", "compute", "update", "hidden"),
-    *("samples", "bytes", "embedding_bytes", "redone"),
+_TIMES: Final = ("begin", "end", "ready", "reduced")
+"""Columns that are times on the rank's clock; the others are lengths and counts."""
+
+_COLUMNS: Final = tuple(name for name in STEP_DTYPE.names or () if name != "step")
+
+_UNCLAIMED: Final = tuple(name for name in NAMED if not any(name in part.columns for part in ADDED))
+"""What of `NAMED` is still in `other`: an added part may have a name's time for itself."""
+
+_AHEAD: Final = (
+    INPUT,
+    COMPUTE,
+    *(PARTS.index(part.name) for part in ADDED if not part.after_exchange),
 )
-"""Columns of the ledger that are taken from the rows as they are."""
+"""The parts before the exchange."""
 
 
 class _Table:
@@ -307,9 +325,11 @@ class _Table:
 
     def __init__(self, ranks: int, steps: int) -> None:
         self._shape = (ranks, steps)
-        self.column = {name: self._missing() for name in ("wall", "begin", "end", *NAMED, *_COPIED)}
-        self._ready = self._missing()
-        self._reduced = self._missing()
+        self.column = {name: self._missing() for name in ("wall", *_COLUMNS)}
+        self.waiting: Floats = self._missing()
+
+    def __getitem__(self, column: str) -> Floats:
+        return self.column[column]
 
     @property
     def wall(self) -> Floats:
@@ -326,37 +346,31 @@ class _Table:
         at: npt.NDArray[np.intp] | slice,
         offset: float | Floats,
     ) -> None:
-        """Put rows at the steps `at`, their stamps moved to rank 0's clock.
+        """Put rows at the steps `at`, their times moved to rank 0's clock.
 
         They are one rank's, or those of all ranks that made the same steps.
         """
         wall = rows["end"] - rows["begin"]
         # A step that ends before it began was not measured: nothing in it can be believed.
         believed = wall > 0
-
-        def put(column: Floats, values: Floats) -> None:
-            column[place, at] = np.where(believed, values, np.nan)
-
-        put(self.column["wall"], wall)
-        put(self.column["begin"], rows["begin"] + offset)
-        put(self.column["end"], rows["end"] + offset)
-        for name in (*NAMED, *_COPIED):
-            put(self.column[name], rows[name])
-        put(self._ready, rows["ready"] + offset)
-        put(self._reduced, rows["reduced"] + offset)
+        self.column["wall"][place, at] = np.where(believed, wall, np.nan)
+        for name in _COLUMNS:
+            values = rows[name] + offset if name in _TIMES else rows[name]
+            self.column[name][place, at] = np.where(believed, values, np.nan)
 
     def split(self, doubts: Floats) -> tuple[Floats, Bools, Ints, Floats]:
         """Return parts, which steps were cut, whose rank came last, and waiting by durations alone.
 
         ``doubts`` is how far off each rank's clock may be.
         """
-        exchange = self._reduced - self._ready
-        complete = np.asarray(np.isfinite(self._ready).all(axis=0) & (len(self._ready) > 0))
+        ready, reduced = self.column["ready"], self.column["reduced"]
+        exchange = reduced - ready
+        complete = np.asarray(np.isfinite(ready).all(axis=0) & (len(ready) > 0))
         wait, last = self._wait_by_clocks(exchange, complete)
         unaligned, shortest = _wait_by_durations(exchange, complete)
-        if len(self._ready):
+        if len(ready):
             with np.errstate(invalid="ignore"):
-                contradiction = self._ready.max(axis=0) - self._reduced.min(axis=0)
+                contradiction = ready.max(axis=0) - reduced.min(axis=0)
             doubt = np.fmax(doubts[:, None] + doubts[last], contradiction)
             with np.errstate(invalid="ignore"):
                 # A doubt that nothing speaks for is a grain of the clock, not a doubt.
@@ -366,18 +380,17 @@ class _Table:
             wait = np.where(doubtful | (whole & np.isfinite(unaligned)), unaligned, wait)
             last = np.where(whole, shortest, last)
 
+        self.waiting = np.asarray(wait)
         parts = np.full((*self._shape, len(PARTS)), np.nan)
-        parts[:, :, INPUT] = self.column["input"]
-        parts[:, :, COMPUTE] = self.column["compute"]
-        parts[:, :, WAIT_PEER] = np.where(np.isfinite(exchange), wait, np.nan)
-        parts[:, :, TRANSFER] = exchange - wait
-        parts[:, :, UPDATE] = self.column["update"]
+        for index, part in enumerate(TABLE):
+            if part.derive is not None:
+                parts[:, :, index] = part.derive(self)
         clamped = self._balance(parts)
         return parts, clamped, last.astype(np.int64), unaligned
 
     def _wait_by_clocks(self, exchange: Floats, complete: Bools) -> tuple[Floats, Ints]:
         """Return how long each rank waited until the last one was ready, and which that was."""
-        ready = self._ready
+        ready = self.column["ready"]
         comparable = np.where(complete, ready, -np.inf)
         last = np.where(complete, comparable.argmax(axis=0) if len(ready) else 0, -1)
         lateness = (comparable.max(axis=0) if len(ready) else np.zeros(0)) - ready
@@ -387,10 +400,11 @@ class _Table:
     def other(self, parts: Floats) -> tuple[Floats, Floats]:
         """Return what of `other` lies before the gradients were ready, and what has a name."""
         whole = parts[:, :, OTHER]
-        before = np.nan_to_num(parts[:, :, INPUT]) + np.nan_to_num(parts[:, :, COMPUTE])
+        before = np.nansum(parts[:, :, _AHEAD], axis=2)
         with np.errstate(invalid="ignore"):
-            ahead = np.clip(self._ready - self.column["begin"] - before, 0.0, whole)
-        named = np.stack([self.column[name] for name in NAMED], axis=2)
+            ahead = np.clip(self["ready"] - self["begin"] - before, 0.0, whole)
+        named = np.stack([self[name] for name in NAMED], axis=2)
+        named[:, :, [name not in _UNCLAIMED for name in NAMED]] = np.nan
         sums = np.nansum(named, axis=2)
         # Some of it may have gone on while the graph ran, and is in another part already.
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -402,11 +416,12 @@ class _Table:
 
         What the measured parts leave over is `other`. A negative part becomes zero, so its
         time shows in `other`; parts that together are longer than the step are cut in the
-        order of the step, the later ones first to lose. Nothing is ever spread.
+        order of the step, the later ones first to lose, and added ones before all. Nothing is
+        ever spread.
         """
         clamped = np.zeros(self._shape, dtype=np.bool_)
         left = self.wall.copy()
-        for part in range(OTHER):
+        for part in IN_ORDER_OF_CLAIM:
             asked = parts[:, :, part]
             # Comparisons with NaN are false: a missing part takes nothing and stays missing.
             with np.errstate(invalid="ignore"):

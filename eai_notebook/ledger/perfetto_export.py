@@ -11,17 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from eai_notebook.ledger.merge import (
-    COMPUTE,
-    INPUT,
-    TRANSFER,
-    UPDATE,
-    WAIT_PEER,
-    Floats,
-    Ledger,
-    merge,
-)
-from eai_notebook.ledger.step_schema import PARTS
+from eai_notebook.ledger.merge import Floats, Ledger, merge
+from eai_notebook.ledger.parts import ADDED, COMPUTE, INPUT, OTHER, PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,6 +23,11 @@ MOST_EVENTS: Final = 400_000
 """More than this a trace viewer opens only with patience: the latest steps are kept."""
 
 EVENTS_A_STEP: Final = len(PARTS) + 2
+
+_BEFORE_BATCH: Final = tuple(PARTS.index(part.name) for part in ADDED if not part.after_exchange)
+_FROM_BATCH: Final = tuple(
+    part for part in range(len(PARTS)) if part not in (OTHER, *_BEFORE_BATCH)
+)
 
 STEPS_TRACK, PARTS_TRACK, HIDDEN_TRACK = 0, 1, 2
 _TRACKS: Final = {STEPS_TRACK: "steps", PARTS_TRACK: "parts", HIDDEN_TRACK: "hidden communication"}
@@ -129,10 +125,17 @@ def _spans(
     """
     known = np.nan_to_num(lengths)
     before = known[INPUT] + known[COMPUTE]
-    at = begin if not np.isfinite(ready) else max(begin, ready - before)
-    if at > begin:
-        yield "other", begin, at - begin
-    for part in (INPUT, COMPUTE, WAIT_PEER, TRANSFER, UPDATE):
+    batch = begin if not np.isfinite(ready) else max(begin, ready - before)
+    at = begin
+    for part in _BEFORE_BATCH:
+        length = min(float(known[part]), batch - at) if np.isfinite(ready) else float(known[part])
+        if length > 0:
+            yield PARTS[part], at, length
+            at += length
+    if batch > at:
+        yield "other", at, batch - at
+    at = max(at, batch)
+    for part in _FROM_BATCH:
         if known[part] > 0:
             yield PARTS[part], at, float(known[part])
             at += float(known[part])

@@ -117,31 +117,33 @@ def for_update(context: Context, embeddings: float) -> tuple[str, ...]:
 def for_other(context: Context, kind: str | None, ranks: Iterable[int]) -> tuple[str, ...]:
     """Return what helps where time goes to something beside the step, of a kind of `NAMED`."""
     name = context.name_of(kind, ranks) if kind else None
-    thing = f"`{name}`" if name else "the callback"
-    if kind == "callback":
-        return (
+    thing = f"`{name}`" if name else f"the {kind}"
+    known = {
+        "callback": (
             f"do the work of {thing} in every 100th batch only, or at the epoch's end",
             f"move it off the step: hand it to a thread of {thing}'s own",
-        )
-    if kind == "checkpoint":
-        return ("save less often", "`checkpoint=` of `eai.fit`: each rank writes its part")
-    if kind == "iterator":
-        return (
+        ),
+        "checkpoint": ("save less often", "`checkpoint=` of `eai.fit`: each rank writes its part"),
+        "iterator": (
             "`data.repeat()` with `steps_per_epoch=`: one iterator for all epochs",
             "longer epochs",
             "fewer stages in the dataset",
-        )
-    if kind == "compiling":
-        return (
+        ),
+        "compiling": (
             "batches of one shape: `batch(n, drop_remainder=True)`",
             "pad what varies in length to a few lengths",
-        )
-    if kind == "collector":
-        return ("`gc.freeze()` after setting up", "keep fewer Python objects in callbacks")
-    return (
+        ),
+        "collector": ("`gc.freeze()` after setting up", "keep fewer Python objects in callbacks"),
+        "section": (
+            f"do the work of {thing} where the data is read ahead",
+            f"do the work of {thing} in every k-th step only, or in a thread of its own",
+        ),
+    }
+    nameless = (
         "`%eai trace 20`: what those steps do, in depth",
         "a larger `batch_size`: Python's share of a step is the same for any",
     )
+    return known.get(kind or "", nameless)
 
 
 def for_cores(lack: Shortage) -> tuple[str, ...]:

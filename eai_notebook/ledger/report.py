@@ -10,16 +10,8 @@ import numpy as np
 from eai_notebook.ledger.context import Context
 from eai_notebook.ledger.formatting import amount, count, ms, percent
 from eai_notebook.ledger.losses import WORTH_NAMING
-from eai_notebook.ledger.merge import (
-    TRANSFER,
-    WAIT_PEER,
-    Floats,
-    Ledger,
-    mean,
-    mean_parts,
-    merge,
-)
-from eai_notebook.ledger.step_schema import PARTS
+from eai_notebook.ledger.merge import Floats, Ledger, mean, mean_parts, merge
+from eai_notebook.ledger.parts import PARTS, TRANSFER, WAIT_PEER
 from eai_notebook.ledger.training_curve import TrainingCurve, summary_line
 from eai_notebook.ledger.verdict import Verdict, verdict
 from eai_notebook.telemetry import input_waits
@@ -139,7 +131,7 @@ def report(ledger: Ledger, info: RunInfo | None = None) -> Report:
         verdict=verdict(ledger, context=context),
         measuring_pct=measuring_pct(float(np.nansum(ledger.wall)), info),
         input_wait=_input_wait(parts[0], context),
-        remarks=tuple(_remarks(typical, context)),
+        remarks=(*_remarks(typical, context), *_of_columns(info)),
     )
 
 
@@ -163,6 +155,14 @@ def _remarks(typical: Ledger, context: Context) -> Iterator[str]:
         yield f"between steps: {', '.join(between)}"
     if "wire_trial" in context.meta:
         yield str(context.meta["wire_trial"])
+
+
+def _of_columns(info: RunInfo | None) -> Iterator[str]:
+    """Yield what a record has that cannot be shown here."""
+    unknown = info.unknown_columns() if info else []
+    if unknown:
+        names = ", ".join(unknown)
+        yield f"the record has columns of parts that are not installed here: {names}; see `other`"
 
 
 def report_record(record: RunRecord) -> Report:

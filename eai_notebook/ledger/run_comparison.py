@@ -14,17 +14,8 @@ from typing import Final
 import numpy as np
 
 from eai_notebook.ledger.formatting import ms
-from eai_notebook.ledger.merge import (
-    COMPUTE,
-    INPUT,
-    OTHER,
-    TRANSFER,
-    UPDATE,
-    Floats,
-    Ledger,
-    mean,
-)
-from eai_notebook.ledger.step_schema import PARTS
+from eai_notebook.ledger.merge import Floats, Ledger, mean
+from eai_notebook.ledger.parts import OWN, PARTS, TRANSFER
 from eai_notebook.ledger.waiting import Waiting
 
 BLOCKS: Final = 12
@@ -140,11 +131,11 @@ def _cause(
         return None
     waiting = Waiting.of(new)
     culprit = None if waiting is None or waiting.culprit is None else new.ranks[waiting.culprit]
-    own = (INPUT, COMPUTE, TRANSFER, UPDATE, OTHER)
 
     def grown(rank: int) -> Slower:
         part = max(
-            (PARTS[p] for p in own), key=lambda name: _or_least(by_rank[rank][name].delta_ms)
+            (PARTS[p] for p in (*OWN, TRANSFER)),
+            key=lambda name: _or_least(by_rank[rank][name].delta_ms),
         )
         return Slower(part, rank, by_rank[rank][part])
 
@@ -165,7 +156,7 @@ def _or_least(value: float) -> float:
 
 
 def _filled(parts: Floats) -> Floats:
-    """Return parts ``[..., S, 6]`` with 0 where one was not measured, but NaN if it never was.
+    """Return parts ``[..., S, P]`` with 0 where one was not measured, but NaN if it never was.
 
     The time of a part that was not measured is in `other`, so the parts add up to the step.
     """

@@ -16,13 +16,20 @@ import os
 import re
 import time
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eai_notebook.errors import EaiError
-from eai_notebook.ledger.step_schema import FIRST_FORMAT, STEP_DTYPE, from_first_format
+from eai_notebook.ledger.step_schema import (
+    FIRST_FORMAT,
+    STEP_DTYPE,
+    as_steps,
+    columns_as_json,
+    columns_from_json,
+)
 from eai_notebook.ledger.syncing import syncer
 from eai_notebook.ledger.training_curve import from_lines, to_line
 from eai_notebook.telemetry.messages import (
@@ -76,11 +83,6 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 }
 
 
-def _columns() -> list[list[str]]:
-    """Return what `STEP_DTYPE` is, as JSON holds it."""
-    return [[str(name), str(kind)] for name, kind, *_ in STEP_DTYPE.descr]
-
-
 def _check(name: str, values: Iterable[Any], kinds: tuple[type, ...]) -> None:
     """Raise unless `values` are of `kinds`: a record may be somebody else's."""
     for value in values:
@@ -118,7 +120,7 @@ class RunInfo:
     cores: dict[int, dict[str, float]] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
-    columns: list[list[str]] = field(default_factory=_columns)
+    columns: list[list[str]] = field(default_factory=columns_as_json)
     """Name and type of each column of the rows, as NumPy writes types."""
 
     def to_json(self) -> str:
@@ -133,9 +135,9 @@ class RunInfo:
         if known not in range(1, FORMAT + 1):
             message = f"its format {known!r} is not one that this version reads"
             raise ValueError(message)
-        if known == FORMAT and raw.get("columns") != _columns():
-            message = "its rows have other columns than this version's"
-            raise ValueError(message)
+        if known == 1:
+            raw["columns"] = columns_as_json(FIRST_FORMAT)
+        columns_from_json(raw.get("columns"))
         for name, kinds in _KEYED_BY_RANK.items():
             raw[name] = {int(rank): value for rank, value in raw.get(name, {}).items()}
             _check(name, raw[name].values(), kinds)
@@ -148,6 +150,11 @@ class RunInfo:
             message = f"size is {raw['size']}"
             raise ValueError(message)
         return cls(**raw)
+
+    def unknown_columns(self) -> list[str]:
+        """Return the columns of the rows that nothing here reads, as of a part not installed."""
+        known = STEP_DTYPE.names or ()
+        return [name for name, _ in self.columns if name not in known]
 
 
 class RunRecord:
@@ -195,9 +202,9 @@ class RunRecord:
     def add(self, message: RunMessage) -> None:
         """Write what a rank said; raises `OSError` if the disk refuses."""
         if isinstance(message, StepsDone):
-            _append(
-                self._steps(message.rank), np.ascontiguousarray(message.rows, STEP_DTYPE).tobytes()
-            )
+            # A rank may have columns of a part that is not installed here.
+            rows = np.ascontiguousarray(as_steps(message.rows, self._row))
+            _append(self._steps(message.rank), rows.tobytes(), self._row.itemsize)
             self._note_known(message)
             return
         if isinstance(message, TrainingProgress):
@@ -228,7 +235,7 @@ class RunRecord:
         wanted = there if count is None else min(count, there)
         kind = self._row
         rows = np.fromfile(self._steps(rank), kind, wanted, offset=start * kind.itemsize)
-        return rows if kind is STEP_DTYPE else from_first_format(rows)
+        return as_steps(rows)
 
     def training(self, start: int = 0) -> tuple[list[TrainingProgress], int]:
         """Return what the ranks told of their training from byte `start` on, and where it ends.
@@ -267,9 +274,9 @@ class RunRecord:
         path = self._steps(rank)
         return path.stat().st_size // self._row.itemsize if path.exists() else 0
 
-    @property
+    @cached_property
     def _row(self) -> np.dtype[Any]:
-        return FIRST_FORMAT if self.info.format == 1 else STEP_DTYPE
+        return columns_from_json(self.info.columns)
 
     def _steps(self, rank: int) -> Path:
         return self.path / f"rank-{rank}.steps"
@@ -310,10 +317,13 @@ def list_runs(root: Path | None = None) -> list[Path]:
     return sorted((path.parent for path in root.glob(f"*/{_INFO}")), reverse=True)
 
 
-def _append(path: Path, rows: bytes) -> None:
-    """Append whole rows after whole rows: a part of one, of a crash or a full disk, is cut off."""
+def _append(path: Path, rows: bytes, size: int) -> None:
+    """Append rows of `size` bytes after whole rows.
+
+    A part of one, of a crash or a full disk, is cut off.
+    """
     with path.open("ab", buffering=0) as steps:
-        whole = steps.seek(0, os.SEEK_END) // STEP_DTYPE.itemsize * STEP_DTYPE.itemsize
+        whole = steps.seek(0, os.SEEK_END) // size * size
         steps.truncate(whole)
         try:
             written = steps.write(rows)

@@ -10,17 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from eai_notebook.ledger.merge import (
-    COMPUTE,
-    INPUT,
-    OTHER,
-    TRANSFER,
-    UPDATE,
-    Bools,
-    Floats,
-    Ledger,
-    mean,
-)
+from eai_notebook.ledger.merge import Bools, Floats, Ledger, mean
+from eai_notebook.ledger.parts import OTHER, OWN, TRANSFER
 
 FEWEST: Final = 3
 """One or two long steps are an accident, and are left out of what is typical anyway."""
@@ -34,7 +25,7 @@ LONG: Final = 0.5
 LEAST: Final = 0.1
 """And this share of what the longest stalls take."""
 
-OWN: Final = (INPUT, COMPUTE, UPDATE, OTHER, TRANSFER)
+_LOOKED_AT: Final = (*OWN, TRANSFER)
 
 
 @dataclass(frozen=True)
@@ -71,7 +62,7 @@ class Stalls:
         steps = len(ledger.steps)
         if steps < FEWEST / SELDOM:
             return None
-        own = np.nan_to_num(ledger.parts[:, :, OWN])
+        own = np.nan_to_num(ledger.parts[:, :, _LOOKED_AT])
         usual_step = float(np.median(mean(ledger.wall, axis=0)))
         excess = own - np.median(own, axis=1, keepdims=True)
         # All ranks move their gradients together: the shortest says how long that took.
@@ -90,7 +81,7 @@ class Stalls:
         others = np.delete(by_rank, most)
         is_one = ranks > 1 and by_rank[most] > 2 * others.max(initial=0.0)
         at = slice(most, most + 1) if is_one else slice(None)
-        part = OWN[int(excess[at][:, which].sum(axis=(0, 1)).argmax())]
+        part = _LOOKED_AT[int(excess[at][:, which].sum(axis=(0, 1)).argmax())]
         wall = mean(ledger.wall, axis=0)
         return cls(
             which=which,

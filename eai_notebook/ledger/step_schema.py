@@ -1,24 +1,23 @@
-"""The row that a rank records for one step, and the six parts of a step.
+"""The step record: the row that a rank writes for one step.
 
 This module is the contract between the rank that measures, the kernel that stores
-and merges, and the display that draws. It needs nothing but NumPy, so that all three
-can read it.
+and merges, and the display that draws. A run record lists its own columns, so rows are
+read by the names of their columns: what a record does not have is missing.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-PARTS: Final = ("input", "compute", "wait_peer", "transfer", "update", "other")
-"""The parts that add up to a step's wall time, in the order they are drawn."""
+from eai_notebook.ledger.parts import ADDED
 
-NAMED: Final = ("callback", "checkpoint", "iterator", "compiling", "collector")
+NAMED: Final = ("callback", "checkpoint", "iterator", "compiling", "collector", "section")
 """What is known of `other`: the user's callbacks, saving checkpoints, making an iterator over
-the data, tracing and compiling the step, Python's garbage collector."""
+the data, tracing and compiling the step, Python's garbage collector, sections of the user's."""
 
-STEP_DTYPE: Final = np.dtype(
+_BASE: Final = np.dtype(
     [
         ("step", "<i8"),  # counted from 0 within the run
         ("begin", "<f8"),  # end of the previous step: seconds since the epoch, rank's clock
@@ -36,6 +35,16 @@ STEP_DTYPE: Final = np.dtype(
         *((name, "<f8") for name in NAMED),  # seconds of `other` that have a name
     ],
 )
+
+ADDED_COLUMNS: Final = tuple(
+    dict.fromkeys(c for part in ADDED for c in part.columns if c not in (_BASE.names or ()))
+)
+"""Columns of seconds that parts of other packages need."""
+
+NOTED: Final = (*NAMED, *ADDED_COLUMNS)
+"""Columns of seconds that Python notes, between the marks of the graph."""
+
+STEP_DTYPE: Final = np.dtype([*_BASE.descr, *((name, "<f8") for name in ADDED_COLUMNS)])
 """One step as one rank saw it.
 
 Times are in seconds. A value that was not measured is NaN, never zero: a step without
@@ -60,24 +69,60 @@ def empty_steps(count: int) -> np.ndarray:
 
 
 FIRST_FORMAT: Final = np.dtype(
-    [
-        (name, "<i8" if name == "step" else "<f8")
-        for name in STEP_DTYPE.names or ()
-        if name not in NAMED
-    ]
+    [(name, "<i8" if name == "step" else "<f8") for name in _BASE.names or () if name not in NAMED]
 )
-"""The rows of records of format 1, which knew nothing of `NAMED`."""
+"""The rows of records of format 1, which do not list their columns."""
 
 
-def from_first_format(rows: np.ndarray) -> np.ndarray:
-    """Return rows of `FIRST_FORMAT` as rows of `STEP_DTYPE`; what they did not know is missing.
+def as_steps(rows: np.ndarray, dtype: np.dtype[Any] = STEP_DTYPE) -> np.ndarray:
+    """Return rows with other columns as rows of `dtype`, matched by name.
+
+    Columns that `rows` lacks are NaN; columns that `dtype` lacks are dropped.
 
     Examples:
-        >>> rows = from_first_format(np.zeros(2, FIRST_FORMAT))
+        >>> rows = as_steps(np.zeros(2, FIRST_FORMAT))
         >>> rows["end"].tolist(), rows["callback"].tolist()
         ([0.0, 0.0], [nan, nan])
     """
-    now = empty_steps(len(rows))
-    for name in FIRST_FORMAT.names or ():
-        now[name] = rows[name]
-    return now
+    if rows.dtype == dtype:
+        return rows
+    found = np.empty(len(rows), dtype)
+    for name in dtype.names or ():
+        found[name] = rows[name] if name in (rows.dtype.names or ()) else np.nan
+    return found
+
+
+_NEEDED: Final = frozenset(("step", "begin", "end"))
+
+
+def columns_as_json(dtype: np.dtype[Any] = STEP_DTYPE) -> list[list[str]]:
+    """Return the columns of rows as a run record lists them: name and type of each."""
+    return [[str(name), str(kind)] for name, kind, *_ in dtype.descr]
+
+
+def columns_from_json(columns: object) -> np.dtype[Any]:
+    """Return the type of rows whose columns a run record lists.
+
+    Raises:
+        ValueError: They are not a list of distinct names with types, or the step's number,
+            begin or end is missing.
+
+    Examples:
+        >>> columns_from_json(columns_as_json()) == STEP_DTYPE
+        True
+    """
+    if not isinstance(columns, list) or not all(_is_column(each) for each in columns):
+        message = "its columns are not a list of names and types"
+        raise ValueError(message)
+    names = [name for name, _ in columns]
+    if len(set(names)) != len(names) or not set(names) >= _NEEDED:
+        message = f"its rows need the columns {', '.join(sorted(_NEEDED))}, each column once"
+        raise ValueError(message)
+    return np.dtype([(name, kind) for name, kind in columns])
+
+
+def _is_column(entry: object) -> bool:
+    match entry:
+        case [str(name), str(kind)]:
+            return name.isidentifier() and kind == ("<i8" if name == "step" else "<f8")
+    return False

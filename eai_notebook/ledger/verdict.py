@@ -16,13 +16,14 @@ from eai_notebook.ledger.context import Context
 from eai_notebook.ledger.facts import Facts, Finding
 from eai_notebook.ledger.formatting import ms, percent
 from eai_notebook.ledger.losses import BOUND, RULES
-from eai_notebook.ledger.merge import COMPUTE, INPUT, OTHER, TRANSFER, UPDATE, WAIT_PEER, Ledger
-from eai_notebook.ledger.step_schema import PARTS
+from eai_notebook.ledger.parts import COMPUTE, PARTS
 from eai_notebook.ledger.waiting import FEWEST_STEPS
 from eai_notebook.telemetry import input_waits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from eai_notebook.ledger.merge import Ledger
 
 
 class Verdict(Finding):
@@ -57,7 +58,7 @@ def verdict(
 
     ``kind`` is ``"input"``, ``"wait_peer"``, ``"transfer"``, ``"update"``, ``"other"``,
     ``"stalls"``, ``"cores"``, ``"compute"`` where no loss is worth naming, or ``"unknown"``
-    where too little was measured. Shares are of the wall time of the usual steps, for stalls
+    where too little was measured; a part of another package by its name. Shares are of the wall time of the usual steps, for stalls
     of all.
     """
     context = context or Context(input=waited or {})
@@ -99,7 +100,7 @@ def _compute(facts: Facts, counted: str) -> Verdict:
         else f"no one loss stands out: {percent(share)} of each step computes"
     )
     step = f"`compute` {ms(facts.part(COMPUTE))} of a {ms(facts.step)} step"
-    lengths = {part: facts.part(part) for part in (INPUT, WAIT_PEER, TRANSFER, UPDATE, OTHER)}
+    lengths = {part: facts.part(part) for part in range(len(PARTS)) if part != COMPUTE}
     known = {part: length for part, length in lengths.items() if length > 0}
     evidence = [step]
     if known:

@@ -13,9 +13,9 @@ import numpy as np
 
 from eai_notebook.ledger.aggregate import Summary
 from eai_notebook.ledger.context import Context
-from eai_notebook.ledger.merge import WAIT_PEER, Floats, GrowingLedger, mean, mean_parts
+from eai_notebook.ledger.merge import Floats, GrowingLedger, mean, mean_parts
+from eai_notebook.ledger.parts import ADDED, PARTS, WAIT_PEER
 from eai_notebook.ledger.report import measuring_pct, rates
-from eai_notebook.ledger.step_schema import PARTS
 from eai_notebook.ledger.training_curve import TrainingCurve
 from eai_notebook.ledger.verdict import verdict
 from eai_notebook.ledger.waiting import Waiting
@@ -46,7 +46,8 @@ def run_view(info: RunInfo, summary: Summary, curve: TrainingCurve | None = None
 
     ``buckets`` has one mean over ranks for each stretch of neighbouring steps, from ``step``
     up to but without ``stop``; the parts and ``unmeasured_ms`` add up to a step. ``ranks`` has
-    the mean of each rank over the typical steps, both in the order of `PARTS`; ``means_ms`` are
+    the mean of each rank over the typical steps, both in the order of `PARTS`; ``added_parts`` says how to draw those of other packages;
+    ``means_ms`` are
     the means over the ranks, ``waiting_ms`` is the waiting of a rank that waits. ``heat``
     is how long each rank was busy by itself in each stretch. ``price`` adds up the whole
     run, in seconds of rank time. ``training`` is the loss and the metrics, None if none
@@ -73,6 +74,7 @@ def run_view(info: RunInfo, summary: Summary, curve: TrainingCurve | None = None
             "steps": summary.steps,
         },
         "parts": list(PARTS),
+        "added_parts": {part.name: part.style() for part in ADDED},
         "means_ms": _plain(1e3 * mean(by_rank, axis=0)),
         "waiting_ms": None if waiting is None else _number(1e3 * waiting.total),
         "buckets": {

@@ -8,24 +8,14 @@ to what that rank causes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from eai_notebook.ledger.merge import (
-    COMPUTE,
-    INPUT,
-    OTHER,
-    UPDATE,
-    WAIT_PEER,
-    Bools,
-    Floats,
-    Ints,
-    Ledger,
-)
+from eai_notebook.ledger.parts import OTHER, OWN, TABLE, UPDATE, WAIT_PEER
 
-SOURCES: Final = (INPUT, COMPUTE, UPDATE, OTHER)
-"""The parts that make a rank late; in a ring all other time is the same for all."""
+if TYPE_CHECKING:
+    from eai_notebook.ledger.merge import Bools, Floats, Ints, Ledger
 
 FEWEST_STEPS: Final = 5
 """From fewer steps nothing is concluded."""
@@ -39,8 +29,8 @@ causes in a mean step on in which it is last."""
 class Waiting:
     """The waiting of a rank that is not the last, in mean seconds a step.
 
-    ``caused[R]`` is by the rank that was waited for, and adds up to ``total``. ``sources[R, 4]``
-    is what of it comes from each of `SOURCES`, ``unexplained[R]`` the rest. ``in_steps[R]``
+    ``caused[R]`` is by the rank that was waited for, and adds up to ``total``. ``sources[R, K]``
+    is what of it comes from each of `parts.OWN`, ``unexplained[R]`` the rest. ``in_steps[R]``
     says in how many of the ``steps`` it was caused. ``culprit`` is the place of the rank that
     causes most of it, if it is one rank.
     """
@@ -116,11 +106,11 @@ class Waiting:
         """Return the part that explains at least half of the waiting; None if none does."""
         waited, sources, _ = self.of_culprit()
         largest = int(sources.argmax())
-        return SOURCES[largest] if waited > 0 and sources[largest] >= waited / 2 else None
+        return OWN[largest] if waited > 0 and sources[largest] >= waited / 2 else None
 
 
 def _explained(ledger: Ledger, last: Ints, waited: Floats) -> Floats:
-    """Return for each step what of its waiting comes from each of `SOURCES`, ``[S, 4]``.
+    """Return for each step what of its waiting comes from each of `parts.OWN`, ``[S, K]``.
 
     All ranks leave the exchange before together. What the last one does from then on longer
     than the others, part by part, is what it is late by: `update` and the end of the step
@@ -133,15 +123,15 @@ def _explained(ledger: Ledger, last: Ints, waited: Floats) -> Floats:
     before = np.where(np.isfinite(ledger.parts[:, before, UPDATE]).all(axis=0), before, at)
     other = ledger.parts[:, :, OTHER]
     ahead = np.where(np.isfinite(ledger.ahead), ledger.ahead, other)
-    lengths = (
-        ledger.parts[:, :, INPUT],
-        ledger.parts[:, :, COMPUTE],
-        ledger.parts[:, before, UPDATE],
-        ahead + (other - ahead)[:, before],
-    )
+
+    def length_of(part: int) -> Floats:
+        if part == OTHER:
+            return np.asarray(ahead + (other - ahead)[:, before])
+        return ledger.parts[:, before if TABLE[part].after_exchange else at, part]
+
     count = len(ledger.ranks)
-    excess = np.zeros((len(at), len(SOURCES)))
-    for place, length in enumerate(lengths):
+    excess = np.zeros((len(at), len(OWN)))
+    for place, length in enumerate(map(length_of, OWN)):
         late = length[last, at]
         longer = late - (length.sum(axis=0) - late) / (count - 1)
         excess[:, place] = np.maximum(np.nan_to_num(longer), 0.0)

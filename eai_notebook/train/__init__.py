@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from eai_notebook.train.custom_loop import allreduce_gradients, step
     from eai_notebook.train.data_sharding import shard
     from eai_notebook.train.evaluating import evaluate, predict
+    from eai_notebook.train.named_section import section
     from eai_notebook.train.optimizer import DistributedOptimizer
     from eai_notebook.train.routed_optimizer import RoutedOptimizer
     from eai_notebook.train.sharded.sharded_embedding import ShardedEmbedding
@@ -34,6 +35,7 @@ __all__ = [
     "export",
     "fit",
     "predict",
+    "section",
     "shard",
     "step",
 ]
@@ -50,6 +52,7 @@ _HOMES: Final = {
     "export": "eai_notebook.train._export",
     "fit": "eai_notebook.train._fit",
     "predict": "eai_notebook.train.evaluating",
+    "section": "eai_notebook.train.named_section",
     "shard": "eai_notebook.train.data_sharding",
     "step": "eai_notebook.train.custom_loop",
 }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import keras
 
 from eai_notebook.ledger.context import BETWEEN
-from eai_notebook.ledger.step_schema import NAMED
+from eai_notebook.ledger.step_schema import ADDED_COLUMNS, NOTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,31 +26,41 @@ _IN_STEP: Final = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin
 
 
 class Named:
-    """Seconds by name: those of the current step by kind, and all since the run began.
+    """Seconds by name: those of the current step by column, and all since the run began.
 
     Examples:
         >>> named = Named()
         >>> named.add("callback", 0.25, "Slow.on_train_batch_end")
         >>> named.take().tolist(), named.take().tolist()
-        ([0.25, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0])
+        ([0.25, 0.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
         >>> named.spent
         {'callback Slow.on_train_batch_end': 0.25}
     """
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = {}
-        self.collected = 0.0
-        """What the garbage collector took of this thread so far, in seconds."""
-        self._step = dict.fromkeys(NAMED, 0.0)
+        self.noted = 0.0
+        """All that was noted so far, in seconds: who times a block leaves out what was noted in it."""
+        self._step = dict.fromkeys(NOTED, 0.0)
         self._thread = threading.get_ident()
         self._began: float | None = None
 
     def add(self, kind: str, seconds: float, name: str = "") -> None:
-        """Note what a thing of a kind of `NAMED` took in this step; or between steps, `BETWEEN`."""
+        """Note what a thing of a kind of `NAMED` took in this step; or between steps, `BETWEEN`.
+
+        A section for which a part is installed is booked to the part's column.
+        """
         key = f"{kind} {name}".strip()
         self.spent[key] = self.spent.get(key, 0.0) + seconds
-        if kind in self._step:
-            self._step[kind] += seconds
+        self.noted += seconds
+        column = name if kind == "section" and name in ADDED_COLUMNS else kind
+        if column in self._step:
+            self._step[column] += seconds
+
+    @property
+    def is_own_thread(self) -> bool:
+        """Whether the calling thread is the one that trains."""
+        return threading.get_ident() == self._thread
 
     @property
     def in_step(self) -> float:
@@ -58,7 +68,7 @@ class Named:
         return sum(self._step.values())
 
     def take(self) -> Any:
-        """Return the seconds of the step that ends now, in the order of `NAMED`: ``[5]``."""
+        """Return the seconds of the step that ends now, in the order of `NOTED`."""
         import numpy as np
 
         taken = np.array(list(self._step.values()))
@@ -67,7 +77,7 @@ class Named:
 
     def drop(self) -> None:
         """Begin a step anew: what was noted since the last one belongs to none."""
-        self._step = dict.fromkeys(NAMED, 0.0)
+        self._step = dict.fromkeys(NOTED, 0.0)
 
     def watch_collector(self) -> None:
         """Time the garbage collector until `close`."""
@@ -79,14 +89,13 @@ class Named:
             gc.callbacks.remove(self._on_collector)
 
     def _on_collector(self, phase: str, info: dict[str, int]) -> None:  # noqa: ARG002 -- gc's form
-        if threading.get_ident() != self._thread:
+        if not self.is_own_thread:
             return
         if phase == "start":
             self._began = time.perf_counter()
         elif self._began is not None:
             seconds = time.perf_counter() - self._began
             self._began = None
-            self.collected += seconds
             self.add("collector", seconds)
 
 
@@ -131,7 +140,7 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self._began = 0.0
-        self._collected = 0.0
+        self._noted = 0.0
 
     def lap(self, behind: keras.callbacks.Callback | None, hook: str) -> None:
         """Book the time since the last lap to the callback that stands before this one."""
@@ -141,11 +150,11 @@ class Stopwatch:
         named = None if running is None else running.named
         now = time.perf_counter()
         if named is not None and behind is not None and _overrides(behind, hook):
-            own = now - self._began - (named.collected - self._collected)
+            own = now - self._began - (named.noted - self._noted)
             kind = _kind(behind) if hook in _IN_STEP else BETWEEN
             named.add(kind, max(0.0, own), f"{type(behind).__name__}.{hook}")
         self._began = time.perf_counter()
-        self._collected = 0.0 if named is None else named.collected
+        self._noted = 0.0 if named is None else named.noted
 
 
 def timed(users: Iterable[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:

@@ -7,8 +7,8 @@
  */
 import { HeatMap } from './heatMap';
 import type { Rank, View } from './types';
-import { FEWEST_SLOTS, MEANINGS, MOST_THICK, RANKS_HEIGHT, UNMEASURED } from './generated';
-import { colour } from './palette';
+import { FEWEST_SLOTS, MOST_THICK, RANKS_HEIGHT, UNMEASURED } from './generated';
+import { colour, learnParts, partStyle } from './parts';
 import { barLengths, robustTop, stepSpan, stepTicks, ticks } from './axis';
 import { RankTable } from './table';
 import { background, fill } from './partPattern';
@@ -98,6 +98,7 @@ export class Chart {
 
   /** Show a run; drawn in the next animation frame, the latest view wins. */
   draw(view: View): void {
+    learnParts(view);
     this._view = view;
     this._schedule();
   }
@@ -171,7 +172,7 @@ export class Chart {
       const swatch = element('span', 'eai-Chart-swatch');
       swatch.style.background = background(part);
       const entry = element('span', 'eai-Chart-entry', swatch, part, faint(told));
-      entry.title = MEANINGS[part] ?? '';
+      entry.title = partStyle(part).meaning;
       return entry;
     });
     if (view.buckets.unmeasured_ms.some(length => (length ?? 0) > 0)) {
@@ -485,7 +486,7 @@ function adviceOf(verdict: View['verdict']): string {
 
 /** Why a part has no length. */
 function missing(view: View, part: string): string {
-  const alone = view.run.size === 1 && ['wait_peer', 'transfer'].includes(part);
+  const alone = view.run.size === 1 && partStyle(part).needs_peers;
   return alone ? 'one rank' : 'not measured';
 }
 

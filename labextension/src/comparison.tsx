@@ -2,10 +2,12 @@
 import type { JSX } from 'react';
 import type { Change, Comparison, Measured, View } from './types';
 import { background } from './partPattern';
+import { learnParts } from './parts';
 import { count, ms, sum } from './formatting';
 
 export function ComparisonTable({ comparison }: { comparison: Comparison }): JSX.Element {
   const { before, after, parts, step, sentence, differs } = comparison;
+  learnParts(after);
   return (
     <div className="eai-Comparison" role="region" aria-label="Comparison">
       <p className="eai-Comparison-sentence">{sentence.replaceAll('`', '')}</p>

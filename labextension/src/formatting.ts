@@ -1,5 +1,5 @@
 /** How numbers are told to a person; `eai_notebook/ledger/formatting.py` tells them the same. */
-import { WAITS } from './generated';
+import { partStyle } from './parts';
 import type { Measured, View } from './types';
 
 const MANY = 100;
@@ -85,8 +85,8 @@ export function priceLine(view: View): string {
         : (['rank-seconds', 1] as const);
   const told = view.parts.flatMap((part, place) => {
     const spent = view.price.parts_s[place] ?? null;
-    const wait = WAITS[part];
-    return wait === undefined || spent === null ? [] : [`${wait} ${(spent / seconds).toFixed(1)}`];
+    const { wait } = partStyle(part);
+    return wait === '' || spent === null ? [] : [`${wait} ${(spent / seconds).toFixed(1)}`];
   });
   if (told.length === 0) {
     return '';

@@ -18,35 +18,8 @@ export const WIRES = ['fp32', 'fp16', 'bf16', 'int8', 'auto'] as const;
 /** The most ranks that the form starts. */
 export const MOST_RANKS = 512;
 
-/** Colour of each part, the same in every display. */
-export const COLOURS: Readonly<Record<string, string>> = {
-  input: '#E69F00',
-  compute: '#009E73',
-  wait_peer: '#D55E00',
-  transfer: '#0072B2',
-  update: '#CC79A7',
-  other: '#999999'
-};
-
-/** What each part of a step is. */
-export const MEANINGS: Readonly<Record<string, string>> = {
-  input: 'blocked waiting for the next batch',
-  compute: 'forward and backward, until the local gradients are ready',
-  wait_peer: 'gradients ready here, a slower rank not there yet',
-  transfer: 'communication after the last rank was ready',
-  update: 'applying the reduced gradients',
-  other: 'the rest: callbacks, making iterators, compiling, garbage collection, Python'
-};
-
 /** The outline around time that no part explains. */
 export const UNMEASURED = '#808080';
-
-/** Words for the parts that are waiting. */
-export const WAITS: Readonly<Record<string, string>> = {
-  input: 'input wait',
-  wait_peer: 'slower ranks',
-  transfer: 'exposed communication'
-};
 
 /** Steps that the axis of a short run has room for. */
 export const FEWEST_SLOTS = 48;
@@ -95,3 +68,85 @@ export const TRAINING_COLOUR = '#0072B2';
 
 /** A metric on the validation data. */
 export const VALIDATION_COLOUR = '#D55E00';
+
+/** How a part is drawn and named. */
+export interface PartStyle {
+  colour: string;
+  meaning: string;
+  letter: string;
+  texture: readonly (readonly [number, number, number, number])[];
+  doing: string;
+  activity: 'computing' | 'reading' | 'waiting' | 'moving' | 'running';
+  wait: string;
+  needs_peers: boolean;
+}
+
+/** The parts of a step. */
+export const PARTS: Readonly<Record<string, PartStyle>> = {
+  input: {
+    colour: '#E69F00',
+    meaning: 'blocked waiting for the next batch',
+    letter: 'i',
+    texture: [
+      [-1, 7, 7, -1],
+      [1, 9, 9, 1]
+    ],
+    doing: 'waiting for input',
+    activity: 'reading',
+    wait: 'input wait',
+    needs_peers: false
+  },
+  compute: {
+    colour: '#009E73',
+    meaning: 'forward and backward, until the local gradients are ready',
+    letter: 'C',
+    texture: [],
+    doing: 'computing',
+    activity: 'computing',
+    wait: '',
+    needs_peers: false
+  },
+  wait_peer: {
+    colour: '#D55E00',
+    meaning: 'gradients ready here, a slower rank not there yet',
+    letter: 'w',
+    texture: [
+      [-1, 1, 7, 9],
+      [1, -1, 9, 7]
+    ],
+    doing: 'waiting for a slower rank',
+    activity: 'waiting',
+    wait: 'slower ranks',
+    needs_peers: true
+  },
+  transfer: {
+    colour: '#0072B2',
+    meaning: 'communication after the last rank was ready',
+    letter: 't',
+    texture: [[0, 4, 8, 4]],
+    doing: 'communicating',
+    activity: 'moving',
+    wait: 'exposed communication',
+    needs_peers: true
+  },
+  update: {
+    colour: '#CC79A7',
+    meaning: 'applying the reduced gradients',
+    letter: 'u',
+    texture: [[4, 0, 4, 8]],
+    doing: 'updating weights',
+    activity: 'computing',
+    wait: '',
+    needs_peers: false
+  },
+  other: {
+    colour: '#999999',
+    meaning: 'the rest: callbacks, making iterators, compiling, garbage collection, Python',
+    letter: 'o',
+    texture: [],
+    doing: 'in Python',
+    activity: 'running',
+    wait: '',
+    needs_peers: false
+  }
+};

@@ -1,19 +1,5 @@
 /** A texture for each part, so that colour is never the only sign. */
-import { colour } from './palette';
-
-/** Lines across an 8 x 8 tile, as pairs of points; none for a plain part. */
-const LINES: Readonly<Record<string, readonly (readonly [number, number, number, number])[]>> = {
-  input: [
-    [-1, 7, 7, -1],
-    [1, 9, 9, 1]
-  ],
-  wait_peer: [
-    [-1, 1, 7, 9],
-    [1, -1, 9, 7]
-  ],
-  transfer: [[0, 4, 8, 4]],
-  update: [[4, 0, 4, 8]]
-};
+import { colour, partStyle } from './parts';
 
 const tiles = new Map<string, HTMLCanvasElement>();
 
@@ -40,7 +26,7 @@ function tile(part: string): HTMLCanvasElement {
     pen.fillRect(0, 0, 8, 8);
     pen.strokeStyle = 'rgba(255, 255, 255, 0.55)';
     pen.lineWidth = 1.2;
-    for (const [fromX, fromY, toX, toY] of LINES[part] ?? []) {
+    for (const [fromX, fromY, toX, toY] of partStyle(part).texture) {
       pen.beginPath();
       pen.moveTo(fromX, fromY);
       pen.lineTo(toX, toY);

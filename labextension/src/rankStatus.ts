@@ -1,22 +1,15 @@
 /** What a rank is doing, in words and as the kind that gives its mark and colour. */
+import type { PartStyle } from './generated';
 import type { Group, GroupRank, View } from './types';
 import { amount } from './formatting';
+import { partStyle } from './parts';
 
 export interface Doing {
-  kind: 'idle' | 'computing' | 'reading' | 'waiting' | 'moving' | 'running' | 'dead' | 'changing';
+  kind: PartStyle['activity'] | 'idle' | 'dead' | 'changing';
   words: string;
   /** One letter, so that colour is not the only sign on a small tile. */
   letter: string;
 }
-
-const BY_PART: Readonly<Record<string, Doing>> = {
-  input: { kind: 'reading', words: 'waiting for input', letter: 'i' },
-  compute: { kind: 'computing', words: 'computing', letter: 'C' },
-  wait_peer: { kind: 'waiting', words: 'waiting for a slower rank', letter: 'w' },
-  transfer: { kind: 'moving', words: 'communicating', letter: 't' },
-  update: { kind: 'computing', words: 'updating weights', letter: 'u' },
-  other: { kind: 'running', words: 'in Python', letter: 'p' }
-};
 
 const BY_STATE: Readonly<Record<string, Doing>> = {
   up: { kind: 'idle', words: 'idle', letter: '' },
@@ -31,8 +24,9 @@ const BY_STATE: Readonly<Record<string, Doing>> = {
 export function doing(rank: GroupRank, group: Group, view: View | null): Doing {
   if (rank.state === 'busy' && group.state === 'busy' && view?.run.state === 'running') {
     const now = view.ranks.find(one => one.rank === rank.rank)?.now;
-    const known = now ? BY_PART[now.part] : undefined;
-    if (now && known) {
+    if (now) {
+      const { activity, doing: words, letter } = partStyle(now.part);
+      const known = { kind: activity, words, letter };
       return now.for === null ? known : { ...known, words: `waiting for rank ${now.for}` };
     }
   }

@@ -4,7 +4,6 @@ import { type JSX, useEffect, useState } from 'react';
 import { ComparisonTable } from './comparison';
 import type { KernelLink } from './kernelConnection';
 import type { Comparison, Download, RunEntry, View } from './types';
-import { colour } from './palette';
 import { save } from './save';
 import { count, duration, ms } from './formatting';
 
@@ -259,7 +258,7 @@ function Row({ run, isChosen, onChoose, onOpen, onStar }: RowProps): JSX.Element
           {column.key === 'name' ? (
             <button
               className="eai-Runs-name"
-              style={{ borderLeftColor: colour(run.kind) }}
+              style={{ borderLeftColor: run.colour }}
               onClick={onOpen}
             >
               {run.name}

@@ -1,5 +1,7 @@
 /** What the kernel sends: the mirror of `eai_notebook/ledger/view_model.py` and of the group's state. */
 
+import type { PartStyle } from './generated';
+
 /** A number, or null where nothing was measured. */
 export type Measured = number | null;
 
@@ -28,6 +30,8 @@ export interface View {
     steps: number;
   };
   parts: string[];
+  /** How to draw the parts of other packages; missing in outputs of older versions. */
+  added_parts?: Record<string, PartStyle>;
   /** The means over the ranks of each part: what every display shows of a run. */
   means_ms: Measured[];
   /** The waiting of a rank that waits, where it is known. */
@@ -163,6 +167,8 @@ export interface RunEntry {
   values: Record<string, Measured>;
   verdict: string;
   kind: string;
+  /** Of the part that the verdict names. */
+  colour: string;
   starred: boolean;
   /** Its folder on the kernel's machine. */
   path: string;

@@ -26,7 +26,7 @@ import numpy as np
 
 from eai_notebook import collective
 from eai_notebook.ledger import cores
-from eai_notebook.ledger.step_schema import NAMED
+from eai_notebook.ledger.step_schema import NOTED
 from eai_notebook.telemetry import input_waits, messages
 from eai_notebook.train.named import Named
 from eai_notebook.train.recording import graph_timestamps
@@ -166,7 +166,7 @@ class StepClock:
 
         def send() -> None:
             rows = _rows(first, begins, ends, taken, in_ring=self.size > 1)
-            for name, seconds in zip(NAMED, np.stack(named).T, strict=True):
+            for name, seconds in zip(NOTED, np.stack(named).T, strict=True):
                 rows[name] = seconds
             use = self._cores()
             messages.emit(messages.StepsDone(self.run, self.rank, rows, spent, use))

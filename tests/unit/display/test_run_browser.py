@@ -10,8 +10,8 @@ from synthetic import run_record, run_rows
 
 from eai_notebook.display import run_browser
 from eai_notebook.errors import EaiError
+from eai_notebook.ledger.parts import PARTS
 from eai_notebook.ledger.run_record import RunRecord
-from eai_notebook.ledger.step_schema import PARTS
 from eai_notebook.telemetry.messages import RunBegan, RunEnded
 
 if TYPE_CHECKING:

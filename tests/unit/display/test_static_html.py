@@ -11,9 +11,8 @@ import pytest
 from synthetic import run_record, run_rows
 
 from eai_notebook.display.heat_map import png
-from eai_notebook.display.palette import COLOURS, MEANINGS
 from eai_notebook.display.static_html import HEIGHT, STEPS_WIDTH, html
-from eai_notebook.ledger.step_schema import PARTS
+from eai_notebook.ledger.parts import BY_NAME, PARTS, TABLE
 from eai_notebook.ledger.view_model import record_view
 
 if TYPE_CHECKING:
@@ -45,9 +44,10 @@ def twin(folder: Path, rows: dict[int, np.ndarray], name: str = "fit") -> str:
     return made
 
 
-def test_every_part_has_a_colour_and_a_meaning() -> None:
-    assert tuple(COLOURS) == tuple(MEANINGS) == PARTS
-    assert len(set(COLOURS.values())) == len(PARTS)
+def test_parts_differ_in_colour_letter_and_texture() -> None:
+    for signs in zip(*((part.colour, part.letter) for part in TABLE), strict=True):
+        assert len(set(signs)) == len(PARTS)
+    assert len({part.texture for part in TABLE}) == len(PARTS) - 1  # two have none
 
 
 @pytest.mark.parametrize(("ranks", "steps"), [(1, 3), (2, 30), (16, 50), (17, 50), (64, 500)])
@@ -90,7 +90,7 @@ def test_bars_lie_on_top_of_each_other_and_inside_the_axis(tmp_path: Path) -> No
         tops[colour] = (int(first[1]), int(first[1]) - int(first[2]))
     floor = HEIGHT
     for part in ("input", "compute", "transfer", "update", "other"):
-        low, high = tops[COLOURS[part]]
+        low, high = tops[BY_NAME[part].colour]
         assert low == floor
         assert 0 <= high < low
         floor = high
@@ -131,7 +131,7 @@ def test_what_was_not_measured_looks_like_no_part(tmp_path: Path) -> None:
     made = twin(tmp_path, run_rows(2, 30))
     outline = re.search(r'<path fill="#808080"[^>]* d="(M0 [^"]+)"', made)
     assert outline
-    other = re.search(rf'<path fill="{COLOURS["other"]}" d="([^"]+)"', made)
+    other = re.search(rf'<path fill="{BY_NAME["other"].colour}" d="([^"]+)"', made)
     assert other
     assert not other[1].startswith("M0 ")
     assert made.count("</span>not measured</span>") == 1  # in the legend

@@ -6,18 +6,8 @@ import numpy as np
 import pytest
 from synthetic import START, run_rows
 
-from eai_notebook.ledger.merge import (
-    INPUT,
-    OTHER,
-    TRANSFER,
-    UPDATE,
-    WAIT_PEER,
-    GrowingLedger,
-    Ledger,
-    append,
-    mean_parts,
-    merge,
-)
+from eai_notebook.ledger.merge import GrowingLedger, Ledger, append, mean_parts, merge
+from eai_notebook.ledger.parts import INPUT, OTHER, TRANSFER, UPDATE, WAIT_PEER
 from eai_notebook.ledger.step_schema import STEP_DTYPE, empty_steps
 
 

@@ -8,9 +8,9 @@ import pytest
 from synthetic import run_record, run_rows
 
 from eai_notebook.ledger import perfetto_export as traces
+from eai_notebook.ledger.parts import PARTS
 from eai_notebook.ledger.perfetto_export import PARTS_TRACK, STEPS_TRACK, trace, trace_text
 from eai_notebook.ledger.run_record import RunRecord
-from eai_notebook.ledger.step_schema import PARTS
 from eai_notebook.telemetry.messages import RunBegan, StepsDone
 
 if TYPE_CHECKING:

@@ -8,7 +8,12 @@ import pytest
 
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.run_record import RunRecord, list_runs, runs_folder
-from eai_notebook.ledger.step_schema import FIRST_FORMAT, STEP_DTYPE, empty_steps
+from eai_notebook.ledger.step_schema import (
+    FIRST_FORMAT,
+    STEP_DTYPE,
+    columns_as_json,
+    empty_steps,
+)
 from eai_notebook.telemetry.messages import RunBegan, RunEnded, StepsDone
 
 if TYPE_CHECKING:
@@ -126,7 +131,7 @@ def test_a_record_of_the_first_format_is_read(tmp_path: Path) -> None:
     (record.path / "rank-0.steps").write_bytes(old.tobytes() + b"half a row")
     info = json.loads((record.path / "run.json").read_text())
     info["format"] = 1
-    for name in ("named", "cores"):
+    for name in ("named", "cores", "columns"):
         del info[name]
     (record.path / "run.json").write_text(json.dumps(info))
     again = RunRecord(record.path)
@@ -134,6 +139,43 @@ def test_a_record_of_the_first_format_is_read(tmp_path: Path) -> None:
     assert rows["step"].tolist() == [1, 2]
     assert rows["input"].tolist() == [0.25, 0.25]
     assert np.isnan(rows["callback"]).all()
+
+
+def test_rows_are_read_by_the_columns_that_the_record_lists(tmp_path: Path) -> None:
+    record = RunRecord.create(tmp_path, RunBegan("r", 0, 1, "fit", "here", 1))
+    record.add(RunBegan("r", 0, 1, "fit", "here", 1))
+    kept = np.dtype([("end", "<f8"), ("step", "<i8"), ("begin", "<f8"), ("mine", "<f8")])
+    rows = np.array([(2.0, 0, 1.0, 0.5), (3.0, 1, 2.0, 0.5)], kept)
+    (record.path / "rank-0.steps").write_bytes(rows.tobytes())
+    info = json.loads((record.path / "run.json").read_text())
+    info["columns"] = columns_as_json(kept)
+    (record.path / "run.json").write_text(json.dumps(info))
+    again = RunRecord(record.path)
+    assert again.rows(0)["begin"].tolist() == [1.0, 2.0]
+    assert np.isnan(again.rows(0)["input"]).all()
+    assert again.info.unknown_columns() == ["mine"]
+    again.add(StepsDone("r", 0, empty_steps(1)))
+    assert RunRecord(record.path).count(0) == 3
+    assert RunRecord(record.path).rows(0)["step"].tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        None,
+        [],
+        "step",
+        [["step", "<i8"], ["begin", "<f8"]],
+        [["step", "<i8"], ["begin", "<f8"], ["end", "|O"]],
+        [["step", "<i8"], ["begin", "<f8"], ["end", "<f8"], ["end", "<f8"]],
+        [["step", "<i8"], ["begin", "<f8"], ["end", "<f8"], [1, "<f8"]],
+    ],
+)
+def test_columns_that_are_none_are_refused(tmp_path: Path, columns: object) -> None:
+    file = started(tmp_path).path / "run.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "columns": columns}))
+    with pytest.raises(EaiError, match="is not a run record"):
+        RunRecord(file.parent)
 
 
 def test_a_record_of_a_format_to_come_is_refused(tmp_path: Path) -> None:

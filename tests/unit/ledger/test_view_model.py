@@ -9,8 +9,9 @@ import pytest
 from synthetic import run_record, run_rows
 
 from eai_notebook.ledger.aggregate import MOST_BUCKETS
+from eai_notebook.ledger.parts import PARTS
 from eai_notebook.ledger.run_record import RunRecord
-from eai_notebook.ledger.step_schema import PARTS, empty_steps
+from eai_notebook.ledger.step_schema import empty_steps
 from eai_notebook.ledger.view_model import MOST_COLUMNS, LiveView, record_view
 from eai_notebook.telemetry.messages import RunBegan, RunEnded, RunMessage, StepsDone
 

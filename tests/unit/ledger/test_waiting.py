@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from synthetic import run_rows
 
-from eai_notebook.ledger.merge import INPUT, OTHER, UPDATE, Ledger, merge
+from eai_notebook.ledger.merge import Ledger, merge
+from eai_notebook.ledger.parts import INPUT, OTHER, OWN, UPDATE
 from eai_notebook.ledger.verdict import verdict
-from eai_notebook.ledger.waiting import SOURCES, Waiting
+from eai_notebook.ledger.waiting import Waiting
 
 
 def waiting_of(ledger: Ledger) -> Waiting:
@@ -100,7 +101,7 @@ def test_what_a_rank_does_after_the_exchange_makes_it_late_in_the_next_step() ->
     assert waiting.culprit == 0
     assert waiting.cause() == UPDATE
     # The first of them had nobody to wait for before it.
-    assert waiting.sources[0, SOURCES.index(UPDATE)] == pytest.approx(0.006, rel=0.05)
+    assert waiting.sources[0, OWN.index(UPDATE)] == pytest.approx(0.006, rel=0.05)
     assert len(rows) == 2
 
 

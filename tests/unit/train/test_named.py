@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import tensorflow as tf
 
 import eai_notebook as eai
 from eai_notebook.ledger.context import Context
+from eai_notebook.ledger.parts import OTHER
 from eai_notebook.ledger.report import merge_record, report_record
 from eai_notebook.ledger.run_record import RunRecord
 from eai_notebook.ledger.verdict import verdict
@@ -91,7 +93,42 @@ def test_what_callbacks_take_is_part_of_other_and_of_no_other_step(record: RunRe
     named = ledger.named[0, 1:, 0]
     # The last batch of an epoch has no step behind it that could be longer.
     assert (named > 0.9 * LONG_S).sum() == 22
-    assert np.nansum(ledger.named, axis=2).max() <= np.nanmax(ledger.parts[:, :, 5]) + 1e-9
+    assert np.nansum(ledger.named, axis=2).max() <= np.nanmax(ledger.parts[:, :, OTHER]) + 1e-9
+    np.testing.assert_allclose(np.nansum(ledger.parts, axis=2), ledger.wall)
+
+
+class Sectioned(keras.callbacks.Callback):
+    """Has a section in a section after each batch, and one in another thread."""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        with eai.section("outer"):
+            time.sleep(LONG_S / 3)
+            with eai.section("inner"):
+                time.sleep(LONG_S)
+        aside = threading.Thread(target=self._aside)
+        aside.start()
+        aside.join()
+
+    def _aside(self) -> None:
+        with eai.section("aside"):
+            time.sleep(LONG_S / 10)
+
+
+def test_sections_are_named_and_count_once(record: RunRecord) -> None:
+    eai.fit(model(), batches(12), callbacks=[Sectioned()], verbose=0)
+    spent = record.info.named[0]
+    assert spent["section inner"] > 12 * LONG_S
+    assert spent["section outer"] >= 12 * LONG_S / 3
+    assert "section aside" not in spent
+    rows = record.rows(0)
+    both = spent["section inner"] + spent["section outer"]
+    # The last batch has no step behind it.
+    assert rows["section"][1:].min() > LONG_S
+    assert both * 10 / 12 < np.nansum(rows["section"]) <= both
+    found = verdict(merge_record(record), context=Context.of(record.info))
+    assert "the section `inner`" in found.sentence
+    assert found.tries[0].startswith("do the work of `inner`")
+    ledger = merge_record(record)
     np.testing.assert_allclose(np.nansum(ledger.parts, axis=2), ledger.wall)
 
 
