@@ -7,13 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from preloaded_python import PreloadedPython
 
 from eai_notebook.cluster.launchers.local import find_mpirun, rank_environment
 
@@ -43,8 +43,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.ranks)
 
 
+@pytest.fixture(scope="session")
+def preloaded_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreloadedPython]:
+    """Return a Python that has TensorFlow and Horovod imported, to run scripts in forks of it."""
+    server = PreloadedPython(tmp_path_factory.mktemp("preloaded"), _environment(2))
+    yield server
+    server.close()
+
+
+def _environment(n: int) -> dict[str, str]:
+    """Return the environment of a script on `n` ranks."""
+    path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("EAI_TEST_PATH"))))
+    return {
+        **os.environ,
+        **rank_environment(n),
+        "PYTHONPATH": path,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+
+
 @pytest.fixture
-def run_ranks(tmp_path: Path) -> RunRanks:
+def run_ranks(tmp_path: Path, preloaded_python: PreloadedPython) -> RunRanks:
     """Return ``run_ranks(source, n, timeout=120)``: run a script on `n` ranks of MPI.
 
     The script calls ``report(value)`` once a rank with something JSON can hold; the
@@ -58,7 +77,7 @@ def run_ranks(tmp_path: Path) -> RunRanks:
         results = tmp_path / "results"
         shutil.rmtree(results, ignore_errors=True)
         results.mkdir()
-        command = [sys.executable, str(script)]
+        command = preloaded_python.command(script)
         if n > 1:
             command = [
                 find_mpirun(),
@@ -71,15 +90,7 @@ def run_ranks(tmp_path: Path) -> RunRanks:
             ]
         done = subprocess.run(
             command,
-            env={
-                **os.environ,
-                **rank_environment(n),
-                "PYTHONPATH": os.pathsep.join(
-                    filter(None, (str(REPOSITORY), os.environ.get("EAI_TEST_PATH")))
-                ),
-                "TF_CPP_MIN_LOG_LEVEL": "3",
-                "EAI_TEST_RESULTS": str(results),
-            },
+            env={**_environment(n), "EAI_TEST_RESULTS": str(results)},
             cwd=tmp_path,
             capture_output=True,
             text=True,
