@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import pkgutil
 from collections import Counter
 from graphlib import CycleError, TopologicalSorter
@@ -94,6 +95,7 @@ def module_of(name: str) -> str:
 MODULES = {module_of(name) for name, _ in files()}
 
 
+@functools.cache
 def imports(path: Path, *, while_loading: bool = False) -> set[str]:
     """Return the full names of all modules that a file imports.
 
@@ -118,6 +120,7 @@ def imports(path: Path, *, while_loading: bool = False) -> set[str]:
     return found
 
 
+@functools.cache
 def rooms() -> dict[str, set[str]]:
     """Return what each room imports."""
     found: dict[str, set[str]] = {}
