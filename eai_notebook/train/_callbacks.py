@@ -29,7 +29,7 @@ from eai_notebook.train.replica_check import ReplicaCheck
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-_WRITERS: Final = (
+WRITERS: Final = (
     keras.callbacks.BackupAndRestore,
     keras.callbacks.CSVLogger,
     keras.callbacks.ModelCheckpoint,
@@ -103,7 +103,7 @@ def with_distributed_callbacks(
 def _kept(users: Iterable[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:
     """Leave out, on all ranks but 0, what writes files."""
     first = collective.rank() == 0
-    return [callback for callback in users if first or not isinstance(callback, _WRITERS)]
+    return [callback for callback in users if first or not isinstance(callback, WRITERS)]
 
 
 def _sees_batches(callback: keras.callbacks.Callback) -> bool:

@@ -44,6 +44,8 @@ def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     check_every: int | None = None,
     name: str | None = None,
+    elastic: bool = False,
+    virtual_ranks: int | None = None,
 ) -> keras.callbacks.History:
     """Train `model` on this rank's rows, together with all other ranks.
 
@@ -83,6 +85,11 @@ def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
             newest one in it.
         check_every: Compare the ranks' weights after so many steps, not at an epoch's end only.
         name: What the run is called in charts and lists; by default the notebook and the model.
+        elastic: Go on when ranks die or leave, with the losses of an undisturbed run. `x` is then
+            arrays that every rank has whole, or a function of (rank, size) that opens the data of
+            a virtual rank; see the guide on elastic training.
+        virtual_ranks: How many virtual ranks share the rows, with `elastic`; as many as there are
+            ranks by default. `batch_size` is that of each of them.
 
     Returns:
         Keras's history; its values are the same on all ranks.
@@ -100,9 +107,7 @@ def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
         ['loss']
 
     """
-    if data is not None and x is not None:
-        raise EaiError("data was given twice, as x and as data=", "give it once")
-    x = data if x is None else x
+    x = _one_of(x, data)
     if isinstance(y, int | np.integer) and not isinstance(y, bool):
         epochs, y = int(y), None
     sizes = {"batch_size": batch_size, "validation_batch_size": validation_batch_size}
@@ -125,6 +130,27 @@ def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
         given |= {"validation_data": validation_data, "callbacks": own, "checkpoint": checkpoint}
         given |= {"name": name}
         return _on_servers(holders, model, x if y is None else (x, y), epochs, given)
+    if elastic:
+        given = {"class_weight": class_weight, "validation_split": validation_split or None}
+        _refuse_with_elastic({**given, "check_every": check_every})
+        batches = (None if callable(x) else x, y, sample_weight, batch_size)
+        return _elastic(
+            model,
+            x,
+            batches,
+            (validation_data, validation_batch_size or batch_size),
+            epochs=epochs,
+            initial_epoch=initial_epoch,
+            virtual_ranks=virtual_ranks,
+            callbacks=own,
+            checkpoint=checkpoint,
+            shuffle=shuffle,
+            verbose=verbose,
+            validation_freq=validation_freq,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
+            name=name,
+        )
     rank_consistency.distribute(model, wrap=True)
     train = _training(model, x, y, sample_weight, batch_size, steps_per_epoch)
     size = validation_batch_size or batch_size
@@ -182,6 +208,54 @@ def _on_servers(
 
     given = {name: value for name, value in given.items() if value is not None}
     return server_fit.fit(holders, model, rows, epochs, **given)
+
+
+def _one_of(x: Any, data: Any) -> Any:
+    """Return the data, which goes by two names.
+
+    Raises:
+        EaiError: It was given by both.
+    """
+    if data is not None and x is not None:
+        raise EaiError(
+            "data was given twice, as x and as data=", "give it once", code="data-given-twice"
+        )
+    return data if x is None else x
+
+
+def _elastic(
+    model: keras.Model,
+    data: Any,
+    rows: tuple[Any, Any, Any, int | None],
+    held: tuple[Any, int | None],
+    **settings: Any,
+) -> keras.callbacks.History:
+    """Train with ranks that come and go."""
+    from eai_notebook.elastic import elastic_fit
+
+    x, *others, size = rows
+    if x is None:
+        batches = Batches(None, batch_size=size)
+    else:
+        batches = _training(model, x, others[0], others[1], size, None)
+    validation = None if held[0] is None else Batches.of(*held)
+    wanted = elastic_fit.Settings(validation=validation, **settings)
+    return elastic_fit.fit(model, data, batches, wanted)
+
+
+def _refuse_with_elastic(given: dict[str, Any]) -> None:
+    """Refuse settings that mean nothing where ranks come and go.
+
+    Raises:
+        EaiError: One is given.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise EaiError(
+                f"{name}= has no meaning with elastic=True",
+                "leave it out, or train without elastic=True",
+                code="not-elastic",
+            )
 
 
 def _training(

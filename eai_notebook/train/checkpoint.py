@@ -95,11 +95,11 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
                 f"a checkpoint holds the state of one optimizer, and the model has {several}",
                 "save such a model with model.save_weights, or compile it with one optimizer",
             )
-        found = self._newest()
+        found = self.find_newest()
         if found is None:
             return
         about = found.about
-        self._restore(found)
+        self.restore_state(found)
         self.model._initial_epoch = about["epoch"]  # noqa: SLF001 -- as Keras's own backup does
         again = about["step"] > 0 and not self._can_skip(about)
         self._skip = 0 if again else about["step"]
@@ -129,7 +129,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         """Let the next fit begin at its own first epoch."""
         self.model._initial_epoch = None  # noqa: SLF001 -- there may have been no epoch
 
-    def _newest(self) -> Snapshot | None:
+    def find_newest(self) -> Snapshot | None:
         """Return rank 0's newest checkpoint; on the others without the large arrays."""
         found, problem = None, None
         if collective.rank() == 0:
@@ -148,7 +148,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
             return found
         return Snapshot(*small)
 
-    def _restore(self, found: Snapshot) -> None:
+    def restore_state(self, found: Snapshot) -> None:
         """Give every rank the checkpoint's state."""
         model, about = self.model, found.about
         if not model.built:
@@ -240,8 +240,8 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         if collective.rank() == 0:
             state = Snapshot(
                 {
-                    "weights": [_own(v) for v in model.weights],
-                    "optimizer": [_own(v) for v in model.optimizer.variables],
+                    "weights": [own_values(v) for v in model.weights],
+                    "optimizer": [own_values(v) for v in model.optimizer.variables],
                     "seeds": [seeds],
                     "memory": list(memory.values()),
                 },
@@ -254,8 +254,8 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
                     "identities": identities,
                     "memory": list(memory),
                     "shards": shards,
-                    "weights": _describe(model.weights),
-                    "optimizer": _describe(model.optimizer.variables),
+                    "weights": describe_variables(model.weights),
+                    "optimizer": describe_variables(model.optimizer.variables),
                     "build": keras.saving.serialize_keras_object(model.get_build_config()),
                 },
             )
@@ -334,7 +334,7 @@ def _set_seeds(seeds: Sequence[keras.Variable], table: np.ndarray) -> None:
         variable.assign(values.astype(str(variable.dtype)).reshape(variable.shape))
 
 
-def _describe(variables: Sequence[keras.Variable]) -> list[list[Any]]:
+def describe_variables(variables: Sequence[keras.Variable]) -> list[list[Any]]:
     """Return names, shapes and dtypes; of a part, the shape of the whole table."""
     shards = [shard_of(v) for v in variables]
     lengths = [
@@ -347,7 +347,7 @@ def _describe(variables: Sequence[keras.Variable]) -> list[list[Any]]:
     ]
 
 
-def _own(variable: keras.Variable) -> np.ndarray:
+def own_values(variable: keras.Variable) -> np.ndarray:
     """Return what rank 0 writes of a variable: nothing, where each rank has a part."""
     return np.asarray(variable) if shard_of(variable) is None else np.zeros(0, np.float32)
 
@@ -355,7 +355,7 @@ def _own(variable: keras.Variable) -> np.ndarray:
 def _check_same(folder: Path, theirs: list[list[Any]], variables: Sequence[keras.Variable]) -> None:
     """Raise unless the checkpoint's variables have the shapes and dtypes of `variables`."""
     remedy = "give an empty folder, or the model it was written with"
-    ours = _describe(variables)
+    ours = describe_variables(variables)
     for (path, *has), (name, *wants) in zip(theirs, ours, strict=False):
         if has != wants:
             raise EaiError(

@@ -48,7 +48,9 @@ MAY_USE = {
     "terminal": {"errors"},
     # The proof runs two ranks, as a local group does.
     "horovod_build": ANYONE | {"cluster", "collective", "files", "terminal"},
-    "train": ANYONE | {"collective", "compression", "ledger", "models", "parameter_servers"},
+    "train": ANYONE
+    | {"collective", "compression", "elastic", "ledger", "models", "parameter_servers"},
+    "elastic": ANYONE | {"collective", "train"},
     "parameter_servers": ANYONE | {"collective", "train"},
     "keras_archive": {"train"},
     # A rank's cells and variables are looked at for trainings and layers, inside functions.
@@ -65,7 +67,7 @@ FACADES = {"__init__.py", "io/__init__.py", "models/__init__.py"}
 """Files that name the public names of other rooms; nothing is imported before it is used."""
 ONLY_IN = {
     "horovod": {"collective"},
-    "mpi4py": {"collective", "cluster"},
+    "mpi4py": {"collective", "cluster", "elastic"},
     "ipyparallel": {"cluster", "engine", "session"},
 }
 KERNEL_SIDE = {

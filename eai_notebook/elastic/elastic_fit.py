@@ -1,0 +1,420 @@
+"""`fit` for ranks that come and go: Keras's loop around steps of virtual ranks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from eai_notebook import collective
+from eai_notebook.collective import membership
+from eai_notebook.elastic import virtual_step
+from eai_notebook.elastic.contribution import Contribution
+from eai_notebook.elastic.elastic_callbacks import on_first_rank
+from eai_notebook.elastic.elastic_checkpoint import ElasticCheckpoint
+from eai_notebook.elastic.lone_ring import LoneRing
+from eai_notebook.elastic.virtual_data import virtual_data
+from eai_notebook.errors import EaiError
+from eai_notebook.train.held_optimizers import is_whole
+from eai_notebook.train.layer_state import check_states
+from eai_notebook.train.measured_step import build
+from eai_notebook.train.recording import graph_timestamps, step_clock
+from eai_notebook.train.recording.step_rows import HEAD
+from eai_notebook.train.seeds import seed_states
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from eai_notebook.elastic.fault_tolerant_ring import Change
+    from eai_notebook.elastic.lone_ring import Ring
+    from eai_notebook.elastic.virtual_data import VirtualData
+    from eai_notebook.train.checkpoint import Checkpoint
+    from eai_notebook.train.fit_data import Batches
+
+LEAST = "EAI_LEAST_RANKS"
+"""Where a group notes the least ranks that it is to train with."""
+
+
+@dataclass
+class Settings:
+    """What `fit` is told beside model and training data.
+
+    Attributes:
+        epochs: How often to go through the data.
+        initial_epoch: The epoch to begin with.
+        virtual_ranks: How many virtual ranks there are; as many as ranks by default.
+        callbacks: The user's own.
+        checkpoint: Where to keep checkpoints, and go on from.
+        shuffle: Mix arrays anew in each epoch, within each virtual rank's share.
+        verbose: As in ``model.fit``.
+        validation: Rows that every rank has whole, or a function as for the training data.
+        validation_freq: After how many epochs to validate, or after which.
+        steps_per_epoch: Fewer steps than the data has.
+        validation_steps: Fewer steps of a validation than the data has.
+        name: What the run is called.
+    """
+
+    epochs: int = 1
+    initial_epoch: int = 0
+    virtual_ranks: int | None = None
+    callbacks: Sequence[keras.callbacks.Callback] = ()
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None
+    shuffle: bool = True
+    verbose: Any = "auto"
+    validation: Batches | None = None
+    validation_freq: Any = 1
+    steps_per_epoch: int | None = None
+    validation_steps: int | None = None
+    name: str | None = None
+
+
+def fit(
+    model: keras.Model, data: Any, batches: Batches, settings: Settings
+) -> keras.callbacks.History:
+    """Train `model` on all rows of all virtual ranks, whichever ranks live.
+
+    Args:
+        model: Compiled, the same on all ranks.
+        data: What was given as training data; a function opens that of a virtual rank.
+        batches: The same, where it is arrays.
+        settings: All the rest.
+
+    Returns:
+        Keras's history, the same on all ranks.
+
+    Raises:
+        EaiError: Model or data are such that another rank could not go on with them, or too few
+            ranks are left.
+    """
+    virtual = settings.virtual_ranks or max(1, collective.size())
+    virtual_step.check_model(model)
+    shares = virtual_data(data, batches, virtual, shuffle=settings.shuffle)
+    held = None
+    if settings.validation is not None:
+        held = virtual_data(settings.validation.x, settings.validation, virtual, shuffle=False)
+    training = _Training(model, shares, held, settings, virtual)
+    with step_clock.closing(), _leaving_on_notice(training.ring):
+        try:
+            training.run()
+            training.ring.close()
+        except BaseException:
+            training.ring.fail()
+            raise
+    training.leave_ring_of_cell()
+    history: keras.callbacks.History = model.history
+    return history
+
+
+@dataclass
+class _Position:
+    """Where the training is."""
+
+    epoch: int
+    step: int = 0
+
+
+class _Training:
+    """One training, from its beginning or a checkpoint on."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        shares: VirtualData,
+        held: VirtualData | None,
+        settings: Settings,
+        virtual: int,
+    ) -> None:
+        self._model, self._shares, self._held = model, shares, held
+        self._settings = settings
+        self._counts = _counts(shares, virtual, settings.steps_per_epoch)
+        self._steps = max(self._counts)
+        self._at = _Position(settings.initial_epoch)
+        first = shares.batch(0, 0, 0)
+        _build(model, first)
+        base = [int(number) for state in seed_states(model) for number in np.ravel(state)]
+        base = collective.broadcast_object(base)
+        check_states(model)
+        self._checkpoint = ElasticCheckpoint.of(settings.checkpoint, model, virtual)
+        found = self._checkpoint.restore()
+        if found is not None:
+            self._at, base = _Position(found["epoch"], found["step"]), found["seeds"]
+        else:
+            _share_from_rank_0(model)
+        self._base = base
+        self._changes: list[dict[str, Any]] = []
+        self.ring = _ring(virtual, self._note_change)
+        self._step = virtual_step.VirtualStep(model, base)
+        self._step.prepare(first)
+
+    def run(self) -> None:
+        """Train to the end."""
+        model, settings = self._model, self._settings
+        ring = self.ring
+        shows = settings.verbose != 0 and ring.rank == 0
+        callbacks = keras.callbacks.CallbackList(
+            on_first_rank(settings.callbacks, ring),
+            add_history=True,
+            add_progbar=shows,
+            verbose=(2 if settings.verbose == "auto" else settings.verbose) if shows else 0,
+            epochs=settings.epochs,
+            steps=self._steps,
+            model=model,
+        )
+        model.stop_training = False
+        callbacks.on_train_begin()
+        self._begin_run()
+        logs: dict[str, Any] = {}
+        for epoch in range(self._at.epoch, settings.epochs):
+            first, self._at = (self._at.step if epoch == self._at.epoch else 0), _Position(epoch)
+            logs = self._epoch(epoch, first, callbacks)
+            if self._stops():
+                break
+        if isinstance(model.optimizer, keras.optimizers.Optimizer) and settings.epochs > 0:
+            model.optimizer.finalize_variable_values(model.trainable_weights)
+        self._leave_seeds()
+        callbacks.on_train_end(logs)
+
+    def _epoch(
+        self, epoch: int, first: int, callbacks: keras.callbacks.CallbackList
+    ) -> dict[str, Any]:
+        model = self._model
+        model.reset_metrics()
+        callbacks.on_epoch_begin(epoch)
+        running = step_clock.current()
+        if running is not None:
+            running.epoch = epoch
+            running.resume()
+        logs: dict[str, Any] = {}
+        for step in range(first, self._steps):
+            self._at.step = step
+            callbacks.on_train_batch_begin(step)
+            logs = self._one_step(epoch, step)
+            callbacks.on_train_batch_end(step, logs)
+            if self.ring.end_step():
+                self._leave(epoch, step)
+            self._checkpoint.after_step(epoch, step + 1, self._steps, self._base, self.ring.rank)
+        if self._held is not None and _is_due(epoch, self._settings.validation_freq):
+            logs |= self._validated(self._held, callbacks)
+        callbacks.on_epoch_end(epoch, logs)
+        if running is not None:
+            running.end_epoch(epoch, logs)
+        self._checkpoint.after_epoch(epoch, self._steps, self._base, self.ring.rank)
+        return logs
+
+    def _one_step(self, epoch: int, step: int) -> dict[str, Any]:
+        number = epoch * self._steps + step
+        marks = _Marks()
+
+        def make(block: range) -> Contribution:
+            marks.asked = time.time()
+            self._shares.begin(block, epoch)
+            batches = [
+                (virtual, self._shares.batch(virtual, epoch, step))
+                for virtual in block
+                if step < self._counts[virtual]
+            ]
+            marks.got, marks.samples = time.time(), sum(_rows_in(batch) for _, batch in batches)
+            given = self._step.train(batches, number)
+            marks.ready = time.time()
+            return given
+
+        total = self.ring.exchange(make)
+        marks.reduced, marks.bytes = time.time(), total.numbers.nbytes * (self.ring.size > 1)
+        self._step.finish(total)
+        logs = {name: float(value) for name, value in self._model.get_metrics_result().items()}
+        running = step_clock.current()
+        if running is not None:
+            running.take(marks.row(), logs=logs)
+        return logs
+
+    def _validated(
+        self, held: VirtualData, callbacks: keras.callbacks.CallbackList
+    ) -> dict[str, Any]:
+        """Return the metrics over the validation rows of all virtual ranks."""
+        most = self._settings.validation_steps
+        before = [np.asarray(variable) for variable in self._model.metrics_variables]
+        callbacks.on_test_begin()
+
+        def make(block: range) -> Contribution:
+            held.begin(block, 0)
+            return self._step.evaluate(
+                held.batch(virtual, 0, step)
+                for virtual in block
+                for step in range(held.count(virtual))[:most]
+            )
+
+        self._model.reset_metrics()
+        self._step.set_counts(self.ring.exchange(make).numbers)
+        found = {f"val_{k}": float(v) for k, v in self._model.get_metrics_result().items()}
+        for variable, values in zip(self._model.metrics_variables, before, strict=True):
+            variable.assign(values)
+        callbacks.on_test_end({name.removeprefix("val_"): v for name, v in found.items()})
+        return found
+
+    def _stops(self) -> bool:
+        """Return whether a callback of the first live rank wants to stop."""
+
+        def make(_: range) -> Contribution:
+            wish = bool(self._model.stop_training) and self.ring.rank == 0
+            return Contribution(np.array([float(wish)]))
+
+        self._model.stop_training = bool(self.ring.exchange(make).numbers[0])
+        return bool(self._model.stop_training)
+
+    # --------------------------------------------------------------------- the record
+
+    def _begin_run(self) -> None:
+        facts = step_clock.facts_of(self._model, self._settings.epochs, self._steps, 0.0)
+        facts |= {"wire": "float64", "virtual_ranks": self.ring.virtual}
+        named = {} if self._settings.name else {"unnamed": True}
+        running = step_clock.begin_run(self._settings.name or self._model.name, {**facts, **named})
+        running.epoch = self._at.epoch
+
+    def _note_change(self, change: Any) -> None:
+        """Say who is gone, and go on the record."""
+        number = self._at.epoch * self._steps + self._at.step
+        ring = self.ring
+        self._changes.append({"step": number, "lost": list(change.lost), "left": ring.size})
+        step_clock.note(membership=self._changes)
+        if ring.rank == 0:
+            sys.stdout.write(f"{describe(change, number, ring.virtual)}\n")
+
+    def _leave(self, epoch: int, step: int) -> None:
+        """End this process at the end of a step: the others go on without it."""
+        sys.stdout.write(f"leaving after step {epoch * self._steps + step}\n")
+        step_clock.end_run("left")
+        sys.stdout.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+        threading.Event().wait()
+
+    def _leave_seeds(self) -> None:
+        """Have whatever draws next draw otherwise than this training has."""
+        number = self._settings.epochs * self._steps
+        for index, state in enumerate(seed_states(self._model)):
+            parts = [*self._base, index, self.ring.virtual, number]
+            state.assign(virtual_step.numbers_from(parts, state))
+
+    def leave_ring_of_cell(self) -> None:
+        """Leave the ring of the cell's other exchanges, if ranks of it are gone."""
+        if self._changes:
+            collective.release()
+
+
+@dataclass
+class _Marks:
+    """When what of a step was done, in seconds since the epoch."""
+
+    asked: float = np.nan
+    got: float = np.nan
+    samples: float = np.nan
+    ready: float = np.nan
+    reduced: float = np.nan
+    bytes: float = np.nan
+
+    def row(self) -> np.ndarray:
+        """Return it as the step clock takes it; the update ends now."""
+        taken = np.full(HEAD + graph_timestamps.WIDTH, np.nan)
+        taken[:HEAD] = self.asked, self.got, self.samples
+        row = taken[HEAD:]
+        row[graph_timestamps.BYTES] = self.bytes
+        row[graph_timestamps.READY.start] = self.ready
+        row[graph_timestamps.REDUCED.start] = self.reduced
+        row[graph_timestamps.APPLIED] = time.time()
+        return taken
+
+
+def describe(change: Change, step: int, virtual: int) -> str:
+    """Say who is gone and what that means.
+
+    Examples:
+        >>> from eai_notebook.elastic.fault_tolerant_ring import Change
+        >>> describe(Change((2,), (0, 1, 3), 0.1), 1204, 4)
+        'rank 2 is gone at step 1204; 3 of 4 ranks go on from step 1204, 4 virtual ranks on 3: expect 2.0 times longer steps'
+    """
+    lost, live = change.lost, len(change.members)
+    before = live + len(lost)
+    longer = -(-virtual // live) / -(-virtual // before)
+    names = ", ".join(map(str, lost))
+    gone = f"rank {names} is" if len(lost) == 1 else f"ranks {names} are"
+    words = f"{gone} gone at step {step}; {live} of {before} ranks go on from step {step}"
+    expect = f": expect {longer:.1f} times longer steps" if longer > 1 else ""
+    return f"{words}, {virtual} virtual ranks on {live}{expect}"
+
+
+def _ring(virtual: int, on_change: Callable[[Change], None]) -> Ring:
+    """Return the ring of this training.
+
+    Raises:
+        EaiError: The ranks' MPI would end all of them when one dies.
+    """
+    comm = membership.communicator()
+    if comm is None or comm.size == 1:
+        return LoneRing(virtual)
+    from eai_notebook.elastic.fault_tolerant_ring import FaultTolerantRing, is_fault_tolerant
+
+    if not is_fault_tolerant():
+        sys.stderr.write(
+            "the ranks were not started to outlive each other: if one dies, all end "
+            "(`%eai up --elastic`, or `mpirun --with-ft ulfm`)\n"
+        )
+    ring = FaultTolerantRing(comm, membership.members(), virtual, int(os.environ.get(LEAST, "1")))
+    ring.on_change = on_change
+    return ring
+
+
+def _counts(shares: VirtualData, virtual: int, most: int | None) -> list[int]:
+    """Return how many steps each virtual rank takes part in."""
+    counts = [shares.count(each) for each in range(virtual)]
+    return counts if most is None else [min(count, most) for count in counts]
+
+
+def _build(model: keras.Model, batch: Any) -> None:
+    """Make all variables of model, metrics and optimizer."""
+    build(model, tf.data.Dataset.from_tensors(batch))
+    if not is_whole(model):
+        raise EaiError(
+            "the model has no weights yet that all ranks could share",
+            "build it before, with model.build(shape) or model(batch)",
+            code="not-built",
+        )
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+
+
+def _share_from_rank_0(model: keras.Model) -> None:
+    collective.broadcast_variables([*model.weights, *model.optimizer.variables])
+
+
+def _rows_in(batch: Any) -> int:
+    return int(keras.tree.flatten(batch)[0].shape[0])
+
+
+def _is_due(epoch: int, freq: Any) -> bool:
+    """Return whether to validate after an epoch, as Keras has it."""
+    return (epoch + 1) % freq == 0 if isinstance(freq, int) else epoch + 1 in freq
+
+
+@contextlib.contextmanager
+def _leaving_on_notice(ring: Ring) -> Iterator[None]:
+    """Have SIGTERM mean, in the block, that this rank is to leave at the end of the step."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def note(*_: object) -> None:
+        ring.is_leaving = True
+
+    usual = signal.signal(signal.SIGTERM, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, usual)

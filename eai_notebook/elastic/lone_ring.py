@@ -1,0 +1,69 @@
+"""`Ring`, the interface of a ring of live ranks, and the ring of a process that is alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from eai_notebook.elastic.contribution import Contribution
+
+
+class Ring(Protocol):
+    """Live ranks that run virtual ranks by turns and add up what these give."""
+
+    virtual: int
+    is_leaving: bool
+
+    @property
+    def rank(self) -> int:
+        """This rank's position among the live ones."""
+
+    @property
+    def size(self) -> int:
+        """How many ranks live."""
+
+    @property
+    def block(self) -> range:
+        """The virtual ranks that this rank runs now."""
+
+    def exchange(self, make: Callable[[range], Contribution]) -> Contribution:
+        """Return the sum of what `make` gives for all virtual ranks, the same on all live ranks."""
+
+    def end_step(self) -> bool:
+        """Let members go that wanted to leave; return whether this rank was one of them."""
+
+    def close(self) -> None:
+        """Return when all live ranks have come here."""
+
+    def fail(self) -> None:
+        """Free the others, because this rank cannot go on."""
+
+
+class LoneRing:
+    """One process that runs all virtual ranks."""
+
+    rank = 0
+    size = 1
+
+    def __init__(self, virtual: int) -> None:
+        self.virtual = virtual
+        self.is_leaving = False
+        self.block = range(virtual)
+
+    def exchange(self, make: Callable[[range], Contribution]) -> Contribution:
+        """Return what `make` gives for all virtual ranks."""
+        total = make(self.block)
+        total.tables = [table.merged() for table in total.tables]
+        return total
+
+    def end_step(self) -> bool:
+        """Return whether this process wants to leave."""
+        return self.is_leaving
+
+    def close(self) -> None:
+        """Do nothing: nobody waits."""
+
+    def fail(self) -> None:
+        """Do nothing: nobody waits."""

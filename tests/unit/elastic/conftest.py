@@ -1,0 +1,52 @@
+"""Ranks that outlive each other, for tests of elastic training."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from eai_notebook.cluster.launchers.local import find_mpirun, rank_environment
+
+if TYPE_CHECKING:
+    from preloaded_python import PreloadedPython
+
+RANKS = Path(__file__).resolve().parent.parent.parent / "ranks"
+
+Lines = list[dict[str, Any]]
+Elastic = Callable[..., list[Lines]]
+
+
+@pytest.fixture(scope="session")
+def elastic_ranks(
+    preloaded_python: PreloadedPython, tmp_path_factory: pytest.TempPathFactory
+) -> Elastic:
+    """Return ``elastic_ranks(program, n, *arguments)``: what each of `n` ranks has written.
+
+    The program's last argument is a folder, where each rank writes lines of JSON.
+    """
+
+    def run(program: str, n: int, *arguments: Any) -> list[Lines]:
+        folder = tmp_path_factory.mktemp("elastic")
+        command = [find_mpirun(), "--with-ft", "ulfm", "-n", str(n), "--oversubscribe"]
+        words = [json.dumps(argument) for argument in arguments]
+        command += ["--bind-to", "none", *preloaded_python.command(RANKS / program), *words]
+        done = subprocess.run(
+            [*command, str(folder)],
+            env={**os.environ, **rank_environment(n), "TF_CPP_MIN_LOG_LEVEL": "3"},
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        files = [folder / f"{rank}.jsonl" for rank in range(n)]
+        assert all(file.exists() for file in files), f"{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        return [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
+
+    return run

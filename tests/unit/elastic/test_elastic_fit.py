@@ -1,0 +1,62 @@
+"""`fit` for ranks that come and go: the losses of every step are those of an undisturbed run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+Lines = list[dict[str, Any]]
+Elastic = Callable[..., list[Lines]]
+
+pytestmark = pytest.mark.ranks
+
+PROGRAM = "elastic_fit.py"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(elastic_ranks: Elastic) -> Lines:
+    """What a run of one process, with four virtual ranks, has to say."""
+    return elastic_ranks(PROGRAM, 1, [], {})[0]
+
+
+def losses(lines: Lines) -> list[float]:
+    """Return the loss of every step."""
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def assert_same(lines: Lines, other: Lines) -> None:
+    """Check that two ranks have seen the same training."""
+    np.testing.assert_allclose(losses(lines), losses(other), rtol=1e-6)
+    for name, values in other[-1]["history"].items():
+        np.testing.assert_allclose(lines[-1]["history"][name], values, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("live", [2, 3, 4])
+def test_any_number_of_ranks_gives_the_same_losses(
+    elastic_ranks: Elastic, undisturbed: Lines, live: int
+) -> None:
+    for lines in elastic_ranks(PROGRAM, live, [], {}):
+        assert_same(lines, undisturbed)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        pytest.param([(5, 1, "kill"), (12, 0, "kill")], id="killed, and then the first"),
+        pytest.param([(5, 0, "leave"), (9, 2, "kill")], id="left on notice, and killed"),
+    ],
+)
+def test_losses_stay_the_same_when_ranks_go(
+    elastic_ranks: Elastic, undisturbed: Lines, schedule: list[Any]
+) -> None:
+    gone = {rank: step for step, rank, _ in schedule}
+    for rank, lines in enumerate(elastic_ranks(PROGRAM, 3, schedule, {})):
+        if rank not in gone:
+            assert_same(lines, undisturbed)
+            continue
+        steps = losses(lines)
+        np.testing.assert_allclose(steps, losses(undisturbed)[: len(steps)], rtol=1e-6)
+        assert len(steps) - gone[rank] in (0, 1)  # one that leaves ends its step

@@ -1,0 +1,61 @@
+"""A ring that outlives its ranks: killed, leaving, failing, two at once, in the last exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from eai_notebook.elastic.waiting_calls import Caller
+
+Lines = list[dict[str, Any]]
+Elastic = Callable[..., list[Lines]]
+
+pytestmark = pytest.mark.ranks
+
+LAST = 59
+"""The program's last exchange."""
+
+Event = tuple[int, int, str]
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        pytest.param([(10, 1, "kill")], id="one"),
+        pytest.param([(10, 0, "kill"), (20, 2, "kill")], id="the first, and one more"),
+        pytest.param([(10, 0, "kill"), (10, 1, "kill")], id="two at once"),
+        pytest.param([(LAST, 2, "kill")], id="in the last exchange"),
+        pytest.param([(10, 2, "leave"), (10, 1, "kill"), (30, 0, "leave")], id="some leave"),
+    ],
+)
+def test_those_that_live_add_up_the_same(elastic_ranks: Elastic, schedule: list[Event]) -> None:
+    gone = {rank for _, rank, _ in schedule}
+    live = [rank for rank in range(4) if rank not in gone]
+    said = elastic_ranks("elastic_ring.py", 4, schedule, 1)
+    assert not [line for lines in said for line in lines if "wrong" in line]
+    for rank in live:
+        assert said[rank][-1]["done"] == live
+        assert sorted(number for lost in said[rank][-1]["lost"] for number in lost) == sorted(gone)
+
+
+def test_an_error_of_one_is_no_death_and_ends_all(elastic_ranks: Elastic) -> None:
+    said = elastic_ranks("elastic_ring.py", 3, [(10, 2, "fail")], 1)
+    assert [lines[-1]["code"] for lines in said] == ["peer-failed", "peer-failed", "own"]
+
+
+def test_too_few_do_not_go_on(elastic_ranks: Elastic) -> None:
+    said = elastic_ranks("elastic_ring.py", 3, [(10, 0, "kill"), (20, 1, "kill")], 2)
+    assert said[2][-1] == {"code": "too-few-ranks"}
+
+
+def test_a_call_that_goes_on_does_not_hold_up_the_next() -> None:
+    import threading
+
+    caller, held = Caller(), threading.Event()
+    assert caller.try_for(0.0, held.wait) is None
+    assert caller.run(lambda: 7) == 7
+    held.set()
+    with pytest.raises(KeyError):
+        caller.run(lambda: {1: 2}[3])
