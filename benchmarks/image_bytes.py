@@ -25,7 +25,7 @@ from typing import Any
 
 import _harness as harness
 
-from eai_notebook.ledger.merge import mean
+from eai_notebook.ledger.arrays import mean
 from eai_notebook.ledger.parts import PARTS
 from eai_notebook.ledger.report import merge_record
 from eai_notebook.session import Session

@@ -38,8 +38,9 @@ from typing import TYPE_CHECKING, Any, Final
 import _harness as harness
 import numpy as np
 
+from eai_notebook.ledger.arrays import mean
 from eai_notebook.ledger.context import Context
-from eai_notebook.ledger.merge import Ledger, mean, mean_parts, merge
+from eai_notebook.ledger.merge import Ledger, mean_parts, merge
 from eai_notebook.ledger.parts import PARTS
 from eai_notebook.ledger.run_comparison import compare
 from eai_notebook.ledger.verdict import Verdict, verdict

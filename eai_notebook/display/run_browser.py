@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, Any, Final
 from eai_notebook.display.html_page import page
 from eai_notebook.display.live_run import bundle
 from eai_notebook.errors import EaiError
+from eai_notebook.ledger.followed_run import read_run
 from eai_notebook.ledger.formatting import ms
-from eai_notebook.ledger.merge import mean
 from eai_notebook.ledger.parts import BY_NAME, PARTS
 from eai_notebook.ledger.perfetto_export import trace_text
-from eai_notebook.ledger.report import merge_record
 from eai_notebook.ledger.retention import kept_run, remove
-from eai_notebook.ledger.run_comparison import Change, compare
+from eai_notebook.ledger.run_comparison import Change, compare_facts
 from eai_notebook.ledger.run_differences import differences
 from eai_notebook.ledger.run_record import RunRecord, list_runs, runs_folder
-from eai_notebook.ledger.view_model import record_view
+from eai_notebook.ledger.view_model import record_view, run_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from eai_notebook.ledger.facts import Facts
 
 MOST_LISTED: Final = 100
 
@@ -91,19 +92,28 @@ def opened(folder: str) -> dict[str, Any]:
 
 def compared(before: str, after: str) -> dict[str, Any]:
     """Return two runs side by side, what changed, and a sentence that says it."""
-    one, two = _record(before), _record(after)
-    ledgers = merge_record(one), merge_record(two)
-    found = compare(*ledgers)
-    batches = [float(mean(ledger.timed().samples)) for ledger in ledgers]
-    differs = differences(one.info, two.info, (batches[0], batches[1]))
+    one, two = (read_run(_record(folder)) for folder in (before, after))
+    old, new = one.facts(), two.facts()
+    found = compare_facts(old, new)
+    differs = [*differences(one.info, two.info, (old.batch, new.batch)), *_stalls(old, new)]
     return {
-        "before": record_view(one),
-        "after": record_view(two),
+        "before": run_view(one.info, one.summary, one.curve),
+        "after": run_view(two.info, two.summary, two.curve),
         "differs": differs,
         "step": _plain(found.step),
         "parts": [_plain(found.parts[part]) for part in PARTS],
         "sentence": _sentence(found.step, str(found.slower) if found.slower else "", differs),
     }
+
+
+def _stalls(old: Facts, new: Facts) -> list[str]:
+    """Return how the stalls differ: the typical steps, which are compared, are without them."""
+    if old.stalls is None and new.stalls is None:
+        return []
+    words = [
+        "none" if each is None else f"{ms(each.lost)} a step" for each in (old.stalls, new.stalls)
+    ]
+    return [f"stalls {words[0]} -> {words[1]}"]
 
 
 def picture(run: str) -> dict[str, Any]:

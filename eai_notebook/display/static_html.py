@@ -251,7 +251,7 @@ def _ranks(view: dict[str, Any]) -> str:
         named = rank["rank"] == view["verdict"]["rank"]
         name = f"rank {rank['rank']}" + (f" · {rank['host']}" if several_hosts else "")
         if few:
-            label, told = name, f"{sum(part or 0.0 for part in rank['ms']):.3g} ms"
+            label, told = name, ms(sum(part or 0.0 for part in rank["ms"]) / 1e3)
         else:
             label = name if place % max(8, len(ranks) // 8) == 0 else ""
             told = f"◀ rank {rank['rank']}" if named else ""

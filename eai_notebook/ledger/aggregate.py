@@ -15,7 +15,8 @@ from typing import Final
 
 import numpy as np
 
-from eai_notebook.ledger.merge import Bools, Floats, Ints, Ledger, append, mean, mean_parts, merge
+from eai_notebook.ledger.arrays import Bools, Floats, Ints, mean
+from eai_notebook.ledger.merge import Ledger, append, mean_parts, merge
 from eai_notebook.ledger.parts import MARKED, OWN, PARTS
 
 MOST_BUCKETS: Final = 240
@@ -70,6 +71,8 @@ class Summary:
         self._striking_wall = 0.0
         self._count = 0
         self._last = -1
+        self.clamped = 0
+        """Rows whose stamps contradicted each other and were cut to fit."""
         self._every = 1
         self.longest: tuple[int, float] | None = None
         self._starts: Ints = np.zeros(0, np.int64)
@@ -140,6 +143,7 @@ class Summary:
             self._own = _Sums((0, len(piece.ranks)))
         self._last = int(piece.steps[-1])
         self.wall += float(np.nansum(piece.wall))
+        self.clamped += int(piece.clamped.sum())
         self._note_longest(piece)
         every = piece.steps
         measured, striking = self._news(piece)

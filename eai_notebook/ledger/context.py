@@ -54,6 +54,11 @@ class Context:
         """Whether all ranks are known to be on one machine."""
         return len(set(self.hosts.values())) == 1
 
+    @property
+    def link(self) -> float | None:
+        """What the slowest link between hosts carries each way, bytes/s; None on one host."""
+        return None if self.on_one_host else self.meta.get("link_bytes_per_s")
+
     def shortage(self) -> Shortage | None:
         """Return what the ranks lack in processors; None if nothing, or it is not known."""
         return shortage(self.cores, self.hosts)

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from eai_notebook.ledger.arrays import Floats, mean
 from eai_notebook.ledger.context import Context
 from eai_notebook.ledger.formatting import ms
-from eai_notebook.ledger.merge import Bools, Floats, Ledger, mean, mean_parts
-from eai_notebook.ledger.stalls import Stalls
+from eai_notebook.ledger.merge import Ledger, mean_parts
+from eai_notebook.ledger.parts import TRANSFER
 from eai_notebook.ledger.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from eai_notebook.ledger.stalls import Stalls
 
 STANDS_OUT: Final = 0.03
 """A rank is named when it differs from the middle rank by this share of a step."""
@@ -52,9 +55,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the rules look at: means over the usual steps, in seconds, and what else is known.
+    """The numbers of a run, in seconds: means over its typical steps, `Ledger.typical`.
 
-    Usual are the typical steps, `Ledger.typical`, and if steps stall, all that do not.
+    Every display and every rule of the verdict gets them here, so that a thing has one number.
     """
 
     ledger: Ledger
@@ -68,34 +71,45 @@ class Facts:
     @cached_property
     def stalls(self) -> Stalls | None:
         """The steps that stall, if some do."""
-        return Stalls.of(self.measured)
-
-    @cached_property
-    def _chosen(self) -> Bools:
-        """Which of the measured steps are usual."""
-        if self.stalls is not None:
-            return np.asarray(~self.stalls.which)
-        return np.asarray(np.isin(self.measured.steps, self.ledger.typical().steps))
+        return self.ledger.stalls
 
     @cached_property
     def typical(self) -> Ledger:
-        """The usual steps."""
-        return self.measured if self._chosen.all() else self.measured.select(self._chosen)
+        """The typical steps."""
+        return self.ledger.typical()
 
     @cached_property
     def waiting(self) -> Waiting | None:
-        """Who waits for whom in the usual steps, where that is known."""
-        return Waiting.of(self.measured, self._chosen)
+        """Who waits for whom in the typical steps, where that is known."""
+        return Waiting.of(self.measured, self.ledger.which_typical)
 
     @cached_property
     def by_rank(self) -> Floats:
-        """The parts of each rank, ``[R, P]``."""
+        """The parts of each rank, ``[R, P]``; for each they add up to its mean step."""
         return mean_parts(self.typical, axis=1)
 
     @cached_property
+    def parts(self) -> Floats:
+        """The parts, means over steps and ranks, ``[P]``; they add up to `step`."""
+        return mean_parts(self.typical, axis=(0, 1))
+
+    @cached_property
     def step(self) -> float:
-        """The wall time of a step, mean over ranks."""
-        return float(mean(self.typical.wall))
+        """The wall time of a step, mean over ranks; NaN where no length is known."""
+        return float(mean(self.ledger.timed().wall))
+
+    @cached_property
+    def bus_bandwidth(self) -> float:
+        """The bytes that leave a rank over the exposed and the hidden time of the exchange, bytes/s."""
+        ledger = self.ledger.timed()
+        exchange = self.part(TRANSFER) + float(mean(ledger.hidden))
+        known = len(ledger.ranks) > 1 and exchange > 0
+        return float(mean(ledger.bytes)) / exchange if known else np.nan
+
+    @cached_property
+    def batch(self) -> float:
+        """The samples in a rank's batch, mean over ranks; NaN where unknown."""
+        return float(mean(self.ledger.timed().samples))
 
     @cached_property
     def lacks_cores(self) -> bool:
@@ -104,7 +118,7 @@ class Facts:
 
     def part(self, part: int) -> float:
         """Return the length of a part, mean over ranks."""
-        return float(mean(self.by_rank[:, part]))
+        return float(self.parts[part])
 
     def worst(self, part: int) -> int | None:
         """Return the place of the rank that loses most in a part, if one stands out."""

@@ -10,13 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Floats = npt.NDArray[np.float64]
+    from eai_notebook.ledger.arrays import Floats
 
 Line = tuple[int, int, int, int]
 """From x, y to x, y, across a tile of 8 x 8 pixels."""

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from eai_notebook.ledger import remedies
+from eai_notebook.ledger.arrays import mean
 from eai_notebook.ledger.cores import share as core_share
 from eai_notebook.ledger.facts import Facts, Finding
-from eai_notebook.ledger.formatting import ms, percent, span
-from eai_notebook.ledger.merge import mean
+from eai_notebook.ledger.formatting import amount, ms, percent, span
 from eai_notebook.ledger.parts import (
     COMPUTE,
     INPUT,
@@ -39,11 +39,21 @@ if TYPE_CHECKING:
 WORTH_NAMING: Final = 0.15
 """A loss is named when it costs at least this share of a step."""
 
+NOTICED: Final = 0.8 * WORTH_NAMING
+"""A loss that is named already stays down to this share; rules find it from here on."""
+
 BOUND: Final = 0.5
 """From this share on, a part rules the step: the step is bound by it."""
 
 LACKS_CORES: Final = 0.75
 """A late rank that gets less than this share of the processor time it could use lacks cores."""
+
+
+FULL: Final = 0.6
+"""A link is full when gradients move at this share of what it carries both ways at once."""
+
+SLOWER: Final = 0.2
+"""It has become slower, or is shared, when moving takes the inverse of this as long as it should."""
 
 
 class Rule(ABC):
@@ -63,7 +73,7 @@ class PartIsLong(Rule):
     def __call__(self, facts: Facts) -> Finding | None:
         """Name the part if it costs enough, and the rank where it is worst."""
         length = facts.part(self.part)
-        if not length >= WORTH_NAMING * facts.step:
+        if not length >= NOTICED * facts.step:
             return None
         share = length / facts.step
         # Ranks move gradients together: there is no rank to blame for how long that takes.
@@ -78,6 +88,8 @@ class PartIsLong(Rule):
             place = largest_kind(facts.typical.named, facts.typical.parts[:, :, OTHER])
             if place is not None:
                 does = f"goes to {facts.context.label(place, facts.typical.ranks)}"
+        if self.part == TRANSFER:
+            does = _over_link(facts) or does
         spent = f"{percent(share)} of each step {does}{aside}"
         kind = PARTS[self.part]
         # Half of the step or more: the part rules it. Less: it is the largest loss.
@@ -100,9 +112,15 @@ class PartIsLong(Rule):
     def _rates(self, facts: Facts) -> tuple[str, ...]:
         if self.part != TRANSFER:
             return ()
-        moved = float(mean(facts.typical.bytes))
+        moved, link = float(mean(facts.typical.bytes)), facts.context.link
+        if np.isnan(moved):
+            return ()
+        sent = f"{amount(moved)} of gradients a step on each rank"
+        if link is None or np.isnan(facts.bus_bandwidth):
+            return (sent,)
         return (
-            () if np.isnan(moved) else (f"{moved / 1e6:.3g} MB of gradients a step on each rank",)
+            f"{sent}, at {amount(facts.bus_bandwidth)}/s",
+            f"the slowest link between the hosts carried {amount(link)}/s when the group started",
         )
 
     def _tries(self, facts: Facts, kind: str | None) -> tuple[str, ...]:
@@ -121,6 +139,18 @@ class PartIsLong(Rule):
         return TABLE[self.part].remedies[: remedies.MOST]
 
 
+def _over_link(facts: Facts) -> str:
+    """Return what moving gradients is, where a link between hosts is what it takes its time for."""
+    link, bus = facts.context.link, facts.bus_bandwidth
+    if link is None or np.isnan(bus):
+        return ""
+    if bus >= FULL * link:
+        return f"moves gradients over a link between hosts that is full, {amount(link)}/s"
+    if float(mean(facts.typical.bytes)) / link < SLOWER * facts.part(TRANSFER):
+        return f"moves gradients at {percent(bus / link)} of what the link carried at the start"
+    return ""
+
+
 @dataclass(frozen=True)
 class PeerIsLate(Rule):
     """Ranks wait for a slower one: say which, and which part of its step is longer."""
@@ -131,7 +161,7 @@ class PeerIsLate(Rule):
         if waiting is None:
             return None
         waited, sources, unexplained = waiting.of_culprit()
-        if not waited >= WORTH_NAMING * facts.step:
+        if not waited >= NOTICED * facts.step:
             return None
         culprit = waiting.culprit
         # Who lacks cores is late now and then, whatever it computes.
@@ -187,13 +217,13 @@ class PeerIsLate(Rule):
         """Return who causes how much of the waiting, the three who cause most."""
         order = np.argsort(-waiting.caused, kind="stable")[:3]
         seldom = 0.005
-        told = [
-            f"rank {ranks[place]} causes {percent(waiting.caused[place] / waiting.total)} of the "
-            f"waiting, in {waiting.in_steps[place]} of {waiting.steps} steps"
+        causes = [
+            f"rank {ranks[place]} causes {percent(waiting.caused[place] / waiting.total)}, in "
+            f"{waiting.in_steps[place]} of {waiting.steps} steps"
             for place in order
             if waiting.caused[place] >= seldom * waiting.total
         ]
-        return ", ".join(told)
+        return f"of {ms(waiting.total)} waiting {', '.join(causes)}"
 
     def _whence(self, waited: float, where: dict[str, float], unexplained: float) -> str:
         """Return where the waiting comes from; the numbers add up to it."""
@@ -256,8 +286,9 @@ class Stalling(Rule):
         if stalls is None:
             return None
         ledger = facts.measured
-        step = float(mean(ledger.wall))
-        if not stalls.lost >= WORTH_NAMING * step:
+        # Not the typical step, which has no stalls.
+        whole = stalls.usual + stalls.lost
+        if not stalls.lost >= NOTICED * whole:
             return None
         ranks = ledger.ranks
         rank = None if stalls.rank is None else ranks[stalls.rank]
@@ -274,19 +305,19 @@ class Stalling(Rule):
             kind="stalls",
             sentence=(
                 f"stalls: {count} of {len(ledger.steps)} steps take {ms(stalls.length)} longer "
-                f"than the others' {ms(stalls.usual)}, {percent(stalls.lost / step)} of the time; "
+                f"than the others' {ms(stalls.usual)}, {percent(stalls.lost / whole)} of the time; "
                 f"in them it is {what}{on}"
             ),
             evidence=(
-                f"stalls cost {ms(stalls.lost)} of a {ms(step)} step, mean over all steps",
+                f"they add {ms(stalls.lost)} to a mean step: {ms(stalls.usual)} -> {ms(whole)}",
                 f"steps {named}",
             ),
-            share=stalls.lost / step,
+            share=stalls.lost / whole,
             rank=rank,
             cause=part,
             tries=self._tries(facts, stalls.part, kind, looked_at),
-            gain=facts.gain(stalls.lost, step),
-            numbers={"step": 1e3 * step, "stalls": 1e3 * stalls.lost},
+            gain=facts.gain(stalls.lost, whole),
+            numbers={"step": 1e3 * stalls.usual, "stalls": 1e3 * stalls.lost},
         )
 
     def _tries(
@@ -317,7 +348,7 @@ class CoresAreTaken(Rule):
         own = np.nan_to_num([facts.part(part) for part in OWN if part not in (INPUT, COMPUTE)])
         busy = float(np.nan_to_num(busy) + own[own < BOUND * facts.step].sum())
         lost = (1 - lack.share) * busy
-        if not lost >= WORTH_NAMING * facts.step:
+        if not lost >= NOTICED * facts.step:
             return None
         return Finding(
             kind="cores",

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
+from eai_notebook.ledger.arrays import Bools, Floats, Ints, mean
 from eai_notebook.ledger.parts import (
     ADDED,
     COMPUTE,
@@ -29,14 +30,11 @@ from eai_notebook.ledger.parts import (
     PARTS,
     TABLE,
 )
+from eai_notebook.ledger.stalls import Stalls
 from eai_notebook.ledger.step_schema import NAMED, STEP_DTYPE, as_steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 SLOWEST_LEFT_OUT: Final = 0.02
 """Share of the steps, the slowest, that say nothing about a typical step.
@@ -117,13 +115,30 @@ class Ledger:
         everywhere: Bools = np.asarray(known.all(axis=0))
         return everywhere if everywhere.any() else np.asarray(known.any(axis=0))
 
+    @cached_property
+    def stalls(self) -> Stalls | None:
+        """Which of the measured steps stall, if some do."""
+        return Stalls.of(self.measured())
+
     def typical(self) -> Ledger:
-        """Return the measured steps without the slowest few, see `SLOWEST_LEFT_OUT`."""
+        """Return the typical steps: those that every display's means are over.
+
+        They are the measured ones without those that stall or, where none does, without the
+        slowest few, see `SLOWEST_LEFT_OUT`.
+        """
         return self._typical
 
     @cached_property
     def _typical(self) -> Ledger:
-        return _without_slowest(self.measured())
+        which = self.which_typical
+        return self.measured() if which.all() else self.measured().select(which)
+
+    @cached_property
+    def which_typical(self) -> Bools:
+        """Which of the measured steps are typical."""
+        if self.stalls is not None:
+            return np.asarray(~self.stalls.which)
+        return _but_slowest(self.measured())
 
     def timed(self) -> Ledger:
         """Return the typical steps, or, where no step was measured, those of a known length.
@@ -134,15 +149,18 @@ class Ledger:
         if len(self.typical().steps):
             return self.typical()
         known: Bools = np.asarray(np.isfinite(self.wall).all(axis=0) & (self.steps > 0))
-        return _without_slowest(self.select(known))
+        ledger = self.select(known)
+        return ledger.select(_but_slowest(ledger))
 
 
-def _without_slowest(ledger: Ledger) -> Ledger:
+def _but_slowest(ledger: Ledger) -> Bools:
+    """Return which steps are not among the slowest few."""
+    kept = np.ones(len(ledger.steps), np.bool_)
     drop = int(len(ledger.steps) * SLOWEST_LEFT_OUT)
-    if drop == 0:
-        return ledger
-    by_length = np.argsort(mean(ledger.wall, axis=0), kind="stable")
-    return ledger.select(np.sort(by_length[:-drop]))
+    if drop:
+        by_length = np.argsort(mean(ledger.wall, axis=0), kind="stable")
+        kept[by_length[-drop:]] = False
+    return kept
 
 
 def merge(
@@ -279,14 +297,6 @@ def _joined(pieces: list[np.ndarray]) -> np.ndarray:
 def _side_by_side(rows: list[np.ndarray]) -> np.ndarray:
     """Return rows of ranks that made the same steps as one array, a line a rank."""
     return _joined(rows).reshape(len(rows), -1) if rows else np.empty((0, 0), STEP_DTYPE)
-
-
-def mean(values: Floats, axis: int | tuple[int, ...] | None = None) -> Floats:
-    """Return the mean over what was measured; NaN, quietly, where nothing was."""
-    known = np.isfinite(values)
-    total = np.where(known, values, 0.0).sum(axis=axis)
-    count = np.asarray(known.sum(axis=axis))
-    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
 
 
 def mean_parts(ledger: Ledger, axis: int | tuple[int, ...]) -> Floats:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from importlib.metadata import EntryPoint
 
-    from eai_notebook.ledger.ledger_part import Floats, StepColumns
+    from eai_notebook.ledger.arrays import Floats
+    from eai_notebook.ledger.ledger_part import StepColumns
 
 GROUP: Final = "eai_notebook.ledger_parts"
 

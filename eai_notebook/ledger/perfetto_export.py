@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from eai_notebook.ledger.merge import Floats, Ledger, merge
+from eai_notebook.ledger.merge import Ledger, merge
 from eai_notebook.ledger.parts import ADDED, COMPUTE, INPUT, OTHER, PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from eai_notebook.ledger.arrays import Floats
     from eai_notebook.ledger.run_record import RunInfo, RunRecord
 
 MOST_EVENTS: Final = 400_000

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eai_notebook.ledger.aggregate import Summary
+from eai_notebook.ledger.arrays import Floats, mean
 from eai_notebook.ledger.context import Context
+from eai_notebook.ledger.facts import Facts
+from eai_notebook.ledger.followed_run import read_run
 from eai_notebook.ledger.formatting import amount, count, ms, percent
 from eai_notebook.ledger.losses import WORTH_NAMING
-from eai_notebook.ledger.merge import Floats, Ledger, mean, mean_parts, merge
-from eai_notebook.ledger.parts import PARTS, TRANSFER, WAIT_PEER
-from eai_notebook.ledger.training_curve import TrainingCurve, summary_line
-from eai_notebook.ledger.verdict import Verdict, verdict
+from eai_notebook.ledger.merge import Ledger, merge
+from eai_notebook.ledger.parts import INPUT, PARTS, WAIT_PEER
+from eai_notebook.ledger.training_curve import summary_line
+from eai_notebook.ledger.verdict import Verdict, verdict_of
 from eai_notebook.telemetry import input_waits
 
 if TYPE_CHECKING:
@@ -117,21 +121,26 @@ class Report:
 
 def report(ledger: Ledger, info: RunInfo | None = None) -> Report:
     """Return the numbers of a ledger; `info` adds the run's name and the cost of measuring."""
-    typical = ledger.typical()
-    context = Context.of(info) if info else Context()
-    parts = tuple(_numbers(typical, part) for part in range(len(PARTS)))
+    summary = Summary()
+    summary.add(ledger)
+    return _report(summary, info)
+
+
+def _report(summary: Summary, info: RunInfo | None) -> Report:
+    facts = Facts(summary.kept, Context.of(info) if info else Context())
+    parts = tuple(_numbers(facts, part) for part in range(len(PARTS)))
     return Report(
         title=info.name if info else "run",
-        ranks=ledger.ranks,
-        steps=len(ledger.steps),
-        counted=len(typical.steps),
-        clamped=int(ledger.clamped.sum()),
+        ranks=summary.ranks,
+        steps=summary.steps,
+        counted=len(facts.typical.steps),
+        clamped=summary.clamped,
         parts=parts,
-        rates=rates(ledger.timed()),
-        verdict=verdict(ledger, context=context),
-        measuring_pct=measuring_pct(float(np.nansum(ledger.wall)), info),
-        input_wait=_input_wait(parts[0], context),
-        remarks=(*_remarks(typical, context), *_of_columns(info)),
+        rates=rates(facts),
+        verdict=verdict_of(facts),
+        measuring_pct=measuring_pct(summary.wall, info),
+        input_wait=_input_wait(parts[INPUT], facts.context),
+        remarks=(*_remarks(facts), *_of_columns(info)),
     )
 
 
@@ -143,8 +152,9 @@ def _input_wait(numbers: PartNumbers, context: Context) -> str | None:
     return f"input: no problem, {percent(numbers.share)} of the steps"
 
 
-def _remarks(typical: Ledger, context: Context) -> Iterator[str]:
+def _remarks(facts: Facts) -> Iterator[str]:
     """Yield what else there is to say of a run."""
+    typical, context = facts.typical, facts.context
     aligned = float(mean(typical.parts[:, :, WAIT_PEER]))
     alone = float(mean(typical.unaligned))
     if np.isfinite(aligned) and np.isfinite(alone) and len(typical.ranks) > 1:
@@ -167,29 +177,25 @@ def _of_columns(info: RunInfo | None) -> Iterator[str]:
 
 def report_record(record: RunRecord) -> Report:
     """Return the numbers of a run on disk."""
-    found = report(merge_record(record), record.info)
-    curve = TrainingCurve(record.info.size)
-    for told in record.training()[0]:
-        curve.add(told)
-    line = summary_line(curve.model(record.info.meta), record.info)
+    run = read_run(record)
+    found = _report(run.summary, run.info)
+    line = summary_line(run.curve.model(run.info.meta), run.info)
     return replace(found, remarks=(*found.remarks, line)) if line else found
 
 
 def merge_record(record: RunRecord) -> Ledger:
-    """Return the ledger of a run on disk."""
+    """Return the ledger of all steps of a run on disk; displays are made from `read_run`."""
     rows = {rank: record.rows(rank) for rank in record.ranks}
     return merge(rows, record.info.clock_offset, record.info.clock_uncertainty)
 
 
-def rates(typical: Ledger) -> Rates:
-    """Return the rates of a ledger over all of its steps."""
-    step = float(mean(typical.wall))
+def rates(facts: Facts) -> Rates:
+    """Return the rates of a run over its typical steps."""
+    typical, step = facts.ledger.timed(), facts.step
     size = len(typical.ranks)
     samples = float(mean(typical.samples)) * size
     moved = float(mean(typical.bytes))
     hidden = float(mean(typical.hidden))
-    exchange = float(mean(typical.parts[:, :, TRANSFER])) + hidden
-    bus = moved / exchange if exchange > 0 and size > 1 else np.nan
     return Rates(
         step=step,
         steps_per_s=1 / step if step > 0 else np.nan,
@@ -197,7 +203,7 @@ def rates(typical: Ledger) -> Rates:
         bytes_per_step=moved,
         embedding_bytes=float(mean(typical.embedding_bytes)),
         redone=float(mean(typical.redone)),
-        bus_bandwidth=bus,
+        bus_bandwidth=facts.bus_bandwidth,
         hidden=hidden,
     )
 
@@ -212,19 +218,20 @@ def measuring_pct(wall: float, info: RunInfo | None) -> float:
     return 100 * sum(info.measuring.values()) / wall
 
 
-def _numbers(typical: Ledger, part: int) -> PartNumbers:
+def _numbers(facts: Facts, part: int) -> PartNumbers:
+    typical = facts.typical
     here: Floats = typical.parts[:, :, part]
     known = here[np.isfinite(here)]
-    by_rank = mean_parts(typical, axis=1)[:, part]
+    by_rank = facts.by_rank[:, part]
     if not len(known):
         return PartNumbers(PARTS[part], np.nan, np.nan, np.nan, np.nan, None, np.nan)
     worst = int(np.nanargmax(by_rank))
     return PartNumbers(
         part=PARTS[part],
-        mean=float(mean(by_rank)),
+        mean=facts.part(part),
         median=float(np.median(known)),
         p95=float(np.percentile(known, 95)),
-        share=float(known.sum() / np.nansum(typical.wall)),
+        share=facts.part(part) / facts.step,
         worst_rank=typical.ranks[worst],
         worst_mean=float(by_rank[worst]),
     )

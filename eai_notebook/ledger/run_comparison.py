@@ -9,14 +9,17 @@ difference of the means over all typical steps, the same means that every displa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from eai_notebook.ledger.arrays import Floats, mean
+from eai_notebook.ledger.facts import Facts
 from eai_notebook.ledger.formatting import ms
-from eai_notebook.ledger.merge import Floats, Ledger, mean
 from eai_notebook.ledger.parts import OWN, PARTS, TRANSFER
-from eai_notebook.ledger.waiting import Waiting
+
+if TYPE_CHECKING:
+    from eai_notebook.ledger.merge import Ledger
 
 BLOCKS: Final = 12
 """Blocks a run is cut into: enough for a spread, few enough to be long."""
@@ -93,31 +96,30 @@ def compare(before: Ledger, after: Ledger) -> Comparison:
         >>> print(compare(run(0.001), run(0.006)).slower)
         `input` is 5.00 ms a step longer on every rank
     """
-    old, new = before.typical(), after.typical()
+    return compare_facts(Facts(before), Facts(after))
+
+
+def compare_facts(before: Facts, after: Facts) -> Comparison:
+    """Return what changed from one run's numbers to the next one's; see `compare`."""
+    old, new = before.typical, after.typical
     ranks = tuple(rank for rank in new.ranks if rank in old.ranks)
-    by_rank = {
-        rank: dict(
-            zip(
-                PARTS,
-                _changes(
-                    _filled(old.parts[old.ranks.index(rank)]),
-                    _filled(new.parts[new.ranks.index(rank)]),
-                ),
-                strict=True,
-            ),
-        )
-        for rank in ranks
-    }
-    means = [mean(_filled(run.parts), axis=0) for run in (old, new)]
-    parts = dict(zip(PARTS, _changes(*means), strict=True))
-    lengths = [mean(run.timed().wall, axis=0) for run in (before, after)]
-    step = _changes(lengths[0][:, None], lengths[1][:, None])[0]
-    slower = _cause(new, by_rank, step, 1e3 * float(mean(lengths[0])))
+    by_rank = {}
+    for rank in ranks:
+        at = old.ranks.index(rank), new.ranks.index(rank)
+        tables = _filled(old.parts[at[0]]), _filled(new.parts[at[1]])
+        means = before.by_rank[at[0]], after.by_rank[at[1]]
+        by_rank[rank] = dict(zip(PARTS, _changes(tables, means), strict=True))
+    tables = mean(_filled(old.parts), axis=0), mean(_filled(new.parts), axis=0)
+    parts = dict(zip(PARTS, _changes(tables, (before.parts, after.parts)), strict=True))
+    lengths = [mean(run.ledger.timed().wall, axis=0)[:, None] for run in (before, after)]
+    steps = np.array([before.step]), np.array([after.step])
+    step = _changes((lengths[0], lengths[1]), steps)[0]
+    slower = _cause(after, by_rank, step, 1e3 * before.step)
     return Comparison(step, parts, by_rank, slower)
 
 
 def _cause(
-    new: Ledger,
+    after: Facts,
     by_rank: dict[int, dict[str, Change]],
     step: Change,
     before_ms: float,
@@ -129,8 +131,8 @@ def _cause(
     """
     if not by_rank or not step.low_ms > 0 or step.delta_ms < WORTH_NAMING * before_ms:
         return None
-    waiting = Waiting.of(new)
-    culprit = None if waiting is None or waiting.culprit is None else new.ranks[waiting.culprit]
+    waiting, ranks = after.waiting, after.typical.ranks
+    culprit = None if waiting is None or waiting.culprit is None else ranks[waiting.culprit]
 
     def grown(rank: int) -> Slower:
         part = max(
@@ -165,21 +167,24 @@ def _filled(parts: Floats) -> Floats:
     return np.asarray(np.where(ever, np.where(known, parts, 0.0), np.nan))
 
 
-def _changes(before: Floats, after: Floats) -> list[Change]:
-    """Return the change of each column of ``[S, C]`` tables of seconds."""
+def _changes(tables: tuple[Floats, Floats], means: tuple[Floats, Floats]) -> list[Change]:
+    """Return the change of each column of two runs' ``[S, C]`` tables, in seconds.
+
+    The change is the difference of their `means`, which displays show; the tables are for its
+    interval.
+    """
     changes = []
-    for column in range(before.shape[1]):
-        old, new = (table[np.isfinite(table[:, column]), column] for table in (before, after))
-        means = [1e3 * float(run.mean()) if len(run) else np.nan for run in (old, new)]
-        delta = means[1] - means[0]
-        blocks = [_blocks(run) for run in (old, new)]
+    for column in range(len(means[0])):
+        before, after = (1e3 * float(each[column]) for each in means)
+        blocks = [_blocks(table[np.isfinite(table[:, column]), column]) for table in tables]
         if min(map(len, blocks)) > 1:
             squared = sum(run.var(ddof=1) / len(run) for run in blocks)
             freedom = len(blocks[0]) + len(blocks[1]) - 2
             reach = 1e3 * _t99(freedom) * float(np.sqrt(squared))
         else:
             reach = np.nan
-        changes.append(Change(delta, delta - reach, delta + reach, *means))
+        delta = after - before
+        changes.append(Change(delta, delta - reach, delta + reach, before, after))
     return changes
 
 

@@ -6,12 +6,15 @@ A mean over all steps would say that each is a little slow, a median that nothin
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from eai_notebook.ledger.merge import Bools, Floats, Ledger, mean
+from eai_notebook.ledger.arrays import Bools, Floats, mean
 from eai_notebook.ledger.parts import OTHER, OWN, TRANSFER
+
+if TYPE_CHECKING:
+    from eai_notebook.ledger.merge import Ledger
 
 FEWEST: Final = 3
 """One or two long steps are an accident, and are left out of what is typical anyway."""
@@ -25,6 +28,9 @@ LONG: Final = 0.5
 LEAST: Final = 0.1
 """And this share of what the longest stalls take."""
 
+LEAST_LOST: Final = 0.05
+"""Together they take this share of the time at least; what takes less is noise."""
+
 _LOOKED_AT: Final = (*OWN, TRANSFER)
 
 
@@ -32,7 +38,8 @@ _LOOKED_AT: Final = (*OWN, TRANSFER)
 class Stalls:
     """The steps that stall (``which[S]``), and what they cost.
 
-    ``lost`` is in mean seconds a step of the whole run, ``length`` what one stall takes.
+    ``lost`` is what they add to a mean step, ``length`` how much longer than the others one takes,
+    in seconds.
     ``part`` is the part that is longer in them, ``rank`` the place of the rank where it is,
     None if it is so on all. ``usual`` is the mean length of the other steps.
     """
@@ -63,7 +70,8 @@ class Stalls:
         if steps < FEWEST / SELDOM:
             return None
         own = np.nan_to_num(ledger.parts[:, :, _LOOKED_AT])
-        usual_step = float(np.median(mean(ledger.wall, axis=0)))
+        wall = mean(ledger.wall, axis=0)
+        usual_step = float(np.median(wall))
         excess = own - np.median(own, axis=1, keepdims=True)
         # All ranks move their gradients together: the shortest says how long that took.
         excess[:, :, -1] = excess[:, :, -1].min(axis=0)
@@ -74,7 +82,6 @@ class Stalls:
         count = int(which.sum())
         if not FEWEST <= count <= SELDOM * steps:
             return None
-        lost = float(worst[which].sum())
         by_rank = np.maximum(longer[:, which], 0.0).sum(axis=1)
         most = int(by_rank.argmax())
         ranks = len(ledger.ranks)
@@ -82,12 +89,14 @@ class Stalls:
         is_one = ranks > 1 and by_rank[most] > 2 * others.max(initial=0.0)
         at = slice(most, most + 1) if is_one else slice(None)
         part = _LOOKED_AT[int(excess[at][:, which].sum(axis=(0, 1)).argmax())]
-        wall = mean(ledger.wall, axis=0)
+        usual = float(mean(wall[~which]))
+        if float(mean(wall)) - usual < LEAST_LOST * float(mean(wall)):
+            return None
         return cls(
             which=which,
-            lost=lost / steps,
-            length=lost / count,
-            usual=float(mean(wall[~which])),
+            lost=float(mean(wall)) - usual,
+            length=float(mean(wall[which])) - usual,
+            usual=usual,
             part=part,
             rank=most if is_one and part != TRANSFER else None,
         )

@@ -15,7 +15,7 @@ import numpy as np
 from eai_notebook.ledger.context import Context
 from eai_notebook.ledger.facts import Facts, Finding
 from eai_notebook.ledger.formatting import ms, percent
-from eai_notebook.ledger.losses import BOUND, RULES
+from eai_notebook.ledger.losses import BOUND, RULES, WORTH_NAMING
 from eai_notebook.ledger.parts import COMPUTE, PARTS
 from eai_notebook.ledger.waiting import FEWEST_STEPS
 from eai_notebook.telemetry import input_waits
@@ -32,13 +32,15 @@ class Verdict(Finding):
 
 def findings(ledger: Ledger, context: Context | None = None) -> list[Finding]:
     """Return every loss worth naming, the costliest first; empty if there is none."""
-    return _found(Facts(ledger, context or Context()))
+    return losses_of(Facts(ledger, context or Context()))
 
 
-def _found(facts: Facts) -> list[Finding]:
+def losses_of(facts: Facts, least: float = WORTH_NAMING) -> list[Finding]:
+    """Return the losses of at least a share of a step, the costliest first."""
     if len(facts.typical.steps) < FEWEST_STEPS:
         return []
-    found = [finding for rule in RULES if (finding := rule(facts)) is not None]
+    noticed = [finding for rule in RULES if (finding := rule(facts)) is not None]
+    found = [finding for finding in noticed if finding.share >= least]
     if any(finding.kind == "cores" for finding in found):
         # On ranks without cores everything takes long: moving gradients first of all.
         found = [each for each in found if each.kind != "transfer"]
@@ -58,11 +60,18 @@ def verdict(
 
     ``kind`` is ``"input"``, ``"wait_peer"``, ``"transfer"``, ``"update"``, ``"other"``,
     ``"stalls"``, ``"cores"``, ``"compute"`` where no loss is worth naming, or ``"unknown"``
-    where too little was measured; a part of another package by its name. Shares are of the wall time of the usual steps, for stalls
-    of all.
+    where too little was measured; a part of another package by its name. Shares are of the wall
+    time of the typical steps, for stalls of all.
     """
-    context = context or Context(input=waited or {})
-    facts = Facts(ledger, context)
+    return verdict_of(Facts(ledger, context or Context(input=waited or {})))
+
+
+def verdict_of(facts: Facts, found: list[Finding] | None = None) -> Verdict:
+    """Return the verdict on a run's numbers; see `verdict`.
+
+    ``found`` are the losses to choose from, by default all that are worth naming.
+    """
+    ledger, context = facts.ledger, facts.context
     count = len(facts.typical.steps)
     if not count and len(ledger.timed().steps) >= FEWEST_STEPS:
         return _unknown(
@@ -71,7 +80,7 @@ def verdict(
         )
     if count < FEWEST_STEPS:
         return _unknown(f"{count} measured steps, {FEWEST_STEPS} are needed", "")
-    found = _found(facts)
+    found = losses_of(facts) if found is None else found
     counted = f"over {count} steps of {len(ledger.ranks)} rank{'s' * (len(ledger.ranks) != 1)}"
     if not found:
         return _compute(facts, counted)

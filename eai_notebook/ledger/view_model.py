@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from eai_notebook.ledger.aggregate import Summary
+from eai_notebook.ledger.arrays import Floats, mean
 from eai_notebook.ledger.context import Context
-from eai_notebook.ledger.merge import Floats, GrowingLedger, mean, mean_parts
+from eai_notebook.ledger.facts import Facts
+from eai_notebook.ledger.followed_run import FollowedRun, read_run
+from eai_notebook.ledger.merge import mean_parts
 from eai_notebook.ledger.parts import ADDED, PARTS, WAIT_PEER
 from eai_notebook.ledger.report import measuring_pct, rates
-from eai_notebook.ledger.training_curve import TrainingCurve
-from eai_notebook.ledger.verdict import verdict
-from eai_notebook.ledger.waiting import Waiting
-from eai_notebook.telemetry.messages import RunBegan, RunMessage, StepsDone, TrainingProgress
+from eai_notebook.ledger.steady_verdict import SteadyVerdict
+from eai_notebook.ledger.verdict import verdict_of
 
 if TYPE_CHECKING:
+    from eai_notebook.ledger.aggregate import Summary
+    from eai_notebook.ledger.facts import Finding
     from eai_notebook.ledger.run_record import RunInfo, RunRecord
+    from eai_notebook.ledger.training_curve import TrainingCurve
+    from eai_notebook.telemetry.messages import RunMessage
 
 SCHEMA: Final = 4
 MOST_COLUMNS: Final = 120
@@ -35,14 +39,19 @@ LEAST_SPREAD: Final = 0.1
 """Of its scale: ranks that differ by less look alike, instead of noise looking like fire."""
 
 DIGITS: Final = 4
-"""Of the numbers that are sent; a pixel shows fewer."""
+"""Of the lengths of bars; a pixel shows fewer."""
 
-CHUNK: Final = 64_000
-"""Rows of a record that are read at a time, of all ranks together."""
+EXACT_DIGITS: Final = 9
+"""Of numbers that are shown as text: rounded twice, a number may differ from the report's."""
 
 
-def run_view(info: RunInfo, summary: Summary, curve: TrainingCurve | None = None) -> dict[str, Any]:
-    """Return the model of a run.
+def run_view(
+    info: RunInfo,
+    summary: Summary,
+    curve: TrainingCurve | None = None,
+    shown: Finding | None = None,
+) -> dict[str, Any]:
+    """Return the model of a run; ``shown`` is its verdict, if not the one of this moment.
 
     ``buckets`` has one mean over ranks for each stretch of neighbouring steps, from ``step``
     up to but without ``stop``; the parts and ``unmeasured_ms`` add up to a step. ``ranks`` has
@@ -53,13 +62,11 @@ def run_view(info: RunInfo, summary: Summary, curve: TrainingCurve | None = None
     run, in seconds of rank time. ``training`` is the loss and the metrics, None if none
     were told.
     """
-    typical = summary.kept.typical()
-    by_rank = mean_parts(typical, axis=1)
-    by_rank_ms = _plain(1e3 * by_rank)
-    waiting = Waiting.of(typical)
-    hidden = mean(typical.hidden, axis=1)
-    found = verdict(summary.kept, context=Context.of(info))
-    numbers = rates(summary.kept.timed())
+    facts = Facts(summary.kept, Context.of(info))
+    by_rank_ms = _plain(1e3 * facts.by_rank, EXACT_DIGITS)
+    hidden = mean(facts.typical.hidden, axis=1)
+    found = verdict_of(facts) if shown is None else shown
+    numbers = rates(facts)
     now = _now(summary) if info.state == "running" else {}
     return {
         "schema": SCHEMA,
@@ -75,8 +82,8 @@ def run_view(info: RunInfo, summary: Summary, curve: TrainingCurve | None = None
         },
         "parts": list(PARTS),
         "added_parts": {part.name: part.style() for part in ADDED},
-        "means_ms": _plain(1e3 * mean(by_rank, axis=0)),
-        "waiting_ms": None if waiting is None else _number(1e3 * waiting.total),
+        "means_ms": _plain(1e3 * facts.parts, EXACT_DIGITS),
+        "waiting_ms": None if facts.waiting is None else _number(1e3 * facts.waiting.total),
         "buckets": {
             "width": summary.width,
             "step": summary.starts.tolist(),
@@ -106,7 +113,7 @@ def run_view(info: RunInfo, summary: Summary, curve: TrainingCurve | None = None
         },
         "price": {
             "rank_s": _number(summary.wall),
-            "parts_s": _plain(summary.spent),
+            "parts_s": _plain(summary.spent, EXACT_DIGITS),
             "unmeasured_s": _number(summary.spent_unmeasured),
         },
         "verdict": {
@@ -124,44 +131,25 @@ def run_view(info: RunInfo, summary: Summary, curve: TrainingCurve | None = None
 
 def record_view(record: RunRecord) -> dict[str, Any]:
     """Return the model of a run on disk."""
-    live = LiveView(record)
-    live.read()
-    return live.view(whole=True)
+    run = read_run(record)
+    return run_view(run.info, run.summary, run.curve)
 
 
 class LiveView:
-    """The view of a record that is still being written: each look costs only what is new.
-
-    Whoever writes the record may have it `hear` what it writes; then nothing is read back.
-    """
+    """The view of a run that goes on; see `FollowedRun` for how its record is followed."""
 
     def __init__(self, record: RunRecord) -> None:
-        self._record = record
-        self._growing = GrowingLedger(record.info.size)
-        self._summary = Summary()
-        self._read: dict[int, int] = {}
-        self._curve = TrainingCurve(record.info.size)
-        self._told = 0  # bytes of the training's lines that were read
-        self._heard = 0  # rows that wait for the next look
-        self._hears = False
+        self._run = FollowedRun(record)
+        self._steady = SteadyVerdict()
 
     def add_message(self, message: RunMessage) -> None:
-        """Take a message that has just been added to the record: all of them, or none."""
-        self._hears = True
-        if isinstance(message, RunBegan):
-            self._growing.begin(message.rank, message.clock_offset, message.clock_uncertainty)
-        elif isinstance(message, TrainingProgress):
-            self._curve.add(message)
-        elif isinstance(message, StepsDone):
-            self._growing.add(message.rank, message.rows)
-            self._heard += len(message.rows)
-            if self._heard > CHUNK:
-                self.read()
+        """Add a message that has just been added to the record: all of them, or none."""
+        self._run.add_message(message)
 
     @property
     def steps(self) -> int:
         """How many steps all ranks had written at the last look."""
-        return self._summary.steps
+        return self._run.summary.steps
 
     def look(self) -> dict[str, Any]:
         """Return the model as it is now: up to the last step that all ranks have written.
@@ -169,40 +157,12 @@ class LiveView:
         Once the run has ended it is the model of the whole record, with the steps that
         only some ranks came to.
         """
-        self.read()
-        return self.view(whole=self._record.info.state != "running")
-
-    def read(self) -> None:
-        """Take what has been written since the last time, a piece at a time."""
-        if self._hears:
-            self._heard = 0
-            self._summary.add(self._growing.take())
-            return
-        record, more = self._record, True
-        told, self._told = record.training(self._told)
-        for each in told:
-            self._curve.add(each)
-        count = max(1, CHUNK // record.info.size)
-        while more:
-            more = False
-            for rank in record.ranks:
-                if rank not in self._read:
-                    info = record.info
-                    self._growing.begin(
-                        rank, info.clock_offset[rank], info.clock_uncertainty.get(rank, 0.0)
-                    )
-                    self._read[rank] = 0
-                rows = record.rows(rank, start=self._read[rank], count=count)
-                self._growing.add(rank, rows)
-                self._read[rank] += len(rows)
-                more = more or len(rows) == count
-            self._summary.add(self._growing.take())
-
-    def view(self, *, whole: bool) -> dict[str, Any]:
-        """Return the model; the `whole` of it has also the steps that some ranks missed."""
-        if whole:
-            self._summary.add(self._growing.rest())
-        return run_view(self._record.info, self._summary, self._curve)
+        run = self._run
+        run.read()
+        if run.info.state != "running":
+            run.finish()
+            return run_view(run.info, run.summary, run.curve)
+        return run_view(run.info, run.summary, run.curve, self._steady.of(run.facts()))
 
 
 def _longest(summary: Summary) -> dict[str, Any] | None:
@@ -275,11 +235,11 @@ def _folded(table: Floats) -> Floats:
     return mean(table.reshape(len(table), -1, 2), axis=2)
 
 
-def _plain(values: Floats) -> Any:
+def _plain(values: Floats, most: int = DIGITS) -> Any:
     """Return numbers that JSON has, short enough to send, as nested lists: NaN becomes None."""
     known = np.isfinite(values)
     size = np.where(known & (values != 0), np.abs(values), 1.0)
-    digits = DIGITS - 1 - np.floor(np.log10(size))
+    digits = most - 1 - np.floor(np.log10(size))
     # Dividing by a power of ten, not multiplying by its inverse, gives what is short in print.
     up, down = 10.0 ** np.maximum(digits, 0), 10.0 ** np.maximum(-digits, 0)
     short = np.rint(np.where(known, values, 0.0) * up / down) * down / up
@@ -290,4 +250,4 @@ def _plain(values: Floats) -> Any:
 
 def _number(value: float) -> float | None:
     """Return a number that JSON has, short enough to send: NaN becomes None."""
-    return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None
+    return float(f"{value:.{EXACT_DIGITS}g}") if np.isfinite(value) else None

@@ -15,7 +15,8 @@ import numpy as np
 from eai_notebook.ledger.parts import OTHER, OWN, TABLE, UPDATE, WAIT_PEER
 
 if TYPE_CHECKING:
-    from eai_notebook.ledger.merge import Bools, Floats, Ints, Ledger
+    from eai_notebook.ledger.arrays import Bools, Floats, Ints
+    from eai_notebook.ledger.merge import Ledger
 
 FEWEST_STEPS: Final = 5
 """From fewer steps nothing is concluded."""

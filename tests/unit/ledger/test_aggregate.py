@@ -5,7 +5,8 @@ import pytest
 from synthetic import run_rows
 
 from eai_notebook.ledger.aggregate import MOST_BUCKETS, MOST_STEPS_KEPT, RECENT_STEPS, Summary
-from eai_notebook.ledger.merge import Ledger, mean, merge
+from eai_notebook.ledger.arrays import mean
+from eai_notebook.ledger.merge import Ledger, merge
 from eai_notebook.ledger.parts import OTHER
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from synthetic import run_rows
 
+from eai_notebook.ledger.context import Context
 from eai_notebook.ledger.merge import Ledger, merge
 from eai_notebook.ledger.verdict import findings, verdict
 
@@ -138,3 +139,25 @@ def test_one_step_in_a_hundred_does_not_change_the_verdict() -> None:
         for stamp in ("begin", "end", "ready", "reduced"):
             own[stamp][101:] += 30.0
     assert verdict(merge(rows, {})).kind == "compute"
+
+
+@pytest.mark.parametrize(
+    ("link", "said"),
+    [
+        (150e6, "moves gradients over a link between hosts that is full, 150 MB/s"),
+        (12.5e9, "moves gradients at 1 % of what the link carried at the start"),
+        (400e6, "moves gradients, after the last rank was ready"),
+        (None, "moves gradients, after the last rank was ready"),
+    ],
+)
+def test_a_link_that_is_slow_is_named(link: float | None, said: str) -> None:
+    context = Context(hosts={0: "a", 1: "b"}, meta={"link_bytes_per_s": link})
+    found = verdict(ledger(2, transfer=0.030), context=context)
+    assert found.kind == "transfer"
+    assert said in found.sentence
+    assert any("when the group started" in line for line in found.evidence) == (link is not None)
+
+
+def test_ranks_on_one_host_have_no_link() -> None:
+    context = Context(hosts={0: "a", 1: "a"}, meta={"link_bytes_per_s": 150e6})
+    assert "link" not in verdict(ledger(2, transfer=0.030), context=context).sentence

@@ -71,7 +71,7 @@ def test_the_one_who_causes_most_waiting_is_named_and_shown_by_the_same_measure(
     found = verdict(delayed(2, 40, delays, jitter=0.0))
     assert (found.kind, found.rank, found.cause) == ("wait_peer", 0, "input")
     (who,) = [line for line in found.evidence if "causes" in line]
-    assert who.startswith("rank 0 causes 9")
+    assert "waiting rank 0 causes 9" in who
     assert "in 10 of 40 steps" in who
 
 
