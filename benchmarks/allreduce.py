@@ -153,8 +153,8 @@ def measure_step(count: int, rate: float, blocks: int) -> dict[str, Any]:
             with hosts.crossing(at_least=4 * blocks * size):
                 session.run(f"found = measure({blocks}, 4, {size})")
             found = session.pull("found")
-            assert session.ring_choice is not None
-            told = session.ring_choice.lines()
+            told = session.launcher.status()
+            assert told
     return {**with_interval(found["shares"]), "repeats": len(found["shares"]), "chosen": told}
 
 

@@ -27,7 +27,7 @@ import json, os, random, time
 os.environ["IPP_NONINTERACTIVE"] = "1"
 import ipyparallel
 from traitlets.config import Config
-from eai_notebook.cluster.launchers.local import rank_environment
+from eai_notebook.cluster.mpi_environment import rank_environment
 from eai_notebook.session import Session, Watcher
 
 class Silent(Watcher):

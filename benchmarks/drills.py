@@ -37,7 +37,7 @@ from drills import kernels
 from drills.catalog import DRILLS, PREPARE, Comes, Drill
 from drills.runner import Counts, DrillRunner, Result
 
-from eai_notebook.cluster.launchers.local import rank_environment
+from eai_notebook.cluster.mpi_environment import rank_environment
 
 COMES: dict[str, Comes] = {drill.name: drill.comes for drill in (*DRILLS, *kernels.KERNEL_DRILLS)}
 KEEPS = {drill.name for drill in DRILLS if drill.keeps} | {"browser closed mid-cell"}

@@ -85,9 +85,9 @@ def difference(ours: list[np.ndarray], reference: list[np.ndarray]) -> float:
     return apart / max(float(np.abs(b).max()) for b in reference)
 
 
-def in_group(size: int, cases: list[tuple[str, str]], steps: int) -> dict[str, Any]:
+def in_group(size: int, cases: list[tuple[str, str]], steps: int, **where: Any) -> dict[str, Any]:
     """Train all cases and the control on `size` ranks; return each rank's weights by case."""
-    with Session(size) as session:
+    with Session(size, **where) as session:
         session.run(CASES)
         session.push(cases=cases, steps=steps)
         session.run(

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from eai_notebook.cluster.launchers.local import find_mpirun, rank_environment
+from eai_notebook.cluster.mpi_environment import find_mpirun, rank_environment
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE / "programs"

@@ -24,7 +24,7 @@ from typing import Any
 import _harness as harness
 import numpy as np
 
-from eai_notebook.cluster.launchers.local import rank_environment
+from eai_notebook.cluster.mpi_environment import rank_environment
 from eai_notebook.horovod_build import mpi_finder
 
 JOBS = {"stock": "0", "mended": None, "mended again": None}

@@ -24,7 +24,7 @@ from typing import Any
 import _harness as harness
 from _table_rank import WIDTH
 
-from eai_notebook.cluster.launchers.local import find_mpirun, rank_environment
+from eai_notebook.cluster.mpi_environment import find_mpirun, rank_environment
 
 HERE = Path(__file__).resolve()
 

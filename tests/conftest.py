@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from preloaded_python import PreloadedPython
 
-from eai_notebook.cluster.launchers.local import find_mpirun, rank_environment
+from eai_notebook.cluster.mpi_environment import find_mpirun, rank_environment
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

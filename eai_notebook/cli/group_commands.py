@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from eai_notebook.cluster import registry
-from eai_notebook.cluster.group import ask_where
+from eai_notebook.cluster.rank_requests import ask_where_of
 from eai_notebook.errors import EaiError
 from eai_notebook.session import rank_locations as words
 from eai_notebook.terminal import console
@@ -27,7 +27,7 @@ def where(
 ) -> None:
     """Say what every rank of a group is doing now, also while a cell runs."""
     entry = registry.find(name) if name else _only_one()
-    found = ask_where(entry, words.PATIENCE_S)
+    found = ask_where_of(entry, words.PATIENCE_S)
     console.out.print(
         words.describe_locations(range(entry.size), found), highlight=False, markup=False
     )

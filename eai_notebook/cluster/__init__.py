@@ -1,5 +1,5 @@
 """Groups of ranks: launchers, start and end, registry, checks of hosts.
 
-Kernel side. One launcher a file; each is an ipyparallel engine launcher, found by its
-entry point in ``ipyparallel.engine_launchers``.
+Kernel side. `launcher` is the interface of launchers, `launcher_registry` finds them, `group_start`
+starts a group by any of them.
 """

@@ -40,5 +40,5 @@ def connection_file(entry: registry.Entry, who: str = "client") -> Path:
     found = next((entry.folder / "security").glob(f"ipcontroller*-{who}.json"), None)
     if found is None:
         what = f"group {entry.name} has no connection file any more"
-        raise EaiError(what, "start a new group with `%eai up`")
+        raise EaiError(what, "start a new group with `%eai up`", code="group-unknown")
     return found

@@ -10,7 +10,7 @@ import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import platformdirs
 
@@ -30,18 +30,15 @@ WRITE_S: Final = 30.0
 
 
 @contextlib.contextmanager
-def key_files(entry: registry.Entry, place: Placement | None) -> Iterator[dict[str, Any]]:
-    """Have the connection file on each host during the block; yield what the engines' launcher needs.
+def key_files(entry: registry.Entry, place: Placement) -> Iterator[tuple[str, dict[str, str]]]:
+    """Have the connection file on each host during the block; yield its path, and where to listen.
 
-    On one machine the engines read the group's own folder, and nothing has to be done. A host's
-    file is removed after the block, also when this process dies: its writer waits for that.
+    A host's file is removed after the block, also when this process dies: its writer waits for that.
+    The second value is the environment that has ranks and daemons listen on their networks only.
 
     Raises:
         EaiError: a host cannot write the file.
     """
-    if place is None:
-        yield {}
-        return
     path = str(platformdirs.user_cache_path("eai-notebook") / "keys" / f"{token_hex(8)}.json")
     held = {path: connection_file(entry, "engine").read_bytes()}
     made = listening.library()
@@ -57,9 +54,10 @@ def key_files(entry: registry.Entry, place: Placement | None) -> Iterator[dict[s
             ]
         if problems:
             what = f"{path} cannot be written ({'; '.join(problems)})"
-            raise EaiError(what, "make your cache folder writable on every host, for you alone")
+            remedy = "make your cache folder writable on every host, for you alone"
+            raise EaiError(what, remedy, code="host-folder")
         listen = listening.environment(",".join(place.networks), made)
-        yield {"engine_args": [f"--IPEngine.url_file={path}"], "listen": listen}
+        yield path, listen
     finally:
         for writer in writers.values():
             # Removing takes a moment that nobody has to wait for.

@@ -68,7 +68,7 @@ def forwarded(environment: Mapping[str, str]) -> list[str]:
         EaiError: `EAI_FORWARD` names a variable that looks like a secret, or no variable.
     """
     known = {**os.environ, **environment}
-    names = sorted((KNOWN | _more(known.get(MORE, ""))) & known.keys())
+    names = sorted((KNOWN | extra_names(known.get(MORE, ""))) & known.keys())
     return [word for name in names for word in ("-x", name)]
 
 
@@ -82,13 +82,20 @@ def looks_secret(name: str) -> bool:
     return _SECRET.search(name.upper()) is not None
 
 
-def _more(text: str) -> set[str]:
+def extra_names(text: str) -> set[str]:
+    """Return the names in `text`, the value of `EAI_FORWARD`.
+
+    Raises:
+        EaiError: One looks like a secret, or is no name.
+    """
     names = {name.strip() for name in text.split(",") if name.strip()}
     for name in sorted(names):
         if looks_secret(name):
-            what = f"{MORE} names {name}, and mpirun would send it over the network unencrypted"
-            raise EaiError(what, "put it into a file on every host that only you may read")
+            what = f"{MORE} names {name}, which would go over the network unencrypted"
+            remedy = "put it into a file on every host that only you may read"
+            raise EaiError(what, remedy, code="forward-secret")
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             remedy = f"write `{MORE}=NAME,OTHER_NAME`"
-            raise EaiError(f"{MORE} names {name}, which is no name of a variable", remedy)
+            what = f"{MORE} names {name}, which is no name of a variable"
+            raise EaiError(what, remedy, code="forward-name")
     return names

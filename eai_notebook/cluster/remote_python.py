@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CONNECT_S = 8
 """How long ssh may take to reach a host; mpirun gives up no sooner by itself."""
 
-_BOOT = "import json, sys; exec(json.loads(sys.stdin.readline()))"
+BOOT = "import json, sys; exec(json.loads(sys.stdin.readline()))"
 
 
 _WHY: Final = re.compile(
@@ -90,7 +90,7 @@ def open_python(name: str, source: str, *, here: bool) -> subprocess.Popen[str]:
 
     The interpreter has to be at the same path there. With ``here`` no ssh is used.
     """
-    command = ["env", f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}", *code_command(_BOOT)]
+    command = ["env", f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}", *code_command(BOOT)]
     if not here:
         command = [*ssh_command(), name, "--", shlex.join(command)]
     process = subprocess.Popen(

@@ -14,6 +14,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
 from eai_notebook.cluster import registry
+from eai_notebook.cluster.launcher_registry import launcher_options
 from eai_notebook.display.panel_channel import PanelChannel
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.run_record import RunRecord
@@ -85,7 +86,9 @@ class EaiMagics(Magics):
             arguments = parse_argstring(self.distributed, line)
         except UsageError as error:
             raise EaiError(
-                f"%%distributed: {error}", "`%%distributed?` lists what it takes"
+                f"%%distributed: {error}",
+                "`%%distributed?` lists what it takes",
+                code="line-invalid",
             ) from None
         _check_syntax(self._shell, cell)
         with self._stopped_in_a_line():
@@ -111,14 +114,12 @@ class EaiMagics(Magics):
     # -- the commands of %eai -----------------------------------------------------------
 
     def _up(self, arguments: Namespace) -> None:
-        session = self._start(
-            arguments.size,
-            keep=arguments.keep,
-            hosts=arguments.hosts,
-            interface=arguments.interface,
-            measure_again=arguments.measure_again,
-            wire=arguments.wire,
-        )
+        where = {name: getattr(arguments, name) for name in launcher_options()}
+        where["launcher"] = arguments.launcher
+        if arguments.show:
+            print(Session(arguments.size, wire=arguments.wire, **where).launcher.describe())
+            return
+        session = self._start(arguments.size, keep=arguments.keep, wire=arguments.wire, **where)
         if arguments.mode == "ps":
             session.serve(
                 arguments.servers, apart=arguments.apart, asynchronous=arguments.asynchronous
@@ -135,8 +136,9 @@ class EaiMagics(Magics):
             print(f"  rank {rank['rank']}  {rank['host']}  pid {rank['pid']}")
         if listens := self.session.listening():
             print(f"  listening: {listens}")
-        if self.session.ring_choice is not None and self.session.is_up:
-            print("\n".join(self.session.ring_choice.lines()))
+        if self.session.is_up:
+            for line in self.session.launcher.status():
+                print(line)
 
     def _down(self, _: Namespace) -> None:
         if self.session is None or not self.session.is_up:
@@ -173,7 +175,11 @@ class EaiMagics(Magics):
         session, known = self._started_session(), self._user_ns()
         for name in arguments.names:
             if name not in known:
-                raise EaiError(f"there is no variable {name} here", "name one of the notebook's")
+                raise EaiError(
+                    f"there is no variable {name} here",
+                    "name one of the notebook's",
+                    code="variable-unknown",
+                )
         session.push(**{name: known[name] for name in arguments.names})
 
     def _report(self, arguments: Namespace) -> None:
@@ -207,11 +213,14 @@ class EaiMagics(Magics):
             raise EaiError(
                 f"a group of {self.session.size} ranks is already up",
                 "use it, or end it first with `%eai down`",
+                code="group-up",
             )
 
     def _started_session(self) -> Session:
         if self.session is None:
-            raise EaiError("no group is running", "start one with `%eai up`")
+            raise EaiError(
+                "no group is running", "start one with `%eai up`", code="group-not-running"
+            )
         return self.session
 
     def _user_ns(self) -> dict[str, Any]:
@@ -238,7 +247,7 @@ class EaiMagics(Magics):
         return None
 
     def _log(self, arguments: dict[str, Any]) -> str:
-        return self.session.pulse.log(arguments["rank"]) if self.session else ""
+        return self.session.log(arguments["rank"]) if self.session else ""
 
     _QUESTIONS: ClassVar[dict[str, Callable[[EaiMagics, dict[str, Any]], Any]]] = {
         "log": _log,
@@ -254,7 +263,9 @@ def _trace_file(session: Session | None) -> dict[str, str]:
     """Return the latest trace in depth as a file for the browser to save."""
     trace = session.latest_trace if session else None
     if trace is None:
-        raise EaiError("no steps were traced yet", "press Trace while a run goes on")
+        raise EaiError(
+            "no steps were traced yet", "press Trace while a run goes on", code="no-trace"
+        )
     file = Path(trace["file"])
     return {"name": file.name, "type": "application/json", "text": file.read_text()}
 
@@ -266,4 +277,4 @@ def _check_syntax(shell: InteractiveShell, cell: str) -> None:
     except SyntaxError as error:
         line = (error.text or "").strip()
         what = f"{error.msg} in line {error.lineno} of the cell, `{line}`"
-        raise EaiError(what, "correct it; no rank has run anything") from None
+        raise EaiError(what, "correct it; no rank has run anything", code="cell-syntax") from None

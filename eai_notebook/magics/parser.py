@@ -12,6 +12,7 @@ from IPython.core.completer import SimpleCompletion, context_matcher
 from IPython.core.getipython import get_ipython
 from IPython.core.magic_arguments import MagicArgumentParser
 
+from eai_notebook.cluster.launcher_registry import launcher_names, launcher_options
 from eai_notebook.compression.wire_registry import wire_names
 from eai_notebook.errors import EaiError
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
+
+    from eai_notebook.cluster.launcher import Option
 
 COMMANDS = {
     "up": "start a group of ranks",
@@ -51,22 +54,26 @@ def _mistake(prog: str, message: str) -> EaiError:
     if found := re.match(r"argument COMMAND: invalid choice: '([^']*)'", message):
         near = difflib.get_close_matches(found[1], COMMANDS, 1)
         remedy = f"did you mean `%eai {near[0]}`?" if near else help_line
-        return EaiError(f"there is no command `%eai {found[1]}`", remedy)
+        return EaiError(f"there is no command `%eai {found[1]}`", remedy, code="line-invalid")
     if found := re.match(r"unrecognized arguments: (\S+)", message):
         near = difflib.get_close_matches(found[1], _flags(prog.rsplit(maxsplit=1)[-1]), 1)
         remedy = f"did you mean `{near[0]}`?" if near else help_line
-        return EaiError(f"`{prog}` does not take `{found[1]}`", remedy)
+        return EaiError(f"`{prog}` does not take `{found[1]}`", remedy, code="line-invalid")
     if found := re.match(r"argument ([^:]+): invalid (int|float) value: '([^']*)'", message):
         kind = {"int": "a whole number", "float": "a number"}[found[2]]
-        return EaiError(f"{found[1]} takes {kind}, not `{found[3]}`", help_line)
+        return EaiError(
+            f"{found[1]} takes {kind}, not `{found[3]}`", help_line, code="line-invalid"
+        )
     if found := re.match(
         r"argument ([^:]+): invalid choice: '([^']*)' \(choose from (.*)\)", message
     ):
         choices = found[3].replace("'", "")
-        return EaiError(f"{found[1]} cannot be `{found[2]}`", f"use one of {choices}")
+        return EaiError(
+            f"{found[1]} cannot be `{found[2]}`", f"use one of {choices}", code="line-invalid"
+        )
     if found := re.match(r"the following arguments are required: (.*)", message):
-        return EaiError(f"`{prog}` needs {found[1]}", help_line)
-    return EaiError(message.removeprefix("argument "), help_line)
+        return EaiError(f"`{prog}` needs {found[1]}", help_line, code="line-invalid")
+    return EaiError(message.removeprefix("argument "), help_line, code="line-invalid")
 
 
 def parse(line: str) -> Namespace:
@@ -96,7 +103,9 @@ def _words(line: str) -> list[str]:
         return shlex.split(line)
     except ValueError as error:
         what = f"{error} in `{line}`"
-        raise EaiError(what, "close the quote, or put a \\ before it") from None
+        raise EaiError(
+            what, "close the quote, or put a \\ before it", code="line-invalid"
+        ) from None
 
 
 def make_parser() -> _Parser:
@@ -117,14 +126,12 @@ def make_parser() -> _Parser:
         metavar="N",
         help="how many ranks (default: one a core, 2 to 4)",
     )
+    for option in launcher_options().values():
+        _add_option(up, option)
     up.add_argument(
-        "--hosts", metavar="HOSTS", help="on other machines by ssh: h1:2,h2:2, or a hostfile"
-    )
-    up.add_argument(
-        "--interface", metavar="NAME", help="this machine's interface or network that they reach"
-    )
-    up.add_argument(
-        "--measure-again", action="store_true", help="measure the link anew, not as kept"
+        "--launcher",
+        choices=launcher_names(),
+        help="where ranks run, if no other option says it (default: local)",
     )
     up.add_argument(
         "--mode",
@@ -149,6 +156,9 @@ def make_parser() -> _Parser:
     up.add_argument(
         "--keep", action="store_true", help="leave it running when the notebook ends, for `attach`"
     )
+    up.add_argument(
+        "--show", action="store_true", help="print what would be started, and start nothing"
+    )
     known["attach"].add_argument(
         "name", metavar="NAME", nargs="?", help="the group, as `list` shows it (default: the one)"
     )
@@ -164,6 +174,21 @@ def make_parser() -> _Parser:
         "run", metavar="FOLDER", nargs="*", help="a run record (default: the latest run)"
     )
     return parser
+
+
+def _add_option(up: MagicArgumentParser, option: Option) -> None:
+    """Add an option of a launcher to `%eai up`."""
+    if option.flag:
+        up.add_argument(option.text, dest=option.name, action="store_true", help=option.help)
+        return
+    up.add_argument(
+        option.text,
+        dest=option.name,
+        metavar=option.metavar,
+        type=option.type,
+        choices=option.choices,
+        help=option.help,
+    )
 
 
 @context_matcher(identifier="eai", priority=100)  # type: ignore[untyped-decorator,unused-ignore]

@@ -1,8 +1,9 @@
 """A session: one group of ranks, its cells and its runs, from plain Python.
 
-Kernel side, in the order things happen: `session` starts a group and sends a `cell`;
-what the ranks say comes back as events: `output` folds and prints text, `runs` records
-telemetry, `failure` finds the root cause. A `watcher` is told, and decides what is shown.
+Kernel side, in the order things happen: `session` starts a group, `cell_runner` sends a `cell` to it.
+Output and telemetry of the ranks come back as events: `cell_output` folds and prints text,
+`run_recorder` records telemetry, `rank_errors` finds the root cause. An observer gets it all, and
+decides what is shown.
 """
 
 from eai_notebook.session.observer import Watcher

@@ -26,7 +26,7 @@ def request_profile(group: Group, steps: int) -> str:
     """
     if not 1 <= steps <= MOST_STEPS:
         what = f"{steps} steps cannot be recorded in depth"
-        raise EaiError(what, f"ask for 1 to {MOST_STEPS}: `%eai trace 20`")
+        raise EaiError(what, f"ask for 1 to {MOST_STEPS}: `%eai trace 20`", code="trace-steps")
     ranks = range(group.size)
     paces = [found["pace"] for found in _asked(group, {})]
     under_way = [pace for pace in paces if pace is not None]
@@ -44,5 +44,9 @@ def _asked(group: Group, what: dict[str, int]) -> list[dict[str, Any]]:
     found = group.ask_trace(ranks, what, PATIENCE_S)
     silent = [rank for rank in ranks if rank not in found]
     if silent:
-        raise EaiError(f"{name_ranks(silent)}: no answer", "try again between two long operations")
+        raise EaiError(
+            f"{name_ranks(silent)}: no answer",
+            "try again between two long operations",
+            code="rank-silent",
+        )
     return [found[rank] for rank in ranks]

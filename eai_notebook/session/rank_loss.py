@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from eai_notebook.cluster.group import UNREACHABLE
+from eai_notebook.cluster.rank_requests import UNREACHABLE
 from eai_notebook.session import remote_calls
 from eai_notebook.session.rank_sets import name_ranks
 

@@ -24,11 +24,17 @@ def parse_ranks(text: str, size: int) -> list[int]:
     for item in text.split(","):
         found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", item)
         if not found:
-            raise EaiError(f"{text!r} is not a list of ranks", "write them as `0,2-3`")
+            raise EaiError(
+                f"{text!r} is not a list of ranks", "write them as `0,2-3`", code="ranks-invalid"
+            )
         first = int(found[1])
         last = int(found[2] or first)
         if last < first:
-            raise EaiError(f"{item.strip()!r} counts down", f"write it as `{last}-{first}`")
+            raise EaiError(
+                f"{item.strip()!r} counts down",
+                f"write it as `{last}-{first}`",
+                code="ranks-invalid",
+            )
         ranks.update(range(first, last + 1))
     return checked_ranks(ranks, size)
 
@@ -45,10 +51,12 @@ def checked_ranks(ranks: Iterable[int], size: int) -> list[int]:
     chosen = sorted(set(ranks))
     remedy = f"choose from {format_ranks(range(size))}"
     if not chosen:
-        raise EaiError("no rank is named", remedy)
+        raise EaiError("no rank is named", remedy, code="ranks-invalid")
     for rank in chosen:
         if not 0 <= rank < size:
-            raise EaiError(f"there is no rank {rank} in a group of {size}", remedy)
+            raise EaiError(
+                f"there is no rank {rank} in a group of {size}", remedy, code="ranks-invalid"
+            )
     return chosen
 
 

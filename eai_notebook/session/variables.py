@@ -35,15 +35,17 @@ def pull(group: Group, name: str, rank: int, lost: Lost) -> Any:
     except remote_calls.REMOTE_ERRORS as error:
         cause = remote_calls.first_error(error)
         if cause.ename == "NameError" and cause.evalue == name:
-            raise EaiError(f"rank {rank} has no variable {name}", "set it in a cell") from None
+            raise EaiError(
+                f"rank {rank} has no variable {name}", "set it in a cell", code="variable-unknown"
+            ) from None
         what = f"{name} cannot be sent from rank {rank} ({_first_line(cause)})"
-        raise EaiError(what, _PART) from None
+        raise EaiError(what, _PART, code="variable-not-sent") from None
     try:
         return pickled.load(found)
     except Exception as error:  # noqa: BLE001  # the user's own class may raise anything
         cause = remote_calls.RemoteFailure(type(error).__name__, str(error))
         what = f"{name} of rank {rank} cannot be made here ({_first_line(cause)})"
-        raise EaiError(what, _PART) from None
+        raise EaiError(what, _PART, code="variable-not-sent") from None
 
 
 def has(group: Group, name: str) -> bool:
@@ -68,7 +70,7 @@ def push(group: Group, variables: Mapping[str, Any], lost: Lost) -> None:
         what = f"{', '.join(variables)}: a rank cannot take this over"
         what += f" ({_first_line(remote_calls.first_error(error))})"
         remedy = "push plain data or arrays, and import or define classes in a cell on the ranks"
-        raise EaiError(what, remedy) from None
+        raise EaiError(what, remedy, code="variable-not-sent") from None
 
 
 def _pickled(name: str, value: Any) -> list[Any]:
@@ -77,7 +79,7 @@ def _pickled(name: str, value: Any) -> list[Any]:
     except Exception as error:  # noqa: BLE001  # the user's own class may raise anything
         cause = remote_calls.RemoteFailure(type(error).__name__, str(error))
         what = f"{name} cannot be pickled ({_first_line(cause)})"
-        raise EaiError(what, "push plain data or arrays") from None
+        raise EaiError(what, "push plain data or arrays", code="variable-not-sent") from None
 
 
 def _answer(group: Group, ranks: Sequence[int], errand: Any, *arguments: Any) -> Any:
@@ -106,8 +108,10 @@ def diff(group: Group, name: str, lost: Lost) -> str:
         cause = remote_calls.first_error(error)
         if cause.ename == "NameError":
             what = f"there is no variable {name} on some rank"
-            raise EaiError(what, "set it in a cell on all ranks") from None
-        raise EaiError(f"{name} cannot be compared ({cause.evalue})", "pull it") from None
+            raise EaiError(what, "set it in a cell on all ranks", code="variable-unknown") from None
+        raise EaiError(
+            f"{name} cannot be compared ({cause.evalue})", "pull it", code="variable-not-compared"
+        ) from None
 
 
 def _diff(group: Group, name: str) -> str:

@@ -159,7 +159,7 @@ class Hosts:
         ``settings`` are MCA parameters, such as ``{"coll_tuned_use_dynamic_rules": "1"}``.
         Give the program's environment with ``-x``, and run it with `environment`.
         """
-        from eai_notebook.cluster.launchers.local import find_mpirun
+        from eai_notebook.cluster.mpi_environment import find_mpirun
 
         chosen = self.names[:count]
         command = [find_mpirun(), "--host", ",".join(f"{name}:{slots}" for name in chosen)]

@@ -29,7 +29,7 @@ def test_two_good_hosts_are_placed(hosts: Hosts) -> None:
     assert survey.placement.networks == (hosts.subnet,)
     assert survey.placement.size == 4
     topics = [finding.topic for finding in survey.findings if finding.host == hosts.names[0]]
-    assert topics == ["ssh", "software", "places", "way back", "slots", "clock"]
+    assert topics == ["ssh", "software", "paths", "way back", "slots", "clock"]
     clock = survey.findings[-1].found
     assert abs(float(clock.split()[0])) < 100  # the hosts share this machine's clock
 

@@ -15,10 +15,8 @@ from hosts.sniffing import Sniffer
 
 from eai_notebook.cluster import listening, registry
 from eai_notebook.cluster.client import connection_file
-from eai_notebook.cluster.group import Group
-from eai_notebook.cluster.hostfile import parse_hosts
-from eai_notebook.cluster.launchers.ssh import LAUNCHER
-from eai_notebook.cluster.preflight import prepare
+from eai_notebook.cluster.group_start import start_group
+from eai_notebook.cluster.launcher_registry import make_launcher
 
 if TYPE_CHECKING:
     from hosts.cluster import Hosts
@@ -54,9 +52,10 @@ def test_nothing_of_a_group_crosses_the_network_in_the_clear(
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
     for name in ("HOROVOD_TOKEN", "TF_API_TOKEN", "EAI_PASSWORD", "XLA_SECRET", "KERAS_HUB_KEY"):
         monkeypatch.setenv(name, TOKEN)
-    place = prepare(parse_hosts([f"{name}:1" for name in hosts.names]))
+    launcher = make_launcher(None, {"hosts": [f"{name}:1" for name in hosts.names]})
+    launcher.prepare(lambda _words: None)
     with Sniffer(hosts) as sniffer:
-        group = Group.start(2, LAUNCHER, lambda _words: None, place)
+        group = start_group(launcher, lambda _words: None)
         try:
             known = json.loads(connection_file(group.entry).read_text())
             view = group.view([0, 1])

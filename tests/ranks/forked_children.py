@@ -15,10 +15,10 @@ child = fork.Process(target=time.sleep, args=(600,))
 child.start()
 child.terminate()  # at once: the child may not have its handlers yet
 child.join(60)
-print(child.exitcode)  # noqa: T201
+print(child.exitcode)
 child.kill()
 
 for _ in range(10):
     with fork.Pool(2) as pool:
         pool.map(square, range(4))
-print("10 pools left")  # noqa: T201
+print("10 pools left")

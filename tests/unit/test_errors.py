@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PACKAGE = Path(eai_notebook.__file__).parent
-CODED_ROOMS = ("clicklog", "datasets", "elastic", "formats", "io")
+CODED_ROOMS = (
+    "clicklog",
+    "cluster",
+    "datasets",
+    "elastic",
+    "formats",
+    "io",
+    "magics",
+    "session",
+)
 """Rooms whose errors all have a code; `docs/errors.md` describes the codes of these rooms."""
 
 

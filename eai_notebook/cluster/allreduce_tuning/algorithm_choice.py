@@ -34,7 +34,7 @@ from eai_notebook.cluster.allreduce_tuning.openmpi_rules import (
     probe_rules,
     worth_trying,
 )
-from eai_notebook.cluster.launchers.local import find_mpirun
+from eai_notebook.cluster.mpi_environment import find_mpirun
 from eai_notebook.errors import EaiError
 from eai_notebook.files import private_folder, write_private
 
@@ -222,7 +222,7 @@ def _deliver(place: Placement, text: str) -> str:
         wrong = [each for each in writing.map(put, [host.name for host in place.hosts]) if each]
     if wrong:
         what = f"{path} cannot be written ({'; '.join(wrong)})"
-        raise EaiError(what, "make your home folder writable on every host")
+        raise EaiError(what, "make your home folder writable on every host", code="host-folder")
     return path
 
 

@@ -9,8 +9,8 @@ import subprocess
 from typing import TYPE_CHECKING, Any, Final
 
 from eai_notebook.cluster.forwarding import forwarded
-from eai_notebook.cluster.launchers.local import find_mpirun
-from eai_notebook.cluster.launchers.ssh import host_environment, mpirun_arguments
+from eai_notebook.cluster.mpi_environment import find_mpirun
+from eai_notebook.cluster.mpirun_arguments import host_environment, mpirun_arguments
 from eai_notebook.cluster.mpirun_output import explain, lost_host
 from eai_notebook.errors import EaiError
 from eai_notebook.process_lease import Lease
@@ -56,7 +56,9 @@ def run_module(
         _end(process)
         if isinstance(error, subprocess.TimeoutExpired):
             remedy = "see what holds it up: `eai-notebook check --hosts ...`"
-            raise EaiError(f"{what} was not over in {PATIENCE_S:.0f} s", remedy) from None
+            raise EaiError(
+                f"{what} was not over in {PATIENCE_S:.0f} s", remedy, code="hosts-silent"
+            ) from None
         raise
     finally:
         lease.end()
@@ -67,6 +69,7 @@ def run_module(
     raise EaiError(
         f"{what} failed ({why_mpirun_failed(said)})",
         "see whether all hosts are up: `eai-notebook check --hosts ...`",
+        code="hosts-job-failed",
     )
 
 

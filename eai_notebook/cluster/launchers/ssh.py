@@ -2,81 +2,126 @@
 
 from __future__ import annotations
 
-import shlex
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import contextlib
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from traitlets import Instance
-
-from eai_notebook.cluster import remote_python
+from eai_notebook.cluster.allreduce_tuning import algorithm_choice
+from eai_notebook.cluster.delivery import key_files
 from eai_notebook.cluster.forwarding import forwarded
-from eai_notebook.cluster.launchers.local import MpirunLauncher, find_mpirun, rank_environment
-from eai_notebook.cluster.preflight import Placement
+from eai_notebook.cluster.hostfile import parse_hosts
+from eai_notebook.cluster.launcher import INTERFACE, Launcher, Option
+from eai_notebook.cluster.mpi_environment import AWAY, find_mpirun
+from eai_notebook.cluster.mpirun_arguments import host_environment, mpirun_arguments
+from eai_notebook.cluster.mpirun_output import cause_of_death, lost_host
+from eai_notebook.cluster.preflight import Placement, prepare
+from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-LAUNCHER = "eai_notebook.cluster.launchers.ssh.HostsEngineSetLauncher"
-
-_LOST = {"time": "4", "intvl": "2", "probes": "3"}
-"""After so many silent seconds, and so many probes so many seconds apart, mpirun and a host
-give each other up: a pulled cable sends no word. Open MPI's own default is eight minutes."""
-
-_ABORT_DELAY_S = "3"
-"""A rank whose peer is gone aborts the group; it waits, so that mpirun hears first of what the
-peer died."""
+    from eai_notebook.cluster.interruptible import Progress
+    from eai_notebook.cluster.registry import Entry
 
 
-def mpirun_arguments(place: Placement, ring: Mapping[str, str]) -> list[str]:
-    """Return what ``mpirun`` needs to put ranks on the hosts of `place`.
+class SshLauncher(Launcher):
+    """Ranks on hosts that ssh reaches, with the allreduce algorithms that are best between them."""
 
-    ``ring`` are the MCA parameters of the chosen allreduce algorithms.
-    """
-    networks = ",".join(place.networks)
-    hosts = ",".join(f"{host.name}:{host.slots}" for host in place.hosts)
-    words = ["--host", hosts, "--map-by", "slot:OVERSUBSCRIBE", "--bind-to", "none"]
-    words += ["--prefix", str(Path(find_mpirun()).resolve().parent.parent)]
-    words += ["--wdir", str(Path.cwd())]
-    words += ["--prtemca", "plm_ssh_agent", shlex.join(remote_python.ssh_command())]
-    words += ["--prtemca", "prte_if_include", networks]
-    for what, value in _LOST.items():
-        words += ["--prtemca", f"oob_tcp_keepalive_{what}", value]
-    parameters = {"btl_tcp_if_include": networks, "mpi_abort_delay": _ABORT_DELAY_S}
-    if not place.fabric:
-        # Other transports would be tried first, each with an idea of its own of the way.
-        parameters |= {"pml": "ob1", "btl": "tcp,self,sm"}
-    for name, value in {**parameters, **ring}.items():
-        words += ["--mca", name, value]
-    return words
+    name: ClassVar[str] = "ssh"
+    options: ClassVar[tuple[Option, ...]] = (
+        Option("hosts", "on other machines by ssh: h1:2,h2:2, or a hostfile", metavar="HOSTS"),
+        INTERFACE,
+        Option("measure_again", "measure the link anew, not as kept", flag=True),
+    )
+    selected_by: ClassVar[str | None] = "hosts"
+    is_away: ClassVar[bool] = True
 
+    def __init__(self, size: int | None, options: Mapping[str, Any]) -> None:
+        self._hosts = parse_hosts(options.get("hosts", ""))
+        self._measure_again = bool(options.get("measure_again"))
+        super().__init__(size, options)
+        self._placement: Placement | None = None
+        self._ring: dict[str, str] = {}
+        self._listen: dict[str, str] = {}
+        self.ring_choice: algorithm_choice.AllreduceChoice | None = None
+        """The allreduce algorithms that were chosen; None before `prepare`, or without a choice."""
 
-def host_environment(place: Placement) -> dict[str, str]:
-    """Return the environment of ranks that share a host of `place` among themselves."""
-    return rank_environment(place.most_slots, place.cores)
+    def choose_size(self, size: int | None) -> int:
+        """Return the number of slots; another number is refused."""
+        slots = sum(host.slots for host in self._hosts)
+        if size is not None and size != slots:
+            raise EaiError(
+                f"{size} ranks were asked for, but the hosts have {slots} slots",
+                "leave the number out, or change the slots: `h1:2,h2:2`",
+                code="group-size",
+            )
+        return slots
 
+    @property
+    def place(self) -> str:
+        """The number of hosts."""
+        return str(len(self._hosts))
 
-class HostsEngineSetLauncher(MpirunLauncher):
-    """Starts engines on other hosts as one MPI group.
+    def prepare(self, progress: Progress) -> None:
+        """Check every host, and choose the allreduce algorithms for the links between them."""
+        progress(f"looking at {len(self._hosts)} hosts")
+        self._placement = prepare(self._hosts, self.given.get("interface"))
+        self.ring_choice = algorithm_choice.choose(
+            self._placement, progress, again=self._measure_again
+        )
+        self._measure_again = False  # a restart is no wish for another measurement
+        self._ring = (
+            {}
+            if self.ring_choice is None
+            else algorithm_choice.apply(self._placement, self.ring_choice)
+        )
 
-    Configured with where they go, the MCA parameters of their ring, and more variables
-    that they are told.
-    """
+    def describe(self) -> str:
+        """Return the ``mpirun``, once the hosts have been checked."""
+        self.prepare(lambda _words: None)
+        return super().describe()
 
-    entrypoint_name = LAUNCHER  # what ipyparallel writes down for whoever attaches later
+    @property
+    def controller_address(self) -> str | None:
+        """The address that all hosts connect back to."""
+        return self._prepared().controller
 
-    place = Instance(Placement).tag(config=True)
-    ring: Any = Instance(dict, args=()).tag(config=True)
-    told: Any = Instance(dict, args=()).tag(config=True)
-    listen: Any = Instance(dict, args=())
-    """The variables that have ranks and daemons listen on their networks only."""
+    @contextlib.contextmanager
+    def rank_files(self, entry: Entry) -> Iterator[str]:
+        """Bring the connection file to each host by ssh, which encrypts."""
+        with key_files(entry, self._prepared()) as (path, listen):
+            self._listen = listen
+            yield path
 
-    def start(self, n: int) -> object:
-        """Start `n` engines, as many as `place` has slots."""
-        away = {"EAI_AWAY": "1"}  # a rank must expect that it loses the controller
-        self.environment.update({**host_environment(self.place), **self.told, **away})
-        self.environment.update(self.listen)
-        self.mpi_args = [*mpirun_arguments(self.place, self.ring), *forwarded(self.environment)]
-        if self.listen:  # the daemons that mpirun starts on the hosts by ssh
-            words = " ".join(f"{name}={value}" for name, value in self.listen.items())
-            self.mpi_args = ["--prtemca", "prte_launch_agent", f"env {words} prted", *self.mpi_args]
-        return super().start(n)
+    def environment(self) -> dict[str, str]:
+        """Return a share of a host's cores for each rank, and where to listen."""
+        tuned = {} if self.ring_choice is None else self.ring_choice.environment()
+        return {**host_environment(self._prepared()), **tuned, **AWAY, **self._listen}
+
+    def command(self, rank: Sequence[str], entry: Entry) -> list[str]:  # noqa: ARG002
+        """Return an ``mpirun`` on this machine that starts its daemons by ssh."""
+        words = ["-n", str(self.size)]
+        if self._listen:  # the daemons that mpirun starts on the hosts by ssh
+            listen = " ".join(f"{name}={value}" for name, value in self._listen.items())
+            words += ["--prtemca", "prte_launch_agent", f"env {listen} prted"]
+        words += mpirun_arguments(self._prepared(), self._ring)
+        return [find_mpirun(), *words, *forwarded(self.environment()), *rank]
+
+    def explain_exit(self, log: str) -> str | None:
+        """Return which rank died of what, or which host was lost."""
+        if found := cause_of_death(log):
+            return found
+        host = lost_host(log)
+        return f"the host {host} was lost (it went down, or its network did)" if host else None
+
+    def status(self) -> list[str]:
+        """Return what the links carry, and which algorithm is used at which size."""
+        return [] if self.ring_choice is None else self.ring_choice.lines()
+
+    def facts(self) -> dict[str, float]:
+        """Return the links' bandwidth."""
+        choice = self.ring_choice
+        return {} if choice is None else {"link_bytes_per_s": choice.goodput}
+
+    def _prepared(self) -> Placement:
+        assert self._placement is not None, "prepare() comes first"  # noqa: S101
+        return self._placement

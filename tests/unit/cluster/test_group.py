@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from eai_notebook.cluster import registry
-from eai_notebook.cluster.group import _start_controller, _twice
+from eai_notebook.cluster.group_start import _start_controller, _twice
 from eai_notebook.errors import EaiError
 from eai_notebook.session import Session, Watcher
 

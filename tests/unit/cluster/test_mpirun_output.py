@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from eai_notebook.cluster import mpirun_output
-from eai_notebook.cluster.launchers.local import _ReadsAnyOutput
 from eai_notebook.cluster.mpirun_output import explain, left_over, start_remedy
+from eai_notebook.cluster.process_launchers import _ReadsAnyOutput
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -84,7 +84,7 @@ def test_a_name_with_an_ipv6_address_only_is_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(remote_python, "_real_name", str)
     monkeypatch.setattr(socket, "getaddrinfo", only_6)
     assert remote_python.address_of("six") is None
-    (finding,) = preflight._judge(Host("six", 1), {"host": "six"}, None, ({}, None), "127.0.0.1")
+    (finding,) = preflight._judge(Host("six", 1), {"host": "six"}, None, {}, "127.0.0.1")
     assert "IPv4" in finding.found
 
 

@@ -17,12 +17,14 @@ from jupyter_client.session import Session as Messages
 
 from eai_notebook.cluster import listening, registry
 from eai_notebook.cluster.client import GroupClient, connection_file
-from eai_notebook.cluster.group import Group
+from eai_notebook.cluster.group_start import start_group
 from eai_notebook.cluster.keys import KeyPair
-from eai_notebook.cluster.launchers.local import LAUNCHER
+from eai_notebook.cluster.launcher_registry import make_launcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from eai_notebook.cluster.group import Group
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow]
 
@@ -38,7 +40,7 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
         patch.setenv("HOROVOD_TOKEN", PRINTED)
-        made = Group.start(2, LAUNCHER, lambda _words: None)
+        made = start_group(make_launcher(2, {}), lambda _words: None)
         os.umask(before)
         yield made
         made.stop()

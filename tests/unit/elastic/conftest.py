@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from eai_notebook.cluster.launchers.local import find_mpirun, rank_environment
+from eai_notebook.cluster.mpi_environment import find_mpirun, rank_environment
 
 if TYPE_CHECKING:
     from preloaded_python import PreloadedPython

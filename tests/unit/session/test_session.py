@@ -141,7 +141,7 @@ def test_the_panel_is_told_of_the_ranks_while_a_cell_runs(session: Session, said
         assert rank["line"] == f"rank {rank['rank']} sleeps"
         assert rank["vitals"]["memory_bytes"] > 1e8
         assert bool(rank["vitals"]["gpus"]) != bool(rank["vitals"]["no_gpu"])
-    assert session.pulse.log(1).splitlines()[-1] == "rank 1 sleeps"
+    assert session.log(1).splitlines()[-1] == "rank 1 sleeps"
 
 
 def test_a_cell_on_some_ranks_has_a_ring_of_its_own(session: Session, said: Listener) -> None:

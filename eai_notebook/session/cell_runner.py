@@ -1,0 +1,178 @@
+"""`CellRunner`: runs cells on a group, one after the other: ring, supervision, outcome."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from eai_notebook.errors import EaiError
+from eai_notebook.session.cell import Cell
+from eai_notebook.session.cell_output import CellOutput
+from eai_notebook.session.cell_supervisor import Outcome, supervise, wait_for_stragglers
+from eai_notebook.session.interrupts import DeferredInterrupt
+from eai_notebook.session.rank_errors import in_a_line, interruption, root_cause
+from eai_notebook.session.rank_loss import explaining_rank_loss, name_missing
+from eai_notebook.session.rank_sets import format_ranks, name_ranks
+from eai_notebook.session.ring_membership import RingMembership
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from eai_notebook.cluster.group import Group
+    from eai_notebook.session.group_view import GroupView
+    from eai_notebook.session.guarded_watcher import GuardedWatcher
+    from eai_notebook.session.run_recorder import RunRecorder
+
+
+class CellRunner:
+    """Runs the cells of one group.
+
+    Args:
+        group: The group.
+        view: Is kept up to date.
+        watcher: Is shown output and runs.
+        recorder: Records the runs.
+        lose: Ends a group that has lost a rank, whose death it is given in words, and returns the
+            error to raise.
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        view: GroupView,
+        watcher: GuardedWatcher,
+        recorder: RunRecorder,
+        lose: Callable[[str], EaiError],
+    ) -> None:
+        self.ring = RingMembership()
+        self._group = group
+        self._view = view
+        self._watcher = watcher
+        self._recorder = recorder
+        self._lose = lose
+        self._stragglers: Cell | None = None  # a stopped cell that some rank still runs
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether no rank still runs a cell that was stopped."""
+        return self._stragglers is None
+
+    def run(self, code: str, ranks: list[int], patience: float) -> None:
+        """Run `code` on `ranks`; raise the root cause if it fails on one of them."""
+        with DeferredInterrupt() as presses:
+            self._form_ring(ranks, presses)
+            if presses.take():
+                raise interruption(ranks)
+            self._see_through(code, ranks, presses, patience)
+
+    def died(self, _group: Group | None = None) -> EaiError:
+        """End the group, which misses a rank, and return the error to raise."""
+        missing = name_missing(self._group, self._view.hosts)
+        return self._lose(f"{self._group.death(missing)}; the group is gone")
+
+    def show_notices(self) -> None:
+        """Show what the launcher has to say, such as that the time of a job is running out."""
+        for words in self._group.launcher.notices():
+            self._watcher.text("stderr", words + "\n")
+
+    def _form_ring(self, ranks: list[int], presses: DeferredInterrupt) -> None:
+        """Form the ring on `ranks` if the last cell broke it or it spans others."""
+        with explaining_rank_loss(self._group, self.died):
+            formed = self.ring.form(self._group, ranks, presses, self._watcher.progress)
+        if not formed:
+            raise in_a_line(
+                KeyboardInterrupt(),
+                f"{name_ranks(ranks)} still form their ring; nothing is lost, the next cell waits "
+                "for them; `%eai restart` ends the group, and with it the variables of all ranks",
+            )
+
+    def _see_through(
+        self, code: str, ranks: list[int], presses: DeferredInterrupt, patience: float
+    ) -> None:
+        self._watcher.books.begin_cell()
+        self._view.set_state("busy")
+        with explaining_rank_loss(self._group, self.died):
+            cell = Cell(self._group, code, ranks, self._view.hosts)
+        show = CellOutput(self._watcher, self._recorder, self._view.pulse, ranks, self._group.size)
+        try:
+            outcome, why = supervise(
+                self._group,
+                cell,
+                on_event=show.take,
+                on_tick=partial(self._tick, show),
+                is_stopped=presses.take,
+                say=show.say,
+                patience=patience,
+            )
+        except KeyboardInterrupt:  # the user insisted: ranks that still run are waited for later
+            self.ring.ranks, self._stragglers = None, cell
+            self._view.set_state("up")
+            raise
+        finally:
+            show.close()
+        self._conclude(cell, outcome, why)
+
+    def _tick(self, show: CellOutput) -> None:
+        before = self._recorder.trace
+        show.tick()
+        self.show_notices()
+        if self._view.pulse.take_update() or self._recorder.trace is not before:
+            self._view.show()
+
+    def _conclude(self, cell: Cell, outcome: Outcome, why: str) -> None:
+        """Raise the outcome of the cell, unless it ended well on every rank."""
+        if outcome == "died":
+            raise self._lose(f"{self._group.death(cell.first_missed())}; the group is gone")
+        self._view.set_state("up")
+        error = root_cause(list(cell.replies.values()), cell.unfinished)
+        if error is not None or cell.unfinished:
+            self.ring.ranks = None  # some rank has released it
+        if cell.unfinished:
+            self._stragglers = cell
+        if outcome == "interrupted":
+            raise interruption(cell.ranks, cell.unfinished)
+        if outcome == "stalled":
+            raise _stalled(cell, why)
+        if error is not None:
+            raise error
+
+    def wait_for_stragglers(self) -> None:
+        """Give a cell that was stopped the time to end.
+
+        Its group is not ended if it does not: this costs the variables of all ranks, so only the
+        user does that.
+        """
+        cell = self._stragglers
+        if cell is None:
+            return
+        waited: list[str] = []
+
+        def progress(words: str) -> None:
+            waited.append(words)
+            self._watcher.progress(words)
+
+        if wait_for_stragglers(self._group, cell, progress):
+            self._stragglers = None
+            if waited:  # else nobody has waited, and needs no answer
+                self._watcher.progress(f"{name_ranks(cell.ranks)} stopped", final=True)
+            return
+        if not self._group.is_alive or self._group.missing:
+            raise self.died()
+        what = f"{name_ranks(cell.unfinished)} did not stop: the cell before still runs there"
+        remedy = (
+            "nothing is lost, run this cell again to wait longer; "
+            "`%eai restart` ends the group, and with it the variables of all ranks"
+        )
+        raise EaiError(what, remedy, code="cell-still-runs")
+
+
+def _stalled(cell: Cell, why: str) -> EaiError:
+    """Return the error of a cell in which ranks waited for peers that did not come."""
+    waiting = [rank for rank in cell.ranks if rank not in cell.replies]
+    waiting += [rank for rank, reply in cell.replies.items() if reply.failed]
+    remedy = "let every rank take part in it"
+    if 0 < len(waiting) < len(cell.ranks):
+        alone = format_ranks(waiting)
+        remedy += f", or run what is for {name_ranks(waiting)} alone "
+        remedy += f"in a cell of its own: `%%distributed --ranks {alone}`"
+    return EaiError(why, remedy, code="ranks-stalled")
