@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from expected_errors import raises_code
 from typer.testing import CliRunner
 
 from eai_notebook.cli import app
@@ -49,7 +50,7 @@ def test_a_recipe_is_chosen_by_name(tmp_path: Path) -> None:
 
 def test_other_data_needs_force(tmp_path: Path) -> None:
     make(tmp_path / "data", "--rows", "80", "--files", "8")
-    with pytest.raises(EaiError, match="already holds something else"):
+    with raises_code("folder-not-empty"):
         make(tmp_path / "data", "--rows", "160", "--files", "8")
     assert make(tmp_path / "data", "--rows", "160", "--files", "8", "--force").startswith("160")
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from click_log_files import row
+from expected_errors import raises_code
 
 from eai_notebook import io
-from eai_notebook.errors import EaiError
 from eai_notebook.io import CRITEO
 
 if TYPE_CHECKING:
@@ -77,5 +77,5 @@ def test_text_that_is_no_number_is_refused(wrong: str) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"1\.5"):
         io.features(CRITEO)(given | {"I1": tf.constant(["1.5"])})
     del given["C7"]
-    with pytest.raises(EaiError, match="no column 'C7'"):
+    with raises_code("column-unknown", "'C7'"):
         io.features(CRITEO)(given)

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import pytest
+from expected_errors import raises_code
 
 from eai_notebook.datasets.click_logs import Truth, criteo, file_names
 from eai_notebook.datasets.click_model import MISSING, PlantedModel
 from eai_notebook.datasets.click_recipes import RULES
-from eai_notebook.errors import EaiError
 from eai_notebook.metrics import auc
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ def test_recipes_give_other_data_and_are_kept_apart(tmp_path: Path) -> None:
     rules = criteo(tmp_path / "rules", 1000, 9, 3, recipe="rules")
     assert (logs.recipe, rules.recipe) == ("logs", "rules")
     assert contents(tmp_path / "logs")["train-0.tsv"] != contents(tmp_path / "rules")["train-0.tsv"]
-    with pytest.raises(EaiError, match="already holds something else"):
+    with raises_code("folder-not-empty", tmp_path / "rules"):
         criteo(tmp_path / "rules", 1000, 9, 3)
-    with pytest.raises(EaiError, match="no recipe 'rueles': choose from logs, rules"):
+    with raises_code("option-invalid", "'rueles'", "logs, rules"):
         criteo(tmp_path / "other", 1000, 9, recipe="rueles")
 
 
@@ -149,31 +149,31 @@ def test_data_that_is_there_is_kept(tmp_path: Path) -> None:
 def test_folder_with_something_else_is_not_touched(tmp_path: Path) -> None:
     criteo(tmp_path / "data", 500, 2)
     before = contents(tmp_path / "data")
-    with pytest.raises(EaiError, match="already holds something else"):
+    with raises_code("folder-not-empty", tmp_path / "data"):
         criteo(tmp_path / "data", 500, 2, seed=1)
     assert contents(tmp_path / "data") == before
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "train-0.tsv").write_text("mine")
-    with pytest.raises(EaiError, match="already holds something else"):
+    with raises_code("folder-not-empty", tmp_path / "mine"):
         criteo(tmp_path / "mine", 500, 2)
 
 
 @pytest.mark.parametrize(("rows", "files", "seed"), [(0, 1, 0), (3, 4, 0), (5, 0, 0), (5, 1, -1)])
 def test_senseless_numbers_are_refused(tmp_path: Path, rows: int, files: int, seed: int) -> None:
-    with pytest.raises(EaiError):
+    with raises_code("option-invalid"):
         criteo(tmp_path / "data", rows, files, seed)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_place_that_is_a_file_is_an_error(tmp_path: Path) -> None:
+def test_a_target_below_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(EaiError, match="file"):
+    with raises_code("folder-not-writable", tmp_path / "file"):
         criteo(tmp_path / "file" / "data", 100, 2)
 
 
 def test_broken_truth_is_named(tmp_path: Path) -> None:
-    with pytest.raises(EaiError, match=r"there is no .*truth\.json"):
+    with raises_code("truth-unreadable", tmp_path / "truth.json"):
         Truth.load(tmp_path)
     (tmp_path / "truth.json").write_text(json.dumps({"seed": 1}))
-    with pytest.raises(EaiError, match=r"truth\.json cannot be read"):
+    with raises_code("truth-unreadable", tmp_path / "truth.json"):
         Truth.load(tmp_path)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from expected_errors import raises_code
 from PIL import Image
 from typer.testing import CliRunner
 
 from eai_notebook.cli import app
 from eai_notebook.datasets.image_sets import make_pictures
 from eai_notebook.datasets.shapes import PlantedPictures
-from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,7 +110,7 @@ def test_same_set_is_not_written_again_and_another_needs_force(tmp_path: Path) -
     before = (tmp_path / "set" / "truth.json").stat().st_mtime_ns
     make(*small)
     assert (tmp_path / "set" / "truth.json").stat().st_mtime_ns == before
-    with pytest.raises(EaiError, match="already holds something else"):
+    with raises_code("folder-not-empty", tmp_path / "set"):
         make(*small, "--seed", "1")
     assert make(*small, "--seed", "1", "--force").startswith("14 ")
     assert json.loads((tmp_path / "set" / "truth.json").read_text())["seed"] == 1
@@ -128,6 +128,6 @@ def test_same_set_is_not_written_again_and_another_needs_force(tmp_path: Path) -
     ],
 )
 def test_arguments_without_sense_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(EaiError):
+    with raises_code("option-invalid"):
         make_pictures(tmp_path / "set", **options)
     assert not (tmp_path / "set").exists()

@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from expected_errors import raises_code
 
 from eai_notebook.datasets.query_logs import make_queries, read_queries
-from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,10 +45,10 @@ def test_ranks_get_equal_parts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("row", ["only a query", "a\tb", "a\t\tc", ""])
 def test_a_bad_row_is_named(tmp_path: Path, row: str) -> None:
     (tmp_path / "log.tsv").write_text(f"query\tclicked\tshown\n{row}\n")
-    with pytest.raises(EaiError, match=r"log\.tsv, row 2 has "):
+    with raises_code("row-bad", "log.tsv", "row 2"):
         read_queries(tmp_path / "log.tsv")
 
 
 def test_senseless_numbers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(EaiError, match="at least 10 titles"):
+    with raises_code("option-invalid", "5 titles"):
         make_queries(tmp_path, titles=5)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from expected_errors import raises_code
 
 from eai_notebook.datasets.shapes import MOST_CLASSES, PlantedPictures
-from eai_notebook.errors import EaiError
 
 
 def test_same_arguments_draw_the_same_and_parts_differ() -> None:
@@ -74,10 +74,10 @@ def test_pieces_are_what_draw_returns() -> None:
     ],
 )
 def test_numbers_without_sense_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(EaiError):
+    with raises_code("option-invalid"):
         PlantedPictures(**options)
 
 
 def test_no_pictures_are_refused() -> None:
-    with pytest.raises(EaiError, match="0 pictures"):
+    with raises_code("option-invalid", "0"):
         PlantedPictures().draw(0, 0)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 import pytest
+from expected_errors import raises_code
 
 from eai_notebook import io
-from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,15 +73,15 @@ def test_every_row_comes_once_through_processes(
 
 def test_a_function_that_fails_is_told_with_its_line(folder: Path) -> None:
     (folder / "3.txt").write_text("one\n")
-    with pytest.raises(EaiError, match=r"failed with ValueError: invalid literal.*line \d+ of"):
+    with raises_code("reader-process-failed", "ValueError: invalid literal", "test_map_files.py"):
         io.map_files(str(folder / "*.txt"), numbers, 5, shard=False)
 
 
 def test_a_function_that_returns_no_rows_is_told(folder: Path) -> None:
-    with pytest.raises(EaiError, match="returns list for"):
+    with raises_code("function-result-invalid", "list", ".txt"):
         io.map_files(str(folder / "*.txt"), lambda _: [1], 5, shard=False)  # type: ignore[arg-type, return-value]
     uneven = {"a": np.zeros(2), "b": np.zeros(3)}
-    with pytest.raises(EaiError, match="different lengths"):
+    with raises_code("function-result-invalid", "a (2,)", "b (3,)", ".txt"):
         io.map_files(str(folder / "*.txt"), lambda _: uneven, 5, shard=False)
 
 
@@ -95,9 +95,7 @@ def killed(file: File) -> dict[str, Any]:
 def test_a_killed_reader_is_an_error_at_once(folder: Path) -> None:
     data = io.map_files(str(folder / "*.txt"), killed, 5, shard=False, shuffle=False)
     (folder / "4.die").touch()
-    with pytest.raises(
-        EaiError, match=r"reader process \d+ was ended by SIGKILL while it read .*4"
-    ):
+    with raises_code("reader-process-died", "SIGKILL", "4.txt"):
         list(data)
     (folder / "4.die").unlink()
     assert sum(len(label) for _, label in data) == 75
@@ -165,5 +163,5 @@ def test_files_without_rows_are_passed_over_and_other_types_named(tmp_path: Path
     assert [batch["x"].numpy().tolist() for batch in data] == [[0, 1, 2], [3, 4, 5]] * 2
     data.close()
     np.save(tmp_path / "b.npy", np.arange(3))
-    with pytest.raises(EaiError, match=r"column 'x' as int64.*b\.npy, as float32"):
+    with raises_code("files-differ", "'x'", "int64", "b.npy", "float32"):
         io.map_files(str(tmp_path / "*.npy"), read_numpy, 3)

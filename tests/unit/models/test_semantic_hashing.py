@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 import pytest
+from expected_errors import raises_code
 
 from eai_notebook.datasets.documents import make_documents, read_documents
 from eai_notebook.errors import EaiError
@@ -124,5 +125,5 @@ def test_documents_are_written_and_read_back_as_scikit_learn_does(tmp_path: Path
 def test_a_bad_document_is_named(tmp_path: Path, row: str) -> None:
     path = tmp_path / "documents.svm"
     path.write_text(f"1 5:2 # fine\n{row}\n")
-    with pytest.raises(EaiError, match=r"documents\.svm, row 2 is no document"):
+    with raises_code("row-bad", "documents.svm", "row 2"):
         read_documents(path, vocabulary=5)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 import pytest
+from expected_errors import raises_code
 from paths import RANKS
 
 from eai_notebook import Session, io
@@ -95,5 +96,5 @@ def test_padding_without_a_label_has_no_place_for_weights(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("size", [2.0, "2", 0, None])
 def test_a_batch_size_is_a_whole_number(size: Any) -> None:
-    with pytest.raises(EaiError, match="batch_size is"):
+    with raises_code("option-invalid", "batch_size"):
         check_options(size)

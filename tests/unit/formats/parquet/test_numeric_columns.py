@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from expected_errors import raises_code
 
 from eai_notebook import io
-from eai_notebook.errors import EaiError
 from eai_notebook.formats.parquet.numeric_columns import SameTypeColumns, decoded, same_type_columns
 from eai_notebook.formats.parquet.parquet_reader import ParquetPart
 from eai_notebook.io.memory.alignment import is_aligned
@@ -256,5 +256,5 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     text[4:40] = bytes(36)
     path.write_bytes(text)
     data = io.parquet(path, 100, shuffle=False, shard=False)
-    with pytest.raises(EaiError, match=r"a\.parquet row group 0 is damaged"):
+    with raises_code("parquet-damaged", "a.parquet row group 0"):
         list(data)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from click_log_files import row, row_number, write_log
+from expected_errors import raises_code
 
 import eai_notebook as eai
-from eai_notebook.errors import EaiError
 from eai_notebook.io import criteo
 from eai_notebook.io.memory.alignment import aligned, side_by_side
 from eai_notebook.io.pipeline.batch_iterator import tensor_of, tensors_of
@@ -78,7 +78,7 @@ def test_both_ways_give_the_same_types_and_shapes(file: str) -> None:
 
 def test_a_bad_row_in_a_loop_in_python_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.tsv").write_text(row(0) + "\n1\tshort\n" + row(2) + "\n")
-    with pytest.raises(EaiError, match=r"bad\.tsv"):
+    with raises_code("row-bad", "bad.tsv row 2"):
         next(iter(criteo(str(tmp_path / "bad.tsv"), 1)))
 
 

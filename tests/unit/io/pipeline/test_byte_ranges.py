@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from click_log_files import write_log
+from expected_errors import raises_code
 
-from eai_notebook.errors import EaiError
 from eai_notebook.io.pipeline.byte_ranges import Chunk, cut, read, share
 from eai_notebook.io.sources.find import find_files
 
@@ -62,7 +62,7 @@ def test_file_that_shrinks_is_an_error_not_a_short_read(tmp_path: Path) -> None:
     write_log(path, range(50))
     piece = cut(share(find_files(path), 0, 1)[0])[0]
     os.truncate(path, 100)
-    with pytest.raises(EaiError, match="has changed since it was opened"):
+    with raises_code("file-changed", path):
         read(piece.file, piece.begin, piece.end)
 
 
