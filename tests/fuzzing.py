@@ -36,7 +36,7 @@ from eai_notebook.clicklog.text_part import TextPart
 from eai_notebook.errors import EaiError
 from eai_notebook.formats.images.crops import Views
 from eai_notebook.formats.images.image_decode import decode_crop
-from eai_notebook.formats.parquet.snappy import unpack as unpack_snappy
+from eai_notebook.formats.parquet.snappy import decompress_ranges
 from eai_notebook.formats.tfrecord.example_kernels import FRAME, HEADER
 from eai_notebook.io.pipeline.byte_ranges import cut_all, spans_of
 from eai_notebook.io.sources.decompress import unpack
@@ -655,7 +655,7 @@ def _snappy(path: str) -> Values | None:
     text = np.frombuffer(Path(path).read_bytes(), np.uint8)
     plain = np.zeros(len(_CONTENT), np.uint8)
     places = np.array([[0, len(text), 0, len(plain)]], np.int64)
-    return {"content": plain.tobytes()} if unpack_snappy(text, places, plain) else None
+    return {"content": plain.tobytes()} if decompress_ranges(text, places, plain) else None
 
 
 def _their_snappy(path: str) -> Values:

@@ -77,7 +77,7 @@ def criteo(  # noqa: PLR0913 - options, all but the first two by name
         parts=[TextPart(chunk, schema) for chunk in chunks],
         spec=spec_of(schema),
         files=len(files),
-        seen_bytes=sum(file.size for file in files),
+        total_bytes=sum(file.size for file in files),
     )
     return open_batches(
         source,

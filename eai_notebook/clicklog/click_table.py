@@ -12,7 +12,7 @@ import pyarrow.types as kinds
 from eai_notebook.clicklog import click_kernels
 from eai_notebook.clicklog.text_part import IDS, NUMBERS, spec_of
 from eai_notebook.errors import EaiError
-from eai_notebook.formats.plain_table import only
+from eai_notebook.formats.plain_table import column_index
 from eai_notebook.io.memory.alignment import aligned
 from eai_notebook.io.part import LABEL, Columns, Field, Loaded
 
@@ -73,7 +73,7 @@ class ClickTable:
                     f"instead of {self.schema.name}",
                     code="column-unknown",
                 )
-            kind = schema.field(only(file, schema.names, name)).type
+            kind = schema.field(column_index(file, schema.names, name)).type
             inner = kind.value_type if kinds.is_dictionary(kind) else kind
             text = name in self.schema.categorical and (
                 kinds.is_string(inner)

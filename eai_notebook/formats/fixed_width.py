@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 SUFFIXES: Final = frozenset({".npy", ".bin", ".dat"})
 PART: Final = 1 << 20
-"""Bytes that are fetched at once, as for delimited text."""
+"""Bytes that are fetched at once; the same as for delimited text."""
 
-_HEADER: Final = 1 << 16  # bytes in which the header of a .npy file ends
+_HEADER: Final = 1 << 16  # bytes; the header of a .npy file is shorter
 
 
 def binary(
@@ -39,60 +39,60 @@ def binary(
     header: int = 0,
     **options: Unpack[Options],
 ) -> InputData:
-    """Open files of records of one width as this rank's batches, ready for `fit`.
+    """Open files of fixed-width records as this rank's batches, ready for `fit`.
 
-    Each field becomes a feature, the one called ``"label"`` what a model should predict. In a
-    group, all ranks must call this together.
+    Each field becomes a feature; the field ``"label"`` becomes the label. In a group, all ranks
+    must call this together.
 
     Args:
         pattern: The files: a glob, a folder, a file, a list; paths or URLs.
         batch_size: Rows in each of this rank's batches.
-        fields: What a record is: ``{"x": ("<f4", (13,)), "label": ("<f4", (1,))}`` with no gaps
-            between, or a structured NumPy dtype. None for `.npy` files of structured arrays,
-            as `eai_notebook.io.convert` writes them: they say it themselves.
+        fields: The fields of a record: ``{"x": ("<f4", (13,)), "label": ("<f4", (1,))}`` without
+            gaps, or a structured NumPy dtype. None for `.npy` files of structured arrays, as
+            `eai_notebook.io.convert` writes them: their header describes the fields.
         header: Bytes before the first record of a file.
         **options: `shuffle`, `seed`, `uneven`, `readers`, `queue`, `shard` and the others: see
             `eai_notebook.formats.open_files.Options`.
 
     Raises:
-        EaiError: No such file, a file that does not hold whole records, files that differ.
+        EaiError: No such file, a file without a whole number of records, or files that differ.
     """
     given = _dtype(fields)
 
     def describe(files: list[File], rank: int, size: int) -> Source:
         layouts = [_layout(file, given, header) for file in files]
-        kind = layouts[0].kind
+        dtype = layouts[0].dtype
         for file, layout in zip(files, layouts, strict=True):
-            if layout.kind != kind:
+            if layout.dtype != dtype:
                 raise EaiError(
-                    f"{file} holds other records than {files[0]}",
-                    "write all files alike",
+                    f"the records of {file} have other fields than those of {files[0]}",
+                    "write all files with the same fields",
                     code="files-differ",
                 )
         parts = [
-            BinaryPart(files[at.group], layouts[at.group], at.begin, at.end)
-            for at in share_rows(
-                [one.rows for one in layouts], rank, size, max(PART // kind.itemsize, 1)
+            BinaryPart(files[rows.group], layouts[rows.group], rows.begin, rows.end)
+            for rows in share_rows(
+                [layout.rows for layout in layouts], rank, size, max(PART // dtype.itemsize, 1)
             )
         ]
-        seen = sum(file.size for file in files)
-        return Source("binary", parts, _spec(kind), len(files), seen)
+        total_bytes = sum(file.size for file in files)
+        return Source("binary", parts, _spec(dtype), len(files), total_bytes)
 
     return open_files(pattern, SUFFIXES, batch_size, describe, options)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where records lie in a file, and what they are."""
+    """Type of a file's records, offset of the first one, and their number."""
 
-    kind: np.dtype[Any]
+    dtype: np.dtype[Any]
     begin: int
     rows: int
 
 
 @dataclass(frozen=True)
 class BinaryPart(RowRange):
-    """Some records of a file: a `Part`. None of them can be bad."""
+    """Records `begin` to `end` of a file: a `Part`. Any bytes are a valid record."""
 
     file: File
     layout: Layout
@@ -106,21 +106,21 @@ class BinaryPart(RowRange):
 
     def fetch(self) -> NDArray[Any]:
         """Read the records."""
-        records = np.empty(self.rows, self.layout.kind)
-        at = self.layout.begin + self.begin * self.layout.kind.itemsize
-        self.file.read_into(records.view(np.uint8), at)
+        records = np.empty(self.rows, self.layout.dtype)
+        offset = self.layout.begin + self.begin * self.layout.dtype.itemsize
+        self.file.read_into(records.view(np.uint8), offset)
         return records
 
     def parse(self, fetched: NDArray[Any]) -> Loaded:
-        """Return the fields, where they lie; the batch is the only copy that is made of them."""
+        """Return the fields as views of the records; only the batch copies them."""
         columns = {}
-        for name, field in _spec(self.layout.kind).items():
+        for name, field in _spec(self.layout.dtype).items():
             column = fetched[name].astype(field.dtype, copy=False)
             columns[name] = column.reshape(self.rows, *field.shape)
         return Loaded(columns)
 
     def fault(self, first_bad: int) -> EaiError:
-        """Return an error that is never needed: all bytes are good records."""
+        """Return an error for the protocol `Part`; it is never raised, as no record is bad."""
         return EaiError(
             f"{self.file} record {self.begin + first_bad} cannot be read",
             "write it again",
@@ -128,10 +128,10 @@ class BinaryPart(RowRange):
         )
 
 
-def _spec(kind: np.dtype[Any]) -> dict[str, Field]:
+def _spec(dtype: np.dtype[Any]) -> dict[str, Field]:
     spec = {}
-    for name in kind.names or ():
-        field = kind[name]
+    for name in dtype.names or ():
+        field = dtype[name]
         shape = field.shape if name != LABEL or field.shape else (1,)
         spec[name] = Field(field.base.newbyteorder("="), shape)
     return spec
@@ -143,52 +143,52 @@ def _dtype(
     if fields is None:
         return None
     try:
-        kind = (
+        dtype = (
             fields
             if isinstance(fields, np.dtype)
-            else np.dtype([(name, one, shape) for name, (one, shape) in fields.items()])
+            else np.dtype([(name, base, shape) for name, (base, shape) in fields.items()])
         )
     except (TypeError, ValueError) as error:
         raise EaiError(
-            f"fields={fields!r} describe no record ({error})",
+            f"fields={fields!r} is not a valid record type ({error})",
             'give {"name": (dtype, shape), ...}',
             code="record-type-invalid",
         ) from error
-    return _checked(kind, "fields")
+    return _checked(dtype, "fields")
 
 
-def _checked(kind: np.dtype[Any], what: str) -> np.dtype[Any]:
-    for name in kind.names or ():
-        if kind[name].base.kind not in "biuf":
+def _checked(dtype: np.dtype[Any], what: str) -> np.dtype[Any]:
+    for name in dtype.names or ():
+        if dtype[name].base.kind not in "biuf":
             raise EaiError(
-                f"{what} {name!r} is {kind[name]}, no number",
-                "leave it out or convert",
+                f"{what} {name!r} has type {dtype[name]}, which is not a number",
+                "leave it out or convert it",
                 code="record-type-invalid",
             )
-    if not kind.names or not kind.itemsize:
+    if not dtype.names or not dtype.itemsize:
         raise EaiError(
             f"{what} has no named fields",
             "give a structured dtype, or `fields`",
             code="record-type-invalid",
         )
-    return kind
+    return dtype
 
 
 def _layout(file: File, given: np.dtype[Any] | None, header: int) -> Layout:
     if given is None:
-        kind, begin, rows = _npy(file)
-        wanted = begin + rows * kind.itemsize
-        if wanted > file.size:
+        dtype, begin, rows = _npy_header(file)
+        expected = begin + rows * dtype.itemsize
+        if expected > file.size:
             raise EaiError(
-                f"{file} ends after {file.size:,} bytes of {wanted:,}",
+                f"{file} has {file.size:,} bytes, its header announces {expected:,}",
                 "copy or write it again",
                 code="file-size-wrong",
             )
-        return Layout(kind, begin, rows)
+        return Layout(dtype, begin, rows)
     rows, rest = divmod(file.size - header, given.itemsize)
     if rest or rows < 0:
         raise EaiError(
-            f"{file} has {file.size:,} bytes, which is no whole number of records of "
+            f"{file} has {file.size:,} bytes, which is not a whole number of records of "
             f"{given.itemsize} bytes after a header of {header}",
             "check `fields` and `header`, or copy the file again",
             code="file-size-wrong",
@@ -196,7 +196,8 @@ def _layout(file: File, given: np.dtype[Any] | None, header: int) -> Layout:
     return Layout(given, header, rows)
 
 
-def _npy(file: File) -> tuple[np.dtype[Any], int, int]:
+def _npy_header(file: File) -> tuple[np.dtype[Any], int, int]:
+    """Return the record type, the offset of the first record and the number of records."""
     memory = np.empty(min(file.size, _HEADER), np.uint8)
     file.read_into(memory)
     stream = io.BytesIO(memory.tobytes())
@@ -207,13 +208,19 @@ def _npy(file: File) -> tuple[np.dtype[Any], int, int]:
             if version == (1, 0)
             else np.lib.format.read_array_header_2_0
         )
-        shape, _, kind = read(stream)
-    except Exception as error:  # (NumPy has Python parse it, which may fail in many ways.)
+        shape, _, dtype = read(stream)
+    except (
+        Exception
+    ) as error:  # (NumPy evaluates the header as Python, which can fail in many ways.)
         raise EaiError(
-            f"{file} is no .npy file ({error})",
-            "say with `fields` what its records are",
+            f"{file} is not a .npy file ({error})",
+            "describe its records with `fields`",
             code="npy-invalid",
         ) from error
     if len(shape) != 1 or shape[0] < 0:
-        raise EaiError(f"{file} has shape {shape}", "write one record a row", code="npy-invalid")
-    return _checked(kind, f"{file} field"), stream.tell(), shape[0]
+        raise EaiError(
+            f"{file} has shape {shape}, not one dimension",
+            "write a one-dimensional array of records",
+            code="npy-invalid",
+        )
+    return _checked(dtype, f"{file} field"), stream.tell(), shape[0]

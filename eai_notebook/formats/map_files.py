@@ -1,4 +1,4 @@
-"""`map_files`: rows from a user's function, in reader processes."""
+"""`map_files`: a user's function reads each file, in reader processes."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ def map_files(
     shard: bool = True,
     **options: Any,
 ) -> InputData:
-    """Open files of any kind as batches of what a Python function makes of each file.
+    """Open files of any kind as batches of the rows that a Python function returns for each file.
 
-    The function runs in reader processes, so that it may hold the interpreter as long as it
-    likes; a batch costs the training process one copy. Files go to ranks as wholes, balanced
-    by size. In a group, all ranks must call this together.
+    The function runs in reader processes, so it may hold the interpreter lock; a batch costs
+    the training process one copy. Each file goes to one rank, balanced by size. In a group, all
+    ranks must call this together.
 
     Args:
-        pattern: What files to read, see `eai_notebook.io.sources.find.find_files`.
-        function: Gets a file (``file.url``, ``file.size``, ``file.open()``, which is a
-            seekable stream wherever the file lies) and returns its rows: a dictionary of
-            arrays of equal first dimension; ``"label"`` is what the model should predict.
+        pattern: The files, see `eai_notebook.io.sources.find.find_files`.
+        function: Receives a file (``file.url``, ``file.size`` and ``file.open()``, a seekable
+            stream also for remote files) and returns its rows: a dictionary of arrays of equal
+            first dimension; ``"label"`` is the label.
         batch_size: Rows in each of this rank's batches.
-        rows: Tells how many rows the function gives for a file, where that is known for less
-            than calling it. Without it, the function is called once more for each file.
-        suffixes: Which files of a folder are meant.
+        rows: Returns the number of rows of a file, if that is cheaper than calling `function`.
+            Without it, `function` is called once more for each file, to count.
+        suffixes: Suffixes of the files to read if `pattern` is a folder.
         shard: False to read all files on this rank.
         options: See `eai_notebook.io.pipeline.open_batches.open_batches`.
 
     Returns:
-        Batches of ``({name: array [batch, ...]}, label)``, or of the dictionary alone where
-        there is no label.
+        Batches of ``({name: array [batch, ...]}, label)``, or of the dictionary alone if there is
+        no label.
 
     Raises:
         EaiError: No such file, fewer files than ranks, or a function that fails.
@@ -69,10 +69,10 @@ def map_files(
     rank, size = (collective.rank(), collective.size()) if shard else (0, 1)
     mine = [FilePart(file, function) for file in share_whole(files, rank, size)]
     known = [int(rows(part.file)) for part in mine] if rows else []
-    first = next((place for place, count in enumerate(known) if count), 0)
-    found = _looked_at(mine[first : first + 1] if rows else mine)
+    first = next((index for index, count in enumerate(known) if count), 0)
+    found = _inspect(mine[first : first + 1] if rows else mine)
     counts = known or [count for count, _ in found]
-    # (Columns of a file without rows may look like anything.)
+    # (A file without rows may have columns of any type.)
     spec = next((fields for count, fields in found if count), found[0][1])
     if not rows:
         for part, (count, fields) in zip(mine, found, strict=True):
@@ -88,26 +88,26 @@ def map_files(
         parts=parts,
         spec=spec,
         files=len(files),
-        seen_bytes=sum(file.size for file in files),
+        total_bytes=sum(file.size for file in files),
         holds_gil=True,
     )
     return open_batches(source, batch_size, shard=shard, **options)
 
 
-def _looked_at(parts: Sequence[FilePart]) -> list[tuple[int, dict[str, Field]]]:
-    """Return the rows of each part and what they are, by calling the function on each."""
+def _inspect(parts: Sequence[FilePart]) -> list[tuple[int, dict[str, Field]]]:
+    """Call the function on each part and return the number and the fields of its rows."""
     workers = WorkerPool()
     try:
         with ThreadPoolExecutor(READERS, "eai-count") as pool:
-            return list(pool.map(partial(_looked_at_one, workers), parts))
+            return list(pool.map(partial(_inspect_one, workers), parts))
     finally:
         workers.close()
 
 
-def _looked_at_one(workers: WorkerPool, part: FilePart) -> tuple[int, dict[str, Field]]:
-    desk = ProcessLoader(WaitMeter(), workers, Event())
+def _inspect_one(workers: WorkerPool, part: FilePart) -> tuple[int, dict[str, Field]]:
+    loader = ProcessLoader(WaitMeter(), workers, Event())
     try:
-        columns = desk.load(Job(0, part)).columns
+        columns = loader.load(Job(0, part)).columns
     finally:
-        desk.close()
+        loader.close()
     return rows_in(columns), fields_of(columns)

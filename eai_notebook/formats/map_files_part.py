@@ -1,6 +1,6 @@
-"""One file for `map_files`: the user's function makes its rows.
+"""A part of `map_files`: one file, whose rows the user's function returns.
 
-Reader processes load this, so it must not bring TensorFlow with it.
+Reader processes import this module, so it must not import TensorFlow.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FilePart:
-    """What a function makes of a file: a `Part`."""
+    """The rows that a function returns for a file: a `Part`."""
 
     file: File
     function: Callable[[File], Columns]
     rows: int = -1
     spec: Mapping[str, Field] | None = None
-    """What rows must be, once it is known."""
+    """The fields that rows must have; None until they are known."""
 
     @property
     def name(self) -> str:
@@ -40,28 +40,28 @@ class FilePart:
         return self.file.url
 
     def fetch(self) -> None:
-        """Nothing: the function reads for itself."""
+        """Do nothing: the function reads the file."""
 
-    def parse(self, fetched: None) -> Loaded:  # noqa: ARG002 - there is nothing
+    def parse(self, fetched: None) -> Loaded:  # noqa: ARG002 - nothing was fetched
         """Call the function.
 
         Raises:
-            EaiError: What it returns is not rows.
+            EaiError: It returns something else than columns of equal length.
         """
-        made: Any = self.function(self.file)
-        if not isinstance(made, dict) or not made:
+        returned: Any = self.function(self.file)
+        if not isinstance(returned, dict) or not returned:
             raise EaiError(
-                f"the function returns {type(made).__name__} for {self.file}",
+                f"the function returns {type(returned).__name__} for {self.file}",
                 "return a dictionary of arrays with one row each in the first dimension",
                 code="function-result-invalid",
             )
-        columns = {name: np.asarray(column) for name, column in made.items()}
+        columns = {name: np.asarray(column) for name, column in returned.items()}
         lengths = {name: column.shape[:1] for name, column in columns.items()}
         if len(set(lengths.values())) > 1 or () in lengths.values():
-            told = ", ".join(f"{name} {column.shape}" for name, column in columns.items())
+            shapes = ", ".join(f"{name} {column.shape}" for name, column in columns.items())
             raise EaiError(
-                f"the function returns columns of different lengths for {self.file}: {told}",
-                "give every column as many rows",
+                f"the function returns columns of different lengths for {self.file}: {shapes}",
+                "return the same number of rows in every column",
                 code="function-result-invalid",
             )
         if self.spec is not None and lengths != dict.fromkeys(lengths, (0,)):
@@ -69,35 +69,37 @@ class FilePart:
         return Loaded(columns)
 
     def fault(self, first_bad: int) -> EaiError:
-        """Return an error; the function leaves out bad rows by itself."""
+        """Return an error for the protocol `Part`; the function itself decides which rows are bad."""
         return EaiError(
-            f"{self.file} row {first_bad} is bad", "mend the file or the function", code="row-bad"
+            f"{self.file} row {first_bad} is bad",
+            "repair the file or the function",
+            code="row-bad",
         )
 
 
 def fields_of(columns: Columns) -> dict[str, Field]:
-    """Return what a row of some columns is."""
+    """Return the type and shape of a row in each column."""
     return {name: Field(column.dtype, column.shape[1:]) for name, column in columns.items()}
 
 
 def check_alike(file: File, fields: Mapping[str, Field], spec: Mapping[str, Field]) -> None:
-    """Refuse rows of a file that are not like those of the others.
+    """Check that a file's rows have the fields of the other files' rows.
 
     Raises:
-        EaiError: A column is missing, or of another type or shape.
+        EaiError: A column is missing, or has another type or shape.
     """
     for name in {**spec, **fields}:
-        one, other = fields.get(name), spec.get(name)
-        if one != other:
+        found, expected = fields.get(name), spec.get(name)
+        if found != expected:
             raise EaiError(
-                f"the function returns column {name!r} {_told(one)} for {file}, {_told(other)} "
-                "for files before",
+                f"the function returns column {name!r} {_described(found)} for {file}, "
+                f"{_described(expected)} for other files",
                 "return the same columns, types and shapes for all files",
                 code="files-differ",
             )
 
 
-def _told(field: Field | None) -> str:
+def _described(field: Field | None) -> str:
     if field is None:
         return "not at all"
     return f"as {np.dtype(field.dtype)} {list(field.shape)} a row"

@@ -22,14 +22,14 @@ class Options(TypedDict, total=False):
     """How rows become batches; each as in `eai_notebook.io.pipeline.open_batches.open_batches`.
 
     Attributes:
-        shuffle: Mix the rows, in another order each epoch; True unless told otherwise.
+        shuffle: Shuffle the rows, in another order each epoch; the default is True.
         seed: The same seed, epoch and number of ranks give the same order.
-        on_error: ``"raise"`` at a bad row, or ``"skip"`` it and count.
-        max_skipped: The share of this rank's rows that may be left out.
-        uneven: ``"drop"``, ``"repeat"`` or ``"pad"`` what does not fill a batch everywhere.
-        readers: Parts that are fetched or parsed at once, or ``"auto"``.
-        queue: Batches kept ready, or ``"auto"``.
-        shard: False to read all rows on this rank, to the last one.
+        on_error: ``"raise"`` at a bad row, or ``"skip"`` and count it.
+        max_skipped: The share of this rank's rows that may be skipped, 0 to 1.
+        uneven: ``"drop"``, ``"repeat"`` or ``"pad"`` the rows that do not fill a batch on every rank.
+        readers: Parts that are fetched or parsed in parallel, or ``"auto"``.
+        queue: Batches that are prepared ahead, or ``"auto"``.
+        shard: False to read all rows on this rank.
     """
 
     shuffle: bool
@@ -49,17 +49,17 @@ def open_files(
     describe: Callable[[list[File], int, int], Source],
     options: Options,
 ) -> InputData:
-    """Return the batches of this rank's share of some files.
+    """Find files and return the batches of this rank's shard.
 
     Args:
-        pattern: The files, as `find_files` takes them.
-        suffixes: Which files of a folder are meant.
+        pattern: The files, see `find_files`.
+        suffixes: Suffixes of the files to read if `pattern` is a folder.
         batch_size: Rows in each of this rank's batches.
-        describe: Makes a rank's source of the files, the rank and the number of ranks.
+        describe: Returns a rank's source, given the files, the rank and the number of ranks.
         options: See `Options`.
 
     Raises:
-        EaiError: No such file, an option without meaning, or not enough rows for one step.
+        EaiError: No such file, an invalid option, or not enough rows for one step.
     """
     checked = {"shuffle", "seed", "shard"}
     check_options(batch_size, **{k: v for k, v in options.items() if k not in checked})  # type: ignore[arg-type]

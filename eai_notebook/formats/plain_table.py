@@ -1,4 +1,4 @@
-"""Any table's columns as tensors: numbers, vectors, text."""
+"""`PlainTable`: reads the columns of any Arrow table as numbers, vectors or text."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ if TYPE_CHECKING:
     from eai_notebook.io.sources.file import File
 
 Chosen = Sequence[str] | Mapping[str, Sequence[str]] | None
-"""Names of columns, or features by name, each of several columns of one type side by side."""
+"""Names of columns; or features by name, each of several columns of one type side by side."""
 
 Missing = float | Mapping[str, float] | None
-"""What stands for a null in columns of numbers, in all of them or by column."""
+"""The value that replaces nulls in numeric columns: one for all, or one for each column."""
 
 Peek = Callable[[list[str]], "pa.Table | None"]
-"""Reads the first rows of some columns, of whatever file has any; None if none has."""
+"""Reads some columns of the first rows of the first file that has rows; None if no file has."""
 
-_ANY: Final = -1
-"""The size of a list whose type does not say it."""
+_VARIABLE: Final = -1
+"""The size of lists of variable length."""
 
 
 @dataclass(frozen=True)
 class PlainTable:
-    """Reads columns as they are.
+    """Reads columns without a schema.
 
     Attributes:
-        features: The columns each feature is made of; one alone keeps its shape.
+        features: The columns of each feature; a single column keeps its shape.
         types: The Arrow type of each column.
-        shapes: The shape of each column's rows.
-        stand_ins: What stands for a null, by column.
+        shapes: The shape of a row in each column.
+        fill_values: The value that replaces nulls, by column.
     """
 
     features: Mapping[str, tuple[str, ...]]
     types: Mapping[str, pa.DataType]
     shapes: Mapping[str, tuple[int, ...]]
-    stand_ins: Mapping[str, float]
+    fill_values: Mapping[str, float]
 
     @classmethod
-    def of(  # noqa: C901 - each option is checked
+    def of(
         cls,
         chosen: Chosen,
         label: str | None,
@@ -60,71 +60,53 @@ class PlainTable:
         file: File,
         peek: Peek,
     ) -> PlainTable:
-        """Return the reader for some columns of files like the one that has `schema`.
+        """Return the reader for files with the columns of `schema`.
 
-        Lists of any length are vectors, all as long as the first one.
+        Lists of variable length become vectors as long as the first one.
 
         Raises:
-            EaiError: There is no such column, or its type is none a tensor can have.
+            EaiError: A column does not exist, or has a type that cannot be a tensor.
         """
-        if label is None and LABEL in schema.names and chosen is None:
-            label = LABEL
-        if chosen is None:
-            chosen = [name for name in schema.names if name != label]
-        features: dict[str, tuple[str, ...]] = (
-            {name: tuple(columns) for name, columns in chosen.items()}
-            if isinstance(chosen, Mapping)
-            else {name: (name,) for name in chosen if name != label}
-        )
-        if label is not None:
-            features[LABEL] = (label,)
+        features = _features(chosen, label, schema.names)
         names = [name for columns in features.values() for name in columns]
         if not names:
             raise EaiError(
                 f"no column of {file} was chosen", "name at least one", code="option-invalid"
             )
-        types, fields = {}, {}
-        for name in names:
-            types[name] = schema.field(only(file, schema.names, name)).type
-            field = _field(types[name])
-            if field is None:
-                raise EaiError(
-                    f"{file} column {name!r} is {types[name]}, which no tensor can hold",
-                    "choose other columns with columns=[...], or write it in another type",
-                    code="column-type",
-                )
-            fields[name] = field
-        lists = [name for name, field in fields.items() if _ANY in field.shape]
+        types = {name: schema.field(column_index(file, schema.names, name)).type for name in names}
+        fields = {name: _tensor_field(file, name, kind) for name, kind in types.items()}
+        lists = [name for name, field in fields.items() if _VARIABLE in field.shape]
         first = peek(lists) if lists else None
         for name in lists:
-            shape = tuple(max(size, 0) for size in fields[name].shape)  # where there are no rows
+            # (Without rows, any length will do.)
+            shape = tuple(max(size, 0) for size in fields[name].shape)
             if first is not None:
                 shape = _shape_of(first.column(name), len(shape), file, name)
             fields[name] = Field(fields[name].dtype, shape)
         for feature, columns in features.items():
             if len({fields[name] for name in columns}) > 1:
-                told = ", ".join(f"{name} {types[name]}" for name in columns)
+                listed = ", ".join(f"{name} {types[name]}" for name in columns)
                 raise EaiError(
-                    f"the columns of feature {feature!r} differ: {told}",
+                    f"the columns of feature {feature!r} have different types: {listed}",
                     "put columns of one type into a feature",
                     code="column-types-differ",
                 )
         shapes = {name: field.shape for name, field in fields.items()}
-        return cls(features, types, shapes, _stand_ins(missing, fields, schema.names, file))
+        return cls(features, types, shapes, _fill_values(missing, fields, schema.names, file))
 
     @property
     def columns(self) -> Sequence[str]:
-        """All columns of all features, each once."""
+        """The columns of all features, each once."""
         return list(self.types)
 
     @property
     def copies(self) -> bool:
-        """Columns are given as they lie in the table, where that can be."""
+        """False: features are views of the table's memory where possible."""
         return False
 
     @cached_property
     def numbers(self) -> frozenset[str]:
-        """Columns of numbers, which are taken as they lie if there is no null among them."""
+        """Numeric columns; they are used without a copy if they have no nulls."""
         return frozenset(
             name
             for name, kind in self.types.items()
@@ -133,43 +115,43 @@ class PlainTable:
 
     @cached_property
     def spec(self) -> Mapping[str, Field]:
-        """A lone column gives ``[batch]``, several ``[batch, columns]``, the label a column."""
-        found = {}
+        """``[batch]`` for a single column, ``[batch, columns]`` for several, ``[batch, 1]`` for the label."""
+        spec = {}
         for name, columns in self.features.items():
             field = self._row_of(columns[0])
             if len(columns) > 1 or (name == LABEL and not field.shape):
                 field = Field(field.dtype, (len(columns), *field.shape))
-            found[name] = field
-        return found
+            spec[name] = field
+        return spec
 
     def check(self, file: File, schema: pa.Schema) -> None:
-        """Refuse a file whose columns are not those of the first one.
+        """Check that a file has the columns of the first one.
 
         Raises:
-            EaiError: One is missing or of another type.
+            EaiError: A column is missing or has another type.
         """
         for name, kind in self.types.items():
             if name not in schema.names:
                 raise EaiError(
-                    f"{file} has no column {name!r}",
-                    "the first file has: leave it out",
+                    f"{file} has no column {name!r}, which the first file has",
+                    "leave the column out, or write all files with the same columns",
                     code="files-differ",
                 )
-            found = schema.field(only(file, schema.names, name)).type
-            if not _alike(_field(found), self._row_of(name)):
+            found = schema.field(column_index(file, schema.names, name)).type
+            if not _compatible(_field(found), self._row_of(name)):
                 raise EaiError(
-                    f"{file} column {name!r} is {found}, {kind} in the first file",
-                    "write all files alike",
+                    f"{file} column {name!r} has type {found}, but {kind} in the first file",
+                    "write all files with the same types",
                     code="files-differ",
                 )
 
     def _row_of(self, name: str) -> Field:
         field = _field(self.types[name])
-        assert field is not None  # noqa: S101 - `of` has seen to it
+        assert field is not None  # noqa: S101 - `of` has checked it
         return Field(field.dtype, self.shapes[name])
 
     def read(self, table: pa.Table, numbers: Columns) -> Loaded:
-        """Return the good rows, and the number of the first bad one."""
+        """Return the good rows, the number of bad ones and the index of the first bad one."""
         rows = rows_in(numbers) if numbers else table.num_rows
         bad = np.zeros(rows, np.bool_)
         columns = {}
@@ -178,7 +160,7 @@ class PlainTable:
         for feature, names in self.features.items():
             field = spec[feature]
             if not field.shape and names[0] in numbers:
-                # (There may be hundreds of them, so that what each costs counts.)
+                # (A short path: there may be hundreds of columns in each batch.)
                 columns[feature] = numbers[names[0]]
                 continue
             parts = [
@@ -188,10 +170,10 @@ class PlainTable:
             if len(parts) == 1:
                 columns[feature] = parts[0].reshape(rows, *field.shape)
             else:
-                whole = aligned((rows, *field.shape), np.dtype(field.dtype))
-                for place, part in enumerate(parts):
-                    whole[:, place] = part
-                columns[feature] = whole
+                joined = aligned((rows, *field.shape), np.dtype(field.dtype))
+                for index, part in enumerate(parts):
+                    joined[:, index] = part
+                columns[feature] = joined
         count = int(np.count_nonzero(bad))
         if not count:
             return Loaded(columns)
@@ -203,12 +185,15 @@ class PlainTable:
         for name, value in table.slice(row, 1).select(list(self.types)).to_pylist()[0].items():
             shape = self.shapes[name]
             if value is None:
-                return f"has no value in column {name!r} (give missing={{{name!r}: ...}} for one)"
+                return f"has a null in column {name!r} (missing={{{name!r}: ...}} replaces nulls)"
             if shape and _has_null(value):
-                return f"has a null in column {name!r} (give missing={{{name!r}: ...}} for one)"
+                return (
+                    f"has a null in a vector of column {name!r} "
+                    f"(missing={{{name!r}: ...}} replaces nulls)"
+                )
             if shape:
-                told = "x".join(map(str, shape))
-                return f"has other than {told} values in column {name!r}, unlike the first row"
+                size = "x".join(map(str, shape))
+                return f"does not have {size} values in column {name!r}, as the first row has"
         return "cannot be read"
 
     def _values(self, column: pa.ChunkedArray, name: str, bad: NDArray[np.bool_]) -> NDArray[Any]:
@@ -217,7 +202,7 @@ class PlainTable:
             array = array.chunk(0)
         numeric = name in self.numbers and array.type == self.types[name]
         if numeric and not array.null_count:
-            # (There may be hundreds of them, so that what each costs counts.)
+            # (A short path: there may be hundreds of columns in each batch.)
             numbers: NDArray[Any] = array.to_numpy()
             return numbers
         values, wrong = self._dense(array, name, self.shapes[name])
@@ -227,39 +212,39 @@ class PlainTable:
     def _dense(
         self, array: pa.Array, name: str, shape: tuple[int, ...]
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Return the values of some rows, ``[rows, *shape]``, and which rows are bad."""
+        """Return values ``[rows, *shape]`` and a mask of the bad rows."""
         if not shape:
             return self._scalars(array, name)
-        absent = array.is_null().to_numpy(zero_copy_only=False)
-        wrong = absent.copy()
+        null = array.is_null().to_numpy(zero_copy_only=False)
+        wrong = null.copy()
         if not kinds.is_fixed_size_list(array.type):
             lengths = pc.list_value_length(array).fill_null(-1).to_numpy(zero_copy_only=False)
             wrong |= lengths != shape[0]
         elif array.type.list_size != shape[0]:
             wrong[:] = True
-        whole = array.filter(pa.array(~wrong)) if wrong.any() else array
-        values, inner = self._dense(whole.flatten(), name, shape[1:])
-        values = values.reshape(len(whole), *shape)
-        faulty: NDArray[np.bool_] = np.any(inner.reshape(len(whole), shape[0]), axis=1)
+        vectors = array.filter(pa.array(~wrong)) if wrong.any() else array
+        values, inner = self._dense(vectors.flatten(), name, shape[1:])
+        values = values.reshape(len(vectors), *shape)
+        bad_vectors: NDArray[np.bool_] = np.any(inner.reshape(len(vectors), shape[0]), axis=1)
         if not wrong.any():
-            return values, faulty
-        spread = aligned((len(array), *shape), values.dtype)
-        spread[...] = self._filling(name, values.dtype)
-        spread[~wrong] = values
-        # A vector that is missing altogether can be stood in for, one of another length cannot.
-        faults = wrong & ~absent if name in self.stand_ins else wrong
-        faults[~wrong] = faulty
-        return spread, faults
+            return values, bad_vectors
+        filled = aligned((len(array), *shape), values.dtype)
+        filled[...] = self._fill_value(name, values.dtype)
+        filled[~wrong] = values
+        # A fill value replaces a null vector, but not one of another length.
+        bad = wrong & ~null if name in self.fill_values else wrong
+        bad[~wrong] = bad_vectors
+        return filled, bad
 
-    def _filling(self, name: str, dtype: np.dtype[Any]) -> Any:
-        return b"" if dtype.hasobject else self.stand_ins.get(name, 0)
+    def _fill_value(self, name: str, dtype: np.dtype[Any]) -> Any:
+        return b"" if dtype.hasobject else self.fill_values.get(name, 0)
 
     def _scalars(self, array: pa.Array, name: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Return single values, and which of them are nulls that nothing stands for."""
+        """Return scalar values and a mask of the nulls that have no fill value."""
         if kinds.is_dictionary(array.type):
             array = array.dictionary_decode()
         field = _field(array.type)
-        assert field is not None  # noqa: S101 - `check` has seen to it
+        assert field is not None  # noqa: S101 - `check` has checked it
         dtype = np.dtype(field.dtype)
         bad = np.zeros(len(array), np.bool_)
         if dtype.hasobject:
@@ -270,19 +255,19 @@ class PlainTable:
         if kinds.is_temporal(array.type):
             array = array.cast(pa.int64())
         if array.null_count:
-            if name not in self.stand_ins and dtype.kind != "f":
+            if name not in self.fill_values and dtype.kind != "f":
                 bad = array.is_null().to_numpy(zero_copy_only=False)
-            value: Any = self.stand_ins.get(name, float("nan") if dtype.kind == "f" else 0)
+            value: Any = self.fill_values.get(name, float("nan") if dtype.kind == "f" else 0)
             array = array.fill_null(pa.scalar(np.array(value).astype(dtype)[()], array.type))
         numbers: NDArray[Any] = array.to_numpy(zero_copy_only=False)
         return numbers, bad
 
 
-def only(file: File, names: Sequence[str], name: str) -> int:
-    """Return which of a file's columns has a name.
+def column_index(file: File, names: Sequence[str], name: str) -> int:
+    """Return the index of the one column with a name.
 
     Raises:
-        EaiError: None has, or several have.
+        EaiError: No column or several columns have the name.
     """
     count = names.count(name)
     if not count:
@@ -294,24 +279,59 @@ def only(file: File, names: Sequence[str], name: str) -> int:
     if count > 1:
         raise EaiError(
             f"{file} has {count} columns named {name!r}",
-            "choose other columns with columns=[...], or write the file with different names",
+            "choose other columns with columns=[...], or write the file with distinct names",
             code="column-repeated",
         )
     return names.index(name)
+
+
+def _features(
+    chosen: Chosen, label: str | None, names: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """Return the columns of each feature, the label among them."""
+    if label is None and chosen is None and LABEL in names:
+        label = LABEL
+    if chosen is None:
+        chosen = [name for name in names if name != label]
+    features: dict[str, tuple[str, ...]] = (
+        {name: tuple(columns) for name, columns in chosen.items()}
+        if isinstance(chosen, Mapping)
+        else {name: (name,) for name in chosen if name != label}
+    )
+    if label is not None:
+        features[LABEL] = (label,)
+    return features
+
+
+def _tensor_field(file: File, name: str, kind: pa.DataType) -> Field:
+    """Return the type and shape of a column's rows.
+
+    Raises:
+        EaiError: Tensors have no such type.
+    """
+    field = _field(kind)
+    if field is None:
+        raise EaiError(
+            f"{file} column {name!r} has type {kind}, which cannot be a tensor",
+            "choose other columns with columns=[...], or write it in another type",
+            code="column-type",
+        )
+    return field
 
 
 def _has_null(value: Any) -> bool:
     return value is None or (isinstance(value, list) and any(map(_has_null, value)))
 
 
-def _alike(one: Field | None, other: Field) -> bool:
-    """Return whether rows of a type can become rows of `other`; lists may be of any length."""
+def _compatible(one: Field | None, other: Field) -> bool:
+    """Return whether two columns have the same type; lists of variable length match any length."""
     return (
         one is not None
         and one.dtype == other.dtype
         and len(one.shape) == len(other.shape)
         and all(
-            _ANY in pair or len(set(pair)) == 1 for pair in zip(one.shape, other.shape, strict=True)
+            _VARIABLE in pair or len(set(pair)) == 1
+            for pair in zip(one.shape, other.shape, strict=True)
         )
     )
 
@@ -320,7 +340,7 @@ def _shape_of(column: pa.ChunkedArray, depth: int, file: File, name: str) -> tup
     """Return the shape of the first vector of a column.
 
     Raises:
-        EaiError: There is none, or it is empty.
+        EaiError: All are null, or the first one is empty.
     """
     row, value = 0, None
     for row in range(len(column)):
@@ -333,50 +353,51 @@ def _shape_of(column: pa.ChunkedArray, depth: int, file: File, name: str) -> tup
         value = value[0]
     if len(shape) < depth:
         raise EaiError(
-            f"{file} column {name!r} has no value in its first vector (row {row + 1})",
-            "vectors must all be as long as the first one: write it so, or choose other columns",
+            f"{file} column {name!r} has an empty first vector (row {row + 1}), so the length of "
+            "its vectors is unknown",
+            "write vectors of one length, or choose other columns",
             code="vector-empty",
         )
     return tuple(shape)
 
 
-def _stand_ins(
+def _fill_values(
     missing: Missing, fields: Mapping[str, Field], names: Sequence[str], file: File
 ) -> dict[str, float]:
-    """Return what stands for nulls, by column.
+    """Return the value that replaces nulls, by column.
 
     Raises:
-        EaiError: A column cannot hold it, or there is no such column.
+        EaiError: The value does not fit a column's type, or there is no such column.
     """
     if missing is None:
         return {}
     if isinstance(missing, Mapping):
         for name in missing:
-            only(file, names, name)
+            column_index(file, names, name)
             if name in fields and np.dtype(fields[name].dtype).hasobject:
                 raise EaiError(
-                    f"missing={{{name!r}: {missing[name]!r}}} is for a column of text, where a "
-                    "null is empty text",
+                    f"missing={{{name!r}: {missing[name]!r}}} names a column of text, where a null "
+                    "becomes empty text",
                     "leave it out",
                     code="missing-value-invalid",
                 )
-        found = {name: value for name, value in missing.items() if name in fields}
+        values = {name: value for name, value in missing.items() if name in fields}
     else:
         numeric = (n for n, field in fields.items() if not np.dtype(field.dtype).hasobject)
-        found = dict.fromkeys(numeric, missing)
-    for name, value in found.items():
+        values = dict.fromkeys(numeric, missing)
+    for name, value in values.items():
         dtype = np.dtype(fields[name].dtype)
-        if not _holds(dtype, value):
+        if not _can_hold(dtype, value):
             raise EaiError(
-                f"missing={value!r} is nothing that column {name!r} can hold, which is {dtype}",
-                f"give missing={{{name!r}: ...}} with a value for it, one for each column",
+                f"missing={value!r} does not fit column {name!r}, which has type {dtype}",
+                f"give a value for each column, missing={{{name!r}: ...}}",
                 code="missing-value-invalid",
             )
-    return found
+    return values
 
 
-def _holds(dtype: np.dtype[Any], value: Any) -> bool:
-    """Return whether a number is exactly one of a type; floats may be rounded."""
+def _can_hold(dtype: np.dtype[Any], value: Any) -> bool:
+    """Return whether a type can hold a number: integers exactly, floats rounded."""
     if not isinstance(value, (int, float)) and not np.isreal(np.asarray(value)).all():
         return False
     if isinstance(value, (str, bytes)) or np.ndim(value):
@@ -391,12 +412,12 @@ def _holds(dtype: np.dtype[Any], value: Any) -> bool:
 
 
 def _field(kind: pa.DataType) -> Field | None:
-    """Return what a row of a column of a type is; None if no tensor can hold it."""
+    """Return the tensor type and shape of a row of an Arrow type; None if there is none."""
     if kinds.is_dictionary(kind):
         return _field(kind.value_type)
     if kinds.is_fixed_size_list(kind) or kinds.is_list(kind) or kinds.is_large_list(kind):
         inner = _field(kind.value_type)
-        size = kind.list_size if kinds.is_fixed_size_list(kind) else _ANY
+        size = kind.list_size if kinds.is_fixed_size_list(kind) else _VARIABLE
         return None if inner is None or not size else Field(inner.dtype, (size, *inner.shape))
     if kinds.is_boolean(kind) or kinds.is_integer(kind) or kinds.is_floating(kind):
         return Field(np.dtype(kind.to_pandas_dtype()))

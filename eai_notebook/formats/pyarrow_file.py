@@ -1,4 +1,4 @@
-"""A file object for pyarrow: reads go to a fetched range, or to storage."""
+"""A file object for pyarrow that serves reads from fetched ranges, else from storage."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ if TYPE_CHECKING:
 
     from eai_notebook.io.sources.file import File
 
-_GAP = 1 << 20  # bytes not wanted that are read along, rather than ask storage twice
+_GAP = 1 << 20  # bytes; ranges closer than this are read by one request
 
 
 class Stream:
-    """What `pyarrow.PythonFile` needs of a file, without a copy on the way.
+    """A read-only stream for `pyarrow.PythonFile`, without copies.
 
     Attributes:
-        memory: What was fetched, one range after the other.
+        memory: The bytes of the last `fetch`, one range after the other.
     """
 
     def __init__(self, file: File) -> None:
         self._file = file
-        self._at = 0
+        self._offset = 0
         self._fetched: list[tuple[int, NDArray[np.uint8]]] = []
         self.memory = np.empty(0, np.uint8)
         self.closed = False
 
     def fetch(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Read ranges now, near ones in one go."""
-        wanted = merged(ranges)
-        self.memory = memory = BUFFER_POOL.acquire(sum(end - begin for begin, end in wanted))
-        for begin, end in wanted:
-            place, memory = memory[: end - begin], memory[end - begin :]
-            self._file.read_into(place, begin)
-            self._fetched.append((begin, place))
+        """Read ranges now, neighbouring ones by one request."""
+        requests = merged(ranges)
+        self.memory = memory = BUFFER_POOL.acquire(sum(end - begin for begin, end in requests))
+        for begin, end in requests:
+            target, memory = memory[: end - begin], memory[end - begin :]
+            self._file.read_into(target, begin)
+            self._fetched.append((begin, target))
 
     def put(self, begin: int, memory: NDArray[np.uint8]) -> None:
-        """Take bytes that were read already, from `begin` on."""
+        """Add bytes of the file that were read before, starting at offset `begin`."""
         self._fetched.append((begin, memory))
 
     def read_buffer(self, count: int) -> pa.Buffer:
         """Return the next bytes."""
-        begin = self._at
+        begin = self._offset
         if begin < 0:
-            raise OSError(errno.EINVAL, f"there is no byte {begin}")
+            raise OSError(errno.EINVAL, f"negative offset {begin}")
         count = max(0, min(count, self._file.size - begin))
-        self._at += count
+        self._offset += count
         for first, memory in self._fetched:
             if first <= begin and begin + count <= first + len(memory):
                 return pa.py_buffer(memory[begin - first : begin - first + count])
@@ -63,20 +63,21 @@ class Stream:
         return buffer
 
     def read(self, count: int = -1) -> bytes:
-        """Return the next bytes, copied."""
-        found: bytes = self.read_buffer(self._file.size if count < 0 else count).to_pybytes()
-        return found
+        """Return a copy of the next bytes."""
+        copied: bytes = self.read_buffer(self._file.size if count < 0 else count).to_pybytes()
+        return copied
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a byte."""
-        self._at = (
-            offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._file.size}[whence]
+        """Move to an offset and return it."""
+        self._offset = (
+            offset
+            + {os.SEEK_SET: 0, os.SEEK_CUR: self._offset, os.SEEK_END: self._file.size}[whence]
         )
-        return self._at
+        return self._offset
 
     def tell(self) -> int:
-        """Return the byte that is read next."""
-        return self._at
+        """Return the offset of the next byte."""
+        return self._offset
 
     def readable(self) -> bool:
         """Return True."""
@@ -91,44 +92,46 @@ class Stream:
         return False
 
     def flush(self) -> None:
-        """There is nothing to write."""
+        """Do nothing: the stream is read-only."""
 
     def close(self) -> None:
-        """There is nothing to keep open."""
+        """Mark the stream as closed; it holds no open file."""
         self.closed = True
 
 
 def arrow_file(stream: Stream) -> pa.NativeFile:
-    """Return what Arrow's readers take."""
+    """Return a stream as the file object that Arrow's readers accept."""
     return pa.PythonFile(stream, mode="r")
 
 
 def merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return ranges in order, of which near ones have become one.
+    """Return ranges sorted, with neighbouring ones merged.
 
     Examples:
         >>> merged([(5_000_000, 5_000_010), (0, 10), (20, 30)])
         [(0, 30), (5000000, 5000010)]
     """
-    found: list[tuple[int, int]] = []
+    result: list[tuple[int, int]] = []
     for begin, end in sorted(ranges):
-        if found and begin <= found[-1][1] + _GAP:
-            found[-1] = found[-1][0], max(end, found[-1][1])
+        if result and begin <= result[-1][1] + _GAP:
+            result[-1] = result[-1][0], max(end, result[-1][1])
         else:
-            found.append((begin, end))
-    return found
+            result.append((begin, end))
+    return result
 
 
 def offset_in(ranges: Sequence[tuple[int, int]], byte: int) -> int | None:
-    """Return where a byte of a file lies in the memory to which `ranges` are fetched, if it does.
+    """Return the index of a file's byte in memory that holds `ranges` one after the other.
+
+    None if the byte is in none of the ranges.
 
     Examples:
         >>> offset_in([(0, 30), (5_000_000, 5_000_010)], 5_000_003)
         33
     """
-    place = 0
+    before = 0
     for begin, end in ranges:
         if begin <= byte < end:
-            return place + byte - begin
-        place += end - begin
+            return before + byte - begin
+        before += end - begin
     return None

@@ -1,7 +1,7 @@
-"""`RowSchema`: what a reader asks of a schema, which makes the readers of its own rows.
+"""`RowSchema`: the protocol between formats and schemas such as `eai_notebook.io.ClickSchema`.
 
-A format knows no schema by name. `eai_notebook.io.ClickSchema` is one; another package's class with
-these members is taken by `eai_notebook.io.parquet`, `arrow` and `tfrecord` in the same way.
+Formats know no schema by name: a schema makes the readers of its rows. A class of another package
+with these members can be passed to `eai_notebook.io.parquet`, `arrow` and `tfrecord` too.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class RowSchema(Protocol):
-    """A schema that knows how to make features of rows, in columns or in records."""
+    """A schema that turns rows, in columns or in records, into features."""
 
     @property
     def name(self) -> str:
-        """What the schema is called in messages."""
+        """The schema's name in messages."""
 
     def table_reader(self, label: str) -> TableReader:
         """Return the reader of rows in columns (Parquet, Arrow); `label` is the label's column."""

@@ -1,4 +1,4 @@
-"""From an Arrow table to a rank's columns, for Parquet and Arrow files."""
+"""`TableReader`: turns Arrow tables into features, for Parquet and Arrow files."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from eai_notebook.errors import EaiError
-from eai_notebook.formats.plain_table import PlainTable, only
+from eai_notebook.formats.plain_table import PlainTable, column_index
 
-__all__ = ["TableReader", "fault_in", "only", "reader_for", "row_bytes"]
+__all__ = ["TableReader", "bad_row", "column_index", "reader_for", "row_bytes"]
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,35 +23,37 @@ if TYPE_CHECKING:
 
 
 class TableReader(Protocol):
-    """What makes a rank's columns of a table; small, and able to travel between processes."""
+    """Turns an Arrow table into feature columns; small and picklable."""
 
     @property
     def columns(self) -> Sequence[str]:
-        """The columns it needs."""
+        """Names of the columns that are read."""
 
     @property
     def numbers(self) -> frozenset[str]:
-        """Those of them that it also takes as plain arrays, where they are numbers and none is null."""
+        """Numeric columns that `read` also accepts as NumPy arrays, if they have no nulls."""
 
     @property
     def copies(self) -> bool:
-        """Whether what it makes holds no memory of the table."""
+        """Whether the features are copies that share no memory with the table."""
 
     @property
     def spec(self) -> Mapping[str, Field]:
-        """What a row becomes."""
+        """Type and shape of a row, by feature."""
 
     def check(self, file: File, schema: pa.Schema) -> None:
-        """Refuse a file that lacks a column or has one of another type."""
+        """Raise an error if a file lacks a column or has one of another type."""
 
     def read(self, table: pa.Table, numbers: Columns) -> Loaded:
-        """Return the good rows of a table and of what is beside it as `numbers`.
+        """Return the good rows, the number of bad ones and the index of the first bad one.
 
-        A bad one is told by its number.
+        Args:
+            table: Columns as Arrow arrays.
+            numbers: Further columns, as NumPy arrays without nulls.
         """
 
     def fault(self, table: pa.Table, row: int) -> str:
-        """Return what is wrong with a row."""
+        """Return what is wrong with a row, to follow "row 7" in an error."""
 
 
 def reader_for(
@@ -63,7 +65,16 @@ def reader_for(
     file: File,
     peek: Peek,
 ) -> TableReader:
-    """Return the reader that the options of `parquet` and `arrow` ask for.
+    """Return the reader for the options of `parquet` and `arrow`.
+
+    Args:
+        schema: Makes the reader, if given.
+        columns: Names of columns, or of features with their columns.
+        label: The label's column.
+        missing: Values that replace nulls.
+        first: The first file's columns.
+        file: The first file.
+        peek: Reads some columns of the first rows.
 
     Raises:
         EaiError: The options contradict each other or the first file's columns.
@@ -72,24 +83,30 @@ def reader_for(
         return PlainTable.of(columns, label, missing, first, file, peek)
     if columns is not None or missing is not None:
         raise EaiError(
-            f"schema={schema.name} says already what the columns are",
+            f"schema={schema.name} and `columns` or `missing` were given, but a schema sets both",
             "leave out `columns` and `missing`, or the schema",
             code="options-conflict",
         )
     return schema.table_reader(label or "label")
 
 
-def fault_in(place: str, row: int, what: str) -> EaiError:
-    """Return the error about a row, counted from 1 in its place."""
+def bad_row(where: str, row: int, fault: str) -> EaiError:
+    """Return the error about a bad row.
+
+    Args:
+        where: File, and row group or record batch.
+        row: Index of the row in it; the error counts from 1.
+        fault: What is wrong.
+    """
     return EaiError(
-        f"{place} row {row + 1} {what}",
-        'mend or remove the row, or leave bad rows out and count them with on_error="skip"',
+        f"{where} row {row + 1} {fault}",
+        'repair or remove the row, or skip and count bad rows with on_error="skip"',
         code="row-bad",
     )
 
 
 def row_bytes(spec: Mapping[str, Field]) -> int:
-    """Return the bytes of a row in memory; of an object, such as text, its reference alone."""
+    """Return the bytes of a row in memory; an object, such as text, counts as its pointer."""
     return sum(
         np.dtype(field.dtype).itemsize * int(np.prod(field.shape, dtype=np.int64))
         for field in spec.values()

@@ -107,7 +107,7 @@ class Source:
         parts: What this rank reads.
         spec: The columns of a row, the label among them where there is one.
         files: How many files all ranks read.
-        seen_bytes: Their size as this rank sees it, which all ranks must see alike.
+        total_bytes: Their size as this rank sees it, which all ranks must see alike.
         holds_gil: Parsing is arbitrary Python, which gets processes instead of threads.
     """
 
@@ -115,7 +115,7 @@ class Source:
     parts: Sequence[Part]
     spec: Mapping[str, Field]
     files: int = 1
-    seen_bytes: int = 0
+    total_bytes: int = 0
     holds_gil: bool = False
 
     def parts_at(self, epoch: int) -> Sequence[Part]:

@@ -1,9 +1,9 @@
-"""The footer of an Arrow file: where its record batches are.
+"""Parser of an Arrow file's footer: offsets and row counts of its record batches.
 
-Arrow's library tells neither places nor row counts without reading the data. Both are in tables
-that FlatBuffers lays out: a table begins with the distance back to its list of fields, which
-holds for each the distance from the table, or 0. Every distance is checked here before it is
-followed, and Arrow's library checks the same footer once more when it opens the file.
+Arrow's library returns neither without reading the data. Both are in FlatBuffers tables: a table
+begins with the distance back to its vtable, which holds for each field its distance from the
+table, or 0. Every distance is checked before it is followed; Arrow's library checks the same
+footer again when it opens the file.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 _MAGIC: Final = b"ARROW1"
 _TAIL: Final = 4 + len(_MAGIC)  # the footer's length, and the magic number
 _BLOCK: Final = struct.Struct("<qi4xq")
-_BUFFER: Final = 16  # bytes of a buffer's description: where it begins, and its length
-_MARK: Final = b"\xff\xff\xff\xff"
-"""What a message begins with since format 0.15; before, with the length that follows it now."""
+_BUFFER: Final = 16  # bytes of the struct Buffer: offset and length
+_CONTINUATION: Final = b"\xff\xff\xff\xff"
+"""Precedes a message's length since format 0.15."""
 
-_LARGEST: Final = 64 << 20  # bytes of what describes a record batch
+_LARGEST: Final = 64 << 20  # bytes of a record batch's metadata
 
-# Places in the tables, in the order of Arrow's File.fbs and Message.fbs.
+# Field numbers in the tables, in the order of Arrow's File.fbs and Message.fbs.
 _DICTIONARIES, _BATCHES = 2, 3
 _HEADER_TYPE, _HEADER = 1, 2
 _ROWS, _BUFFERS, _COMPRESSION = 0, 2, 3
-_RECORD_BATCH: Final = 3  # among the types of headers
+_RECORD_BATCH: Final = 3  # in the enumeration MessageHeader
 
 
 class Block(NamedTuple):
-    """Where a record batch lies: what describes it, then its columns."""
+    """A record batch in the file: its offset, and the bytes of its metadata and of its columns."""
 
     begin: int
     head: int
@@ -47,26 +47,26 @@ class Block(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """The record batches of a file, and whether there are dictionaries beside them."""
+    """The record batches of a file, and whether it has dictionaries."""
 
     batches: tuple[Block, ...]
     dictionaries: bool
 
 
-class _Batch(NamedTuple):
-    """What describes a record batch: its rows, its buffers ``[buffers, 2]``, whether they are packed."""
+class _BatchMetadata(NamedTuple):
+    """A record batch's rows, its buffers ``[buffers, (offset, length)]``, and their compression."""
 
     rows: int
     buffers: NDArray[np.int64]
-    packed: bool
+    compressed: bool
 
 
 @functools.lru_cache(maxsize=4096)
 def blocks_of(file: File) -> Blocks:
-    """Return where the record batches of a file lie.
+    """Return the record batches of a file.
 
     Raises:
-        EaiError: It is no Arrow file, or cut off, or says that they lie outside of it.
+        EaiError: It is not an Arrow file, is cut off, or has offsets beyond its end.
     """
     try:
         if _bytes(file, 0, min(file.size, 4)) == b"FEA1":
@@ -76,158 +76,168 @@ def blocks_of(file: File) -> Blocks:
                 code="feather-version-1",
             )
         footer = tail_of(file)[1][:-_TAIL].tobytes()
-        table = _at(footer, 0)
+        table = _follow(footer, 0)
         batches = tuple(_blocks(footer, _field(footer, table, _BATCHES)))
         dictionaries = _blocks(footer, _field(footer, table, _DICTIONARIES))
     except (struct.error, ValueError) as error:
-        raise no_arrow(file) from error
+        raise not_arrow(file) from error
     for number, block in enumerate((*batches, *dictionaries)):
         if (
             block.begin < len(_MAGIC)
-            or not len(_MARK) <= block.head <= _LARGEST
+            or not len(_CONTINUATION) <= block.head <= _LARGEST
             or block.body < 0
             or block.begin + block.head + block.body > file.size
         ):
-            raise no_arrow(file, f"record batch {number} would lie at byte {block.begin:,}")
+            raise not_arrow(file, f"record batch {number} has offset {block.begin:,}")
     return Blocks(batches, bool(dictionaries))
 
 
 @functools.lru_cache(maxsize=4096)
 def tail_of(file: File) -> tuple[int, NDArray[np.uint8]]:
-    """Return where a file's footer begins, and all its bytes from there on; kept: every part asks.
+    """Return the offset of a file's footer and all bytes from there on; cached for the file's parts.
 
     Raises:
-        EaiError: It is no Arrow file, or cut off.
+        EaiError: It is not an Arrow file, or is cut off.
     """
     tail = _bytes(file, file.size - _TAIL, file.size)
     if tail[4:] != _MAGIC:
-        raise no_arrow(file)
+        raise not_arrow(file)
     length = struct.unpack_from("<i", tail)[0]
     begin = file.size - _TAIL - length
     if not 0 <= begin < file.size - _TAIL:
-        raise no_arrow(file)
+        raise not_arrow(file)
     return begin, np.frombuffer(_bytes(file, begin, file.size), np.uint8)
 
 
 def rows_of(file: File, number: int) -> int:
-    """Return how many rows a record batch has.
+    """Return the number of rows of a record batch.
 
     Raises:
-        EaiError: The file is damaged there.
+        EaiError: The record batch is damaged.
     """
-    return _described(file, number).rows
+    return _metadata(file, number).rows
 
 
 def check_buffers(file: File, number: int) -> None:
-    """Check that a record batch's buffers lie in it, and that there is room for them unpacked.
+    """Check that a record batch's buffers lie within it and fit into memory when decompressed.
 
     Raises:
-        EaiError: They do not, or there is none.
+        EaiError: A buffer exceeds the record batch, or the memory is too small.
     """
-    block, batch = blocks_of(file).batches[number], _described(file, number)
+    block, batch = blocks_of(file).batches[number], _metadata(file, number)
     begins, sizes = batch.buffers[:, 0], batch.buffers[:, 1]
-    # (Compared this way round, nothing can overflow.)
+    # (This order of subtraction cannot overflow.)
     if (begins < 0).any() or (sizes < 0).any() or (sizes > block.body - begins).any():
-        raise _no_batch(file, number)
-    if not batch.packed:
+        raise damaged_batch(file, number)
+    if not batch.compressed:
         return
-    need = 0
+    total = 0
     for begin, size in batch.buffers.tolist():
         if size:
-            at = block.begin + block.head + begin
-            plain = int.from_bytes(_bytes(file, at, at + min(size, 8)), "little", signed=True)
-            if plain < -1:  # (-1: it is not packed after all)
-                raise _no_batch(file, number)
-            need += max(plain, 0)
-    check_memory(f"{file} record batch {number}", need)
+            offset = block.begin + block.head + begin
+            prefix = _bytes(file, offset, offset + min(size, 8))
+            length = int.from_bytes(prefix, "little", signed=True)
+            if length < -1:  # (-1: this buffer is not compressed)
+                raise damaged_batch(file, number)
+            total += max(length, 0)
+    check_memory(f"{file} record batch {number}", total)
 
 
 @functools.lru_cache(maxsize=4096)
-def _described(file: File, number: int) -> _Batch:
+def _metadata(file: File, number: int) -> _BatchMetadata:
     block = blocks_of(file).batches[number]
     try:
         head = _bytes(file, block.begin, block.begin + block.head)
-        head = head[8 if head.startswith(_MARK) else 4 :]
-        message = _at(head, 0)
+        head = head[8 if head.startswith(_CONTINUATION) else 4 :]
+        message = _follow(head, 0)
         kind = _field(head, message, _HEADER_TYPE)
-        batch = _at(head, _field(head, message, _HEADER))
-        right = bool(kind) and head[kind] == _RECORD_BATCH
-        place = _field(head, batch, _ROWS)
-        rows = int(_unpack("<q", head, place)) if place else 0
+        batch = _follow(head, _field(head, message, _HEADER))
+        is_batch = bool(kind) and head[kind] == _RECORD_BATCH
+        rows_field = _field(head, batch, _ROWS)
+        rows = _number("<q", head, rows_field) if rows_field else 0
         begin, count = _vector(head, _field(head, batch, _BUFFERS), _BUFFER)
         buffers = np.frombuffer(head, "<i8", 2 * count, begin).reshape(count, 2)
-        packed = bool(_field(head, batch, _COMPRESSION))
+        compressed = bool(_field(head, batch, _COMPRESSION))
     except (struct.error, ValueError, IndexError) as error:
-        raise _no_batch(file, number) from error
-    # Each row takes a bit at least, unless it is packed.
-    if not right or rows < 0 or (not packed and rows > 8 * block.body):
-        raise _no_batch(file, number)
-    return _Batch(rows, buffers.astype(np.int64), packed)
+        raise damaged_batch(file, number) from error
+    # A row takes at least one bit, unless it is compressed.
+    if not is_batch or rows < 0 or (not compressed and rows > 8 * block.body):
+        raise damaged_batch(file, number)
+    return _BatchMetadata(rows, buffers.astype(np.int64), compressed)
 
 
 def _bytes(file: File, begin: int, end: int) -> bytes:
     if not 0 <= begin <= end <= file.size:
-        raise no_arrow(file)
+        raise not_arrow(file)
     memory = np.empty(end - begin, np.uint8)
     file.read_into(memory, begin)
     return memory.tobytes()
 
 
-def _unpack(form: str, text: bytes, place: int) -> int:
-    """Return a number; a place before the text would else be counted from its end."""
-    if place < 0:
+def _number(form: str, data: bytes, offset: int) -> int:
+    """Return the number at an offset; Python would count a negative one from the end."""
+    if offset < 0:
         raise ValueError
-    return int(struct.unpack_from(form, text, place)[0])
+    return int(struct.unpack_from(form, data, offset)[0])
 
 
-def _at(text: bytes, place: int) -> int:
-    """Return where a reference leads."""
-    to = place + _unpack("<I", text, place)
-    if to >= len(text):
+def _follow(data: bytes, offset: int) -> int:
+    """Return the offset that the reference at an offset points to."""
+    target = offset + _number("<I", data, offset)
+    if target >= len(data):
         raise ValueError
-    return to
+    return target
 
 
-def _field(text: bytes, table: int, number: int) -> int:
-    """Return where a field of a table lies; 0 if it has its default."""
-    fields = table - _unpack("<i", text, table)
-    if 4 + 2 * number >= _unpack("<H", text, fields):
+def _field(data: bytes, table: int, number: int) -> int:
+    """Return the offset of a table's field; 0 if the field has its default value."""
+    vtable = table - _number("<i", data, table)
+    if 4 + 2 * number >= _number("<H", data, vtable):
         return 0
-    distance = _unpack("<H", text, fields + 4 + 2 * number)
-    if table + distance >= len(text):
+    distance = _number("<H", data, vtable + 4 + 2 * number)
+    if table + distance >= len(data):
         raise ValueError
     return table + distance if distance else 0
 
 
-def _vector(text: bytes, field: int, size: int) -> tuple[int, int]:
-    """Return where the items of a vector begin, each of some bytes, and how many there are."""
+def _vector(data: bytes, field: int, size: int) -> tuple[int, int]:
+    """Return the offset of a vector's first item and the number of items of `size` bytes."""
     if not field:
         return 0, 0
-    begin = _at(text, field)
-    count = _unpack("<I", text, begin)
-    if begin + 4 + count * size > len(text):
+    begin = _follow(data, field)
+    count = _number("<I", data, begin)
+    if begin + 4 + count * size > len(data):
         raise ValueError
     return begin + 4, count
 
 
-def _blocks(text: bytes, field: int) -> list[Block]:
-    begin, count = _vector(text, field, _BLOCK.size)
-    return [Block(*_BLOCK.unpack_from(text, begin + at * _BLOCK.size)) for at in range(count)]
+def _blocks(data: bytes, field: int) -> list[Block]:
+    begin, count = _vector(data, field, _BLOCK.size)
+    return [Block(*_BLOCK.unpack_from(data, begin + i * _BLOCK.size)) for i in range(count)]
 
 
-def _no_batch(file: File, number: int) -> EaiError:
+def damaged_batch(file: File, number: int, why: object = "") -> EaiError:
+    """Return the error about a damaged record batch; `why` may be an exception."""
+    offset = blocks_of(file).batches[number].begin
     return EaiError(
-        f"{file} record batch {number} (byte {blocks_of(file).batches[number].begin}) is damaged",
+        f"{file} record batch {number} (byte {offset}) is damaged{_reason(why)}",
         "copy or write the file again",
         code="arrow-damaged",
     )
 
 
-def no_arrow(file: File, why: str = "") -> EaiError:
-    """Return the error about a file that is none, or that contradicts itself."""
-    line = why.split("\n", maxsplit=1)[0].rstrip(".")
+def not_arrow(file: File, why: object = "") -> EaiError:
+    """Return the error about a file that is no Arrow file or has a damaged footer."""
     return EaiError(
-        f"{file} is no Arrow file or cut off" + (f" ({line})" if line else ""),
-        "copy or write it again; a stream of Arrow must be written as a file",
+        f"{file} is not an Arrow file or is cut off{_reason(why)}",
+        "copy or write it again; an Arrow stream must be written as a file",
         code="arrow-damaged",
     )
+
+
+def _reason(why: object) -> str:
+    """Return the first line of a message or an exception in brackets, if there is one."""
+    line = str(why).split("\n", maxsplit=1)[0].rstrip(".")
+    if not line and isinstance(why, BaseException):
+        line = type(why).__name__
+    return f" ({line})" if line else ""

@@ -9,22 +9,21 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 from pyarrow import ipc
 
-from eai_notebook.errors import EaiError
 from eai_notebook.formats.arrow_ipc.arrow_footer import (
     blocks_of,
     check_buffers,
-    no_arrow,
+    damaged_batch,
+    not_arrow,
     rows_of,
     tail_of,
 )
-from eai_notebook.formats.bounds import check_memory
 from eai_notebook.formats.open_files import open_files
 from eai_notebook.formats.pyarrow_file import Stream, arrow_file
-from eai_notebook.formats.table_reader import fault_in, only, reader_for, row_bytes
+from eai_notebook.formats.row_groups import RowGroup, TableOptions, group_reader, group_source
+from eai_notebook.formats.table_reader import bad_row, column_index
 from eai_notebook.io.memory.alignment import aligned_bytes
 from eai_notebook.io.memory.thread_buffer import ThreadMemory
-from eai_notebook.io.part import RowRange, Source
-from eai_notebook.io.pipeline.row_ranges import share_rows
+from eai_notebook.io.part import RowRange
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,12 +32,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Unpack
 
+    from eai_notebook.errors import EaiError
     from eai_notebook.formats.arrow_ipc.arrow_footer import Block
     from eai_notebook.formats.open_files import Options
     from eai_notebook.formats.plain_table import Chosen, Missing
     from eai_notebook.formats.row_schema import RowSchema
     from eai_notebook.formats.table_reader import TableReader
-    from eai_notebook.io.part import Loaded
+    from eai_notebook.io.part import Loaded, Source
     from eai_notebook.io.pipeline.dataset import InputData
     from eai_notebook.io.sources.file import File
     from eai_notebook.io.sources.find import Pattern
@@ -59,37 +59,32 @@ def arrow(
 ) -> InputData:
     """Open Arrow IPC files (not streams) as this rank's batches, ready for `fit`.
 
-    Files of the format before 0.15 are read too. Uncompressed columns go to TensorFlow as they lie in the file. Arguments, batches and errors
-    are those of `eai_notebook.io.parquet`; a record batch is what is fetched at once.
+    Files written before format 0.15 are read too. Uncompressed columns go to TensorFlow without a
+    copy. Arguments, batches and errors are those of `eai_notebook.io.parquet`; a record batch is
+    fetched at once.
     """
 
     def describe(files: list[File], rank: int, size: int) -> Source:
-        first = schema_of(files[0])
-        groups = [
-            (file, number, rows_of(file, number))
+        schemas = [schema_of(file) for file in files]
+        batches = [
+            RowGroup(file, number, rows_of(file, number))
             for file in files
             for number in range(len(blocks_of(file).batches))
         ]
-
-        def peek(names: list[str]) -> pa.Table | None:
-            filled = next(((file, number) for file, number, rows in groups if rows), None)
-            return None if filled is None else pa.Table.from_batches([_batch(*filled, names)])
-
-        reader = reader_for(schema, columns, label, missing, first, files[0], peek)
-        for file in files:
-            if schema_of(file) != first or file is files[0]:
-                reader.check(file, schema_of(file))
-        for file, number, rows in groups:
-            check_memory(f"{file} record batch {number}", rows * row_bytes(reader.spec))
-            if not rows:
-                # Nobody reads it, so damage that makes it look empty would be silent.
-                _batch(file, number, reader.columns)
-        parts = [
-            ArrowPart(groups[at.group][0], groups[at.group][1], at.begin, at.end, reader)
-            for at in share_rows([rows for _, _, rows in groups], rank, size)
-        ]
-        seen = sum(file.size for file in files)
-        return Source(schema.name if schema else "Arrow", parts, reader.spec, len(files), seen)
+        reader = group_reader(
+            TableOptions(schema, columns, label, missing),
+            files,
+            schemas,
+            batches,
+            lambda batch, names: pa.Table.from_batches([_batch(batch.file, batch.number, names)]),
+            "record batch",
+        )
+        for batch in batches:
+            if not batch.rows:
+                # No part reads it, so damage that makes it look empty would stay unnoticed.
+                _batch(batch.file, batch.number, reader.columns)
+        name = schema.name if schema else "Arrow"
+        return group_source(name, files, batches, reader, ArrowPart, rank, size)
 
     return open_files(pattern, SUFFIXES, batch_size, describe, options)
 
@@ -110,103 +105,98 @@ class ArrowPart(RowRange):
         return f"{self.file}, record batch {self.batch}, rows {self.begin}-{self.end}"
 
     def fetch(self) -> pa.Table:
-        """Get the record batch.
+        """Read the record batch.
 
         Raises:
             EaiError: It is damaged.
         """
-        lasting = not self.reader.copies
-        batch = _batch(self.file, self.batch, self.reader.columns, lasting=lasting)
+        batch = _batch(self.file, self.batch, self.reader.columns, reuse=self.reader.copies)
         return pa.Table.from_batches([batch.slice(self.begin, self.end - self.begin)])
 
     def parse(self, fetched: pa.Table) -> Loaded:
-        """Make tensors of the columns.
+        """Turn the columns into features.
 
         Raises:
-            EaiError: A value is none that its column should hold.
+            EaiError: The record batch is damaged.
         """
         try:
             return self.reader.read(fetched, {})
         except pa.ArrowException as error:
-            raise _damaged(self.file, self.batch, error) from error
+            raise damaged_batch(self.file, self.batch, error) from error
 
     def fault(self, first_bad: int) -> EaiError:
         """Return the error about a row."""
-        place = f"{self.file} record batch {self.batch}"
+        where = f"{self.file} record batch {self.batch}"
         fault = self.reader.fault(self.fetch(), first_bad)
-        return fault_in(place, self.begin + first_bad, fault)
+        return bad_row(where, self.begin + first_bad, fault)
 
 
 def _batch(
-    file: File, number: int, columns: Sequence[str], *, lasting: bool = True
+    file: File, number: int, columns: Sequence[str], *, reuse: bool = False
 ) -> pa.RecordBatch:
-    """Return a record batch with some columns; one that is not `lasting` holds until the next one.
+    """Return some columns of a record batch.
+
+    Args:
+        file: The file.
+        number: Index of the record batch in it.
+        columns: Names of the columns.
+        reuse: Read into this thread's buffer, which the next call overwrites.
 
     Raises:
-        EaiError: It is damaged: its buffers are not what its columns need.
+        EaiError: The record batch is damaged.
     """
-    blocks, kinds = blocks_of(file), schema_of(file)
-    wanted = [only(file, kinds.names, name) for name in columns]
+    blocks, schema = blocks_of(file), schema_of(file)
+    indices = [column_index(file, schema.names, name) for name in columns]
     check_buffers(file, number)
     stream = Stream(file)
     try:
-        if len(wanted) == len(kinds.names) and not blocks.dictionaries:
-            stream.put(*_in_one_go(file, blocks.batches[number], lasting=lasting))
-        batch = _opened(file, wanted, stream).get_batch(number)
-        # Arrow takes buffers as they are described, however long they are.
+        if len(indices) == len(schema.names) and not blocks.dictionaries:
+            stream.put(*_read_block(file, blocks.batches[number], reuse=reuse))
+        batch = _opened(file, indices, stream).get_batch(number)
+        # Arrow does not compare the lengths of buffers with those that the columns need.
         batch.validate(full=True)
     except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
-        raise _damaged(file, number, error) from error
+        raise damaged_batch(file, number, error) from error
     if batch.num_rows != rows_of(file, number):
-        raise _damaged(file, number, f"it holds {batch.num_rows:,} rows")
+        raise damaged_batch(file, number, f"it holds {batch.num_rows:,} rows")
     return batch
 
 
-def _damaged(file: File, number: int, why: object) -> EaiError:
-    line = str(why).split("\n", maxsplit=1)[0].rstrip(".") or type(why).__name__
-    return EaiError(
-        f"{file} record batch {number} (byte {blocks_of(file).batches[number].begin}) is "
-        f"damaged ({line})",
-        "copy or write the file again",
-        code="arrow-damaged",
-    )
-
-
-def _in_one_go(file: File, block: Block, *, lasting: bool) -> tuple[int, NDArray[np.uint8]]:
-    """Return where a record batch lies, and its bytes, its columns where TensorFlow wants them."""
+def _read_block(file: File, block: Block, *, reuse: bool) -> tuple[int, NDArray[np.uint8]]:
+    """Return a record batch's offset and its bytes, columns aligned for TensorFlow unless reused."""
     size = block.head + block.body
-    memory = aligned_bytes(size, block.head) if lasting else _memory.of(size)
+    memory = _memory.of(size) if reuse else aligned_bytes(size, block.head)
     file.read_into(memory, block.begin)
     return block.begin, memory
 
 
 @functools.lru_cache(maxsize=4096)
 def schema_of(file: File) -> pa.Schema:
-    """Return the columns of a file; kept, because every part of it asks.
+    """Return the columns of a file; cached for the file's parts.
 
     Raises:
-        EaiError: It is no Arrow file.
+        EaiError: It is not an Arrow file.
     """
     blocks_of(file)
     opened = _opened(file, None)
     if opened.num_record_batches != len(blocks_of(file).batches):
-        raise no_arrow(file, "its footer contradicts itself")
+        raise not_arrow(file, "its footer contradicts itself")
     try:
         for name in opened.schema.names:
             name.encode()
     except UnicodeError as error:
-        raise no_arrow(file, str(error)) from error
+        raise not_arrow(file, error) from error
     return opened.schema
 
 
 def _opened(
-    file: File, wanted: Sequence[int] | None, stream: Stream | None = None
+    file: File, indices: Sequence[int] | None, stream: Stream | None = None
 ) -> ipc.RecordBatchFileReader:
-    """Open a file, to read some columns of it, or all where they are None."""
+    """Open a file to read the columns with some indices, or all columns."""
     stream = stream or Stream(file)
     stream.put(*tail_of(file))
-    read = ipc.IpcReadOptions(included_fields=sorted(wanted)) if wanted is not None else None
+    options = None if indices is None else ipc.IpcReadOptions(included_fields=sorted(indices))
     try:
-        return ipc.open_file(arrow_file(stream), options=read)
+        return ipc.open_file(arrow_file(stream), options=options)
     except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
-        raise no_arrow(file, str(error)) from error
+        raise not_arrow(file, error) from error

@@ -1,8 +1,8 @@
 """Compiled parser of Parquet page headers.
 
-A column is a dictionary of its values, if it has one, and pages of data. Each begins with a header,
-a struct in Thrift's compact protocol: fields that begin with the distance from the last one's
-number and their type, up to a byte of 0; numbers as in protocol buffers, but zigzag.
+A column chunk is a dictionary page, if it has one, and data pages. Each page begins with a header:
+a struct in Thrift's compact protocol. A field begins with a byte that holds its type and the
+difference of its number from the last one; a byte of 0 ends the struct. Integers are zigzag varints.
 """
 
 from __future__ import annotations
@@ -19,29 +19,40 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BEGIN, END, VALUES, NULLABLE = range(4)
-"""What is known of a column: its bytes, its values, whether there might be nulls among them."""
+"""Columns of the input: first byte, end, number of values, whether nulls are possible."""
 
-COLUMN, PLACE, KIND, SIZE, PACKED, COUNT, ENCODING, LEVELS, REPEATS, HOLDS = range(10)
-"""What is told of a page: the column it is of, where its bytes begin, and what its header says.
+(
+    COLUMN,
+    OFFSET,
+    KIND,
+    SIZE,
+    COMPRESSED,
+    COUNT,
+    ENCODING,
+    DEFINITION_ENCODING,
+    REPETITION_ENCODING,
+    SUBHEADERS,
+) = range(10)
+"""Columns of the result: the page's column, the offset of its bytes, and fields of its header.
 
-From `KIND` on as the first fields of the header stand there, and from `COUNT` on as those of what
-it holds about data, or about a dictionary (of which the third is none of these); `HOLDS` has a bit
-for each of the two that is there.
+`KIND`, `SIZE` and `COMPRESSED` are the header's first three fields. From `COUNT` on follow the
+fields of its data page header, or the first two of its dictionary page header. `SUBHEADERS` is a
+bit mask of the two that are present.
 """
 
 FIELDS: Final = 10
 
 DATA, DICTIONARY = 0, 2
-"""The kinds of page, as Parquet numbers them."""
+"""The kinds of page, in Parquet's numbering."""
 
-# Fields of the headers, as parquet.thrift numbers them.
-_FIRST, _OF_DATA, _OF_DICTIONARY = 3, 5, 7
-_FIRST_OF_DATA = 4  # all that must be there
+# Field numbers in parquet.thrift.
+_HEADER_FIELDS, _DATA_HEADER, _DICTIONARY_HEADER = 3, 5, 7
+_DATA_FIELDS = 4  # all are required
 
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 12
 _WORD: Final = 8
-_MOST: Final = (1 << 31) - 1
-_DEEPEST: Final = 2  # the statistics in a page's own header
+_MAX_INT32: Final = (1 << 31) - 1
+_MAX_DEPTH: Final = 2  # of structs: the statistics in a data page header
 
 
 @njit(inline="always")
@@ -50,8 +61,8 @@ def _signed(value: Any) -> Any:
 
 
 @njit(inline="always")
-def _past(text: Any, at: Any, end: Any, kind: Any) -> Any:
-    """Return where a value ends of which nothing is wanted; -1 if it is none that is expected."""
+def _skip_value(data: Any, at: Any, end: Any, kind: Any) -> Any:
+    """Return the end of a value that is not used; -1 if its type is not expected."""
     if kind in (_TRUE, _FALSE):
         return at
     if kind == _BYTE:
@@ -59,19 +70,19 @@ def _past(text: Any, at: Any, end: Any, kind: Any) -> Any:
     if kind == _DOUBLE:
         return at + _WORD
     if kind == _BINARY:
-        length, at = varint(text, at, end)
+        length, at = varint(data, at, end)
         return np.int64(-1) if at < 0 or length > np.uint64(end - at) else at + np.int64(length)
     return np.int64(-1)
 
 
 @njit
-def _header(  # noqa: C901, PLR0912 - one field after the other
-    text: Any, at: Any, end: Any, page: Any
+def _read_header(  # noqa: C901, PLR0912 - one field after the other
+    data: Any, at: Any, end: Any, page: Any
 ) -> Any:
-    """Note what a header says and return where it ends; -1 if it is none."""
+    """Store the fields of a page header in `page` and return its end; -1 if it is damaged."""
     depth, last, outer = 0, np.int64(0), np.int64(0)
     while 0 <= at < end:
-        byte = text[at]
+        byte = data[at]
         at += 1
         if byte == 0:
             if depth == 0:
@@ -83,50 +94,50 @@ def _header(  # noqa: C901, PLR0912 - one field after the other
         if byte >> 4:
             last += np.int64(byte >> 4)
         else:
-            number, at = varint(text, at, end)
+            number, at = varint(data, at, end)
             if at < 0:
                 return np.int64(-1)
             last = _signed(number)
         if kind == _STRUCT:
-            if depth == _DEEPEST:
+            if depth == _MAX_DEPTH:
                 return np.int64(-1)
-            if depth == 0 and last in (_OF_DATA, _OF_DICTIONARY):
-                page[HOLDS] |= last
-            # (What lies deeper still is passed over, so only the outermost field is gone back to.)
+            if depth == 0 and last in (_DATA_HEADER, _DICTIONARY_HEADER):
+                page[SUBHEADERS] |= last
+            # (Deeper structs are skipped, so only the outermost field number is restored.)
             outer = last if depth == 0 else outer
             depth += 1
             last = np.int64(0)
         elif kind in (_I16, _I32, _I64):
-            number, at = varint(text, at, end)
+            number, at = varint(data, at, end)
             if at < 0:
                 return np.int64(-1)
-            # (A number of another width is a field that Parquet does not know.)
+            # (Parquet defines no fields of another width here.)
             if kind == _I32:
-                _note(page, depth, outer, last, _signed(number))
+                _store(page, depth, outer, last, _signed(number))
         else:
-            at = _past(text, at, end, kind)
+            at = _skip_value(data, at, end, kind)
     return np.int64(-1)
 
 
 @njit(inline="always")
-def _note(page: Any, depth: Any, outer: Any, field: Any, number: Any) -> None:
-    """Note one of the first fields of a header, or of what it says of data or a dictionary."""
-    if depth == 0 and 0 < field <= _FIRST:
+def _store(page: Any, depth: Any, outer: Any, field: Any, number: Any) -> None:
+    """Store a field of the page header, the data page header or the dictionary page header."""
+    if depth == 0 and 0 < field <= _HEADER_FIELDS:
         page[KIND + field - 1] = number
     elif depth == 1 and (
-        (outer == _OF_DATA and 0 < field <= _FIRST_OF_DATA)
-        or (outer == _OF_DICTIONARY and 0 < field < _FIRST)
+        (outer == _DATA_HEADER and 0 < field <= _DATA_FIELDS)
+        or (outer == _DICTIONARY_HEADER and 0 < field < _HEADER_FIELDS)
     ):
         page[COUNT + field - 1] = number
 
 
 @compiled
-def find_pages(  # noqa: C901, PLR0911 - each way to be wrong ends it
-    text: NDArray[np.uint8], columns: NDArray[np.int64], pages: NDArray[np.int64]
+def find_pages(  # noqa: C901, PLR0911 - each kind of damage ends it
+    data: NDArray[np.uint8], columns: NDArray[np.int64], pages: NDArray[np.int64]
 ) -> int:
-    """Note as many pages of `columns` as there is room for in `pages`, and return how many there are.
+    """Store the pages of `columns` in `pages` as far as they fit, and return how many there are.
 
-    -1 if there is something else, or a kind of page that is not known here.
+    -1 if a header is damaged, or a page's kind is not supported.
     """
     found = 0
     spare = np.empty(FIELDS, np.int64)
@@ -134,30 +145,30 @@ def find_pages(  # noqa: C901, PLR0911 - each way to be wrong ends it
         at, end = columns[column, BEGIN], columns[column, END]
         left = columns[column, VALUES]
         begun = False
-        if not 0 <= at <= end <= len(text):
+        if not 0 <= at <= end <= len(data):
             return -1
         while left > 0:
             page = pages[found] if found < len(pages) else spare
             page[:] = -1
-            page[HOLDS] = 0
-            at = _header(text, at, end, page)
-            data = page[KIND] == DATA
-            # (There is one dictionary at most, before all data.)
-            if at < 0 or not (data or (page[KIND] == DICTIONARY and not begun)):
+            page[SUBHEADERS] = 0
+            at = _read_header(data, at, end, page)
+            is_data = page[KIND] == DATA
+            # (A column has at most one dictionary, before its data.)
+            if at < 0 or not (is_data or (page[KIND] == DICTIONARY and not begun)):
                 return -1
-            if page[HOLDS] != (_OF_DATA if data else _OF_DICTIONARY):
+            if page[SUBHEADERS] != (_DATA_HEADER if is_data else _DICTIONARY_HEADER):
                 return -1
-            if data and (page[LEVELS] < 0 or page[REPEATS] < 0):
+            if is_data and (page[DEFINITION_ENCODING] < 0 or page[REPETITION_ENCODING] < 0):
                 return -1
             begun = True
-            if not (0 <= page[PACKED] <= end - at and 0 <= page[SIZE] <= _MOST):
+            if not (0 <= page[COMPRESSED] <= end - at and 0 <= page[SIZE] <= _MAX_INT32):
                 return -1
-            if not data <= page[COUNT] <= _MOST:
+            if not is_data <= page[COUNT] <= _MAX_INT32:
                 return -1
             page[COLUMN] = column
-            page[PLACE] = at
-            at += page[PACKED]
-            if data:
+            page[OFFSET] = at
+            at += page[COMPRESSED]
+            if is_data:
                 left -= page[COUNT]
             found += 1
         if left < 0:

@@ -1,10 +1,10 @@
 """Compiled Snappy decompression for Parquet pages.
 
-A batch of 200 columns has 400 pages. A library that unpacks one at a call would give up the
-interpreter and wait for it 400 times a batch, which takes longer than to unpack them.
+A batch of 200 columns has 400 pages. A library that decompresses one page a call would release the
+interpreter lock and wait for it 400 times a batch, which takes longer than the decompression.
 
-What is packed is its length in plain, then pieces: bytes as they are, or some that came before,
-told by how far back they begin. https://github.com/google/snappy/blob/main/format_description.txt
+The format is the decompressed length and then elements: literal bytes, or a copy of earlier bytes,
+given by offset and length. https://github.com/google/snappy/blob/main/format_description.txt
 """
 
 from __future__ import annotations
@@ -21,79 +21,81 @@ from eai_notebook.compiled.varint import varint
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_PLAIN, _NEAR, _FAR, _FARTHEST = range(4)
-"""The kinds of piece, in the lower two bits of the byte that it begins with."""
+_LITERAL, _COPY_1, _COPY_2, _COPY_4 = range(4)
+"""The kinds of element, in the lower two bits of its first byte: copies by bytes of their offset."""
 
 _LONG: Final = 60
-"""From here on the length of a plain piece is told in the bytes that follow: one, or up to four."""
+"""From this value on, the length of a literal is in the next one to four bytes."""
 
 
 @compiled
-def unpack(packed: NDArray[np.uint8], places: NDArray[np.int64], plain: NDArray[np.uint8]) -> bool:
-    """Unpack pieces of memory into another, and return whether each is what was told of it.
+def decompress_ranges(
+    source: NDArray[np.uint8], ranges: NDArray[np.int64], target: NDArray[np.uint8]
+) -> bool:
+    """Decompress ranges of `source` into ranges of `target`; return whether all were valid.
 
     Args:
-        packed: What is packed.
-        places: Of each piece where it begins and ends in `packed`, and in `plain`.
-        plain: Where it goes to.
+        source: Compressed bytes.
+        ranges: Begin and end in `source`, begin and end in `target`; ``[ranges, 4]``.
+        target: Receives the decompressed bytes.
     """
-    for which in range(len(places)):
-        begin, end, low, high = places[which]
-        if not (0 <= begin <= end <= len(packed) and 0 <= low <= high <= len(plain)):
+    for i in range(len(ranges)):
+        begin, end, low, high = ranges[i]
+        if not (0 <= begin <= end <= len(source) and 0 <= low <= high <= len(target)):
             return False
-        if not _unpack(packed[begin:end], plain[low:high]):
+        if not _decompress(source[begin:end], target[low:high]):
             return False
     return True
 
 
 @njit
-def _unpack(text: Any, plain: Any) -> Any:
-    end, room = np.int64(len(text)), np.int64(len(plain))
-    size, at = varint(text, np.int64(0), end)
+def _decompress(data: Any, target: Any) -> Any:
+    end, room = np.int64(len(data)), np.int64(len(target))
+    size, at = varint(data, np.int64(0), end)
     if at < 0 or size != np.uint64(room):
         return False
     done = np.int64(0)
     while at < end:
-        tag = np.int64(text[at])
+        tag = np.int64(data[at])
         kind, length = tag & 3, (tag >> 2) + 1
         at += 1
-        if kind == _PLAIN:
+        if kind == _LITERAL:
             if length > _LONG:
                 more = length - _LONG
-                length, at = _little_endian(text, at, end, more) + 1, at + more
+                length, at = _little_endian(data, at, end, more) + 1, at + more
             if at > end or length > end - at or length > room - done:
                 return False
-            copy_bytes(plain.ctypes.data + done, text.ctypes.data + at, length)
+            copy_bytes(target.ctypes.data + done, data.ctypes.data + at, length)
             at += length
         else:
-            more = np.int64(1 if kind == _NEAR else 2 if kind == _FAR else 4)
-            back = _little_endian(text, at, end, more)
-            if kind == _NEAR:
-                back |= (tag >> 5) << 8
+            more = np.int64(1 if kind == _COPY_1 else 2 if kind == _COPY_2 else 4)
+            offset = _little_endian(data, at, end, more)
+            if kind == _COPY_1:
+                offset |= (tag >> 5) << 8
                 length = 4 + ((tag >> 2) & 7)
             at += more
-            if at > end or not 0 < back <= done or length > room - done:
+            if at > end or not 0 < offset <= done or length > room - done:
                 return False
-            _repeat(plain, done, back, length)
+            _copy_within(target, done, offset, length)
         done += length
     return done == room
 
 
 @njit(inline="always")
-def _repeat(plain: Any, done: Any, back: Any, length: Any) -> None:
-    """Copy bytes that came before; what is copied may already be what is copied from."""
-    if back >= length:
-        copy_bytes(plain.ctypes.data + done, plain.ctypes.data + done - back, length)
+def _copy_within(target: Any, done: Any, offset: Any, length: Any) -> None:
+    """Copy earlier bytes of `target` to `done`; source and destination may overlap."""
+    if offset >= length:
+        copy_bytes(target.ctypes.data + done, target.ctypes.data + done - offset, length)
         return
-    for one in range(done, done + length):
-        plain[one] = plain[one - back]
+    for i in range(done, done + length):
+        target[i] = target[i - offset]
 
 
 @njit(inline="always")
-def _little_endian(text: Any, at: Any, end: Any, count: Any) -> Any:
-    """Return the number in some bytes, as far as there are any."""
+def _little_endian(data: Any, at: Any, end: Any, count: Any) -> Any:
+    """Return the little-endian number in `count` bytes; bytes from `end` on count as 0."""
     number = np.int64(0)
-    for one in range(count):
-        if at + one < end:
-            number |= np.int64(text[at + one]) << np.int64(8 * one)
+    for i in range(count):
+        if at + i < end:
+            number |= np.int64(data[at + i]) << np.int64(8 * i)
     return number

@@ -32,7 +32,7 @@ class RowCounts:
         """
         if not together or collective.size() == 1:
             return cls((source.rows,), source.files)
-        table = collective.gather_numpy(np.array([source.rows, source.seen_bytes], np.int64))
+        table = collective.gather_numpy(np.array([source.rows, source.total_bytes], np.int64))
         for other, size in enumerate(table[:, 1].tolist()):
             if size != table[0, 1]:
                 raise EaiError(

@@ -20,7 +20,7 @@ from pyarrow import ipc
 
 from eai_notebook import io
 from eai_notebook.clicklog.click_schema import ClickSchema
-from eai_notebook.formats.parquet.numeric_columns import unpacked_page
+from eai_notebook.formats.parquet.numeric_columns import decompress_page
 from eai_notebook.formats.parquet.page_headers import FIELDS, find_pages
 from eai_notebook.formats.tfrecord import example_kernels
 from eai_notebook.io.sources.file import File
@@ -220,10 +220,10 @@ def test_a_page_that_holds_less_than_it_says_is_refused(codec: str) -> None:
     for length, fits in ((472, False), (480, True), (488, False)):
         packed = np.frombuffer(pa.Codec(codec.lower()).compress(bytes(length)), np.uint8)
         if fits:
-            assert unpacked_page(packed, codec, 480).tobytes() == bytes(480)
+            assert decompress_page(packed, codec, 480).tobytes() == bytes(480)
         else:
             with pytest.raises((pa.ArrowException, OSError)):
-                unpacked_page(packed, codec, 480)
+                decompress_page(packed, codec, 480)
 
 
 @pytest.mark.parametrize("write", [pq.write_table, ipc_of])

@@ -12,21 +12,25 @@ import pytest
 from expected_errors import raises_code
 
 from eai_notebook import io
-from eai_notebook.formats.parquet.numeric_columns import SameTypeColumns, decoded, same_type_columns
+from eai_notebook.formats.parquet.numeric_columns import (
+    SameTypeColumns,
+    decode_columns,
+    same_type_columns,
+)
 from eai_notebook.formats.parquet.parquet_reader import ParquetPart
 from eai_notebook.io.memory.alignment import is_aligned
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from eai_notebook.formats.parquet.numeric_columns import NumericColumns
+    from eai_notebook.formats.parquet.numeric_columns import NumericColumn
 
 TYPES = (np.int32, np.uint32, np.int64, np.uint64, np.float32, np.float64)
 
 
-def decoded_columns(path: Path, memory: bytes | None = None) -> list[dict[str, NumericColumns]]:
-    """Return what is decoded here of each row group of a file; `memory` is what is in it."""
-    text = np.frombuffer(path.read_bytes() if memory is None else memory, np.uint8)
+def decoded_columns(path: Path, memory: bytes | None = None) -> list[dict[str, NumericColumn]]:
+    """Return the columns decoded here of each row group; `memory` replaces the file's bytes."""
+    data_bytes = np.frombuffer(path.read_bytes() if memory is None else memory, np.uint8)
     metadata = pq.read_metadata(path)
     types = {
         field.name: np.dtype(field.type.to_pandas_dtype())
@@ -37,13 +41,13 @@ def decoded_columns(path: Path, memory: bytes | None = None) -> list[dict[str, N
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         begins: dict[str, int | None] = {}
-        for place in range(group.num_columns):
-            column = group.column(place)
+        for index in range(group.num_columns):
+            column = group.column(index)
             first = column.dictionary_page_offset or column.data_page_offset
             begins[column.path_in_schema] = min(first, column.data_page_offset)
-        found: dict[str, NumericColumns] = {}
+        found: dict[str, NumericColumn] = {}
         for columns in same_type_columns(group, metadata.schema, types, begins):
-            found |= decoded(text, columns, group.num_rows)
+            found |= decode_columns(data_bytes, columns, group.num_rows)
         groups.append(found)
     return groups
 
@@ -67,9 +71,9 @@ def numbers(rows: int, values: int, dtype: type, seed: int = 0) -> np.ndarray:
     """Return some of `values` different numbers, partly one after the other and partly mixed."""
     rng = np.random.default_rng(seed)
     known: np.ndarray = rng.permutation(1 << 20)[:values].astype(dtype)
-    places = rng.integers(0, values, rows)
-    places[: rows // 3] = np.sort(places[: rows // 3])
-    return known[places]
+    ranges = rng.integers(0, values, rows)
+    ranges[: rows // 3] = np.sort(ranges[: rows // 3])
+    return known[ranges]
 
 
 @pytest.mark.parametrize("values", [1, 2, 3, 100, 256, 257, 5000, 70_000])
@@ -127,12 +131,12 @@ def test_a_dictionary_that_was_given_up_on_the_way(tmp_path: Path) -> None:
 
 
 def test_columns_lie_side_by_side_where_tensorflow_wants_them(tmp_path: Path) -> None:
-    table = pa.table({f"c{place}": numbers(1003, 9, np.int32, place) for place in range(20)})
+    table = pa.table({f"c{index}": numbers(1003, 9, np.int32, index) for index in range(20)})
     pq.write_table(table, tmp_path / "a.parquet")
     (found,) = decoded_columns(tmp_path / "a.parquet")
     assert all(is_aligned(column.values) for column in found.values())
-    places = [column.values.ctypes.data for column in found.values()]
-    assert set(np.diff(places).tolist()) == {1008 * 4}
+    ranges = [column.values.ctypes.data for column in found.values()]
+    assert set(np.diff(ranges).tolist()) == {1008 * 4}
 
 
 STRANGE: dict[str, tuple[pa.Array, dict[str, Any]]] = {
@@ -156,7 +160,7 @@ def test_what_is_stored_in_another_way_is_left_to_arrow(
     strange: tuple[pa.Array, dict[str, Any]], tmp_path: Path
 ) -> None:
     array, options = strange
-    table = pa.table({"x": array, "plain": np.arange(len(array)), "text": ["a"] * len(array)})
+    table = pa.table({"x": array, "plain": np.arange(len(array)), "data_bytes": ["a"] * len(array)})
     if "column_encoding" not in options:
         options = {**options, "use_dictionary": ["plain"]}
     pq.write_table(table, tmp_path / "a.parquet", **options)
@@ -171,9 +175,9 @@ def test_what_is_stored_in_another_way_is_left_to_arrow(
 def test_features_of_numbers_and_others_and_rows_within_a_row_group(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     table = pa.table(
-        {f"n{place}": rng.integers(0, 99, 3000) for place in range(30)}
+        {f"n{index}": rng.integers(0, 99, 3000) for index in range(30)}
         | {"some": pa.array(rng.random(3000), mask=rng.random(3000) < 0.5)}
-        | {"word": [f"w{place}" for place in range(3000)], "label": rng.random(3000)}
+        | {"word": [f"w{index}" for index in range(3000)], "label": rng.random(3000)}
     )
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=1000)
     columns = {"two": ["n3", "n7"], "one": ["n5"], "some": ["some"], "word": ["word"]}
@@ -196,19 +200,19 @@ def test_features_of_numbers_and_others_and_rows_within_a_row_group(tmp_path: Pa
 @pytest.mark.parametrize("compression", ["none", "snappy", "zstd"])
 def test_damage_anywhere_is_noticed_or_does_no_harm(compression: str, tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    table = pa.table({f"c{place}": numbers(500, 40, np.int64, place) for place in range(4)})
+    table = pa.table({f"c{index}": numbers(500, 40, np.int64, index) for index in range(4)})
     pq.write_table(table, path, compression=compression, data_page_size=700)
     whole = path.read_bytes()
     end = sum(
-        pq.read_metadata(path).row_group(0).column(place).total_compressed_size
-        for place in range(4)
+        pq.read_metadata(path).row_group(0).column(index).total_compressed_size
+        for index in range(4)
     )
     rng = np.random.default_rng(1)
     noticed = 0
     for _ in range(1500):
         damaged = bytearray(whole)
-        for place in rng.integers(4, 4 + end, rng.integers(1, 4)):
-            damaged[place] = rng.integers(256)
+        for index in rng.integers(4, 4 + end, rng.integers(1, 4)):
+            damaged[index] = rng.integers(256)
         (found,) = decoded_columns(path, bytes(damaged))
         assert not found or all(len(found[name].values) == 500 for name in table.column_names)
         noticed += not found
@@ -217,29 +221,29 @@ def test_damage_anywhere_is_noticed_or_does_no_harm(compression: str, tmp_path: 
         assert decoded_columns(path, whole[:cut]) == [{}]
 
 
-def test_other_numbers_of_rows_than_were_told_are_noticed(tmp_path: Path) -> None:
+def test_other_numbers_of_rows_that_contradict_the_footer_are_noticed(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": np.arange(1000)}), tmp_path / "a.parquet")
     column = pq.read_metadata(tmp_path / "a.parquet").row_group(0).column(0)
     begin = column.dictionary_page_offset
     end = begin + column.total_compressed_size
     memory = np.fromfile(tmp_path / "a.parquet", np.uint8)
 
-    def told(*values: int) -> SameTypeColumns:
-        names = tuple(f"column {place}" for place in range(len(values)))
-        places = np.array([[begin, end, count, 1] for count in values])
+    def described(*values: int) -> SameTypeColumns:
+        names = tuple(f"column {index}" for index in range(len(values)))
+        ranges = np.array([[begin, end, count, 1] for count in values])
         size = column.total_uncompressed_size * len(values)
-        return SameTypeColumns(names, np.dtype(np.int64), "SNAPPY", places, size)
+        return SameTypeColumns(names, np.dtype(np.int64), "SNAPPY", ranges, size)
 
     for values in (0, 999, 1000, 1001):
         for rows in (1, 999, 1000, 1001):
-            assert bool(decoded(memory, told(values), rows)) == (values == rows == 1000)
-    assert len(decoded(memory, told(1000, 1000), 1000)) == 2
+            assert bool(decode_columns(memory, described(values), rows)) == (values == rows == 1000)
+    assert len(decode_columns(memory, described(1000, 1000), 1000)) == 2
     for columns in ((0, 1000), (1000, 0), (1000, 0, 1000)):
-        assert not decoded(memory, told(*columns), 1000)
-    assert not decoded(memory, dataclasses.replace(told(1000), size=5000), 1000)
+        assert not decode_columns(memory, described(*columns), 1000)
+    assert not decode_columns(memory, dataclasses.replace(described(1000), size=5000), 1000)
 
 
-def test_a_row_group_without_rows_is_no_trouble(tmp_path: Path) -> None:
+def test_a_row_group_without_rows_is_read(tmp_path: Path) -> None:
     table = pa.table({"x": np.arange(50)})
     with pq.ParquetWriter(tmp_path / "a.parquet", table.schema) as writer:
         for some in (table[:0], table, table[:0], table):
@@ -252,9 +256,9 @@ def test_a_row_group_without_rows_is_no_trouble(tmp_path: Path) -> None:
 def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"x": np.arange(5000) % 7}), path)
-    text = bytearray(path.read_bytes())
-    text[4:40] = bytes(36)
-    path.write_bytes(text)
+    data_bytes = bytearray(path.read_bytes())
+    data_bytes[4:40] = bytes(36)
+    path.write_bytes(data_bytes)
     data = io.parquet(path, 100, shuffle=False, shard=False)
     with raises_code("parquet-damaged", "a.parquet row group 0"):
         list(data)
