@@ -13,7 +13,7 @@ pixel as photographs have. Batches of 64 pictures of 224 x 224 x 3 bytes and the
   whole pictures on these cores can be cheaper.
 
 All draw their crops by the same recipe (8 % to 100 % of the area, sides from 3:4 to 4:3, mirrored every
-second time). The views are not the same ones, but their mean size is; each reader's mean pixel is
+second time). The crops differ, but their mean size is; each reader's mean pixel is
 compared.
 """
 
@@ -37,7 +37,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from eai_notebook import io
-from eai_notebook.formats.images.crops import Views
+from eai_notebook.formats.images.crops import CropSampler
 
 BATCH, SIDE = 64, 224
 CLASSES = 4
@@ -94,13 +94,13 @@ def by_tensorflow(folder: Path, **settings: Any) -> Any:
 
 def by_pil(folder: Path) -> Any:
     """The way of many PyTorch loaders, in threads of tf.data."""
-    views = Views(SIDE, SIDE)
+    crops = CropSampler(SIDE, SIDE)
 
     def read(file: bytes) -> np.ndarray:
         text = Path(file.decode()).read_bytes()
         with Image.open(streams.BytesIO(text)) as picture:
             width, height = picture.size
-            box = views.box(height, width, text)
+            box = crops.box(height, width, text)
             picture.draft("RGB", (width * SIDE // box.width, height * SIDE // box.height))
             scale = picture.size[0] / width
             corners = (box.left, box.top, box.left + box.width, box.top + box.height)

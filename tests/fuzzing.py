@@ -34,7 +34,7 @@ import eai_notebook.formats.tfrecord.tfrecord_reader as tfrecord_module
 from eai_notebook.clicklog.click_schema import CRITEO
 from eai_notebook.clicklog.text_part import TextPart
 from eai_notebook.errors import EaiError
-from eai_notebook.formats.images.crops import Views
+from eai_notebook.formats.images.crops import CropSampler
 from eai_notebook.formats.images.image_decode import decode_crop
 from eai_notebook.formats.parquet.snappy import decompress_ranges
 from eai_notebook.formats.tfrecord.example_kernels import FRAME, HEADER
@@ -699,7 +699,7 @@ def _picture_bases() -> list[bytes]:
 def _picture(path: str) -> Values | None:
     encoded = np.frombuffer(Path(path).read_bytes(), np.uint8)
     into = np.zeros((8, 8, 3), np.uint8)
-    return {"pixels": into} if decode_crop(encoded, Views(8, 8), into) else None
+    return {"pixels": into} if decode_crop(encoded, CropSampler(8, 8), into) else None
 
 
 PICTURE = Format("picture", ".jpg", _picture_bases(), changed, _picture)

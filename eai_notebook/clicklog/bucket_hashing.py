@@ -1,8 +1,7 @@
-"""Hash a 32-bit categorical value to its bucket, by one rule for every format.
+"""The hash of a 32-bit categorical value to its bucket, the same for every format.
 
-A model trained from one format can be served from another only if both hash alike, so the
-rule stands here once, twice written: a scalar for compiled readers and an array version for
-everything else. The tests hold them equal.
+A model that was trained from one format must find the same buckets in another. There is a scalar
+version for compiled readers and an array version for other code; a test compares them.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def bucket_of(value: np.uint32, field: int, buckets: int) -> np.int32:
     mixed ^= mixed >> np.uint32(13)
     mixed = np.uint32(mixed * MIX_2)
     mixed ^= mixed >> np.uint32(16)
-    # Multiply and shift instead of modulo: as even, and several times cheaper.
+    # Multiply and shift instead of modulo: equally uniform, and several times cheaper.
     bucket: np.int32 = np.int32(1 + ((np.uint64(mixed) * np.uint64(buckets - 1)) >> np.uint64(32)))
     return bucket
 
@@ -38,13 +37,13 @@ def bucket_of(value: np.uint32, field: int, buckets: int) -> np.int32:
 def hash_ids(values: NDArray[np.uint32], field: int, buckets: int) -> NDArray[np.int32]:
     """Hash the values of categorical column number `field` (from 0) into its buckets.
 
-    Equal values in two columns fall into unrelated buckets. Bucket 0 never comes out: it
-    stands for a missing value.
+    Equal values in two columns have unrelated buckets. Bucket 0 is never returned: it means a
+    missing value.
 
     Args:
         values: The 32-bit values, any shape.
-        field: The column's place among the categoricals, from 0.
-        buckets: The column's number of buckets, the one for missing values included.
+        field: The column's index among the categoricals, from 0.
+        buckets: The column's number of buckets, including bucket 0.
 
     Returns:
         Buckets from 1 to ``buckets - 1``, int32, in the shape of `values`.

@@ -1,10 +1,10 @@
-"""Features of a click log from records of `tf.train.Example`."""
+"""`ClickExamples`: reads a click log's features from records of `tf.train.Example`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from eai_notebook.io.part import Columns, Field
 
 
+HEXADECIMAL_DIGITS: Final = 8
+"""Length of a categorical that is written as text."""
+
+
 @dataclass(frozen=True)
 class ClickExamples:
     """Reads the columns of a click schema, one feature each."""
@@ -39,27 +43,27 @@ class ClickExamples:
 
     @property
     def spec(self) -> Mapping[str, Field]:
-        """The same as that of delimited text."""
+        """The same as for delimited text."""
         return spec_of(self.schema)
 
     def warm_up(self) -> None:
-        """Compile now, not within the first step."""
-        nothing = np.zeros(PADDING, np.uint8)
-        self.columns(nothing, self.examples(nothing, 0))
-        kernels.walk(nothing, 0, 0)
+        """Compile the kernels now, not within the first step."""
+        empty = np.zeros(PADDING, np.uint8)
+        self.columns(empty, self.examples(empty, 0))
+        kernels.count_records(empty, 0, 0)
 
-    def examples(self, text: NDArray[np.uint8], rows: int) -> FoundFeatures:
-        """Find the features in the bytes of some records."""
-        return self._features.find(text, rows)
+    def examples(self, data: NDArray[np.uint8], rows: int) -> FoundFeatures:
+        """Parse the bytes of some records."""
+        return self._features.find(data, rows)
 
-    def columns(self, text: NDArray[np.uint8], found: FoundFeatures) -> Columns:
-        """Make columns of them, and mark more rows as bad."""
+    def columns(self, data: NDArray[np.uint8], found: FoundFeatures) -> Columns:
+        """Return columns of the records, and set the status of further bad rows."""
         rows, schema = len(found.status), self.schema
         numbers = aligned((rows, len(schema.integers)), np.dtype(np.float32))
         ids = aligned((rows, len(schema.categorical)), np.dtype(np.int32))
         labels = aligned((rows, 1), np.dtype(np.float32))
         kernels.click_features(
-            text,
+            data,
             found.values,
             found.kinds,
             schema.missing_integer,
@@ -83,6 +87,16 @@ class ClickExamples:
                 return f"has label {values[self.label]}, which is neither 0 nor 1"
             for name in self.schema.integers:
                 if kinds[name] not in {0, kernels.INTEGERS}:
-                    return f"has {KIND_NAMES[kinds[name]]} in {name}, which is no integer"
-            return "has a categorical that is no 32-bit value"
+                    return f"has {KIND_NAMES[kinds[name]]} in {name} instead of integers"
+            for name in self.schema.categorical:
+                if not _may_be_categorical(kinds[name], values[name]):
+                    return f"has a value in {name} that is not a 32-bit number"
+            return "has a categorical that is not a 32-bit number"
         return self._features.fault(found, row, [0] * len(self._features.names))
+
+
+def _may_be_categorical(kind: int, value: int) -> bool:
+    """Return whether a value can be a categorical, without a look at the digits of text."""
+    if kind == kernels.BYTES:
+        return value & 0xFFFFFFFF in {0, HEXADECIMAL_DIGITS}
+    return kind == 0 or (kind == kernels.INTEGERS and -(1 << 31) <= value < 1 << 32)

@@ -1,7 +1,7 @@
 """Compiled kernels from raw click-log columns to features, block by block.
 
-The columns are given by address, as Arrow holds them; what comes out is what the parser of
-delimited text makes of the same values, bit by bit.
+Columns are Arrow buffers, given by address. The features equal those of the parser of delimited
+text for the same values, bit by bit.
 """
 
 from __future__ import annotations
@@ -24,45 +24,45 @@ _BLOCK: Final = 128
 _WORD: Final = 32
 _NARROW: Final = 4
 _HEX_DIGITS: Final = 8
-_MOST: Final = 0xFFFFFFFF
-_LEAST: Final = -(1 << 31)  # stored with a sign by systems that know no unsigned numbers
+_MAX_UINT32: Final = 0xFFFFFFFF
+_MIN_INT32: Final = -(1 << 31)  # some systems store the 32-bit values as signed numbers
 
 
 @njit(inline="always")
-def _load_there(
+def _load_validity(
     column: NDArray[np.int64],
     begin: int,
     count: int,
-    there: NDArray[np.uint32],
+    valid: NDArray[np.uint32],
     bits: NDArray[np.uint8],
 ) -> None:
-    """Load the validity bits of a block: 1 for a value, 0 where missing."""
+    """Load the validity of a block's rows: 1 for a value, 0 for a null."""
     validity = column[2]
     if validity == 0:
-        there[:] = 1
+        valid[:] = 1
         return
     first = column[3] + begin
     last = first + count - 1
     copy_bytes(bits.ctypes.data, validity + (first >> 3), (last >> 3) - (first >> 3) + 1)
-    _spread(bits, np.uint64(first & 7), there)
+    _unpack_bits(bits, np.uint64(first & 7), valid)
 
 
-# Apart from their callers, so that the compiler can tell that nothing overlaps, and has them work
-# on many values at once.
+# These are separate functions, so that the compiler knows that their arrays do not overlap and
+# vectorizes the loops.
 
 
 @njit
-def _spread(bits: NDArray[np.uint8], shift: np.uint64, there: NDArray[np.uint32]) -> None:
+def _unpack_bits(bits: NDArray[np.uint8], shift: np.uint64, valid: NDArray[np.uint32]) -> None:
     for word in range(_BLOCK // _WORD):
         some = np.uint32(word_at(bits, word * 4) >> shift)
-        for place in range(_WORD):
-            there[word * _WORD + place] = (some >> np.uint32(place)) & np.uint32(1)
+        for bit in range(_WORD):
+            valid[word * _WORD + bit] = (some >> np.uint32(bit)) & np.uint32(1)
 
 
 @njit
-def _hashed(
+def _hash_block(
     values: NDArray[np.int32],
-    there: NDArray[np.uint32],
+    valid: NDArray[np.uint32],
     count: int,
     column: int,
     buckets: int,
@@ -70,7 +70,7 @@ def _hashed(
 ) -> None:
     for row in range(count):
         bucket = bucket_of(np.uint32(values[row]), column, buckets)
-        ids[row] = bucket * np.int32(there[row])
+        ids[row] = bucket * np.int32(valid[row])
 
 
 @njit(inline="always")
@@ -91,26 +91,26 @@ def _load_values(
 
 
 @njit(inline="always")
-def _logarithms(
+def _log_block(
     values: NDArray[np.int64],
-    there: NDArray[np.uint32],
+    valid: NDArray[np.uint32],
     count: int,
     missing: np.float32,
     logs: NDArray[np.float32],
 ) -> None:
-    """Transform a block of integers; first as if all were small, as nearly all are."""
+    """Transform a block of integers: look up small ones, then compute the few large ones."""
     large = False
     for row in range(count):
         size = abs(values[row])
         small = np.uint64(size) < np.uint64(SMALL)
         log = LOG1P[size if small else 0]
         log = -log if values[row] < 0 else log
-        logs[row] = log if there[row] else missing
+        logs[row] = log if valid[row] else missing
         large |= not small
     if large:
         for row in range(count):
             value = values[row]
-            if there[row] and np.uint64(abs(value)) >= np.uint64(SMALL):
+            if valid[row] and np.uint64(abs(value)) >= np.uint64(SMALL):
                 log = np.float32(math.log1p(abs(float(value))))
                 logs[row] = -log if value < 0 else log
 
@@ -127,35 +127,37 @@ def features(
 ) -> None:
     """Fill `numbers` and `ids` from columns, block by block; mark bad rows.
 
-    A column is given as address, bytes of a value, address of validity bits (0 for none), first
-    bit. A block is made column by column, so that loops run on many values at once, and then
-    turned into rows while it is in the nearest cache.
+    A column is four numbers: the address of its values, bytes of a value, the address of its validity
+    bitmap (0 for none), the index of its first bit. A block is computed column by column, so that
+    loops vectorize, and transposed to rows while it is in the first-level cache.
     """
     missing = np.float32(missing_integer)
     narrow = np.empty(_BLOCK, np.int32)
     values = np.empty(_BLOCK, np.int64)
-    there = np.empty(_BLOCK, np.uint32)
+    valid = np.empty(_BLOCK, np.uint32)
     bits = np.zeros(_BLOCK // 8 + 8, np.uint8)
     logs = np.empty((len(integers), _BLOCK), np.float32)
     chosen = np.empty((len(categoricals), _BLOCK), np.int32)
     for begin in range(0, len(bad), _BLOCK):
         count = min(_BLOCK, len(bad) - begin)
         for column in range(len(integers)):
-            _load_there(integers[column], begin, count, there, bits)
+            _load_validity(integers[column], begin, count, valid, bits)
             _load_values(integers[column], begin, count, narrow, values)
-            _logarithms(values, there, count, missing, logs[column])
+            _log_block(values, valid, count, missing, logs[column])
         for column in range(len(categoricals)):
-            _load_there(categoricals[column], begin, count, there, bits)
+            _load_validity(categoricals[column], begin, count, valid, bits)
             if categoricals[column, 1] == _NARROW:
-                # Any 32 bits are a value.
+                # All 32-bit patterns are valid.
                 copy_bytes(narrow.ctypes.data, categoricals[column, 0] + begin * 4, count * 4)
             else:
                 _load_values(categoricals[column], begin, count, narrow, values)
                 for row in range(count):
                     value = values[row]
-                    bad[begin + row] |= bool(there[row]) and (value > _MOST or value < _LEAST)
+                    bad[begin + row] |= bool(valid[row]) and (
+                        value > _MAX_UINT32 or value < _MIN_INT32
+                    )
                     narrow[row] = np.int32(value)
-            _hashed(narrow, there, count, column, buckets[column], chosen[column])
+            _hash_block(narrow, valid, count, column, buckets[column], chosen[column])
         for row in range(count):
             for column in range(len(integers)):
                 numbers[begin + row, column] = logs[column, row]
@@ -167,13 +169,13 @@ def features(
 def hex_values(
     text: NDArray[np.uint8],
     offsets: NDArray[np.int64],
-    there: NDArray[np.bool_],
+    valid: NDArray[np.bool_],
     values: NDArray[np.int64],
 ) -> None:
-    """Read hexadecimal strings; -1 for a missing or an empty one, -2 for what is none."""
+    """Parse hexadecimal strings; -1 for a null or an empty string, -2 for other text."""
     for row in range(len(values)):
         begin, end = offsets[row], offsets[row + 1]
-        if not there[row] or begin == end:
+        if not valid[row] or begin == end:
             values[row] = -1
         elif end - begin == _HEX_DIGITS:
             value = hexadecimal(word_at(text, begin))

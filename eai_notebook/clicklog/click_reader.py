@@ -1,4 +1,4 @@
-"""`criteo`: read click logs in text form; rows are shared out over the ranks."""
+"""`criteo`: read click logs in text form, a shard of the rows on each rank."""
 
 from __future__ import annotations
 
@@ -34,28 +34,26 @@ def criteo(  # noqa: PLR0913 - options, all but the first two by name
 ) -> InputData:
     """Open Criteo click logs as this rank's batches, ready for `fit`.
 
-    Every rank reads an equal part of the bytes, and all ranks together every row exactly
-    once; all take the same number of steps, so that no rank waits for one that has ended.
-    In a group, all ranks must call this together.
+    Each rank reads an equal number of bytes; all ranks together read every row exactly once. All
+    ranks have the same number of steps, so no rank waits for one that has finished. In a group,
+    all ranks must call this together.
 
     Args:
-        pattern: A glob, a folder, a file, a manifest, or a list of files; paths or URLs,
-            see `eai_notebook.io.sources.find.find_files`; plain, or packed by gzip, zstd
-            or bzip2, which are unpacked when they are opened.
+        pattern: A glob, a folder, a file, a manifest, or a list of files; paths or URLs, see
+            `eai_notebook.io.sources.find.find_files`. Files compressed by gzip, zstd or bzip2
+            are decompressed when they are opened.
         batch_size: Rows in each of this rank's batches.
-        shuffle: Mix the rows, in another order each epoch: the chunks of about 1 MiB are
-            drawn in random order, and the rows of 16 of them at a time are mixed.
+        shuffle: Shuffle the rows, in another order each epoch: chunks of about 1 MiB are read in
+            random order, and the rows of 16 chunks at a time are shuffled.
         seed: The same seed, epoch and number of ranks give the same order.
-        on_error: ``"raise"`` to stop at a bad row, ``"skip"`` to leave bad rows out, count
-            them by file and say so.
-        max_skipped: The share of this rank's rows that may be left out before it is an
-            error after all.
-        uneven: What becomes of rows that do not fill a batch on every rank: ``"drop"``,
-            ``"repeat"`` or ``"pad"``, see `eai_notebook.io.pipeline.open_batches.open_batches`.
-        readers: Chunks that are fetched or parsed at once, or ``"auto"``.
-        queue: Batches kept ready, or ``"auto"``.
-        shard: False to read all rows on this rank, alone and to the last one (the last
-            batch may be smaller): for measuring on held-out rows.
+        on_error: ``"raise"`` to stop at a bad row, ``"skip"`` to skip bad rows, count them by
+            file and report them.
+        max_skipped: The share of this rank's rows that may be skipped; more is an error.
+        uneven: ``"drop"``, ``"repeat"`` or ``"pad"`` rows that do not fill a batch on every rank,
+            see `eai_notebook.io.pipeline.open_batches.open_batches`.
+        readers: Chunks that are fetched or parsed in parallel, or ``"auto"``.
+        queue: Batches that are prepared ahead, or ``"auto"``.
+        shard: False to read all rows on this rank, to evaluate; the last batch may be smaller.
         schema: The columns and their hash buckets.
 
     Returns:
@@ -63,8 +61,8 @@ def criteo(  # noqa: PLR0913 - options, all but the first two by name
         float32 [batch, 1])``, a `tf.data.Dataset` that plain Python can iterate.
 
     Raises:
-        EaiError: No such file, not enough rows for one step, or a bad row; the latter
-            while reading, where `InputData.error` keeps it.
+        EaiError: No such file or not enough rows for one step; while reading, a bad row, which
+            `InputData.error` keeps.
     """
     check_options(batch_size, on_error, uneven, max_skipped, readers, queue)
     files = find_files(pattern)

@@ -1,7 +1,7 @@
 """`ClickSchema`: the columns of a click log and how each becomes a number.
 
-The schema is the one thing the generator, the readers and the models share: a model made
-from a schema fits every reader of that schema.
+The generator, the readers and the models share the schema: a model made from a schema fits every
+reader with that schema.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from eai_notebook.formats.table_reader import TableReader
     from eai_notebook.formats.tfrecord.feature_readers import ExampleReader
 
-_FEWEST = 2  # buckets of a column: missing, and one more
+_MIN_BUCKETS = 2  # buckets of a column: missing, and one more
 
 
 @dataclass(frozen=True)
 class ClickSchema:
     """The columns of a delimited click log: a label, integers, hashed categoricals.
 
-    Integers become ``sign(x) * log1p(abs(x))`` because counts in click logs are heavy
-    tailed; a missing one becomes `missing_integer`. A categorical, a 32-bit value written as
-    eight hexadecimal digits, is hashed into its number of `buckets`; bucket 0 is kept for
-    the missing ones, so that a model can learn what missing means.
+    Integers become ``sign(x) * log1p(abs(x))``, because counts in click logs are heavy-tailed; a
+    missing integer becomes `missing_integer`. A categorical, a 32-bit value written as eight
+    hexadecimal digits, is hashed into one of its `buckets`; bucket 0 means missing, so a model can
+    learn from it.
 
     Attributes:
-        name: What the schema is called in messages.
+        name: The schema's name in messages.
         integers: Names of the integer columns, in file order.
         categorical: Names of the categorical columns, in file order.
-        buckets: Hash buckets of each categorical column, bucket 0 included.
-        crosses: Pairs of categorical columns whose combination is worth a weight of its own
-            in the wide part of a model.
-        missing_integer: What a missing integer becomes.
+        buckets: Number of hash buckets of each categorical column, including bucket 0.
+        crosses: Pairs of categorical columns whose combinations have weights of their own in
+            the wide part of a model.
+        missing_integer: The value of a missing integer.
 
     Examples:
         >>> CRITEO.fields, len(CRITEO.integers), len(CRITEO.categorical)
@@ -53,14 +53,14 @@ class ClickSchema:
     def __post_init__(self) -> None:
         if len(self.buckets) != len(self.categorical):
             raise EaiError(
-                f"{self.name}: {len(self.categorical)} categorical columns, "
+                f"{self.name} has {len(self.categorical)} categorical columns, but "
                 f"{len(self.buckets)} bucket counts",
-                "give one bucket count a column",
+                "give one bucket count for each column",
                 code="schema-invalid",
             )
-        if min(self.buckets, default=_FEWEST) < _FEWEST:
+        if min(self.buckets, default=_MIN_BUCKETS) < _MIN_BUCKETS:
             raise EaiError(
-                f"{self.name}: a column has {min(self.buckets)} bucket",
+                f"{self.name} has a column with {min(self.buckets)} buckets",
                 "give at least 2, one of them for missing values",
                 code="schema-invalid",
             )
@@ -68,14 +68,14 @@ class ClickSchema:
             for column in pair:
                 if column not in self.categorical:
                     raise EaiError(
-                        f"{self.name}: no categorical column {column!r} to cross",
+                        f"{self.name} crosses {column!r}, which is not a categorical column",
                         f"choose from {self.categorical[0]} to {self.categorical[-1]}",
                         code="schema-invalid",
                     )
 
     @property
     def fields(self) -> int:
-        """Fields in a row: the label, the integers, the categoricals."""
+        """The number of fields in a row: the label, the integers, the categoricals."""
         return 1 + len(self.integers) + len(self.categorical)
 
     def with_buckets(self, buckets: int) -> ClickSchema:
@@ -106,6 +106,6 @@ CRITEO: Final = ClickSchema(
 )
 """The display-advertising logs published by Criteo Labs: tab separated, one label, 13
 integers `I1` to `I13`, 26 categoricals `C1` to `C26`. The buckets suit some hundred
-thousand rows; for the published millions take `CRITEO.with_buckets(100_000)` or so. The
-crosses are of columns with few distinct values, whose combinations are seen often enough
-to be learned."""
+thousand rows; for the published millions use about `CRITEO.with_buckets(100_000)`. The
+crosses are of columns with few distinct values, whose combinations are frequent enough to
+be learned."""

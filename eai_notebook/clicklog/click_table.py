@@ -1,4 +1,4 @@
-"""Features of a click log from a table's columns, typed or as hexadecimal text."""
+"""`ClickTable`: reads a click log's features from Arrow tables."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from eai_notebook.io.sources.file import File
 
 _NOT_HEX = -2
-_AS_THEY_ARE = {pa.int32(): 4, pa.uint32(): 4, pa.int64(): 8}
+_SUPPORTED_WIDTHS = {pa.int32(): 4, pa.uint32(): 4, pa.int64(): 8}
 
 
 @dataclass(frozen=True)
 class ClickTable:
-    """Reads the columns of a click schema, so that a model sees what delimited text gives it.
+    """Reads the columns of a click schema; the features equal those of delimited text.
 
-    Integer columns hold integers. Categorical ones hold 32-bit values, signed or not, or eight
-    hexadecimal digits as text; null or empty is missing.
+    Integer columns hold integers. Categorical columns hold 32-bit values, signed or unsigned, or
+    text of eight hexadecimal digits; null or empty means missing.
     """
 
     schema: ClickSchema
@@ -46,31 +46,31 @@ class ClickTable:
 
     @property
     def numbers(self) -> frozenset[str]:
-        """None: its kernels want to know of nulls."""
+        """Empty: the kernels read Arrow's validity bitmaps."""
         return frozenset()
 
     @property
     def copies(self) -> bool:
-        """Features are new arrays."""
+        """True: features are new arrays."""
         return True
 
     @property
     def spec(self) -> Mapping[str, Field]:
-        """The same as that of delimited text."""
+        """The same as for delimited text."""
         return spec_of(self.schema)
 
     def check(self, file: File, schema: pa.Schema) -> None:
-        """Refuse a file that lacks a column or has one of another type.
+        """Check that a file has the schema's columns.
 
         Raises:
-            EaiError: It does.
+            EaiError: A column is missing or has another type.
         """
         for name in self.columns:
             if name not in schema.names:
                 raise EaiError(
-                    f"{file} has no column {name!r}, its columns are {_few(schema.names)}",
-                    f"make it with eai.io.convert, or give a schema with its names "
-                    f"instead of {self.schema.name}",
+                    f"{file} has no column {name!r}, its columns are {_first_names(schema.names)}",
+                    f"write it with eai.io.convert, or give a schema with its column names instead "
+                    f"of {self.schema.name}",
                     code="column-unknown",
                 )
             kind = schema.field(column_index(file, schema.names, name)).type
@@ -84,26 +84,28 @@ class ClickTable:
             label = name == self.label and (kinds.is_boolean(inner) or kinds.is_floating(inner))
             if not (text or label or kinds.is_integer(inner)):
                 raise EaiError(
-                    f"{file} column {name!r} is {kind}, which is no integer",
-                    "write it as an integer, or a categorical as 8 hexadecimal digits",
+                    f"{file} column {name!r} has type {kind}, which is not an integer",
+                    "write it as integers, or a categorical as 8 hexadecimal digits",
                     code="column-type",
                 )
 
-    def read(self, table: pa.Table, numbers: Columns) -> Loaded:  # noqa: ARG002 - has none
-        """Return the good rows, and the number of the first bad one."""
+    def read(self, table: pa.Table, numbers: Columns) -> Loaded:  # noqa: ARG002 - always empty
+        """Return the good rows, the number of bad ones and the index of the first bad one."""
         rows = table.num_rows
         schema = self.schema
         bad = np.zeros(rows, np.bool_)
-        labels = _labels(_whole(table.column(self.label)), bad)
+        labels = _labels(_combined(table.column(self.label)), bad)
         floats = aligned((rows, len(schema.integers)), np.dtype(np.float32))
         ids = aligned((rows, len(schema.categorical)), np.dtype(np.int32))
-        # What holds the memory that the addresses lead to stays alive until the kernel is done.
-        integers = [_Column.of(_whole(table.column(name)), bad) for name in schema.integers]
-        words = [_Column.of(_whole(table.column(name)), bad) for name in schema.categorical]
+        # These objects keep the buffers alive until the kernel has read them.
+        integers = [_Column.of(_combined(table.column(name)), bad) for name in schema.integers]
+        categoricals = [
+            _Column.of(_combined(table.column(name)), bad) for name in schema.categorical
+        ]
         if rows:
             click_kernels.features(
-                np.array([one.place for one in integers], np.int64).reshape(-1, 4),
-                np.array([one.place for one in words], np.int64).reshape(-1, 4),
+                np.array([column.buffers for column in integers], np.int64).reshape(-1, 4),
+                np.array([column.buffers for column in categoricals], np.int64).reshape(-1, 4),
                 schema.missing_integer,
                 np.asarray(schema.buckets, np.int32),
                 floats,
@@ -124,14 +126,12 @@ class ClickTable:
         if label not in {0, 1}:
             return f"has label {label!r}, which is neither 0 nor 1"
         for name in self.schema.categorical:
-            alone = table.slice(row, 1).select([name])
+            value = table.slice(row, 1).select([name])
             wrong = np.zeros(1, np.bool_)
-            column = _Column.of(_whole(alone.column(0)), wrong)
-            one = np.array([column.place], np.int64)
-            none = np.empty((0, 4), np.int64)
+            column = _Column.of(_combined(value.column(0)), wrong)
             click_kernels.features(
-                none,
-                one,
+                np.empty((0, 4), np.int64),
+                np.array([column.buffers], np.int64),
                 0.0,
                 np.array([2], np.int32),
                 np.empty((1, 0), np.float32),
@@ -139,22 +139,22 @@ class ClickTable:
                 wrong,
             )
             if wrong[0]:
-                return f"has {values[name]!r} in {name}, which is no 32-bit value"
+                return f"has {values[name]!r} in {name}, which is not a 32-bit value"
         return "cannot be read"
 
 
 @dataclass(frozen=True)
 class _Column:
-    """Where a column's values lie: address, width, address of validity bits, first bit."""
+    """A column as the kernels read it: its buffers, see `click_kernels.features`, and their owner."""
 
-    place: tuple[int, int, int, int]
-    holds: Any
+    buffers: tuple[int, int, int, int]
+    owner: Any
 
     @classmethod
     def of(cls, array: pa.Array, bad: NDArray[np.bool_]) -> _Column:
         if not kinds.is_integer(array.type):
             array = _numbers_of(array, bad)
-        width = _AS_THEY_ARE.get(array.type)
+        width = _SUPPORTED_WIDTHS.get(array.type)
         if width is None:
             array, width = array.cast(pa.int64()), 8
         validity, data = array.buffers()
@@ -163,20 +163,20 @@ class _Column:
 
 
 def _numbers_of(array: pa.Array, bad: NDArray[np.bool_]) -> pa.Array:
-    """Return the values of hexadecimal text; rows with other text are bad."""
+    """Return the values of hexadecimal text; rows with other text become bad."""
     if kinds.is_dictionary(array.type):
         wrong = np.zeros(len(array.dictionary), np.bool_)
-        words = _numbers_of(array.dictionary, wrong)
+        categoricals = _numbers_of(array.dictionary, wrong)
         if wrong.any():
             bad |= wrong[array.indices.fill_null(0).to_numpy()] & array.is_valid().to_numpy(False)  # noqa: FBT003
-        return words.take(array.indices)
+        return categoricals.take(array.indices)
     array = array.cast(pa.large_binary())
     _, offsets, data = array.buffers()
     ends = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
     text = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
     values = np.empty(len(array), np.int64)
-    there = array.is_valid().to_numpy(zero_copy_only=False)
-    click_kernels.hex_values(text, ends, there, values)
+    valid = array.is_valid().to_numpy(zero_copy_only=False)
+    click_kernels.hex_values(text, ends, valid, values)
     bad |= values == _NOT_HEX
     return pa.array(values, mask=values < 0)
 
@@ -188,13 +188,13 @@ def _labels(array: pa.Array, bad: NDArray[np.bool_]) -> NDArray[np.float32]:
     return labels
 
 
-def _whole(column: pa.ChunkedArray) -> pa.Array:
+def _combined(column: pa.ChunkedArray) -> pa.Array:
     if column.num_chunks == 1:
         return column.chunk(0)
-    whole = column.combine_chunks()
-    return whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
+    combined = column.combine_chunks()
+    return combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
 
 
-def _few(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     shown = ", ".join(names[:8])
-    return f"{shown}, ..." if len(names) > 8 else shown  # noqa: PLR2004 - as many as a line holds
+    return f"{shown}, ..." if len(names) > 8 else shown  # noqa: PLR2004 - they fit into a line

@@ -29,14 +29,14 @@ SUFFIX: Final[dict[str, str]] = {
     "tfrecord": ".tfrecord",
     "binary": ".npy",
 }
-assert set(SUFFIX) == set(get_args(To))  # noqa: S101 - said twice, for the type checker
+assert set(SUFFIX) == set(get_args(To))  # noqa: S101 - the type checker needs the list twice
 
 GROUP: Final = 65_536
-"""Rows of a row group or record batch: large enough to be cheap, small enough to mix."""
+"""Rows of a row group or record batch: enough to read fast, few enough to shuffle well."""
 
 
 class TooWideError(Exception):
-    """An integer does not fit 32 bits: the file must be begun anew with 64."""
+    """An integer does not fit 32 bits: the file must be written again with 64-bit columns."""
 
 
 class Writer(Protocol):
@@ -50,7 +50,7 @@ class Writer(Protocol):
 
 
 def writer_for(to: To, path: Path, schema: ClickSchema, *, wide: bool) -> Writer:
-    """Return what writes `path`; integers are kept in 64 bits where `wide`, else in 32."""
+    """Return the writer of `path`; integers have 64 bits if `wide`, else 32."""
     if to == "tfrecord":
         return _Records(path, schema)
     if to == "binary":
@@ -59,7 +59,7 @@ def writer_for(to: To, path: Path, schema: ClickSchema, *, wide: bool) -> Writer
 
 
 class _Table:
-    """Raw values in columns, missing ones null: what any other tool would expect."""
+    """Raw values in columns, null if missing, as other tools expect."""
 
     def __init__(self, to: To, path: Path, schema: ClickSchema, *, wide: bool) -> None:
         integer = pa.int64() if wide else pa.int32()
@@ -68,9 +68,9 @@ class _Table:
             + [(name, integer) for name in schema.integers]
             + [(name, pa.uint32()) for name in schema.categorical]
         )
-        self._waiting: list[pa.RecordBatch] = []
+        self._pending: list[pa.RecordBatch] = []
         if to == "parquet":
-            # Dictionaries and compression would halve the file and double the cost of reading it.
+            # Dictionaries and compression would halve the file's size and double the time to read.
             self._writer: Any = pq.ParquetWriter(
                 path,
                 self._schema,
@@ -88,30 +88,31 @@ class _Table:
         kind = self._schema.field(1).type
         columns += [_narrowed(column, column == MISSING, kind) for column in integers.T]
         columns += [pa.array(column.astype(np.uint32), mask=column < 0) for column in values.T]
-        self._waiting.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
-        if sum(batch.num_rows for batch in self._waiting) >= GROUP:
-            self._flush(whole=False)
+        self._pending.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
+        if sum(batch.num_rows for batch in self._pending) >= GROUP:
+            self._flush(everything=False)
 
     def close(self) -> None:
-        self._flush(whole=True)
+        self._flush(everything=True)
         self._writer.close()
 
-    def _flush(self, *, whole: bool) -> None:
-        table = pa.Table.from_batches(self._waiting, self._schema).combine_chunks()
-        end = table.num_rows if whole else table.num_rows // GROUP * GROUP
+    def _flush(self, *, everything: bool) -> None:
+        """Write complete groups, and the rest too if `everything`."""
+        table = pa.Table.from_batches(self._pending, self._schema).combine_chunks()
+        end = table.num_rows if everything else table.num_rows // GROUP * GROUP
         for begin in range(0, end, GROUP):
             group = table.slice(begin, min(GROUP, end - begin))
             if isinstance(self._writer, pq.ParquetWriter):
                 self._writer.write_table(group, row_group_size=GROUP)
             else:
                 self._writer.write_table(group, max_chunksize=GROUP)
-        self._waiting = table.slice(end).to_batches()
+        self._pending = table.slice(end).to_batches()
 
 
 def _narrowed(column: NDArray[np.int64], missing: NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
     if kind == pa.int32():
-        there = column[~missing]
-        if len(there) and (there.min() < -(1 << 31) or there.max() >= 1 << 31):
+        present = column[~missing]
+        if len(present) and (present.min() < -(1 << 31) or present.max() >= 1 << 31):
             raise TooWideError
         return pa.array(column.astype(np.int32), mask=missing)
     return pa.array(np.ascontiguousarray(column), mask=missing)
@@ -135,10 +136,10 @@ class _Records:
 
 
 class _Binary:
-    """Features as the model sees them, so that nothing is left to do; a `.npy` file."""
+    """The model's features in a `.npy` file, so that readers need not transform them."""
 
     def __init__(self, path: Path, schema: ClickSchema) -> None:
-        self._kind = np.dtype(
+        self._dtype = np.dtype(
             [
                 (NUMBERS, "<f4", (len(schema.integers),)),
                 (IDS, "<i4", (len(schema.categorical),)),
@@ -147,11 +148,11 @@ class _Binary:
         )
         self._rows = 0
         self._file = path.open("wb")
-        self._head()
+        self._write_header()
         self._begin = self._file.tell()
 
     def write(self, parsed: Parsed) -> None:
-        records = np.empty(len(parsed.rows), self._kind)
+        records = np.empty(len(parsed.rows), self._dtype)
         records[NUMBERS] = parsed.rows.numbers
         records[IDS] = parsed.rows.ids
         records[LABEL] = parsed.rows.labels
@@ -160,15 +161,15 @@ class _Binary:
 
     def close(self) -> None:
         self._file.seek(0)
-        self._head()
-        # NumPy leaves room in the header for a row count of any length.
+        self._write_header()
+        # NumPy reserves space in the header for a row count of any length.
         assert self._file.tell() == self._begin  # noqa: S101 - or the data would be overwritten
         self._file.close()
 
-    def _head(self) -> None:
-        head = {
-            "descr": np.lib.format.dtype_to_descr(self._kind),
+    def _write_header(self) -> None:
+        header = {
+            "descr": np.lib.format.dtype_to_descr(self._dtype),
             "fortran_order": False,
             "shape": (self._rows,),
         }
-        np.lib.format.write_array_header_1_0(self._file, head)
+        np.lib.format.write_array_header_1_0(self._file, header)

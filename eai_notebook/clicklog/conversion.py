@@ -1,4 +1,4 @@
-"""Convert click logs to a format that is cheaper to read."""
+"""`convert`: write click logs in a format that is faster to read."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Converted:
-    """What a conversion has written.
+    """The result of a conversion.
 
     Attributes:
-        folder: Where.
-        rows: Rows in all files together.
-        files: Files, one for each that was read.
+        folder: The folder of the written files.
+        rows: Rows in all files.
+        files: Number of files, one for each input file.
         size: Bytes of all files.
-        skipped: Bad rows left out, by file; empty unless they were to be skipped.
+        skipped: Number of skipped bad rows, by file; empty unless `on_error` is ``"skip"``.
     """
 
     folder: Path
@@ -59,48 +59,49 @@ def convert(
     overwrite: bool = False,
     progress: Callable[[float, str], None] | None = None,
 ) -> Converted:
-    """Write click logs from delimited text in a format that costs less to read.
+    """Write click logs from delimited text in a format that is faster to read.
 
-    One file is written for each that is read, with the same name but for the suffix. The folder
-    appears when it is complete and not before. Parquet, Arrow and TFRecord files hold the
-    values of the log, and any schema with these columns can read them; ``"binary"`` holds the
-    features, hashed into the buckets of `schema`, with nothing left to do.
+    Each input file becomes one file, with the same name and another suffix. The folder appears when
+    it is complete. Parquet, Arrow and TFRecord files hold the values of the log, and any schema with
+    these columns can read them; ``"binary"`` holds the features, hashed into the buckets of
+    `schema`.
 
     Args:
         source: The logs: a glob, a folder, a file, a list; paths or URLs.
-        folder: Where to, on this host; made if need be.
+        folder: The target on this host; created if it does not exist.
         to: ``"parquet"``, ``"arrow"``, ``"tfrecord"`` or ``"binary"``.
-        schema: What the columns are.
-        on_error: ``"raise"`` at a bad row, or ``"skip"`` it and count.
-        overwrite: Replace a folder that holds nothing but an earlier conversion.
-        progress: Told how far it is; None for a bar, where there is a terminal or a notebook.
+        schema: The columns.
+        on_error: ``"raise"`` at a bad row, or ``"skip"`` and count it.
+        overwrite: Replace a folder that holds only an earlier conversion.
+        progress: Called with the finished share, 0 to 1, and a text; None for a progress bar in a
+            terminal or a notebook.
 
     Raises:
-        EaiError: A file or a row is bad, or the folder holds something.
+        EaiError: A file or a row is bad, or the folder is not empty.
     """
     if to not in get_args(To):
         raise EaiError(
-            f"to={to!r} is no format",
+            f"to={to!r} is not a format",
             f"choose from {', '.join(get_args(To))}",
             code="option-invalid",
         )
     target = Path(folder)
-    _refuse(target, SUFFIX[to], overwrite=overwrite)
+    _check_target(target, SUFFIX[to], overwrite=overwrite)
     files = find_files(source)
     names = _names(files, SUFFIX[to])
     target.parent.mkdir(parents=True, exist_ok=True)
-    home = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         with ExitStack() as stack:
-            report = progress or stack.enter_context(_bar(f"converting to {to}"))
-            done = _Done(sum(file.size for file in files), report)
+            report = progress or stack.enter_context(_progress_bar(f"converting to {to}"))
+            state = _Progress(sum(file.size for file in files), report)
             for file, name in zip(files, names, strict=True):
-                _file(file, home / name, to, schema, on_error, done)
-        size = sum(path.stat().st_size for path in home.iterdir())
-        home.chmod(0o777 & ~_umask())
+                _convert_file(file, temporary / name, to, schema, on_error, state)
+        size = sum(path.stat().st_size for path in temporary.iterdir())
+        temporary.chmod(0o777 & ~_umask())
         if target.exists():
             shutil.rmtree(target)
-        home.rename(target)
+        temporary.rename(target)
     except OSError as error:
         raise EaiError(
             f"{target} cannot be written ({error.strerror or error})",
@@ -108,12 +109,12 @@ def convert(
             code="folder-not-writable",
         ) from error
     finally:
-        shutil.rmtree(home, ignore_errors=True)
-    return Converted(target, done.rows, len(files), size, done.skipped)
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Converted(target, state.rows, len(files), size, state.skipped)
 
 
-class _Done:
-    """How far a conversion is."""
+class _Progress:
+    """The progress of a conversion."""
 
     def __init__(self, size: int, report: Callable[[float, str], None]) -> None:
         self._size = max(size, 1)
@@ -122,28 +123,28 @@ class _Done:
         self.rows = 0
         self.skipped: dict[str, int] = {}
 
-    def at(self, read: int, rows: int) -> None:
-        """Report a place in the file that is read now."""
+    def report(self, read: int, rows: int) -> None:
+        """Report how much of the current file was read: its bytes and rows."""
         self._report((self._read + read) / self._size, f"{self.rows + rows:,} rows")
 
     def add(self, rows: int, read: int) -> None:
-        """Count a file that is done."""
+        """Add a finished file."""
         self.rows += rows
         self._read += read
         self._report(self._read / self._size, f"{self.rows:,} rows")
 
 
-def _file(
-    file: File, path: Path, to: To, schema: ClickSchema, on_error: OnError, done: _Done
+def _convert_file(
+    file: File, path: Path, to: To, schema: ClickSchema, on_error: OnError, state: _Progress
 ) -> None:
     chunks = cut(Span(file, 0, file.size))
     try:
-        rows, skipped = _write(chunks, path, to, schema, on_error, done, wide=False)
+        rows, skipped = _write(chunks, path, to, schema, on_error, state, wide=False)
     except TooWideError:
-        rows, skipped = _write(chunks, path, to, schema, on_error, done, wide=True)
+        rows, skipped = _write(chunks, path, to, schema, on_error, state, wide=True)
     if skipped:
-        done.skipped[str(file)] = skipped
-    done.add(rows, file.size)
+        state.skipped[str(file)] = skipped
+    state.add(rows, file.size)
 
 
 def _write(
@@ -152,7 +153,7 @@ def _write(
     to: To,
     schema: ClickSchema,
     on_error: OnError,
-    done: _Done,
+    state: _Progress,
     *,
     wide: bool,
 ) -> tuple[int, int]:
@@ -167,7 +168,7 @@ def _write(
             writer.write(parsed)
             rows += len(parsed.rows)
             skipped += len(parsed.bad)
-            done.at(chunk.end, rows)
+            state.report(chunk.end, rows)
     return rows, skipped
 
 
@@ -179,7 +180,12 @@ def _names(files: Sequence[File], suffix: str) -> list[str]:
     return names
 
 
-def _refuse(target: Path, suffix: str, *, overwrite: bool) -> None:
+def _check_target(target: Path, suffix: str, *, overwrite: bool) -> None:
+    """Check that the target folder may be written.
+
+    Raises:
+        EaiError: It is a file, or holds something that must not be replaced.
+    """
     if not target.exists():
         return
     if not target.is_dir():
@@ -191,21 +197,21 @@ def _refuse(target: Path, suffix: str, *, overwrite: bool) -> None:
     if not overwrite:
         raise EaiError(
             f"{target} is not empty",
-            "name another folder, or overwrite=True",
+            "name another folder, or pass overwrite=True",
             code="folder-not-empty",
         )
-    strangers = [path.name for path in inside if path.suffix not in SUFFIX.values()]
-    if strangers:
+    others = [path.name for path in inside if path.suffix not in SUFFIX.values()]
+    if others:
         raise EaiError(
-            f"{target} holds {strangers[0]}, which no conversion to {suffix} has written",
+            f"{target} holds {others[0]}, which is not from a conversion to {suffix}",
             "name another folder, or delete this one yourself",
             code="folder-not-empty",
         )
 
 
 @contextmanager
-def _bar(title: str) -> Iterator[Callable[[float, str], None]]:
-    """Show how far it is, where somebody can see it."""
+def _progress_bar(title: str) -> Iterator[Callable[[float, str], None]]:
+    """Show a progress bar in a terminal or a notebook."""
     console = Console(stderr=True)
     if not (console.is_terminal or console.is_jupyter):
         yield lambda _done, _what: None

@@ -1,7 +1,7 @@
-"""Find and describe the error in a row of a click log.
+"""Describe the fault of a bad row of a click log.
 
-The compiled parser only says where a bad row begins; here it is looked at again, slowly,
-because this happens once.
+The compiled parser returns only the offset of a bad row. This is a second, slow parser in Python,
+which names the fault.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from eai_notebook.io.sources.file import File
 
 _INTEGER = re.compile(r"-?[0-9]+", re.ASCII)
-_MOST = (1 << 63) - 1
-_MOST_DIGITS = 19
+_MAX_INT64 = (1 << 63) - 1
+_MAX_DIGITS = 19
 _NAME = re.compile(r"[A-Za-z_]")
 _HEX = re.compile(r"[0-9a-fA-F]{8}", re.ASCII)
 _SHOWN = 24  # characters of a bad value that are shown
-_MEND = 'mend or remove the row, or leave bad rows out and count them with on_error="skip"'
+_REMEDY = 'repair or remove the row, or skip and count bad rows with on_error="skip"'
 
 
-def row_fault(  # noqa: PLR0911 - each fault has its own words
+def row_fault(  # noqa: PLR0911 - one return for each fault
     row: str, schema: ClickSchema, *, ends: bool = True
 ) -> str:
-    """Return what is wrong with `row`, the text of one line.
+    """Return what is wrong with a row, to follow "row 7" in an error.
 
     Args:
         row: The line, without its newline.
-        schema: What its columns should be.
-        ends: Whether the line had a newline; the last one of a cut-off file has none.
+        schema: The columns.
+        ends: Whether the line had a newline; the last line of a truncated file has none.
     """
     fields = row.split("\t")
     if not ends:
@@ -48,8 +48,8 @@ def row_fault(  # noqa: PLR0911 - each fault has its own words
         if number <= len(schema.integers):
             if not _INTEGER.fullmatch(value):
                 return f"has {_short(value)} in {name}, which is not an integer"
-            if len(value.lstrip("-")) > _MOST_DIGITS or abs(int(value)) > _MOST:
-                return f"has {_short(value)} in {name}, which is not an integer of 64 bits"
+            if len(value.lstrip("-")) > _MAX_DIGITS or abs(int(value)) > _MAX_INT64:
+                return f"has {_short(value)} in {name}, which is not a 64-bit integer"
         elif not _HEX.fullmatch(value):
             return f"has {_short(value)} in {name}, which is not eight hexadecimal digits"
     return "cannot be read"
@@ -77,11 +77,11 @@ def bad_row(file: File, begin: int, schema: ClickSchema) -> EaiError:
     if number == 1 and ends and _NAME.match(fields[0]) and any(map(_NAME.match, fields[1:2])):
         return EaiError(
             f"{file} row 1 looks like a header: it begins with {_short(fields[0])}",
-            "remove it, for instance with `tail -n +2`: the schema says what the columns are",
+            "remove it, for instance with `tail -n +2`: the schema names the columns",
             code="text-header",
         )
     fault = row_fault(text, schema, ends=ends)
-    remedy = _MEND if ends else f"copy the file again, or {_MEND}"
+    remedy = _REMEDY if ends else f"copy the file again, or {_REMEDY}"
     return EaiError(f"{file} row {number} {fault}", remedy, code="row-bad")
 
 

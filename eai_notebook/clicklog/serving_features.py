@@ -1,7 +1,7 @@
-"""Click-log features as TensorFlow operations, for serving.
+"""`features`: click-log features as TensorFlow operations, for serving.
 
-What a model was trained on by the readers, it must meet again where it answers requests; so
-the same rules stand here a third time, in operations that an exported model carries along.
+An exported model must see the features that it was trained on, so the readers' transformations are
+here once more, as operations that are exported with the model. Tests compare both bit by bit.
 """
 
 from __future__ import annotations
@@ -34,33 +34,33 @@ def _hex_table() -> np.ndarray:
 
 
 def features(schema: ClickSchema) -> Callable[[Mapping[str, Any]], dict[str, tf.Tensor]]:
-    """Return what makes a model's features of a click log's columns, in a graph or out of it.
+    """Return a function from a click log's columns to a model's features, for graphs and eager code.
 
-    The result takes tensors by column name, each ``[batch]``: text as it stands in the log,
-    empty where missing; or numbers, where a categorical below 0 is missing. It gives
-    ``{"numbers": float32 [batch, 13], "ids": int32 [batch, 26]}``, bit by bit what the readers
-    give. Put it before the model in the function that is exported.
+    The function's input is tensors by column name, each ``[batch]``: text as in the log, empty if
+    missing; or numbers, where a categorical below 0 is missing. Its result is ``{"numbers": float32
+    [batch, 13], "ids": int32 [batch, 26]}``, equal to the readers' features bit by bit. Call it
+    before the model in the function that is exported.
 
     Raises:
-        EaiError: A column is missing, when called; text that is no number is TensorFlow's
-            own `InvalidArgumentError`.
+        EaiError: When called, if a column is missing. Text that is not a number raises
+            TensorFlow's `InvalidArgumentError`.
 
     Examples:
         >>> from eai_notebook.io import CRITEO
         >>> row = {name: tf.constant([""]) for name in (*CRITEO.integers, *CRITEO.categorical)}
-        >>> made = features(CRITEO)(row | {"I1": tf.constant(["-3"]), "C1": tf.constant(["68fd1e64"])})
-        >>> made["numbers"].numpy()[0, :2].tolist(), made["ids"].numpy()[0, :2].tolist()
+        >>> x = features(CRITEO)(row | {"I1": tf.constant(["-3"]), "C1": tf.constant(["68fd1e64"])})
+        >>> x["numbers"].numpy()[0, :2].tolist(), x["ids"].numpy()[0, :2].tolist()
         ([-1.3862943649291992, -1.0], [434, 0])
     """
     digits = tf.constant(_hex_table())
     logs = tf.constant(LOG1P)
 
-    def made(columns: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+    def transform(columns: Mapping[str, Any]) -> dict[str, tf.Tensor]:
         for name in (*schema.integers, *schema.categorical):
             if name not in columns:
                 raise EaiError(
-                    f"there is no column {name!r}",
-                    f"give all of {schema.name}'s",
+                    f"column {name!r} is missing",
+                    f"give all columns of {schema.name}",
                     code="column-unknown",
                 )
         numbers = [
@@ -68,69 +68,69 @@ def features(schema: ClickSchema) -> Callable[[Mapping[str, Any]], dict[str, tf.
             for name in schema.integers
         ]
         ids = [
-            _id(tf.convert_to_tensor(columns[name]), place, buckets, digits)
-            for place, (name, buckets) in enumerate(
+            _id(tf.convert_to_tensor(columns[name]), field, buckets, digits)
+            for field, (name, buckets) in enumerate(
                 zip(schema.categorical, schema.buckets, strict=True)
             )
         ]
         return {NUMBERS: tf.stack(numbers, 1), IDS: tf.stack(ids, 1)}
 
-    return made
+    return transform
 
 
-def _number(column: tf.Tensor, missing: float, logs: tf.Tensor) -> tf.Tensor:
-    absent = tf.zeros_like(column, tf.bool)
+def _number(column: tf.Tensor, default: float, logs: tf.Tensor) -> tf.Tensor:
+    missing = tf.zeros_like(column, tf.bool)
     if column.dtype == tf.string:
-        absent = column == ""
-        column = tf.strings.to_number(tf.where(absent, "0", column), tf.int64)
+        missing = column == ""
+        column = tf.strings.to_number(tf.where(missing, "0", column), tf.int64)
     value = tf.cast(column, tf.int64)
     size = tf.abs(value)
     small = tf.gather(logs, tf.minimum(size, SMALL - 1))
     large = tf.cast(tf.math.log1p(tf.cast(size, tf.float64)), tf.float32)
     log = tf.where(size < SMALL, small, large)
-    return tf.where(absent, missing, tf.where(value < 0, -log, log))
+    return tf.where(missing, default, tf.where(value < 0, -log, log))
 
 
 def _id(column: tf.Tensor, field: int, buckets: int, digits: tf.Tensor) -> tf.Tensor:
     if column.dtype == tf.string:
-        absent = column == ""
-        text = tf.where(absent, "00000000", column)
+        missing = column == ""
+        text = tf.where(missing, "00000000", column)
         eight = tf.debugging.assert_equal(
             tf.strings.length(text), 8, "a categorical is not eight hexadecimal digits"
         )
         with tf.control_dependencies([eight] if eight is not None else []):
             codes = tf.cast(tf.io.decode_raw(text, tf.uint8, fixed_length=8), tf.int32)
         nibbles = tf.gather(digits, codes)
-        right = tf.debugging.assert_less(
+        valid = tf.debugging.assert_less(
             nibbles, np.int64(_NO_DIGIT), "a categorical is not eight hexadecimal digits"
         )
-        with tf.control_dependencies([right] if right is not None else []):
-            places = tf.constant([1 << 4 * place for place in range(7, -1, -1)], tf.int64)
-            value = tf.reduce_sum(nibbles * places, -1)
+        with tf.control_dependencies([valid] if valid is not None else []):
+            weights = tf.constant([1 << 4 * digit for digit in range(7, -1, -1)], tf.int64)
+            value = tf.reduce_sum(nibbles * weights, -1)
     else:
         value = tf.cast(column, tf.int64)
-        absent = value < 0
+        missing = value < 0
     step = (field + 1) * int(FIELD_STEP) & _MASK
-    mixed = _low(tf.where(absent, np.int64(0), value) + step)
-    mixed = _times(_folded(mixed, 16), int(MIX_1))
-    mixed = _times(_folded(mixed, 13), int(MIX_2))
-    bucket = 1 + _right(_folded(mixed, 16) * (buckets - 1), 32)
-    return tf.cast(tf.where(absent, np.int64(0), bucket), tf.int32)
+    mixed = _low_32(tf.where(missing, np.int64(0), value) + step)
+    mixed = _multiply(_xor_shift(mixed, 16), int(MIX_1))
+    mixed = _multiply(_xor_shift(mixed, 13), int(MIX_2))
+    bucket = 1 + _shift_right(_xor_shift(mixed, 16) * (buckets - 1), 32)
+    return tf.cast(tf.where(missing, np.int64(0), bucket), tf.int32)
 
 
-def _right(value: tf.Tensor, bits: int) -> tf.Tensor:
+def _shift_right(value: tf.Tensor, bits: int) -> tf.Tensor:
     return tf.bitwise.right_shift(value, np.int64(bits))
 
 
-def _low(value: tf.Tensor) -> tf.Tensor:
+def _low_32(value: tf.Tensor) -> tf.Tensor:
     return tf.bitwise.bitwise_and(value, np.int64(_MASK))
 
 
-def _folded(value: tf.Tensor, bits: int) -> tf.Tensor:
-    return tf.bitwise.bitwise_xor(value, _right(value, bits))
+def _xor_shift(value: tf.Tensor, bits: int) -> tf.Tensor:
+    return tf.bitwise.bitwise_xor(value, _shift_right(value, bits))
 
 
-def _times(value: tf.Tensor, factor: int) -> tf.Tensor:
-    """Return the low 32 bits of a product, in halves: 64 bits with a sign must not overflow."""
+def _multiply(value: tf.Tensor, factor: int) -> tf.Tensor:
+    """Return the low 32 bits of a product, computed in halves: a signed product could overflow."""
     high = tf.bitwise.bitwise_and(value * (factor >> 16), np.int64(_HALF))
-    return _low(value * (factor & _HALF) + tf.bitwise.left_shift(high, np.int64(16)))
+    return _low_32(value * (factor & _HALF) + tf.bitwise.left_shift(high, np.int64(16)))

@@ -1,8 +1,8 @@
 """Compiled parser of click-log text; releases the interpreter lock.
 
-The readers spend most of their time here, and it runs in threads beside TensorFlow, so it
-is compiled, releases the GIL, and touches each byte once: numbers are read, transformed and
-hashed in one pass, with no string made on the way.
+The readers spend most of their time here, in threads beside TensorFlow. So the parser is compiled,
+and reads, transforms and hashes values in one pass over the bytes, without strings. `row_errors` is
+a second, slow parser of the same grammar.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ if TYPE_CHECKING:
     from eai_notebook.clicklog.click_schema import ClickSchema
 
 _TAB, _NEWLINE, _RETURN, _MINUS, _ZERO, _NINE = 9, 10, 13, 45, 48, 57
-_MOST_DIGITS = 19  # of an int64
-_MOST = np.uint64((1 << 63) - 1)
+_MAX_DIGITS = 19  # of an int64
+_MAX_INT64 = np.uint64((1 << 63) - 1)
 _TABS = np.uint64(0x0909090909090909)
 _LOW_BYTE = np.uint64(0xFF)
 _WORD = 8  # bytes
 
 MISSING: Final = np.iinfo(np.int64).min
-"""Marks a missing one among integers as they stand in the text."""
-SMALL = 4096  # integers below this have their logarithm looked up
+"""The raw value of a missing integer."""
 
+SMALL = 4096  # smaller integers have their logarithm in a table
 
 LOG1P = np.log1p(np.arange(SMALL)).astype(np.float32)
 
 
 @njit(inline="always")
 def _long_integer(text: NDArray[np.uint8], pos: int, last: int) -> tuple[np.int64, np.int64]:
-    """Return an integer of any length that ends with a byte, and its digits; -1 if it is none."""
+    """Return an integer that is followed by `last`, and its number of digits; -1 if it is invalid."""
     first = pos
     value = np.uint64(0)
-    while _ZERO <= text[pos] <= _NINE and pos - first < _MOST_DIGITS:
+    while _ZERO <= text[pos] <= _NINE and pos - first < _MAX_DIGITS:
         value = value * np.uint64(10) + np.uint64(text[pos] - _ZERO)  # below 2**64
         pos += 1
-    if text[pos] != last or pos == first or value > _MOST:
+    if text[pos] != last or pos == first or value > _MAX_INT64:
         return np.int64(-1), np.int64(0)
     return np.int64(value), np.int64(pos - first)
 
 
 @compiled
-def _parse(  # noqa: C901, PLR0911, PLR0912, PLR0913, PLR0915, PLR0917 - one pass over the bytes, on purpose
+def _parse(  # noqa: C901, PLR0911, PLR0912, PLR0913, PLR0915, PLR0917 - one pass over the bytes
     text: NDArray[np.uint8],
     begin: int,
     end: int,
@@ -65,14 +65,14 @@ def _parse(  # noqa: C901, PLR0911, PLR0912, PLR0913, PLR0915, PLR0917 - one pas
     raw_integers: NDArray[np.int64],
     raw_values: NDArray[np.int64],
 ) -> tuple[int, int]:
-    """Parse whole rows; return how many, and where it stopped: `end`, or a bad row's begin.
+    """Parse whole rows; return their number, and the offset of the first bad row, or `end`.
 
-    The values as they stand in the text are kept too, where there is room for them.
+    Raw values are stored too, if their arrays are not empty.
     """
     keep = len(raw_values) > 0
     integers = numbers.shape[1]
     categoricals = ids.shape[1]
-    # (Without categoricals it is an integer, or the label, that ends with the line.)
+    # (Without categoricals, an integer or the label is the last field of a line.)
     before_end = integers if categoricals else max(integers - 1, 0)
     words = np.empty(categoricals, np.uint64)
     row = 0
@@ -154,7 +154,7 @@ def _parse(  # noqa: C901, PLR0911, PLR0912, PLR0913, PLR0915, PLR0917 - one pas
             words[column] = word if length >= _WORD else _TABS
             pos += length + 1
 
-        # Apart from the walk above, so that it runs on several columns at once.
+        # A loop of its own, so that the compiler vectorizes it over columns.
         wrong = np.int64(0)
         for column in range(categoricals):
             word = words[column]
@@ -173,13 +173,13 @@ def _parse(  # noqa: C901, PLR0911, PLR0912, PLR0913, PLR0915, PLR0917 - one pas
 
 @dataclass(frozen=True)
 class Rows:
-    """Parsed rows: what a model sees.
+    """Parsed rows: a model's features and labels.
 
     Attributes:
         numbers: float32 ``[rows, integers]``, transformed.
         ids: int32 ``[rows, categoricals]``, buckets.
-        labels: float32 ``[rows, 1]``: a column, so that it meets a model's ``[rows, 1]``
-            output without broadcasting to ``[rows, rows]``.
+        labels: float32 ``[rows, 1]``, the shape of a model's output: ``[rows]`` beside it would
+            broadcast to ``[rows, rows]``.
     """
 
     numbers: NDArray[np.float32]
@@ -192,7 +192,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Raw:
-    """Rows as they stand in the text.
+    """The raw values of rows, before they are transformed and hashed.
 
     Attributes:
         integers: int64 ``[rows, integers]``, `MISSING` where missing.
@@ -205,14 +205,14 @@ class Raw:
 
 @dataclass(frozen=True)
 class Parsed:
-    """Rows, where in the text each bad row began that was left out, and perhaps raw values."""
+    """The good rows, the offset of each bad row, and the raw values, if they were requested."""
 
     rows: Rows
     bad: tuple[int, ...]
     raw: Raw
 
     def without_last(self, begin: int) -> Parsed:
-        """Return all but the last row, which begins at a byte and is bad after all."""
+        """Return the result with the last row, at offset `begin`, counted as bad."""
         rows, raw = self.rows, self.raw
         return Parsed(
             Rows(rows.numbers[:-1], rows.ids[:-1], rows.labels[:-1]),
@@ -228,13 +228,13 @@ def parse(
 
     Args:
         text: uint8 bytes, with `PADDING` more bytes after `end`.
-        end: Where the text ends.
-        schema: What the columns are.
-        count: How many rows there are, bad ones included.
-        raw: Keep the values as they stand in the text, too.
+        end: Number of bytes to parse.
+        schema: The columns.
+        count: Number of rows, including bad ones.
+        raw: Keep the raw values, too.
 
     Returns:
-        The good rows, in order, and where each bad one began.
+        The good rows, in order, and the offset of each bad one.
     """
     buckets = np.asarray(schema.buckets, np.int32)
     numbers = aligned((count, len(schema.integers)), np.dtype(np.float32))
@@ -270,7 +270,7 @@ def parse(
 
 
 def next_row(text: NDArray[np.uint8], pos: int, end: int) -> int:
-    """Return where the row after the one at `pos` begins."""
+    """Return the offset of the row after the one at `pos`."""
     window = 4096
     while pos < end:
         found = np.flatnonzero(text[pos : min(pos + window, end)] == _NEWLINE)
@@ -281,7 +281,7 @@ def next_row(text: NDArray[np.uint8], pos: int, end: int) -> int:
 
 
 def warm_up(schema: ClickSchema) -> None:
-    """Compile the parser now (or load it from the disk cache), not within the first step."""
+    """Compile the parser, or load it from the disk cache, now and not within the first step."""
     row = "0" + "\t" * (schema.fields - 1) + "\n"
     text = np.frombuffer(row.encode() + bytes(PADDING), np.uint8).copy()
     parse(text, len(row), schema, 1)

@@ -1,4 +1,4 @@
-"""One byte range of a click log in text form, as the readers load it."""
+"""`TextPart`: a byte range of a click log in text form, the unit that readers load."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ IDS: Final = "ids"
 
 
 def spec_of(schema: ClickSchema) -> dict[str, Field]:
-    """Return what a row of a click log is to a model.
+    """Return type and shape of a click log's row, by feature.
 
-    The label is a column, so that it meets a model's ``[rows, 1]`` output without
-    broadcasting to ``[rows, rows]``.
+    The label has shape ``[1]``: beside a model's ``[rows, 1]`` output, a label ``[rows]`` would
+    broadcast to ``[rows, rows]``.
     """
     return {
         NUMBERS: Field(np.float32, (len(schema.integers),)),
@@ -56,34 +56,34 @@ class TextPart:
 
     @property
     def rows(self) -> int:
-        """Rows, bad ones included."""
+        """The number of rows, including bad ones."""
         return self.chunk.lines
 
     def fetch(self) -> NDArray[np.uint8]:
-        """Return the bytes with the parser's padding; they hold until this thread fetches again.
+        """Return the bytes, padded for the parser, in a buffer that this thread's next fetch reuses.
 
         Raises:
-            EaiError: The file is gone or has changed.
+            EaiError: The file was removed or has changed.
         """
         return read(self.chunk.file, self.chunk.begin, self.chunk.end)
 
     def parse(self, fetched: NDArray[np.uint8]) -> Loaded:
-        """Return the good rows, and where the first bad one begins."""
+        """Return the good rows, the number of bad ones and the offset of the first bad one."""
         parsed = self.parsed(fetched)
         rows, bad = parsed.rows, parsed.bad
         columns = {NUMBERS: rows.numbers, IDS: rows.ids, LABEL: rows.labels}
         return Loaded(columns, len(bad), bad[0] if bad else 0)
 
     def parsed(self, fetched: NDArray[np.uint8], *, raw: bool = False) -> Parsed:
-        """Return the good rows, perhaps with raw values, and where each bad one begins."""
+        """Return the good rows, with raw values if `raw`, and the offset of each bad one."""
         length = self.chunk.end - self.chunk.begin
         ends = fetched[length - 1] == _NEWLINE
-        # The newline that `read` put after an unfinished last line lets it be parsed.
+        # `read` has appended a newline, so an unfinished last line can be parsed.
         end = length if ends else length + 1
         parsed = parse(fetched, end, self.schema, self.chunk.lines, raw=raw)
         if not ends and fetched[length - 1] == _TAB:
-            # A whole row whose last value is missing looks just like one cut off there: do
-            # not train on a guess.
+            # A complete row whose last value is missing looks like a row that is cut off there;
+            # count it as bad.
             breaks = np.flatnonzero(fetched[:length] == _NEWLINE)
             begin = int(breaks[-1]) + 1 if len(breaks) else 0
             if begin not in parsed.bad:
@@ -91,5 +91,5 @@ class TextPart:
         return parsed
 
     def fault(self, first_bad: int) -> EaiError:
-        """Return the error about the row that begins at a byte of this part."""
+        """Return the error about the row at an offset in this part."""
         return bad_row(self.chunk.file, self.chunk.begin + first_bad, self.schema)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from eai_notebook.formats.images.crops import Views
+    from eai_notebook.formats.images.crops import CropSampler
     from eai_notebook.io.part import Columns
     from eai_notebook.io.sources.file import File
 
@@ -31,37 +31,37 @@ IMAGE: Final = "image"
 ENCODED: Final = "image/encoded"
 CLASS: Final = "image/class/label"
 
-_MEND: Final = 'mend or remove it, or leave bad pictures out and count them with on_error="skip"'
+_REMEDY: Final = 'repair or remove it, or skip and count bad images with on_error="skip"'
 _memory = ThreadMemory()
 
 
-def spec_of(views: Views) -> dict[str, Field]:
-    """Return what a row is: a picture's view and its class."""
+def spec_of(crops: CropSampler) -> dict[str, Field]:
+    """Return type and shape of a row: a crop of an image, and its class."""
     return {
-        IMAGE: Field(np.uint8, (views.height, views.width, 3)),
+        IMAGE: Field(np.uint8, (crops.height, crops.width, 3)),
         LABEL: Field(np.int64, (1,)),
     }
 
 
 @dataclass(frozen=True)
 class ImagePart:
-    """Some picture files: a `Part`.
+    """Some image files: a `Part`.
 
     Attributes:
-        files: The files, together one fetch.
-        classes: The class of each.
-        views: What is seen of them.
+        files: The files, fetched together.
+        classes: The class of each file.
+        crops: Draws the crops.
     """
 
     files: tuple[File, ...]
     classes: tuple[int, ...]
-    views: Views
+    crops: CropSampler
 
     @cached_property
     def name(self) -> str:
-        """The files, told apart from others by a digest."""
-        told = hashlib.sha256("\n".join(file.url for file in self.files).encode()).hexdigest()
-        return f"{self.files[0]} and {self.rows - 1} more ({told[:12]})"
+        """The first file, and a digest of all, so that names are unique."""
+        digest = hashlib.sha256("\n".join(file.url for file in self.files).encode()).hexdigest()
+        return f"{self.files[0]} and {self.rows - 1} more ({digest[:12]})"
 
     @property
     def path(self) -> str:
@@ -70,35 +70,35 @@ class ImagePart:
 
     @property
     def rows(self) -> int:
-        """How many pictures, bad ones included."""
+        """The number of images, including bad ones."""
         return len(self.files)
 
     def at_epoch(self, epoch: int) -> ImagePart:
-        """Return the same pictures with an epoch's views."""
-        return replace(self, views=replace(self.views, epoch=epoch))
+        """Return the same images with the crops of an epoch."""
+        return replace(self, crops=replace(self.crops, epoch=epoch))
 
     def fetch(self) -> list[NDArray[np.uint8]]:
-        """Return the files' bytes, which hold until this thread fetches again.
+        """Return the files' bytes, in a buffer that this thread's next fetch reuses.
 
         Raises:
-            EaiError: A file is gone or has changed.
+            EaiError: A file was removed or has changed.
         """
         memory = _memory.of(sum(file.size for file in self.files))
         fetched = []
         for file in self.files:
-            place, memory = memory[: file.size], memory[file.size :]
-            file.read_into(place)
-            fetched.append(place)
+            encoded, memory = memory[: file.size], memory[file.size :]
+            file.read_into(encoded)
+            fetched.append(encoded)
         return fetched
 
     def parse(self, fetched: list[NDArray[np.uint8]]) -> Loaded:
-        """Decode the pictures; of bad ones, tell the files."""
-        images = aligned((self.rows, self.views.height, self.views.width, 3), np.dtype(np.uint8))
+        """Decode the images; the result names the files of bad ones."""
+        images = aligned((self.rows, self.crops.height, self.crops.width, 3), np.dtype(np.uint8))
         labels = np.array(self.classes, np.int64)[:, None]
         bad = [
             row
             for row, encoded in enumerate(fetched)
-            if not decode_crop(encoded, self.views, images[row])
+            if not decode_crop(encoded, self.crops, images[row])
         ]
         if not bad:
             return Loaded({IMAGE: images, LABEL: labels})
@@ -107,22 +107,24 @@ class ImagePart:
         return Loaded(columns, len(bad), bad[0], tuple(self.files[row].url for row in bad))
 
     def fault(self, first_bad: int) -> EaiError:
-        """Return the error about a picture."""
-        return EaiError(f"{self.files[first_bad]} is no whole picture", _MEND, code="image-damaged")
+        """Return the error about an image."""
+        return EaiError(
+            f"{self.files[first_bad]} cannot be decoded as an image", _REMEDY, code="image-damaged"
+        )
 
 
 @dataclass(frozen=True)
 class ImageExamples:
-    """Reads pictures and their classes from records, as ImageNet's are written.
+    """Reads images and their classes from records like those of ImageNet.
 
     Attributes:
-        views: What is seen of them.
-        encoded: The feature with the picture's bytes.
+        crops: Draws the crops.
+        encoded: The feature with the image's bytes.
         label: The feature with its class.
         first_label: The number of the first class in the files.
     """
 
-    views: Views
+    crops: CropSampler
     encoded: str = ENCODED
     label: str = CLASS
     first_label: int = 1
@@ -133,38 +135,37 @@ class ImageExamples:
 
     @property
     def spec(self) -> Mapping[str, Field]:
-        """A view and a class."""
-        return spec_of(self.views)
+        """A crop and a class."""
+        return spec_of(self.crops)
 
     def at_epoch(self, epoch: int) -> ImageExamples:
-        """Return the same with an epoch's views."""
-        return replace(self, views=replace(self.views, epoch=epoch))
+        """Return the same reader with the crops of an epoch."""
+        return replace(self, crops=replace(self.crops, epoch=epoch))
 
     def warm_up(self) -> None:
-        """Compile now, not within the first step."""
-        nothing = np.zeros(PADDING, np.uint8)
-        self.examples(nothing, 0)
-        kernels.walk(nothing, 0, 0)
+        """Compile the kernels now, not within the first step."""
+        empty = np.zeros(PADDING, np.uint8)
+        self.examples(empty, 0)
+        kernels.count_records(empty, 0, 0)
 
-    def examples(self, text: NDArray[np.uint8], rows: int) -> FoundFeatures:
-        """Find the features in the bytes of some records."""
-        found = self._features.find(text, rows)
-        wanted = np.array([kernels.BYTES, kernels.INTEGERS], np.uint8)
-        wrong = (found.kinds != wanted).any(axis=1)
+    def examples(self, data: NDArray[np.uint8], rows: int) -> FoundFeatures:
+        """Parse the bytes of some records."""
+        found = self._features.find(data, rows)
+        expected = np.array([kernels.BYTES, kernels.INTEGERS], np.uint8)
+        wrong = (found.kinds != expected).any(axis=1)
         found.status[wrong & (found.status == kernels.GOOD)] = kernels.BAD_KIND
         return found
 
-    def columns(self, text: NDArray[np.uint8], found: FoundFeatures) -> Columns:
-        """Decode the pictures, and mark those that cannot be."""
+    def columns(self, data: NDArray[np.uint8], found: FoundFeatures) -> Columns:
+        """Decode the images, and set the status of those that cannot be decoded."""
         rows = len(found.status)
-        images = aligned((rows, self.views.height, self.views.width, 3), np.dtype(np.uint8))
+        images = aligned((rows, self.crops.height, self.crops.width, 3), np.dtype(np.uint8))
         labels = found.values[:, 1:2] - self.first_label
         for row in np.flatnonzero(found.status == kernels.GOOD).tolist():
             packed = int(found.values[row, 0])
-            at, length = packed >> 32, packed & 0xFFFFFFFF
-            if labels[row, 0] < 0 or not decode_crop(
-                text[at : at + length], self.views, images[row]
-            ):
+            offset, length = packed >> 32, packed & 0xFFFFFFFF
+            encoded = data[offset : offset + length]
+            if labels[row, 0] < 0 or not decode_crop(encoded, self.crops, images[row]):
                 found.status[row] = kernels.BAD_VALUE
         return {IMAGE: images, LABEL: labels}
 
@@ -174,5 +175,5 @@ class ImageExamples:
             return self._features.fault(found, row, [kernels.BYTES, kernels.INTEGERS])
         label: Any = int(found.values[row, 1])
         if label < self.first_label:
-            return f"has class {label}, the first one is {self.first_label} (set first_label)"
-        return f"holds no whole picture in {self.encoded!r}"
+            return f"has class {label}, but first_label is {self.first_label}"
+        return f"has an image in {self.encoded!r} that cannot be decoded"

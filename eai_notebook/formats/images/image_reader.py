@@ -1,7 +1,6 @@
 """`images` and `imagenet`: read folders of images, and ImageNet's records.
 
-A picture becomes what a model sees of it in the reader's thread: decoding, cutting and resizing
-leave the interpreter alone.
+The reader's threads decode, crop and resize images; the libraries release the interpreter lock.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
-from eai_notebook.formats.images.crops import Views
+from eai_notebook.formats.images.crops import CropSampler
 from eai_notebook.formats.open_files import open_files
 from eai_notebook.io.part import Source
 from eai_notebook.io.pipeline.open_batches import check_options, open_batches
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
     from eai_notebook.io.sources.file import File
 
 SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png"})
-TOGETHER: Final = 16
-"""Pictures that one reader fetches and decodes at a time."""
+FILES_PER_PART: Final = 16
+"""Images that one reader fetches and decodes at once."""
 
 
 def images(  # noqa: PLR0913 - options, all but the first two by name
@@ -46,23 +45,23 @@ def images(  # noqa: PLR0913 - options, all but the first two by name
     classes: Sequence[str] | None = None,
     **options: Unpack[Options],
 ) -> InputData:
-    """Open pictures that lie in one folder a class as this rank's batches, ready for `fit`.
+    """Open images, one folder a class, as this rank's batches, ready for `fit`.
 
-    Every rank reads as many files, and all ranks together every file exactly once. Needs
+    Each rank reads an equal number of files; all ranks together read every file exactly once. Needs
     ``pip install 'eai_notebook[images]'``. In a group, all ranks must call this together.
 
     Args:
-        folder: The folder of the classes' folders; or a glob of files, or a list of them, each
-            in a folder named like its class. Paths or URLs. JPEG files; PNG are read, too.
-        batch_size: Pictures in each of this rank's batches.
-        height: Of what the model sees, in pixels.
-        width: Of what the model sees, in pixels.
-        augment: A random part of each picture, perhaps mirrored, another one each epoch; False
-            for the middle: to measure on held-out pictures.
-        area: The least and largest share of a picture that a random part has.
-        ratio: The least and largest width divided by height of a random part.
-        flip: Mirror every second picture; not for digits.
-        classes: The names of the classes in order; None for those of the folders, sorted.
+        folder: The folder with one folder for each class; or a glob or a list of files, each in
+            a folder with the name of its class. Paths or URLs; JPEG or PNG.
+        batch_size: Images in each of this rank's batches.
+        height: Of the crops, in pixels.
+        width: Of the crops, in pixels.
+        augment: Draw a random crop of each image, another one each epoch; False for the center
+            crop, to evaluate.
+        area: The smallest and largest share of an image's area in a random crop.
+        ratio: The smallest and largest aspect ratio, width / height, of a random crop.
+        flip: Mirror half of the images; not for digits.
+        classes: The names of the classes in order; None for the folders' names, sorted.
         **options: See `eai_notebook.formats.open_files.Options`.
 
     Returns:
@@ -70,41 +69,42 @@ def images(  # noqa: PLR0913 - options, all but the first two by name
         from 0 to 255, red first, and the number of the class.
 
     Raises:
-        EaiError: No such file, a class that is not among `classes`, a library that is missing;
-            while reading, a picture that is none, named.
+        EaiError: No such file, a class that is not among `classes`, or a missing library;
+            while reading, an image that cannot be decoded.
     """
     from eai_notebook.formats.images.image_parts import ImagePart, spec_of
 
     checked = {"shuffle", "seed", "shard"}
     check_options(batch_size, **{k: v for k, v in options.items() if k not in checked})  # type: ignore[arg-type]
     seed = options.get("seed", 0)
-    views = Views(height, width, augment, area, ratio, flip, seed=seed)
-    files = _found(folder)
+    crops = CropSampler(height, width, augment, area, ratio, flip, seed=seed)
+    files = _image_files(folder)
     known = list(classes) if classes is not None else sorted({_class_of(file) for file in files})
     numbers = {name: number for number, name in enumerate(known)}
     for file in files:
         if _class_of(file) not in numbers:
             raise EaiError(
-                f"{file} lies in a folder {_class_of(file)!r}, which is no class",
-                f"move it, or name the class in `classes` (now {len(numbers)})",
+                f"{file} is in the folder {_class_of(file)!r}, which is not one of the "
+                f"{len(numbers)} classes",
+                "move it, or add the class to `classes`",
                 code="image-class-unknown",
             )
     collective.ensure_formed()
     rank, size = (collective.rank(), collective.size()) if options.get("shard", True) else (0, 1)
     if options.get("shuffle", True):
-        # By class they would be together for ever: what is fetched together is mixed once.
+        # Sorted files would put one class into each part: shuffle the files once.
         random.Random(seed).shuffle(files)  # noqa: S311 - no secret
     mine = files[rank::size]
     parts = [
         ImagePart(
-            tuple(mine[begin : begin + TOGETHER]),
-            tuple(numbers[_class_of(file)] for file in mine[begin : begin + TOGETHER]),
-            views,
+            tuple(mine[begin : begin + FILES_PER_PART]),
+            tuple(numbers[_class_of(file)] for file in mine[begin : begin + FILES_PER_PART]),
+            crops,
         )
-        for begin in range(0, len(mine), TOGETHER)
+        for begin in range(0, len(mine), FILES_PER_PART)
     ]
-    seen = sum(file.size for file in files)
-    source = Source("image", parts, spec_of(views), len(files), seen)
+    total_bytes = sum(file.size for file in files)
+    source = Source("image", parts, spec_of(crops), len(files), total_bytes)
     return open_batches(source, batch_size, **options)
 
 
@@ -123,48 +123,48 @@ def imagenet(  # noqa: PLR0913 - options, all but the first two by name
     first_label: int = 1,
     **options: Unpack[Options],
 ) -> InputData:
-    """Open TFRecord files of pictures, as ImageNet is mostly kept, as batches for `fit`.
+    """Open TFRecord files of images, the usual form of ImageNet, as batches for `fit`.
 
-    Every rank reads an equal part of the bytes; every checksum is checked. Arguments and
-    batches are otherwise those of `images`.
+    Each rank reads an equal number of bytes; every checksum is checked. Arguments and batches
+    are otherwise those of `images`.
 
     Args:
         pattern: The files, of any suffix: a glob, a folder, a list; paths or URLs.
-        batch_size: Pictures in each of this rank's batches.
-        height: Of what the model sees, in pixels.
-        width: Of what the model sees, in pixels.
-        augment: A random part of each picture, or the middle.
-        area: The least and largest share of a picture that a random part has.
-        ratio: The least and largest width divided by height of a random part.
-        flip: Mirror every second picture.
-        encoded: The feature with a picture's bytes.
-        label: The feature with its class, a whole number.
-        first_label: The number of the first class in the files, which becomes 0: in ImageNet's
-            usual records 1.
+        batch_size: Images in each of this rank's batches.
+        height: Of the crops, in pixels.
+        width: Of the crops, in pixels.
+        augment: Draw a random crop of each image; False for the center crop.
+        area: The smallest and largest share of an image's area in a random crop.
+        ratio: The smallest and largest aspect ratio, width / height, of a random crop.
+        flip: Mirror half of the images.
+        encoded: The feature with an image's bytes.
+        label: The feature with its class, an integer.
+        first_label: The number of the first class in the files, which becomes 0: 1 in the
+            usual records of ImageNet.
         **options: See `eai_notebook.formats.open_files.Options`.
 
     Raises:
-        EaiError: No such file, a damaged one, or a library that is missing; while reading, a
-            record without a picture, named by file, number and byte.
+        EaiError: No such file, a damaged one, or a missing library; while reading, a record
+            without an image, named by file, number and byte.
     """
     from eai_notebook.formats.images.image_parts import ImageExamples
     from eai_notebook.formats.tfrecord.tfrecord_reader import SUFFIXES as RECORDS
     from eai_notebook.formats.tfrecord.tfrecord_reader import parts_of
 
-    views = Views(height, width, augment, area, ratio, flip, seed=options.get("seed", 0))
-    reader = ImageExamples(views, encoded, label, first_label)
+    crops = CropSampler(height, width, augment, area, ratio, flip, seed=options.get("seed", 0))
+    reader = ImageExamples(crops, encoded, label, first_label)
 
     def describe(files: list[File], rank: int, size: int) -> Source:
         reader.warm_up()
         parts = parts_of(files, rank, size, reader)
-        seen = sum(file.size for file in files)
-        return Source("image", parts, reader.spec, len(files), seen)
+        total_bytes = sum(file.size for file in files)
+        return Source("image", parts, reader.spec, len(files), total_bytes)
 
     return open_files(pattern, RECORDS, batch_size, describe, options)
 
 
-def _found(folder: Any) -> list[File]:
-    """Return the pictures, sorted; in a folder, those that are in a folder of it."""
+def _image_files(folder: Any) -> list[File]:
+    """Return the image files, sorted; of a folder, those in its folders."""
     if isinstance(folder, (str, os.PathLike)):
         name = os.fspath(folder)
         one_file = PurePosixPath(name).suffix.lower() in {*SUFFIXES, MANIFEST}
@@ -173,8 +173,8 @@ def _found(folder: Any) -> list[File]:
     files = [file for file in find_files(folder, SUFFIXES) if file.kind.lower() in SUFFIXES]
     if not files:
         raise EaiError(
-            f"there is no picture in {folder}",
-            "give a folder that holds one folder a class, with .jpg, .jpeg or .png files in it",
+            f"{folder} contains no images",
+            "give a folder with one folder a class, which contain .jpg, .jpeg or .png files",
             code="no-images",
         )
     return files

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 IN_HARDWARE: Final = bool(get_host_cpu_features().get("sse4.2"))
-"""Whether the processor has an instruction for it."""
+"""Whether the processor has a CRC-32C instruction."""
 
-BEGUN: Final = np.uint64(0xFFFFFFFF)
-"""The sum of nothing."""
+INITIAL: Final = np.uint64(0xFFFFFFFF)
+"""The state before the first byte."""
 
 _POLYNOMIAL: Final = 0x82F63B78
 _MASK_DELTA: Final = np.uint32(0xA282EAD8)
 
 
 def _tables() -> NDArray[np.uint32]:
-    """Return what each byte contributes, ``[place in the word, byte]``."""
+    """Return the contribution of each byte value by its position in a word, ``[8, 256]``."""
     first = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         first = np.where(first & 1, (first >> 1) ^ np.uint32(_POLYNOMIAL), first >> 1).astype(
@@ -58,33 +58,33 @@ def _instruction(
 
 
 @njit(inline="always")
-def by_tables(crc: Any, word: Any) -> Any:
-    """Return the sum over one more word; see `add_word`."""
+def add_word_by_table(crc: Any, word: Any) -> Any:
+    """Return the state after one more word, without the instruction; see `add_word`."""
     word ^= crc
-    total = np.uint64(0)
-    for place in range(8):
-        byte = (word >> np.uint64(8 * place)) & np.uint64(0xFF)
-        total ^= np.uint64(_TABLES[place, byte])
-    return total
+    state = np.uint64(0)
+    for position in range(8):
+        byte = (word >> np.uint64(8 * position)) & np.uint64(0xFF)
+        state ^= np.uint64(_TABLES[position, byte])
+    return state
 
 
-add_word = _instruction if IN_HARDWARE else by_tables
-
-
-@njit(inline="always")
-def masked_crc(text: Any, begin: Any, end: Any) -> Any:
-    """Return the sum of ``text[begin:end]`` as TFRecord files store it; uint32."""
-    return rest_of_crc(text, BEGUN, begin, end)
+add_word = _instruction if IN_HARDWARE else add_word_by_table
 
 
 @njit(inline="always")
-def rest_of_crc(text: Any, crc: Any, at: Any, end: Any) -> Any:
-    """Return `masked_crc` of some text of which all before `at` has come to `crc`."""
+def masked_crc(data: Any, begin: Any, end: Any) -> Any:
+    """Return the masked checksum of ``data[begin:end]`` as TFRecord files store it; uint32."""
+    return finish_crc(data, INITIAL, begin, end)
+
+
+@njit(inline="always")
+def finish_crc(data: Any, crc: Any, at: Any, end: Any) -> Any:
+    """Return the masked checksum of ``data[:end]``, given the state `crc` after ``data[:at]``."""
     while at + 8 <= end:
-        crc = add_word(crc, word_at(text, at))
+        crc = add_word(crc, word_at(data, at))
         at += 8
     while at < end:
-        low = (crc ^ np.uint64(text[at])) & np.uint64(0xFF)
+        low = (crc ^ np.uint64(data[at])) & np.uint64(0xFF)
         crc = np.uint64(_TABLES[7, low]) ^ (crc >> np.uint64(8))
         at += 1
     plain = np.uint32(crc) ^ np.uint32(0xFFFFFFFF)

@@ -1,4 +1,4 @@
-"""Features of `tf.train.Example` as columns."""
+"""Readers that turn records of `tf.train.Example` into columns."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ SEQUENCE_REMEDY: Final = (
     "write it as tf.train.Example, padded to one length, or read it with eai.io.map_files"
 )
 _FAULTS: Final = {
-    kernels.BAD_SUM: "is damaged: its data do not fit their checksum",
-    kernels.BAD_EXAMPLE: "is no tf.train.Example",
+    kernels.BAD_CRC: "is damaged: its checksum is wrong",
+    kernels.BAD_EXAMPLE: "is not a tf.train.Example",
     kernels.BAD_LENGTH: "does not end within the bytes that were read",
     kernels.SEQUENCE: SEQUENCE_FAULT,
 }
@@ -37,7 +37,7 @@ _memory = ThreadMemory()
 
 
 class Example(NamedTuple):
-    """A record to learn the features from."""
+    """The first record, from which the features are inferred."""
 
     file: str
     message: Any
@@ -45,7 +45,7 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class FoundFeatures:
-    """What was found in some records; see `example_kernels.examples`."""
+    """The features of some records; see `example_kernels.parse_examples`."""
 
     values: NDArray[np.int64]
     kinds: NDArray[np.uint8]
@@ -54,46 +54,46 @@ class FoundFeatures:
 
 
 class ExampleReader(Protocol):
-    """What makes columns of records."""
+    """Turns records into columns."""
 
     @property
     def spec(self) -> Mapping[str, Field]:
-        """What a row becomes."""
+        """Type and shape of a row, by feature."""
 
     def warm_up(self) -> None:
-        """Compile now, not within the first step."""
+        """Compile the kernels now, not within the first step."""
 
-    def examples(self, text: NDArray[np.uint8], rows: int) -> FoundFeatures:
-        """Find the features in the bytes of some records."""
+    def examples(self, data: NDArray[np.uint8], rows: int) -> FoundFeatures:
+        """Parse the bytes of some records."""
 
-    def columns(self, text: NDArray[np.uint8], found: FoundFeatures) -> Columns:
-        """Make columns of them, and mark more rows as bad."""
+    def columns(self, data: NDArray[np.uint8], found: FoundFeatures) -> Columns:
+        """Return columns of the records, and set the status of further bad rows."""
 
     def fault(self, found: FoundFeatures, row: int) -> str:
-        """Return what is wrong with a record."""
+        """Return what is wrong with a record, to follow "record 7" in an error."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """The names of features, and how many values each has."""
+    """The names of features, and the number of values of each."""
 
     names: tuple[str, ...]
     counts: tuple[int, ...]
 
     @cached_property
     def slots(self) -> NDArray[np.int64]:
-        """Where each one's values begin in a row, and the last one's end."""
+        """The index of each feature's first value in a row, and the end of the last one."""
         return np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
 
     @cached_property
     def keys(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """The names as bytes, and where each begins."""
+        """The names as bytes, and the index of each one's first byte."""
         names = [name.encode() for name in self.names]
         begins = np.concatenate([[0], np.cumsum([len(name) for name in names])])
         return np.frombuffer(b"".join(names) + bytes(8), np.uint8), begins.astype(np.int64)
 
-    def find(self, text: NDArray[np.uint8], rows: int) -> FoundFeatures:
-        """Read records, one a row; what was found holds until this thread reads more."""
+    def find(self, data: NDArray[np.uint8], rows: int) -> FoundFeatures:
+        """Parse records, one a row, into this thread's buffer, which the next call overwrites."""
         shape = (rows, int(self.slots[-1]))
         found = FoundFeatures(
             _memory.of(8 * shape[0] * shape[1]).view(np.int64).reshape(shape),
@@ -101,8 +101,8 @@ class Features:
             np.empty(rows, np.int64),
             np.empty(rows, np.uint8),
         )
-        kernels.examples(
-            text,
+        kernels.parse_examples(
+            data,
             *self.keys,
             self.slots,
             found.values,
@@ -113,21 +113,24 @@ class Features:
         return found
 
     def fault(self, found: FoundFeatures, row: int, wanted: Sequence[int]) -> str:
-        """Return what is wrong with a record, as far as features say it."""
+        """Return what is wrong with a record, given the kinds that its features must have."""
         status = int(found.status[row])
         if status in _FAULTS:
             return _FAULTS[status]
-        for name, kind, right in zip(self.names, found.kinds[row].tolist(), wanted, strict=True):
-            if right and kind != right:
-                return f"has {KIND_NAMES[kind]} in feature {name!r}, {KIND_NAMES[right]} are wanted"
+        kinds = zip(self.names, found.kinds[row].tolist(), wanted, strict=True)
+        for name, kind, expected in kinds:
+            if expected and kind != expected:
+                return (
+                    f"has {KIND_NAMES[kind]} in feature {name!r} instead of {KIND_NAMES[expected]}"
+                )
         if status == kernels.BAD_COUNT:
-            return "has another number of values in a feature than was asked for"
-        return "holds values that the schema does not allow"
+            return f"has a wrong number of values in one of the features {', '.join(map(repr, self.names))}"
+        return "has values that the schema does not allow"
 
 
 @dataclass(frozen=True)
 class PlainExamples:
-    """Reads features as they are, all records alike.
+    """Reads features without a schema; all records must have the same features.
 
     Attributes:
         types: Type and shape of each feature.
@@ -147,16 +150,16 @@ class PlainExamples:
         """Return the reader for some features, or for those of the first record.
 
         Raises:
-            EaiError: A type has no meaning, or the first record no features.
+            EaiError: A type is not supported, or the first record has no features.
         """
         if wanted is None:
-            types = _learned(first())
+            types = _inferred(first())
             label = LABEL if label is None and LABEL in types else label
         else:
             types = {name: _field(name, *one) for name, one in wanted.items()}
         if label is not None and label not in types:
             raise EaiError(
-                f"there is no feature {label!r}",
+                f"the label {label!r} is not among the features",
                 f"choose from {', '.join(types)}",
                 code="feature-invalid",
             )
@@ -176,7 +179,7 @@ class PlainExamples:
 
     @property
     def spec(self) -> Mapping[str, Field]:
-        """The features; the label is a column."""
+        """The features; the label has shape ``[1]``."""
         return {
             LABEL if name == self.label else name: Field(field.dtype, field.shape or (1,))
             if name == self.label
@@ -185,30 +188,30 @@ class PlainExamples:
         }
 
     def warm_up(self) -> None:
-        """Compile now, not within the first step."""
-        nothing = np.zeros(PADDING, np.uint8)
-        self.columns(nothing, self.examples(nothing, 0))
-        kernels.walk(nothing, 0, 0)
+        """Compile the kernels now, not within the first step."""
+        empty = np.zeros(PADDING, np.uint8)
+        self.columns(empty, self.examples(empty, 0))
+        kernels.count_records(empty, 0, 0)
 
-    def examples(self, text: NDArray[np.uint8], rows: int) -> FoundFeatures:
-        """Find the features in the bytes of some records; all must be there."""
-        found = self._features.find(text, rows)
+    def examples(self, data: NDArray[np.uint8], rows: int) -> FoundFeatures:
+        """Parse the bytes of some records; each must have all features."""
+        found = self._features.find(data, rows)
         wrong = (found.kinds != np.array(self._kinds, np.uint8)).any(axis=1)
         found.status[wrong & (found.status == kernels.GOOD)] = kernels.BAD_KIND
         return found
 
-    def columns(self, text: NDArray[np.uint8], found: FoundFeatures) -> Columns:
-        """Make columns of them, and mark records as bad whose numbers the types cannot hold."""
+    def columns(self, data: NDArray[np.uint8], found: FoundFeatures) -> Columns:
+        """Return columns; records with numbers that do not fit their type become bad."""
         columns = {}
         slots = self._features.slots
-        for place, ((name, field), kind) in enumerate(
+        for index, ((name, field), kind) in enumerate(
             zip(self.types.items(), self._kinds, strict=True)
         ):
-            values = found.values[:, slots[place] : slots[place + 1]]
+            values = found.values[:, slots[index] : slots[index + 1]]
             target = LABEL if name == self.label else name
             shape = (len(values), *self.spec[target].shape)
             if kind == kernels.BYTES:
-                columns[target] = _objects(text, values, found.status).reshape(shape)
+                columns[target] = _objects(data, values, found.status).reshape(shape)
             elif kind == kernels.FLOATS:
                 floats = values.astype(np.uint32).view(np.float32)
                 columns[target] = _narrowed(floats, field.dtype, found.status).reshape(shape)
@@ -219,23 +222,25 @@ class PlainExamples:
     def fault(self, found: FoundFeatures, row: int) -> str:
         """Return what is wrong with a record."""
         if found.status[row] == kernels.BAD_VALUE:
-            for place, ((name, field), kind) in enumerate(
+            slots = self._features.slots
+            for index, ((name, field), kind) in enumerate(
                 zip(self.types.items(), self._kinds, strict=True)
             ):
-                slots = self._features.slots
-                values = found.values[row : row + 1, slots[place] : slots[place + 1]]
+                values = found.values[row : row + 1, slots[index] : slots[index + 1]]
                 if kind == kernels.FLOATS:
                     values = values.astype(np.uint32).view(np.float32)
                 if kind != kernels.BYTES and len(values[0]):
-                    beyond = ~_fits(values, np.dtype(field.dtype))[0]
-                    if beyond.any():
-                        value = values[0, int(np.argmax(beyond))]
-                        return f"has {value} in feature {name!r}, which {field.dtype} cannot hold"
+                    overflow = ~_fits(values, np.dtype(field.dtype))[0]
+                    if overflow.any():
+                        value = values[0, int(np.argmax(overflow))]
+                        return (
+                            f"has {value} in feature {name!r}, outside the range of {field.dtype}"
+                        )
         return self._features.fault(found, row, self._kinds)
 
 
 def _fits(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[np.bool_]:
-    """Return which of some values a type can hold."""
+    """Return a mask of the values that a type can hold."""
     fit: NDArray[np.bool_]
     if dtype.kind == "b":
         fit = (values == 0) | (values == 1)
@@ -250,28 +255,29 @@ def _fits(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[np.bool_]:
 
 
 def _narrowed(values: NDArray[Any], dtype: DTypeLike, status: NDArray[np.uint8]) -> NDArray[Any]:
-    """Return values in a type, and mark the rows as bad that it cannot hold."""
+    """Return values converted to a type; rows with values that it cannot hold become bad."""
     target = np.dtype(dtype)
     if np.can_cast(values.dtype, target):
         return values.astype(target)
     good = status == kernels.GOOD
-    beyond = good & ~_fits(values, target).all(axis=1)
-    if beyond.any():
-        status[beyond] = kernels.BAD_VALUE
+    overflow = good & ~_fits(values, target).all(axis=1)
+    if overflow.any():
+        status[overflow] = kernels.BAD_VALUE
     with np.errstate(over="ignore"):
         return values.astype(target)
 
 
 def _objects(
-    text: NDArray[np.uint8], values: NDArray[np.int64], status: NDArray[np.uint8]
+    data: NDArray[np.uint8], values: NDArray[np.int64], status: NDArray[np.uint8]
 ) -> NDArray[Any]:
-    texts = np.empty(values.shape, object)
-    texts[:] = b""
+    """Return the byte strings that `values` point to; empty ones in bad rows."""
+    strings = np.empty(values.shape, object)
+    strings[:] = b""
     for row in np.flatnonzero(status == kernels.GOOD).tolist():
-        for place, packed in enumerate(values[row].tolist()):
-            at, length = packed >> 32, packed & 0xFFFFFFFF
-            texts[row, place] = text[at : at + length].tobytes()
-    return texts
+        for index, packed in enumerate(values[row].tolist()):
+            offset, length = packed >> 32, packed & 0xFFFFFFFF
+            strings[row, index] = data[offset : offset + length].tobytes()
+    return strings
 
 
 def _field(name: str, kind: Any, shape: tuple[int, ...]) -> Field:
@@ -283,8 +289,8 @@ def _field(name: str, kind: Any, shape: tuple[int, ...]) -> Field:
         found = np.dtype(object)
     if found.kind not in "biuf":
         raise EaiError(
-            f"feature {name!r} is {kind!r}",
-            'give "float32", "int64", "bytes" or another number',
+            f"feature {name!r} has type {kind!r}",
+            'use "float32", "int64", "bytes" or another numeric type',
             code="feature-invalid",
         )
     return _sized(name, Field(found, tuple(shape)))
@@ -294,18 +300,23 @@ def _sized(name: str, field: Field) -> Field:
     """Return a feature's type and shape.
 
     Raises:
-        EaiError: The shape has no room for a value.
+        EaiError: The shape has a dimension of 0.
     """
     if any(size < 1 for size in field.shape):
         raise EaiError(
             f"feature {name!r} has shape {field.shape}",
-            "give sizes of at least 1",
+            "use dimensions of at least 1",
             code="feature-invalid",
         )
     return field
 
 
-def _learned(first: Example) -> dict[str, Field]:
+def _inferred(first: Example) -> dict[str, Field]:
+    """Return the types and shapes of the first record's features.
+
+    Raises:
+        EaiError: It has no features, or an empty one.
+    """
     types = {"bytes_list": object, "float_list": np.float32, "int64_list": np.int64}
     found = {}
     for name, feature in sorted(first.message.features.feature.items()):
@@ -313,15 +324,15 @@ def _learned(first: Example) -> dict[str, Field]:
         count = len(getattr(feature, kind).value) if kind else 0
         if kind is None or not count:
             raise EaiError(
-                f"{first.file} record 1 has nothing in feature {name!r}",
-                "say with `features` what to read, and the type and shape of each",
+                f"{first.file} record 1 has no values in feature {name!r}, so its type is unknown",
+                "give `features`, with the type and shape of each",
                 code="features-unknown",
             )
         found[name] = Field(np.dtype(types[kind]), () if count == 1 else (count,))
     if not found:
         raise EaiError(
             f"{first.file} record 1 has no features",
-            "say with `features` what to read",
+            "give `features`, with the type and shape of each",
             code="features-unknown",
         )
     return found

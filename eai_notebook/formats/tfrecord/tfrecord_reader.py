@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 SUFFIXES: Final = frozenset({".tfrecord", ".tfrecords"})
 _SEARCH: Final = 1 << 16
-_MEND = 'write it again, or leave bad records out and count them with on_error="skip"'
+_REMEDY = 'write it again, or leave bad records out and count them with on_error="skip"'
 
 
 def tfrecord(
@@ -53,20 +53,20 @@ def tfrecord(
 ) -> InputData:
     """Open TFRecord files of `tf.train.Example` as this rank's batches, ready for `fit`.
 
-    Every rank reads an equal part of the bytes, and all ranks together every record exactly
-    once. In a group, all ranks must call this together.
+    Each rank reads an equal number of bytes; all ranks together read every record exactly once.
+    In a group, all ranks must call this together.
 
     Args:
-        pattern: The files: a glob, a folder, a file, a list; paths or URLs. Those that end in
-            ``.gz``, ``.zst`` or ``.bz2`` are unpacked when they are opened, each by one rank.
+        pattern: The files: a glob, a folder, a file, a list; paths or URLs. Files that end in
+            ``.gz``, ``.zst`` or ``.bz2`` are decompressed when they are opened, each by one rank.
         batch_size: Rows in each of this rank's batches.
         schema: Read a click log: one feature a column, integers or, for the categoricals,
-            eight hexadecimal digits; absent or empty is missing. The batches are those of
+            eight hexadecimal digits; absent or empty means missing. The batches equal those of
             `eai_notebook.io.criteo` for the same values, bit by bit.
         features: Type and shape of each feature: ``{"x": ("float32", (13,)), "name": ("bytes",
-            ())}``; every record must have all of them. None for those of the first record.
-        label: The feature a model should predict, ``[batch, 1]``; ``"label"`` if there is one
-            and no features are named.
+            ())}``; every record must have all of them. None for the features of the first record.
+        label: The label's feature, ``[batch, 1]``; by default ``"label"``, if it exists and
+            `features` is None.
         **options: See `eai_notebook.formats.open_files.Options`.
 
     Raises:
@@ -91,12 +91,12 @@ def tfrecord(
 def parts_of(
     files: list[File], rank: int, size: int, reader: ExampleReader
 ) -> Sequence[RecordPart]:
-    """Return a rank's share of some files' records, of which views differ from epoch to epoch.
+    """Return the parts of a rank's share of some files' records.
 
     Raises:
         EaiError: A file is damaged.
     """
-    kind = ViewPart if isinstance(reader, ByEpoch) else RecordPart
+    kind = EpochRecordPart if isinstance(reader, ByEpoch) else RecordPart
     return [
         kind(span.file, begin, end, rows, reader)
         for span in spans_of(files, rank, size)
@@ -125,18 +125,18 @@ class RecordPart:
         return str(self.file)
 
     def fetch(self) -> NDArray[np.uint8]:
-        """Return the bytes with the parser's padding; they hold until this thread fetches again."""
+        """Return the bytes, padded for the parser, in a buffer that this thread's next fetch reuses."""
         return read(self.file, self.begin, self.end)
 
     def parse(self, fetched: NDArray[np.uint8]) -> Loaded:
-        """Return the good records, and the number in this part of the first bad one.
+        """Return the good records, the number of bad ones and the index of the first bad one.
 
         Raises:
-            EaiError: The bytes are no longer those that were cut into records.
+            EaiError: The file has changed since it was opened.
         """
         length = self.end - self.begin
-        # (The file may have been written to since then, and its time of change set back.)
-        if kernels.walk(fetched, length, length) != (self.rows, length, 0):
+        # (A file may be written to and keep its time of modification.)
+        if kernels.count_records(fetched, length, length) != (self.rows, length, 0):
             raise changed(self.file)
         found = self.reader.examples(fetched, self.rows)
         columns = self.reader.columns(fetched, found)
@@ -149,75 +149,77 @@ class RecordPart:
 
     def fault(self, first_bad: int) -> EaiError:
         """Return the error about a record of this part."""
-        text = self.fetch()
-        found = self.reader.examples(text, self.rows)
-        self.reader.columns(text, found)
-        at = self.begin + int(found.starts[first_bad])
-        what = self.reader.fault(found, first_bad)
-        number = _number(self.file, at)
-        mend = SEQUENCE_REMEDY if found.status[first_bad] == kernels.SEQUENCE else _MEND
-        return EaiError(f"{self.file} record {number} (byte {at}) {what}", mend, code="row-bad")
+        data = self.fetch()
+        found = self.reader.examples(data, self.rows)
+        self.reader.columns(data, found)
+        offset = self.begin + int(found.starts[first_bad])
+        fault = self.reader.fault(found, first_bad)
+        number = _number(self.file, offset)
+        remedy = SEQUENCE_REMEDY if found.status[first_bad] == kernels.SEQUENCE else _REMEDY
+        what = f"{self.file} record {number} (byte {offset}) {fault}"
+        return EaiError(what, remedy, code="row-bad")
 
 
 @dataclass(frozen=True)
-class ViewPart(RecordPart):
-    """Whole records of which each epoch sees something else."""
+class EpochRecordPart(RecordPart):
+    """Whole records that are read in another way each epoch, such as images with random crops."""
 
-    def at_epoch(self, epoch: int) -> ViewPart:
-        """Return the same records as an epoch sees them."""
-        assert isinstance(self.reader, ByEpoch)  # noqa: S101 - `parts_of` has seen to it
+    def at_epoch(self, epoch: int) -> EpochRecordPart:
+        """Return the same records with the reader of an epoch."""
+        assert isinstance(self.reader, ByEpoch)  # noqa: S101 - `parts_of` has checked it
         return replace(self, reader=self.reader.at_epoch(epoch))
 
 
 def _records_in(span: Span) -> tuple[tuple[int, int, int], ...]:
-    # (What was unpacked must not be kept longer than the data that read it.)
+    # (The cache must not keep a decompressed file longer than its data set.)
     return _cut.__wrapped__(span) if isinstance(span.file, Unpacked) else _cut(span)
 
 
 @functools.lru_cache(maxsize=4096)
 def _cut(span: Span) -> tuple[tuple[int, int, int], ...]:
-    """Return where the parts of a span begin and end, and their records: those that begin in it.
+    """Return begin, end and number of records of each part of a span.
 
-    Kept, because to find it out is to read the file: a cell that is run again need not.
+    Records belong to the span in which they begin. Cached: a cell that is run again need not read
+    the file to find them.
     """
     found = []
     file = span.file
-    begin = _record_begin(file, span.begin)
+    begin = _next_record(file, span.begin)
     room = CHUNK
     while begin < span.end:
         end = min(begin + room, file.size)
-        text = read(file, begin, end)
-        count, stop, wrong = kernels.walk(text, end - begin, span.end - begin)
+        data = read(file, begin, end)
+        count, stop, wrong = kernels.count_records(data, end - begin, span.end - begin)
         if wrong:
             raise _damaged(file, begin + stop, cut_off=False)
         if not count:
-            # A record larger than that. Its header says how large, if it is whole.
-            room = _room_for(file, begin, text, end)
+            # The record is larger than `room`; its header has its size.
+            room = _room_for(file, begin, data, end)
             continue
         found.append((begin, begin + stop, count))
         begin += stop
         room = CHUNK
-    if begin != _record_begin(file, span.end):
+    if begin != _next_record(file, span.end):
         raise EaiError(
-            f"{file} holds records within records, so ranks cannot share it out",
-            "write it as one file a rank or more, and name the files by rank",
+            f"{file} has TFRecord files as the data of its records, so it cannot be split",
+            "write at least one file for each rank",
             code="tfrecord-nested",
         )
     return tuple(found)
 
 
-def _record_begin(file: File, at: int) -> int:
-    """Return where the first record begins at or after a byte, found by its checksum."""
+def _next_record(file: File, at: int) -> int:
+    """Return the offset of the first record at or after a byte, found by its checksum."""
     if at == 0:
         return 0
     room = _SEARCH
     while at + kernels.HEADER <= file.size:
         end = min(at + room, file.size)
-        text = read(file, at, end)
-        found = int(kernels.next_record(text, end - at, file.size - at))
+        data = read(file, at, end)
+        found = int(kernels.next_record(data, end - at, file.size - at))
         if found >= 0:
             return at + found
-        # (A header may lie across the end of what was searched.)
+        # (A header may cross the end of the searched bytes.)
         at = end - kernels.HEADER + 1
         room *= 2
     return file.size
@@ -228,34 +230,34 @@ def _number(file: File, wanted: int) -> int:
     number, at, room = 1, 0, CHUNK
     while at < wanted:
         end = min(at + room, file.size)
-        count, stop, _ = kernels.walk(read(file, at, end), end - at, wanted - at)
-        if not count and (end == file.size or room > kernels.LARGEST):
+        count, stop, _ = kernels.count_records(read(file, at, end), end - at, wanted - at)
+        if not count and (end == file.size or room > kernels.MAX_DATA):
             break
         room = CHUNK if count else 2 * room
         number, at = number + count, at + stop
     return number
 
 
-def _room_for(file: File, begin: int, text: NDArray[np.uint8], end: int) -> int:
-    """Return the size of the record that begins at a byte, of which `text` has the first bytes.
+def _room_for(file: File, begin: int, data: NDArray[np.uint8], end: int) -> int:
+    """Return the size of the record at offset `begin`, whose first bytes are `data`.
 
     Raises:
         EaiError: The file ends before the record does.
     """
-    length = int.from_bytes(text[:8].tobytes(), "little") if end - begin >= kernels.HEADER else 0
+    length = int.from_bytes(data[:8].tobytes(), "little") if end - begin >= kernels.HEADER else 0
     size = length + kernels.FRAME
-    if end - begin < kernels.HEADER or length > kernels.LARGEST or begin + size > file.size:
+    if end - begin < kernels.HEADER or length > kernels.MAX_DATA or begin + size > file.size:
         raise _damaged(file, begin, cut_off=True)
     return size
 
 
 def _damaged(file: File, at: int, *, cut_off: bool) -> EaiError:
-    packed = _packed_by(file)
-    if packed:
+    compression = _compression_of(file)
+    if compression:
         return EaiError(
-            f"{file} is compressed by {packed}, which its name does not say",
-            f"name it *{'.gz' if packed == 'gzip' else '.zst'}, or unpack it"
-            if packed != "zlib"
+            f"{file} is compressed by {compression}, but its name has no such suffix",
+            f"name it *{'.gz' if compression == 'gzip' else '.zst'}, or decompress it"
+            if compression != "zlib"
             else "write it again, with gzip and a name that ends in .gz",
             code="compression-not-in-name",
         )
@@ -267,20 +269,20 @@ def _damaged(file: File, at: int, *, cut_off: bool) -> EaiError:
             code="tfrecord-damaged",
         )
     return EaiError(
-        f"{file} has no record at byte {at}, where record {_number(file, at)} should begin",
+        f"{file} has no valid record at byte {at}, where record {_number(file, at)} should begin",
         "copy or write the file again",
         code="tfrecord-damaged",
     )
 
 
-def _packed_by(file: File) -> str:
-    """Return what a file was compressed with, as far as its first bytes show it."""
+def _compression_of(file: File) -> str:
+    """Return the compression that a file's first bytes show; empty if none."""
     first = read(file, 0, min(4, file.size))[:4].tobytes()
     if first[:2] == b"\x1f\x8b":
         return "gzip"
     if first == b"\x28\xb5\x2f\xfd":
         return "zstd"
-    # (TensorFlow's other way to compress records.)
+    # (TensorFlow can compress records with zlib, too.)
     return "zlib" if first[:2] in {b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"} else ""
 
 
@@ -290,7 +292,7 @@ def _first(files: list[File]) -> Example:
         body = _first_record(file)
         if body is not None:
             return Example(str(file), _message(file, body))
-    raise EaiError("all TFRecord files are empty", "write some records", code="no-rows")
+    raise EaiError("all TFRecord files are empty", "write at least one record", code="no-rows")
 
 
 def _first_record(file: File) -> bytes | None:
@@ -298,21 +300,21 @@ def _first_record(file: File) -> bytes | None:
     room = CHUNK
     while True:
         if is_compressed(file):
-            got = beginning_of(file, room)
-            text = np.frombuffer(got + bytes(1 + PADDING), np.uint8)
-            end, ends = len(got), len(got) < room
+            beginning = beginning_of(file, room)
+            data = np.frombuffer(beginning + bytes(1 + PADDING), np.uint8)
+            end, complete = len(beginning), len(beginning) < room
         else:
             end = min(room, file.size)
-            text, ends = read(file, 0, end), end == file.size
+            data, complete = read(file, 0, end), end == file.size
         if not end:
             return None
-        count, stop, wrong = kernels.walk(text, end, 1)
+        count, stop, wrong = kernels.count_records(data, end, 1)
         if count:
-            return text[kernels.HEADER : stop - kernels.FRAME + kernels.HEADER].tobytes()
-        if wrong or ends or room > kernels.LARGEST:
+            return data[kernels.HEADER : stop - kernels.FRAME + kernels.HEADER].tobytes()
+        if wrong or complete or room > kernels.MAX_DATA:
             if is_compressed(file):
                 raise EaiError(
-                    f"{file} holds no record at byte 0",
+                    f"{file} has no valid record at byte 0",
                     "copy or write the file again",
                     code="tfrecord-damaged",
                 )
@@ -324,7 +326,7 @@ def _message(file: File, body: bytes) -> Any:
     """Return a record's data as a message.
 
     Raises:
-        EaiError: It is another one than a `tf.train.Example`.
+        EaiError: It is not a `tf.train.Example`.
     """
     from tensorflow.train import Example as Message
     from tensorflow.train import SequenceExample
@@ -333,13 +335,13 @@ def _message(file: File, body: bytes) -> Any:
         message = Message.FromString(body)
     except Exception as error:
         raise EaiError(
-            f"{file} record 1 is no tf.train.Example",
-            "only those can be read",
+            f"{file} record 1 is not a tf.train.Example",
+            "write Examples, or read the file with eai.io.map_files",
             code="tfrecord-not-example",
         ) from error
     try:
         sequences = len(SequenceExample.FromString(body).feature_lists.feature_list)
-    except Exception:  # noqa: BLE001 - then it is an Example, which may hold anything else
+    except Exception:  # noqa: BLE001 - then it is an Example with other fields
         sequences = 0
     if sequences:
         raise EaiError(
@@ -348,4 +350,4 @@ def _message(file: File, body: bytes) -> Any:
     return message
 
 
-assert PADDING >= kernels.FRAME  # noqa: S101 - the kernels look ahead that far
+assert PADDING >= kernels.FRAME  # noqa: S101 - the kernels read that far beyond the records

@@ -97,7 +97,7 @@ def test_a_file_written_to_under_its_old_time_is_an_error(tmp_path: Path) -> Non
 def test_an_empty_list_writes_nothing_beyond_its_row() -> None:
     text = np.frombuffer(record(example(a=[1], z=[7])) * 4 + bytes(17), np.uint8)
     arena = np.full(12, -1, np.int64)
-    example_kernels.examples(
+    example_kernels.parse_examples(
         text,
         np.frombuffer(b"az" + bytes(8), np.uint8),
         np.array([0, 1, 2], np.int64),

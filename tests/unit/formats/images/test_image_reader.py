@@ -11,7 +11,7 @@ from expected_errors import raises_code
 from PIL import Image
 
 from eai_notebook import io
-from eai_notebook.formats.images.crops import Views
+from eai_notebook.formats.images.crops import CropSampler
 from eai_notebook.formats.images.image_decode import decode_crop
 
 if TYPE_CHECKING:
@@ -89,7 +89,9 @@ def test_views_differ_from_epoch_to_epoch_and_not_otherwise(folder: Path) -> Non
 def test_the_middle_is_the_middle(size: tuple[int, int]) -> None:
     into = np.empty((48, 48, 3), np.uint8)
     assert decode_crop(
-        np.frombuffer(encoded(picture(9, *size)), np.uint8), Views(48, 48, augment=False), into
+        np.frombuffer(encoded(picture(9, *size)), np.uint8),
+        CropSampler(48, 48, augment=False),
+        into,
     )
     side = 0.875 * min(size)
     for channel, axis, length in ((0, 1, size[1]), (1, 0, size[0])):
@@ -102,10 +104,10 @@ def test_the_middle_is_the_middle(size: tuple[int, int]) -> None:
 def test_large_parts_are_decoded_small_and_look_the_same(scale: int) -> None:
     size = (60 * scale + 3, 80 * scale + 5)
     pixels = np.frombuffer(encoded(picture(9, *size)), np.uint8)
-    views = Views(48, 48, area=(0.999, 1.0), ratio=(1.33, 1.334), flip=False)
-    box = views.box(*size, pixels)
+    crops = CropSampler(48, 48, area=(0.999, 1.0), ratio=(1.33, 1.334), flip=False)
+    box = crops.box(*size, pixels)
     into = np.empty((48, 48, 3), np.uint8)
-    assert decode_crop(pixels, views, into)
+    assert decode_crop(pixels, crops, into)
     for channel, axis, (first, length), whole in (
         (0, 1, (box.left, box.width), size[1]),
         (1, 0, (box.top, box.height), size[0]),
@@ -116,19 +118,19 @@ def test_large_parts_are_decoded_small_and_look_the_same(scale: int) -> None:
 
 
 def test_half_of_the_views_are_mirrored_and_within_the_recipe() -> None:
-    boxes = [Views(seed=seed).box(375, 500, b"x") for seed in range(2000)]
+    boxes = [CropSampler(seed=seed).box(375, 500, b"x") for seed in range(2000)]
     assert 0.45 < np.mean([box.flip for box in boxes]) < 0.55
     for box in boxes:
         assert 0 <= box.top <= 375 - box.height
         assert 0 <= box.left <= 500 - box.width
         assert 0.079 < box.height * box.width / (375 * 500) <= 1
         assert 0.73 < box.width / box.height < 1.36
-    flipped = Views(32, 32, area=(1, 1), ratio=(1, 1))
+    flipped = CropSampler(32, 32, area=(1, 1), ratio=(1, 1))
     into = np.empty((32, 32, 3), np.uint8)
     rising = set()
     for seed in range(8):
-        views = Views(32, 32, area=(1, 1), ratio=(1, 1), seed=seed)
-        assert decode_crop(np.frombuffer(encoded(picture(1, 64, 64)), np.uint8), views, into)
+        crops = CropSampler(32, 32, area=(1, 1), ratio=(1, 1), seed=seed)
+        assert decode_crop(np.frombuffer(encoded(picture(1, 64, 64)), np.uint8), crops, into)
         rising.add(bool(into[0, 0, 0] < into[0, -1, 0]))
     assert rising == {True, False}
     long = flipped.box(10, 1000, b"")  # no square of all the area: the middle
@@ -137,18 +139,18 @@ def test_half_of_the_views_are_mirrored_and_within_the_recipe() -> None:
 
 def test_pictures_in_other_colours_and_formats() -> None:
     into = np.empty((32, 32, 3), np.uint8)
-    views = Views(32, 32, augment=False)
+    crops = CropSampler(32, 32, augment=False)
     pixels = picture(35, 64, 64)
     for bytes_ in (encoded(pixels, "png"), encoded(pixels, cmyk=True), encoded(pixels)):
-        assert decode_crop(np.frombuffer(bytes_, np.uint8), views, into)
+        assert decode_crop(np.frombuffer(bytes_, np.uint8), crops, into)
         assert abs(int(into[..., 2].mean()) - 140) < 12
         assert into[0, -1, 0] > into[0, 0, 0] + 150
     grey = streams.BytesIO()
     Image.fromarray(pixels).convert("L").save(grey, "jpeg")
-    assert decode_crop(np.frombuffer(grey.getvalue(), np.uint8), views, into)
+    assert decode_crop(np.frombuffer(grey.getvalue(), np.uint8), crops, into)
     assert (into[..., 0] == into[..., 2]).all()
     for broken in (encoded(pixels)[:-300], b"", b"\xff\xd8\xff", b"text", encoded(pixels)[:90]):
-        assert not decode_crop(np.frombuffer(broken, np.uint8), views, into)
+        assert not decode_crop(np.frombuffer(broken, np.uint8), crops, into)
 
 
 def test_pictures_that_are_none_are_named_or_left_out(folder: Path) -> None:

@@ -11,7 +11,7 @@ from numba import njit
 
 from eai_notebook import io
 from eai_notebook.formats.tfrecord import crc32c, example_kernels
-from eai_notebook.formats.tfrecord.crc32c import by_tables, masked_crc
+from eai_notebook.formats.tfrecord.crc32c import add_word_by_table, masked_crc
 from eai_notebook.io import CRITEO
 
 if TYPE_CHECKING:
@@ -127,13 +127,13 @@ def test_a_file_is_walked_once_and_anew_when_it_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     walked: list[int] = []
-    walk = example_kernels.walk
+    count_records = example_kernels.count_records
 
     def counting(text: Any, end: int, stop: int) -> Any:
         walked.extend([end] if end else [])  # (0: only to have it compiled)
-        return walk(text, end, stop)
+        return count_records(text, end, stop)
 
-    monkeypatch.setattr(example_kernels, "walk", counting)
+    monkeypatch.setattr(example_kernels, "count_records", counting)
     path = tmp_path / "a.tfrecord"
     for count in (20, 30):
         write(path, [record(row) for row in some(count)])
@@ -229,7 +229,7 @@ def checksum(text: np.ndarray, end: int) -> int:
 
 @njit
 def added(crc: np.uint64, word: np.uint64) -> int:
-    return int(by_tables(crc, word))
+    return int(add_word_by_table(crc, word))
 
 
 @njit
