@@ -54,36 +54,37 @@ def test_hash_is_even_and_differs_by_column() -> None:
 FIELDS = row(3).split("\t")
 
 
-def changed(place: int, value: str) -> str:
-    return "\t".join([*FIELDS[:place], value, *FIELDS[place + 1 :]])
+def changed(index: int, value: str) -> str:
+    return "\t".join([*FIELDS[:index], value, *FIELDS[index + 1 :]])
 
 
 BAD = [
-    ("\t".join(FIELDS[:39]), "has 39 fields, Criteo rows have 40"),
-    ("\t".join([*FIELDS, "0a0b0c0d"]), "has 41 fields, Criteo rows have 40"),
-    ("", "has 1 fields, Criteo rows have 40"),
-    (changed(0, "2"), "has label '2', which is neither 0 nor 1"),
-    (changed(0, ""), "has label '', which is neither 0 nor 1"),
-    (changed(0, "10"), "has label '10', which is neither 0 nor 1"),
-    (changed(2, "1.5"), "has '1.5' in I2, which is not an integer"),
-    (changed(13, "-"), "has '-' in I13, which is not an integer"),
-    (changed(4, "9" * 19), f"has '{'9' * 19}' in I4, which is not an integer of 64 bits"),
-    (changed(4, "1" * 20), f"has '{'1' * 20}' in I4, which is not an integer of 64 bits"),
-    (changed(14, "0a1b2c3"), "has '0a1b2c3' in C1, which is not eight hexadecimal digits"),
-    (changed(39, "0a1b2c3x"), "has '0a1b2c3x' in C26, which is not eight hexadecimal digits"),
-    (changed(20, "é" * 4), "has 'éééé' in C7, which is not eight hexadecimal digits"),
-    (changed(30, "0" * 40), f"has '{'0' * 24}...' in C17, which is not eight hexadecimal digits"),
+    ("\t".join(FIELDS[:39]), ["39", "40"]),
+    ("\t".join([*FIELDS, "0a0b0c0d"]), ["41", "40"]),
+    ("", ["1", "40"]),
+    (changed(0, "2"), ["label '2'"]),
+    (changed(0, ""), ["label ''"]),
+    (changed(0, "10"), ["label '10'"]),
+    (changed(2, "1.5"), ["'1.5'", "I2"]),
+    (changed(13, "-"), ["'-'", "I13"]),
+    (changed(4, "9" * 19), [f"'{'9' * 19}'", "I4", "64"]),
+    (changed(4, "1" * 20), [f"'{'1' * 20}'", "I4", "64"]),
+    (changed(14, "0a1b2c3"), ["'0a1b2c3'", "C1", "hexadecimal"]),
+    (changed(39, "0a1b2c3x"), ["'0a1b2c3x'", "C26", "hexadecimal"]),
+    (changed(20, "é" * 4), ["'éééé'", "C7"]),
+    (changed(30, "0" * 40), [f"'{'0' * 24}...'", "C17"]),
 ]
 
 
-@pytest.mark.parametrize(("line", "fault"), BAD)
-def test_bad_row_is_found_explained_and_left_out(line: str, fault: str) -> None:
-    assert row_fault(line, CRITEO) == fault
+@pytest.mark.parametrize(("line", "facts"), BAD)
+def test_bad_row_is_found_explained_and_left_out(line: str, facts: list[str]) -> None:
+    fault = row_fault(line, CRITEO)
+    assert [fact for fact in facts if fact not in fault] == [], fault
     text = f"{row(1)}\n{line}\n{row(2)}\n"
     result = parsed(text)
     assert result.bad == (len(row(1)) + 1,)
     assert result.rows.ids.tolist() == [expected(row(1))[2], expected(row(2))[2]]
 
 
-def test_good_row_has_no_fault_that_the_explanation_would_find() -> None:
+def test_a_good_row_has_no_fault() -> None:
     assert row_fault(row(1), CRITEO) == "cannot be read"

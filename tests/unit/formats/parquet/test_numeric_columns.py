@@ -71,9 +71,9 @@ def numbers(rows: int, values: int, dtype: type, seed: int = 0) -> np.ndarray:
     """Return some of `values` different numbers, partly one after the other and partly mixed."""
     rng = np.random.default_rng(seed)
     known: np.ndarray = rng.permutation(1 << 20)[:values].astype(dtype)
-    ranges = rng.integers(0, values, rows)
-    ranges[: rows // 3] = np.sort(ranges[: rows // 3])
-    return known[ranges]
+    indices = rng.integers(0, values, rows)
+    indices[: rows // 3] = np.sort(indices[: rows // 3])
+    return known[indices]
 
 
 @pytest.mark.parametrize("values", [1, 2, 3, 100, 256, 257, 5000, 70_000])
