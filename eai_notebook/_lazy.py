@@ -1,7 +1,7 @@
-"""Lazy attributes of a package: a name is imported from its module when it is first used.
+"""Lazy attributes of a package: names are imported when first used.
 
-The kernel imports the package often and TensorFlow never; a rank imports it and needs a few names.
-`lazy_loader` does this for a package's own submodules; here a public name may live in another room.
+The kernel imports the package and must not load TensorFlow; a rank needs only a few names.
+`lazy_loader` does this for submodules; here a public name may be defined in another package.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ def lazy_attributes(
 
     Args:
         package: The module's ``__name__``.
-        homes: For each public name the module that defines it, or None for a submodule of
-            `package` itself.
-        group: Entry points that other packages add names by; `homes` come first.
+        homes: The module that defines each public name, or None for a submodule of `package`.
+        group: Entry-point group by which other packages add names; `homes` has priority.
 
     Examples:
         >>> get, names = lazy_attributes("eai_notebook", {"auc": "eai_notebook.metrics"})

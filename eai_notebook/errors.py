@@ -1,4 +1,4 @@
-"""`EaiError`: the one error a user meets, with its remedy."""
+"""`EaiError`: an error that the user can fix, with its remedy and a stable code."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from typing import Any
 
 
 class EaiError(RuntimeError):
-    """A failure the user can mend, told in one line.
+    """An error that the user can fix, in one line.
 
     Attributes:
         what: What went wrong: file, row, rank or host where there is one.
         remedy: What to do next.
-        code: A stable name of the kind of error, for programs and tests; the texts may change.
+        code: The stable name of the kind of error, listed in ``docs/errors.md``; texts may change.
 
     Examples:
-        >>> error = EaiError("no group is running", "start one with `%eai up`", code="no-group")
-        >>> print(error, error.code)
-        no group is running: start one with `%eai up` no-group
+        >>> error = EaiError("no group is running", "start one with `%eai up`", code="group-not-running")
+        >>> print(error)
+        no group is running: start one with `%eai up`
+        >>> error.code
+        'group-not-running'
     """
 
     def __init__(self, what: str, remedy: str, *, code: str = "error") -> None:
@@ -26,14 +28,14 @@ class EaiError(RuntimeError):
         self.code = code
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel between processes whole: an exception alone would forget the remedy."""
+        """Pickle all attributes: a plain exception would lose the remedy."""
         return _again, (type(self), self.args), self.__dict__
 
     def _render_traceback_(self) -> list[str]:
-        """Have IPython show the line and not the stack: the user's code is not at fault."""
-        return [f"{type(self).__name__}: {self}"]
+        """Let IPython show one line without a traceback: the user's code is not at fault."""
+        return [f"{type(self).__name__} [{self.code}]: {self}"]
 
 
 def _again(kind: type[EaiError], args: tuple[Any, ...]) -> EaiError:
-    """Make an error from its message, whatever arguments its own class is made with."""
+    """Create an error from its message, whatever the arguments of its class."""
     return kind.__new__(kind, *args)

@@ -1,4 +1,4 @@
-"""Files that only their user may read, written whole or not at all."""
+"""Private files, written atomically with mode 0600."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from eai_notebook.errors import EaiError
 
 
 def write_private(path: Path, content: str | bytes) -> None:
-    """Write `content` to `path` with mode 0600, whatever the umask; replace what was there.
+    """Write `content` to `path` with mode 0600, whatever the umask; replace an existing file.
 
-    The new file is complete on disk before it takes the name, so that a reader, a crash or a
-    power cut never meets a part of it.
+    The new file is complete on disk before it is renamed, so no reader finds a part of it, also
+    after a crash or a power cut.
 
     Examples:
         >>> folder = tempfile.mkdtemp()
@@ -36,18 +36,19 @@ def write_private(path: Path, content: str | bytes) -> None:
 
 
 def private_folder(path: Path) -> Path:
-    """Return the folder `path`, made with mode 0700 if it was missing.
+    """Return the folder `path`; create it with mode 0700 if it is missing.
 
     Raises:
-        EaiError: it is a link, or belongs to another user, who could read or change what is
-            put there.
+        EaiError: It is a link, or belongs to another user, who could read or change its files.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = path.lstat()
     if path.is_symlink() or found.st_uid != os.geteuid():
         what = f"{path} belongs to user {found.st_uid}, or is a link"
         raise EaiError(
-            what, "remove it, or set another folder (JUPYTER_RUNTIME_DIR, XDG_CACHE_HOME)"
+            what,
+            "remove it, or set another folder (JUPYTER_RUNTIME_DIR, XDG_CACHE_HOME)",
+            code="folder-not-private",
         )
     if found.st_mode & 0o077:
         path.chmod(0o700)

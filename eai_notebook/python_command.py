@@ -1,10 +1,9 @@
-"""Command lines of our own Python processes, which a file in the user's folder cannot break.
+"""Command lines for helper processes that do not import from the working folder.
 
-``python -m NAME`` and ``python -c CODE`` put the working folder first on ``sys.path``. A notebook
-lies there, and beside it perhaps a ``random.py`` or ``queue.py`` of the user's, which a helper
-process would then import instead of the standard library's. Python 3.11 has ``-P`` against that;
-here it is done for Python 3.10 as well, and not by a variable, which the user's own programs would
-inherit. ``PYTHONPATH`` keeps its effect.
+``python -m NAME`` and ``python -c CODE`` put the working folder first on ``sys.path``. The
+notebook's folder may contain a ``random.py`` or ``queue.py``, which a helper process would import
+instead of the standard library's. Python 3.11 has ``-P`` for this; here it works on Python 3.10
+too, without a variable that the user's programs would inherit. ``PYTHONPATH`` keeps its effect.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import sys
 from typing import Final
 
 WITHOUT_FOLDER: Final = "import sys; sys.path[:1] = [p for p in sys.path[:1] if p]"
-"""What code after ``python -c`` begins with; nothing but built-in modules is imported before."""
+"""Prefix of code after ``python -c``; only built-in modules are imported before it."""
 
 _RUN: Final = (
     f"{WITHOUT_FOLDER}; import runpy; "
@@ -22,10 +21,10 @@ _RUN: Final = (
 
 
 def module_command(name: str, *arguments: str) -> list[str]:
-    """Return the command that runs module `name` as a program, in this very Python.
+    """Return the command that runs module `name` as a program, with this Python.
 
-    It does what ``python -m name`` does, but for the working folder. The command holds no
-    path of a file, so it also runs on a host that has this package in another place.
+    Like ``python -m name`` without the working folder. The command contains no path of a file, so
+    it also runs on a host where this package is in another folder.
 
     Examples:
         >>> import subprocess
@@ -37,5 +36,5 @@ def module_command(name: str, *arguments: str) -> list[str]:
 
 
 def code_command(code: str) -> list[str]:
-    """Return the command that runs `code`, in this very Python; for code of one line."""
+    """Return the command that runs `code`, one line, with this Python."""
     return [sys.executable, "-c", f"{WITHOUT_FOLDER}; {code}"]

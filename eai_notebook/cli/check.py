@@ -1,4 +1,4 @@
-"""`eai-notebook check`: can this machine train, and if not, what to do."""
+"""`eai-notebook check`: check that this machine can train, with a remedy for each problem."""
 
 from __future__ import annotations
 
@@ -29,25 +29,26 @@ def check(
     ] = False,
     hosts: Annotated[
         str | None,
-        typer.Option(help="Look other hosts over instead: h1:2,h2:2, or a hostfile."),
+        typer.Option(help="Check other hosts instead: h1:2,h2:2, or a hostfile."),
     ] = None,
     interface: Annotated[
-        str | None, typer.Option(help="This machine's interface or network that they reach.")
+        str | None,
+        typer.Option(help="This machine's interface or network that the hosts can reach."),
     ] = None,
 ) -> None:
-    """Look this machine over: versions, ranks, cores, memory, GPUs, ports.
+    """Check this machine: versions, ranks, cores, memory, GPUs, ports.
 
-    With --hosts: can each be reached by ssh, is its software the same, does it find the way
-    back, and do Horovod's ranks on all of them sum? Every line that is not in order carries
-    its remedy. The exit code is 1 if training will not work, 0 otherwise.
+    With --hosts: check that ssh reaches each host, that its software is the same, that it reaches
+    this machine, and that an allreduce over all of them works. Each problem has a remedy. The exit
+    code is 1 if training will not work, 0 otherwise.
     """
     if hosts is None:
-        with console.err.status("looking this machine over"):
+        with console.err.status("checking this machine"):
             found = list(findings(prove_horovod=not quick))
     else:
-        places = parse_hosts(hosts)
-        with console.err.status(f"looking {len(places)} hosts over"):
-            found = check_hosts.findings(places, interface, prove_horovod=not quick)
+        named = parse_hosts(hosts)
+        with console.err.status(f"checking {len(named)} hosts"):
+            found = check_hosts.findings(named, interface, prove_horovod=not quick)
     if as_json:
         console.out.print_json(
             json.dumps(

@@ -17,7 +17,7 @@ _PROBE = "eai_notebook.collective.self_test"
 def findings(
     hosts: Sequence[Host], interface: str | None = None, *, prove_horovod: bool = True
 ) -> list[Finding]:
-    """Return the lines about `hosts`; the last, if all are fit, is a sum over them all.
+    """Return the findings about `hosts`; the last one, if all can train, is a sum over all.
 
     ``prove_horovod`` starts the ranks for that sum, which takes about ten seconds.
     """
@@ -31,10 +31,10 @@ def findings(
     return found
 
 
-def _sum_over(place: Placement) -> Finding:
+def _sum_over(placement: Placement) -> Finding:
     try:
-        proof = run_module(place, {}, [_PROBE], mark=MARK, what="a sum over the hosts")
+        proof = run_module(placement, {}, [_PROBE], mark=MARK, what="a sum over the hosts")
     except EaiError as error:
         return Finding("all hosts", "fail", error.what, error.remedy)
-    found = f"{proof['size']} ranks on {len(place.hosts)} hosts summed correctly"
-    return Finding("all hosts", "ok", f"{found}, over {', '.join(place.networks)}")
+    found = f"{proof['size']} ranks on {len(placement.hosts)} hosts summed correctly"
+    return Finding("all hosts", "ok", f"{found}, over {', '.join(placement.networks)}")

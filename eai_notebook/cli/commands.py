@@ -1,4 +1,4 @@
-"""The `eai-notebook` command line: its commands, and how an error leaves it.
+"""The `eai-notebook` command line: its commands and exit codes.
 
 Each command lives in its own module; this one only names them and turns an `EaiError`
 into one line on stderr and exit code 1.
@@ -62,11 +62,11 @@ app.command("runs")(runs)
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code; an `EaiError` is one line."""
+    """Run the command line and exit with its code; an `EaiError` is printed as one line."""
     try:
         app()
     except EaiError as error:
-        console.fail(str(error))
+        console.fail(str(error), error.code)
         sys.exit(1)
     except KeyboardInterrupt:
         console.fail("interrupted")

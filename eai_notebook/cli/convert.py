@@ -13,21 +13,21 @@ from eai_notebook.terminal.progress import progress
 
 def convert(
     source: Annotated[str, typer.Argument(help="A glob, a folder, a file or a URL.")],
-    folder: Annotated[Path, typer.Argument(help="Where the files go; made if missing.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the files; created if missing.")],
     to: Annotated[
-        Literal["parquet", "arrow", "tfrecord", "binary"], typer.Option(help="What to write.")
+        Literal["parquet", "arrow", "tfrecord", "binary"], typer.Option(help="The format to write.")
     ] = "parquet",
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave bad rows out and count them.")
+        bool, typer.Option("--skip-bad", help="Skip bad rows and count them.")
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier conversion in FOLDER.")
     ] = False,
 ) -> None:
-    """Convert click logs in Criteo's format once, to read them at a fraction of the cost.
+    """Convert click logs in Criteo's format to one that costs a fraction to read.
 
-    One file is written for each that is read. FOLDER appears when it is complete. "binary" holds
-    features hashed as eai.io.CRITEO says; the others hold the values of the log.
+    Writes one file for each input file. FOLDER appears when it is complete. "binary" holds
+    features hashed as in eai.io.CRITEO; the other formats hold the values of the log.
     """
     from eai_notebook import io  # not needed for --help
 
@@ -45,4 +45,4 @@ def convert(
         highlight=False,
     )
     for path, count in done.skipped.items():
-        console.note(f"{path}: {count:,} bad rows left out")
+        console.note(f"{path}: {count:,} bad rows skipped")

@@ -1,4 +1,4 @@
-"""`eai-notebook install-horovod`: a working Horovod for this very Python, or a clear no."""
+"""`eai-notebook install-horovod`: build, install and test Horovod for this Python and MPI."""
 
 from __future__ import annotations
 
@@ -20,27 +20,25 @@ from eai_notebook.terminal.progress import progress
 
 def install_horovod(
     gpu: Annotated[
-        bool, typer.Option("--gpu", help="Build with CUDA and NCCL operations as well.")
+        bool, typer.Option("--gpu", help="Also build CUDA and NCCL operations.")
     ] = False,
     prefix: Annotated[
         Path | None,
         typer.Option("--mpi", metavar="PREFIX", help="Use the MPI in this folder (a cluster's)."),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Build and install again, whatever is there.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Build and install again.")] = False,
 ) -> None:
-    """Build, install and prove Horovod for this Python, its TensorFlow and an MPI.
+    """Build, install and test Horovod for this Python, its TensorFlow and an MPI.
 
-    The wheel is kept in your cache for the next environment with the same versions. When
-    what is installed was already proved, this returns at once.
+    The wheel is cached for other environments with the same versions. If the installed Horovod has
+    passed the test before, the command returns at once.
     """
     found = mpi_finder.find(prefix)
     key = key_for(found, gpu=gpu)
     if not force:
         proof = remembered(key) or _adopt(key, found, gpu=gpu)
         if proof is not None:
-            console.out.print(f"already there: {proof.sentence()}", highlight=False)
+            console.out.print(f"already installed:  {proof.sentence()}", highlight=False)
             return
     wheel = _wheel(key, found, gpu=gpu, force=force)
     _install(wheel)
@@ -48,8 +46,9 @@ def install_horovod(
     if not _does(proof, gpu=gpu):
         wheel.unlink()
         raise EaiError(
-            "the build went through, but without NCCL operations",
-            f"look for NCCL in {key.folder / 'build.log'} and name its folder in HOROVOD_NCCL_HOME",
+            "the build succeeded, but without NCCL operations",
+            f"search {key.folder / 'build.log'} for NCCL and set HOROVOD_NCCL_HOME to its folder",
+            code="horovod-without-nccl",
         )
     remember(key, proof)
     console.out.print(proof.sentence(), highlight=False)
@@ -61,7 +60,7 @@ def install_horovod(
 
 
 def _adopt(key: HorovodKey, found: mpi_finder.Mpi, *, gpu: bool) -> Proof | None:
-    """Return the proof of a Horovod that came from elsewhere, if it does what is asked."""
+    """Return the proof of a Horovod built by others, if it has the requested operations."""
     if installed("horovod") != HOROVOD or key.cached_wheel() is not None:
         return None
     console.note(f"Horovod {HOROVOD} is installed; trying it")
@@ -74,15 +73,16 @@ def _adopt(key: HorovodKey, found: mpi_finder.Mpi, *, gpu: bool) -> Proof | None
         return None
     if not has_patches():
         console.note(
-            "it works, but its loop never rests: small exchanges take three to four times as long, and "
-            "idle ranks a tenth of a core each; `eai-notebook install-horovod --force` builds a better one"
+            "it works, but its background loop polls: small exchanges take three to four times as long, "
+            "and idle ranks use a tenth of a core each; `eai-notebook install-horovod --force` builds "
+            "one that sleeps"
         )
     remember(key, proof)
     return proof
 
 
 def _does(proof: Proof, *, gpu: bool) -> bool:
-    """Return whether what was proved is what was asked for."""
+    """Return whether the proved Horovod has the requested operations."""
     return not gpu or "NCCL" in proof.operations
 
 
@@ -105,13 +105,14 @@ def _install(wheel: Path) -> None:
     command += ["--no-index", "--no-deps", "--force-reinstall", str(wheel)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = done.stderr.strip().splitlines()
+        lines = done.stderr.strip().splitlines()
         raise EaiError(
-            f"the wheel {wheel} could not be installed ({said[-1] if said else 'no reason given'})",
+            f"the wheel {wheel} could not be installed ({lines[-1] if lines else 'no reason given'})",
             "use a virtual environment that you may write to",
+            code="horovod-install-failed",
         )
 
 
 def _prove(found: mpi_finder.Mpi) -> Proof:
-    with console.err.status("two ranks sum to prove it"):
+    with console.err.status("testing it with two ranks"):
         return prove(found)

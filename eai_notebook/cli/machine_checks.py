@@ -34,7 +34,7 @@ PORTS: Final = 16
 """A group of ranks listens on about this many loopback ports while it starts."""
 
 MEMORY_PER_RANK: Final = 1.5 * 2**30
-"""A rank with TensorFlow loaded and a small model takes about this much."""
+"""Bytes that a rank with TensorFlow and a small model needs, about."""
 
 SHARED_MEMORY: Final = 64 * 2**20
 """Ranks of one host exchange through /dev/shm; containers are often given no more."""
@@ -42,7 +42,7 @@ SHARED_MEMORY: Final = 64 * 2**20
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table: ``fail`` means that training will not work here."""
+    """One line of the table; with ``fail``, training will not work here."""
 
     name: str
     state: State
@@ -131,11 +131,11 @@ def _memory() -> Finding:
 
 
 def _shared_memory() -> Finding:
-    place = Path("/dev/shm")  # noqa: S108  its size is asked for, nothing is written
-    if not place.is_dir():
-        return Finding("shared memory", "note", "no /dev/shm", "ranks will talk over loopback")
-    free = shutil.disk_usage(place).free
-    found = f"{free / 2**20:,.0f} MiB free in {place}"
+    folder = Path("/dev/shm")  # noqa: S108  only its size is read
+    if not folder.is_dir():
+        return Finding("shared memory", "note", "no /dev/shm", "ranks will exchange over loopback")
+    free = shutil.disk_usage(folder).free
+    found = f"{free / 2**20:,.0f} MiB free in {folder}"
     if free <= SHARED_MEMORY:
         remedy = "start the container with a larger one (`docker run --shm-size=1g`)"
         return Finding("shared memory", "note", found, remedy)
@@ -145,15 +145,17 @@ def _shared_memory() -> Finding:
 def _gpus() -> Finding:
     if shutil.which("nvidia-smi") is None:
         return Finding("GPUs", "ok", "none (no nvidia-smi); training runs on the cores")
-    asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
     try:
-        said = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=30)
+        answer = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
     except subprocess.TimeoutExpired:
-        return Finding("GPUs", "note", "nvidia-smi does not answer", "look at the driver: `dmesg`")
-    if said.returncode:
-        reason = (said.stdout + said.stderr).strip().splitlines() or ["no reason given"]
-        return Finding("GPUs", "note", f"nvidia-smi: {reason[0]}", "mend the driver first")
-    return Finding("GPUs", "ok", "; ".join(said.stdout.strip().splitlines()))
+        return Finding(
+            "GPUs", "note", "nvidia-smi does not answer", "check the driver with `dmesg`"
+        )
+    if answer.returncode:
+        reason = (answer.stdout + answer.stderr).strip().splitlines() or ["no reason given"]
+        return Finding("GPUs", "note", f"nvidia-smi: {reason[0]}", "repair the driver first")
+    return Finding("GPUs", "ok", "; ".join(answer.stdout.strip().splitlines()))
 
 
 def _ports() -> Finding:
@@ -170,13 +172,13 @@ def _ports() -> Finding:
 
 
 def _listening() -> Finding:
-    """Say where the groups of this user listen, or where the next one would."""
+    """Return where this user's groups listen, or where the next one would."""
     groups = [entry for entry in registry.entries() if entry.state in ("in use", "kept")]
     found = [f"{entry.name}: {listening.of_group(entry)}" for entry in groups]
     if listening.library() is None:
         remedy = "install a C compiler (cc), or let the machine's firewall close its ports"
-        said = "; ".join([*found, "mpirun listens on every interface, and asks for no key"])
-        return Finding("listening", "note", said, remedy)
+        text = "; ".join([*found, "mpirun listens on every interface, without a key"])
+        return Finding("listening", "note", text, remedy)
     return Finding("listening", "ok", "; ".join(found) or "groups of this machine on loopback only")
 
 
@@ -191,7 +193,9 @@ def _writable() -> Finding:
     free = shutil.disk_usage(here).free
     found = f"{here} (writable, {free / 2**30:.1f} GiB free)"
     if free < 2**30:
-        return Finding("working folder", "note", found, "make room: run records are kept here")
+        return Finding(
+            "working folder", "note", found, "free some space: run records are kept here"
+        )
     return Finding("working folder", "ok", found)
 
 
@@ -200,7 +204,7 @@ def _horovod_version() -> Finding:
     if version is None:
         return Finding("Horovod", "fail", "not installed", "`eai-notebook install-horovod`")
     if version != HOROVOD:
-        found = f"{version}, but {HOROVOD} is what this was made for"
+        found = f"{version}, but this package is made for {HOROVOD}"
         return Finding("Horovod", "note", found, "`eai-notebook install-horovod --force`")
     return Finding("Horovod", "ok", f"{version} (not tried)")
 
@@ -219,7 +223,7 @@ def _proof() -> Finding:
 
 
 def _cpu_quota() -> float | None:
-    """Return how many cores the container may use; None where nothing limits it."""
+    """Return how many cores the container may use; None if there is no limit."""
     text = _cgroup("cpu.max")
     if text is None or text.startswith("max"):
         return None
@@ -228,7 +232,7 @@ def _cpu_quota() -> float | None:
 
 
 def _memory_limit() -> int | None:
-    """Return the container's memory limit in bytes; None where nothing limits it."""
+    """Return the container's memory limit in bytes; None if there is no limit."""
     text = _cgroup("memory.max")
     return None if text is None or text.startswith("max") else int(text)
 

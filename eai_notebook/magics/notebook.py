@@ -44,7 +44,7 @@ class EaiMagics(Magics):
 
     @line_magic
     def eai(self, line: str) -> None:
-        """Do what a line of `%eai` asks for; users are shown the overview instead of this."""
+        """Run a line of `%eai`; users see the overview instead of this docstring."""
         try:
             arguments = parse(line)
         except SystemExit:  # --help has been printed
@@ -72,22 +72,21 @@ class EaiMagics(Magics):
         type=float,
         metavar="S",
         default=stall_detector.PATIENCE_S,
-        help="seconds that ranks may wait for a peer that very likely never comes (default: 60)",
+        help="seconds that ranks wait for a peer that is not expected to come (default: 60)",
     )
     @cell_magic
     def distributed(self, line: str, cell: str) -> None:
-        """Run the cell on every rank at once, its output live, its ledger below it.
+        """Run the cell on all ranks, with live output and the ledger below it.
 
-        The ranks keep their variables from cell to cell. If one of them raises, the
-        others are released, and the cell ends with that rank's error. With no group
-        running, a local one is started first.
+        Ranks keep their variables from cell to cell. If a rank raises, the others are released,
+        and the cell ends with that rank's error. If no group is running, a local one is started.
         """
         try:
             arguments = parse_argstring(self.distributed, line)
         except UsageError as error:
             raise EaiError(
                 f"%%distributed: {error}",
-                "`%%distributed?` lists what it takes",
+                "`%%distributed?` lists its options",
                 code="line-invalid",
             ) from None
         _check_syntax(self._shell, cell)
@@ -105,7 +104,7 @@ class EaiMagics(Magics):
             )
 
     def point_to_ranks(self, result: Any) -> None:
-        """After a cell that misses a name here, say so if it is a variable of the ranks."""
+        """After a `NameError` in the notebook, point to the ranks if they have the variable."""
         error = getattr(result, "error_in_exec", None)
         name = getattr(error, "name", None) if type(error) is NameError else None
         if name and self.session is not None and self.session.has(name):
@@ -176,14 +175,14 @@ class EaiMagics(Magics):
         for name in arguments.names:
             if name not in known:
                 raise EaiError(
-                    f"there is no variable {name} here",
-                    "name one of the notebook's",
+                    f"the notebook has no variable {name}",
+                    "name a variable of the notebook",
                     code="variable-unknown",
                 )
         session.push(**{name: known[name] for name in arguments.names})
 
     def _report(self, arguments: Namespace) -> None:
-        # A path with a space may stand there without quotes.
+        # A path with a space needs no quotes.
         run = RunRecord(Path(" ".join(arguments.run)).expanduser()) if arguments.run else None
         print((self.session or Session()).report(run).to_text())
 
@@ -191,7 +190,7 @@ class EaiMagics(Magics):
 
     @contextlib.contextmanager
     def _stopped_in_a_line(self) -> Iterator[None]:
-        """Have an interrupt told in one line, and not by where the kernel was waiting."""
+        """Show an interrupt in one line, without the stack of the waiting kernel."""
         try:
             yield
         except KeyboardInterrupt as stop:
@@ -199,9 +198,9 @@ class EaiMagics(Magics):
             raise in_a_line(stop, f"stopped{state}") from None
 
     def _start(self, size: int | None, *, keep: bool = False, **where: Any) -> Session:
-        """Start a group of `size` ranks, unless one is up: then say so."""
+        """Start a group of `size` ranks; refuse if one is up."""
         self._refuse_second_group()
-        # Known before it is up: a press of Stop just after must not leave a group to nobody.
+        # Assigned before it is up: an interrupt right after the start must not lose the group.
         self.session = session = Session(size, watcher=self._watcher, **where)
         session.up(keep=keep)
         if keep:
@@ -230,7 +229,7 @@ class EaiMagics(Magics):
     # -- the panel ----------------------------------------------------------------------
 
     def _on_panel_command(self, command: str, arguments: dict[str, Any]) -> Any:
-        """Do what a button of the panel asks; called in a thread beside the running cell."""
+        """Run a command of the panel; called in a thread while a cell may be running."""
         if command in self._QUESTIONS:
             return self._QUESTIONS[command](self, arguments)
         session = self.session
@@ -256,25 +255,23 @@ class EaiMagics(Magics):
         "deep": lambda self, asked: self._started_session().trace(int(asked["steps"])),
         "traced": lambda self, _: _trace_file(self.session),
     }
-    """What the panel may ask while a cell runs; nothing of it changes the group."""
+    """Questions that the panel may ask while a cell runs; none changes the group."""
 
 
 def _trace_file(session: Session | None) -> dict[str, str]:
-    """Return the latest trace in depth as a file for the browser to save."""
+    """Return the latest trace as a file for the browser to save."""
     trace = session.latest_trace if session else None
     if trace is None:
-        raise EaiError(
-            "no steps were traced yet", "press Trace while a run goes on", code="no-trace"
-        )
+        raise EaiError("no steps were traced yet", "press Trace during a run", code="no-trace")
     file = Path(trace["file"])
     return {"name": file.name, "type": "application/json", "text": file.read_text()}
 
 
 def _check_syntax(shell: InteractiveShell, cell: str) -> None:
-    """Refuse a cell that is no Python, once, before any rank is bothered with it."""
+    """Refuse a cell with a syntax error before it reaches a rank."""
     try:
         compile(shell.transform_cell(cell), "<cell>", "exec", PyCF_ALLOW_TOP_LEVEL_AWAIT)
     except SyntaxError as error:
         line = (error.text or "").strip()
         what = f"{error.msg} in line {error.lineno} of the cell, `{line}`"
-        raise EaiError(what, "correct it; no rank has run anything", code="cell-syntax") from None
+        raise EaiError(what, "correct it; no rank has run the cell", code="cell-syntax") from None

@@ -22,29 +22,29 @@ class NotebookWatcher(Watcher):
         self._panel = panel
         self._live: dict[str, LiveRun] = {}
         self._progress: DisplayHandle | None = None
-        self._progress_words = ""
+        self._progress_text = ""
 
-    def progress(self, words: str, *, final: bool = False) -> None:
-        """Rewrite one line in place; a saved notebook keeps the last words only."""
+    def progress(self, text: str, *, final: bool = False) -> None:
+        """Rewrite one line in place; a saved notebook keeps the last text only."""
         if not in_notebook():
-            self._terminal_progress(words, final=final)
+            self._terminal_progress(text, final=final)
             return
-        line = {"text/plain": words}
+        line = {"text/plain": text}
         if self._progress is None:
             self._progress = display(line, raw=True, display_id=True)
-        elif words != self._progress_words:
+        elif text != self._progress_text:
             self._progress.update(line, raw=True)
-        self._progress_words = words
+        self._progress_text = text
         if final:
             self._progress = None
 
-    def _terminal_progress(self, words: str, *, final: bool) -> None:
-        """Rewrite one line of a terminal; a file or a pipe gets the last words only."""
+    def _terminal_progress(self, text: str, *, final: bool) -> None:
+        """Rewrite one line of a terminal; a file or a pipe gets the last text only."""
         stream = sys.stdout
         if stream.isatty():
-            stream.write(f"\r\x1b[K{words}" + "\n" * final)
+            stream.write(f"\r\x1b[K{text}" + "\n" * final)
         elif final:
-            stream.write(f"{words}\n")
+            stream.write(f"{text}\n")
         stream.flush()
 
     def rich(self, label: str, content: dict[str, Any]) -> None:
@@ -54,7 +54,7 @@ class NotebookWatcher(Watcher):
         publish_display_data(content["data"], content.get("metadata", {}))
 
     def group(self, model: dict[str, Any]) -> None:
-        """Tell the panel."""
+        """Send the group's state to the panel."""
         self._panel.group(model)
 
     def run(self, view: dict[str, Any], *, final: bool) -> None:

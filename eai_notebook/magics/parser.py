@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "up": "start a group of ranks",
-    "status": "say what is running",
-    "where": "say what every rank is doing now",
+    "status": "show what is running",
+    "where": "show what every rank is doing now",
     "down": "end the group",
     "restart": "end the group, start it again, replay the set-up cells",
     "list": "show all groups of yours on this machine",
@@ -41,24 +41,26 @@ COMMANDS = {
 
 
 class _Parser(MagicArgumentParser):
-    """Raises `EaiError` for a line that it cannot read: what is wrong, and what to write instead."""
+    """Raises `EaiError` for an invalid line, with the correct form."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the line, in the user's terms."""
+        """Raise the error for an invalid line."""
         raise _mistake(self.prog, message)
 
 
 def _mistake(prog: str, message: str) -> EaiError:
-    """Return the error for what argparse says of a line."""
-    help_line = f"`{prog} --help` lists what it takes" if prog != "%eai" else "`%eai?` lists them"
+    """Return the error for a message of argparse."""
+    help_line = (
+        f"`{prog} --help` lists its options" if prog != "%eai" else "`%eai?` lists the commands"
+    )
     if found := re.match(r"argument COMMAND: invalid choice: '([^']*)'", message):
         near = difflib.get_close_matches(found[1], COMMANDS, 1)
         remedy = f"did you mean `%eai {near[0]}`?" if near else help_line
-        return EaiError(f"there is no command `%eai {found[1]}`", remedy, code="line-invalid")
+        return EaiError(f"unknown command `%eai {found[1]}`", remedy, code="line-invalid")
     if found := re.match(r"unrecognized arguments: (\S+)", message):
         near = difflib.get_close_matches(found[1], _flags(prog.rsplit(maxsplit=1)[-1]), 1)
         remedy = f"did you mean `{near[0]}`?" if near else help_line
-        return EaiError(f"`{prog}` does not take `{found[1]}`", remedy, code="line-invalid")
+        return EaiError(f"`{prog}` has no option `{found[1]}`", remedy, code="line-invalid")
     if found := re.match(r"argument ([^:]+): invalid (int|float) value: '([^']*)'", message):
         kind = {"int": "a whole number", "float": "a number"}[found[2]]
         return EaiError(
@@ -77,19 +79,19 @@ def _mistake(prog: str, message: str) -> EaiError:
 
 
 def parse(line: str) -> Namespace:
-    """Return what a line of `%eai` asks for.
+    """Return the command and options of a line of `%eai`.
 
     Raises:
-        EaiError: The line cannot be read.
+        EaiError: The line is invalid.
 
     Examples:
         >>> parse("up -n 3").size
         3
         >>> parse("upp -n 3")
         Traceback (most recent call last):
-        eai_notebook.errors.EaiError: there is no command `%eai upp`: did you mean `%eai up`?
+        eai_notebook.errors.EaiError: unknown command `%eai upp`: did you mean `%eai up`?
     """
-    # Unknown options are reported by the command they stand behind, which knows its own.
+    # Unknown options are reported for their command, whose options are known.
     arguments, rest = PARSER.parse_known_args(_words(line))
     if rest:
         command = f" {arguments.command}" if arguments.command else ""
@@ -98,7 +100,7 @@ def parse(line: str) -> Namespace:
 
 
 def _words(line: str) -> list[str]:
-    """Split a line as a shell does: quotes hold a path with a space together."""
+    """Split a line as a shell does, with quotes around a path with a space."""
     try:
         return shlex.split(line)
     except ValueError as error:
@@ -164,7 +166,7 @@ def make_parser() -> _Parser:
     )
     pull = known["pull"]
     pull.add_argument("name", metavar="NAME", help="the variable, on the rank and then here")
-    pull.add_argument("--rank", type=int, default=0, help="the rank to take it from (default: 0)")
+    pull.add_argument("--rank", type=int, default=0, help="the rank that has it (default: 0)")
     known["push"].add_argument("names", metavar="NAME", nargs="+", help="notebook variables")
     known["diff"].add_argument("name", metavar="NAME", help="an array, a model, any variable")
     known["trace"].add_argument(
@@ -193,7 +195,7 @@ def _add_option(up: MagicArgumentParser, option: Option) -> None:
 
 @context_matcher(identifier="eai", priority=100)  # type: ignore[untyped-decorator,unused-ignore]
 def match_line(context: CompletionContext) -> SimpleMatcherResult:
-    """Return what may stand at the cursor of a line of ours, for the tab key, and nothing else."""
+    """Return the completions at the cursor of a line with one of these magics."""
     line = context.text_until_cursor.lstrip()
     word = "" if line[-1:].isspace() else line.split(" ")[-1]
     offered = [each for each in _offers(line, word) if each.text.startswith(word)]
@@ -207,7 +209,7 @@ def match_line(context: CompletionContext) -> SimpleMatcherResult:
 
 
 def _offers(line: str, word: str) -> list[SimpleCompletion]:
-    """Return all that may follow in a line, whatever has been typed of its last word."""
+    """Return all possible next words of a line, whatever its last word."""
     before = line.removesuffix(word).split()
     if before[:1] == ["%%distributed"]:
         return [SimpleCompletion(flag, type="option") for flag in DISTRIBUTED]
@@ -228,20 +230,20 @@ DISTRIBUTED = ("--patience", "--ranks", "--restart", "--setup")
 
 
 def _variables() -> list[str]:
-    """Return the names of the notebook's variables that a user may want to push."""
+    """Return the names of the notebook's public variables."""
     shell: Any = get_ipython()
     return [] if shell is None else sorted(n for n in shell.user_ns if not n.startswith("_"))
 
 
 def _choices(command: str, flag: str) -> Sequence[str]:
-    """Return what may follow an option, if that is one of a few words."""
+    """Return the choices of an option, if it has any."""
     return next(
         (tuple(a.choices) for a in _actions(command) if flag in a.option_strings and a.choices), ()
     )
 
 
 def _flags(command: str) -> list[str]:
-    """Return the options of `command`, read off its parser so that none is forgotten."""
+    """Return the options of `command` from its parser."""
     return [
         flag
         for action in _actions(command)
@@ -251,7 +253,7 @@ def _flags(command: str) -> list[str]:
 
 
 def _actions(command: str) -> Sequence[Any]:
-    """Return what `command` takes; nothing for one that there is not."""
+    """Return the arguments of `command`; none for an unknown command."""
     actions: Sequence[Any] = PARSER._actions  # noqa: SLF001  # argparse has no public list
     subparsers = next(action.choices for action in actions if action.dest == "command")
     found: Sequence[Any] = subparsers[command]._actions if command in subparsers else ()  # noqa: SLF001
@@ -259,13 +261,13 @@ def _actions(command: str) -> Sequence[Any]:
 
 
 def overview() -> str:
-    """Return all commands with what they do, as `%eai?` shows them."""
+    """Return all commands with their descriptions, as `%eai?` shows them."""
     wide = max(map(len, COMMANDS))
     lines = [f"    %eai {name:<{wide}}  {words}" for name, words in COMMANDS.items()]
     return (
-        "Start, look at and end the group of ranks that `%%distributed` cells run on.\n\n"
+        "Start, inspect and end the group of ranks that runs `%%distributed` cells.\n\n"
         + "\n".join(lines)
-        + "\n\n`%eai COMMAND --help` says what a command takes."
+        + "\n\n`%eai COMMAND --help` lists the options of a command."
     )
 
 

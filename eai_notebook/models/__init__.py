@@ -1,6 +1,6 @@
-"""Models for clicks, search, documents and pictures, each a plain `keras.Model`.
+"""Models for clicks, search, documents and images, each a plain `keras.Model`.
 
-Names are loaded when first used: the quality figures need NumPy only, the models Keras.
+Names are imported when first used: metrics need only NumPy, models need Keras.
 """
 
 from __future__ import annotations

@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 @keras.saving.register_keras_serializable(package="eai_notebook")
 class RandomView(keras.layers.Layer):  # type: ignore[misc,unused-ignore]
-    """While training: a random crop of each picture, perhaps mirrored, at a given size.
+    """Random crop of each image, mirrored at random and resized; outside training, resize only.
 
     The recipe of Szegedy et al. 2014 (arXiv:1409.4842, section 6): a crop of 8 % to 100 % of
-    the picture's area, with sides from 3:4 to 4:3. Cut, mirrored and resized in one step for
-    a whole batch. When not training, the whole picture is resized.
+    the image's area, with an aspect ratio from 3:4 to 4:3. A whole batch is cropped, mirrored and
+    resized in one operation.
 
-    Put it into the input, where it is done while the model computes, or in front of a model,
-    where it counts as compute and is saved with it.
+    Use it in the input, where it runs while the model computes, or as the first layer of a
+    model, where it counts as compute and is saved with the model.
 
     Args:
         height: Of the result, pixels.
         width: Of the result, pixels.
-        area: The least and largest share of the picture.
-        ratio: The least and largest width divided by height, of what is cut out.
-        flip: Mirror every second picture; not for digits.
-        seed: Of the views. Give each rank its own.
-        kwargs: What `keras.layers.Layer` takes.
+        area: The smallest and largest area of the crop, as a share of the image.
+        ratio: The smallest and largest aspect ratio (width / height) of the crop.
+        flip: Mirror half of the images; not for digits.
+        seed: Seed of the crops. Give each rank its own.
+        kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
         EaiError: A size below 1, or a range that is out of order.
@@ -56,12 +56,13 @@ class RandomView(keras.layers.Layer):  # type: ignore[misc,unused-ignore]
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        # Pixels may be uint8: what becomes of them is decided in `call`.
+        # Pixels may be uint8; `call` converts them.
         super().__init__(autocast=False, **kwargs)
         if min(height, width) < 1 or not (0 < area[0] <= area[1] <= 1 and 0 < ratio[0] <= ratio[1]):
             raise EaiError(
                 f"views of {height} x {width} pixels, area {tuple(area)}, ratio {tuple(ratio)}",
-                "give sizes from 1 on, and for the others (least, largest), areas up to 1",
+                "use sizes of at least 1, and (smallest, largest) pairs with areas up to 1",
+                code="option-invalid",
             )
         self.height, self.width = int(height), int(width)
         self.area, self.ratio = tuple(map(float, area)), tuple(map(float, ratio))
@@ -70,7 +71,7 @@ class RandomView(keras.layers.Layer):  # type: ignore[misc,unused-ignore]
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, images: Any, training: bool = False) -> tf.Tensor:  # noqa: FBT001, FBT002 - Keras
-        """Return float32 ``[batch, height, width, colours]`` of any ``[batch, ...]`` pictures."""
+        """Return float32 ``[batch, height, width, colours]`` of images ``[batch, ...]``."""
         if not training:
             return tf.image.resize(images, (self.height, self.width))
         rows = tf.shape(images)[0]
@@ -86,7 +87,7 @@ class RandomView(keras.layers.Layer):  # type: ignore[misc,unused-ignore]
         return (input_shape[0], self.height, self.width, input_shape[-1])
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments this layer was made with."""
+        """Return the layer's arguments."""
         own = ("height", "width", "area", "ratio", "flip", "seed")
         return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
@@ -96,7 +97,7 @@ class RandomView(keras.layers.Layer):  # type: ignore[misc,unused-ignore]
             self._uniform(rows, low, high)
             for low, high in (self.area, map(math.log, self.ratio), (0, 1), (0, 1), (0, 1))
         )
-        # What is square in pixels is not square as shares of a picture that is not.
+        # Convert the aspect ratio from pixels to shares of the image's sides.
         ratio = tf.exp(log_ratio) * (shape[1] / shape[2])
         height = tf.minimum(tf.sqrt(area / ratio), 1.0)
         width = tf.minimum(tf.sqrt(area * ratio), 1.0)

@@ -12,24 +12,24 @@ from eai_notebook import collective
 from eai_notebook.errors import EaiError
 
 BatchNorm = Literal["local", "synchronised"]
-"""Whose samples a layer normalises by while it trains: those of its own rank, or of all."""
+"""Samples that a layer normalises by in training: those of its own rank, or of all ranks."""
 
 
 @keras.saving.register_keras_serializable(package="eai_notebook")
 class SyncBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc,unused-ignore]
     """Batch normalisation by the mean and variance of all ranks' samples together.
 
-    Keras's own ``synchronized=True`` asks a `tf.distribute` strategy for its replicas, and
-    there is none here. N ranks with this layer compute what one process with the global
-    batch would, gradients included, also where the ranks' batches differ in size. Each call
-    exchanges ``2 x channels + 1`` numbers forward and as many back, while the ranks wait:
-    worth it where a rank has a few samples only. The ledger books that wait to `compute`.
+    Keras's own ``synchronized=True`` needs replicas of a `tf.distribute` strategy, and there is
+    none here. N ranks with this layer compute the same as one process with the global batch,
+    gradients included, also for batches of different sizes. Each call exchanges
+    ``2 x channels + 1`` numbers forward and as many backward while the ranks wait, so use it only
+    for a few samples a rank. The ledger books this wait to `compute`.
 
-    Weights, their names and what it answers after training are the plain layer's:
-    `local_batch_norm` gives a model that loads without this package.
+    Weights, their names and the output after training equal the plain layer's:
+    `local_batch_norm` returns a model that loads without this package.
 
     Args:
-        kwargs: What `keras.layers.BatchNormalization` takes.
+        kwargs: Arguments of `keras.layers.BatchNormalization`.
 
     Raises:
         EaiError: It is called with a mask; Keras passes that on as a `RuntimeError`.
@@ -44,14 +44,16 @@ class SyncBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[m
         """Return mean and variance by channel; Keras calls it in each training step."""
         if mask is not None:
             raise EaiError(
-                f"{self.name} cannot leave out masked samples", "normalise before masking"
+                f"{self.name} cannot exclude masked samples",
+                "normalise before masking",
+                code="batch-norm-masked",
             )
         axes = self._reduction_axes
         sums = ops.sum(inputs, axes)
         count = ops.cast(ops.size(inputs) / ops.size(sums), inputs.dtype)
         parts = [sums, ops.sum(ops.square(inputs), axes), ops.reshape(count, (1,))]
-        # Not by the layer's name: Keras numbers unnamed layers, and a rank that made one
-        # more, for itself, would wait for ever. What counts is the order of the layers.
+        # Not by the layer's name: Keras numbers unnamed layers, and a rank that made one more
+        # would wait without end. The order of the layers identifies the exchange.
         total = collective.joint_sum(ops.concatenate(parts), "batch_norm")
         channels = inputs.shape[self.axis]
         mean, square = total[:channels] / total[-1], total[channels:-1] / total[-1]
@@ -60,11 +62,11 @@ class SyncBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[m
 
 
 def synchronise_batch_norm(model: keras.Model) -> None:
-    """Have Keras layers that were made with ``synchronized=True`` normalise over all ranks.
+    """Make Keras layers with ``synchronized=True`` normalise over the samples of all ranks.
 
-    Keras asks a `tf.distribute` strategy for its replicas, and there is none here: the layer
-    would use its own rank's samples, without a word. `fit` and `callbacks` call it before the
-    first step; the layer's configuration, and what is saved, stay Keras's.
+    Keras needs replicas of a `tf.distribute` strategy, and there is none here: the layer would
+    silently use its own rank's samples. `fit` and `callbacks` call this before the first step;
+    the layer's configuration and its saved form do not change.
 
     Examples:
         >>> layer = keras.layers.BatchNormalization(synchronized=True)
@@ -83,8 +85,7 @@ def synchronise_batch_norm(model: keras.Model) -> None:
 def local_batch_norm(model: keras.Model) -> keras.Model:
     """Return a copy of `model` with Keras's own batch normalisation and the same weights.
 
-    It predicts the same, and once saved it loads in plain Keras, without this package. The
-    copy is not compiled.
+    It predicts the same and, once saved, loads without this package. The copy is not compiled.
 
     Examples:
         >>> inputs = keras.Input((2,))

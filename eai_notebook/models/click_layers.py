@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from eai_notebook.clicklog.click_schema import ClickSchema
 
 CROSS_BUCKETS: Final = 10_000
-"""Buckets of each cross, unless told."""
+"""Default number of buckets of each cross."""
 
 _SPREAD = 2654435761  # 2**32 / golden ratio (Knuth's multiplicative hash)
 _LOW = 1 << 16  # the low bits of a product are the least mixed
 
 
 class ClickInputs:
-    """The inputs of a click model, and the places of their values in a common table.
+    """The inputs of a click model, and the row indices of their values in a common table.
 
-    All columns share one table, each in its own stretch of it: the step computes a sixth
-    less than with 26 tables, and ranks have one gradient to exchange instead of 26.
+    All columns share one table, each with its own range of rows: a step takes a sixth less
+    time than with 26 tables, and ranks exchange one gradient instead of 26.
 
     Attributes:
         numbers: Keras input, float32 ``[batch, integers]``.
         categorical: Keras input, int32 ``[batch, categoricals]``, buckets by column.
-        ids: The same as places in the common table.
-        table: Places in the common table.
+        ids: The same as row indices of the common table.
+        table: Rows of the common table.
     """
 
     def __init__(self, schema: ClickSchema) -> None:
@@ -49,19 +49,20 @@ class ClickInputs:
 
 
 def pairs_of(schema: ClickSchema, crosses: Sequence[tuple[str, str]] | None) -> list[list[int]]:
-    """Return the crosses as places of columns; those of the schema for None.
+    """Return the crosses as column indices; those of the schema for None.
 
     Raises:
-        EaiError: A cross names a column that is not there.
+        EaiError: A cross names an unknown column.
     """
-    place = {name: number for number, name in enumerate(schema.categorical)}
+    index = {name: number for number, name in enumerate(schema.categorical)}
     wanted = schema.crosses if crosses is None else crosses
     try:
-        return [[place[left], place[right]] for left, right in wanted]
+        return [[index[left], index[right]] for left, right in wanted]
     except KeyError as error:
         raise EaiError(
             f"{schema.name} has no categorical column {error}",
             f"cross columns from {schema.categorical[0]} to {schema.categorical[-1]}",
+            code="column-unknown",
         ) from None
 
 
@@ -72,10 +73,14 @@ def linear_in_ids(inputs: ClickInputs, pairs: list[list[int]], buckets: int) -> 
         float32 ``[batch, 1]``.
 
     Raises:
-        EaiError: Not one bucket a cross.
+        EaiError: Less than one bucket a cross.
     """
     if buckets < 1:
-        raise EaiError(f"cross_buckets is {buckets!r}", "give a whole number of at least 1")
+        raise EaiError(
+            f"cross_buckets is {buckets!r}",
+            "use a whole number of at least 1",
+            code="option-invalid",
+        )
     ids = inputs.ids
     if pairs:
         crossed = _cross(inputs, pairs, buckets)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def word_shares(counts: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the share of each word in its document: what an `autoencoder` is to give back.
+    """Return the share of each word in its document: the target of an `autoencoder`.
 
     Args:
         counts: ``[documents, vocabulary]``.
@@ -26,7 +26,8 @@ def word_shares(counts: NDArray[np.float32]) -> NDArray[np.float32]:
     if not np.all(total > 0):
         raise EaiError(
             f"document {int(np.argmin(total))} has no word of the vocabulary",
-            "leave out documents without words",
+            "remove documents without words",
+            code="document-empty",
         )
     shares: NDArray[np.float32] = (counts / total).astype(np.float32)
     return shares
@@ -42,7 +43,7 @@ def binary_codes(encoder: keras.Model, counts: NDArray[np.float32]) -> NDArray[n
 
 
 def hamming_distances(codes: NDArray[np.uint8], query: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return in how many bits each code differs from one.
+    """Return the number of bits in which each code differs from `query`.
 
     Args:
         codes: uint8 ``[documents, bytes]``.

@@ -1,7 +1,7 @@
 """Image classification models: ResNet, Inception, VGG.
 
-The four large ones are `keras.applications`' graphs, with new weights and the recipe that
-trains them (see `eai_notebook.models.image_recipe`). All take pixels as they come, 0 to 255.
+The four large ones are the graphs of `keras.applications` with new weights and the training recipe of
+`eai_notebook.models.image_recipe`. All take pixels from 0 to 255.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ def resnet50(
     """Return ResNet-50 (He et al. 2015, arXiv:1512.03385): 50 layers with short cuts.
 
     Args:
-        classes: What there is to tell apart.
-        image: Height, width (at least 32 each) and colours of a picture.
-        batch_norm: Over a rank's own samples, or ``"synchronised"`` over those of all
-            ranks; take that where a rank has fewer than about 16.
-        zero_gamma: Begin each residual block as the identity, which large batches need.
-        weight_decay: Of kernels alone; biases and batch norm keep theirs.
+        classes: Number of classes.
+        image: Height, width (at least 32 each) and colours of an image.
+        batch_norm: Normalise by a rank's own samples, or ``"synchronised"`` by those of all
+            ranks, for fewer than about 16 samples a rank.
+        zero_gamma: Start each residual block as the identity, which large batches need.
+        weight_decay: Decay of kernels only, not of biases and batch norm.
 
     Returns:
         An uncompiled model from pixels 0 to 255, ``[batch, height, width, colours]``, to
         logits, float32 ``[batch, classes]``.
 
     Raises:
-        EaiError: A size that the model cannot have, or an unknown option.
+        EaiError: An invalid size, or an unknown option.
     """
     return _large("ResNet50", classes, image, batch_norm, weight_decay, zero_gamma=zero_gamma)
 
@@ -73,7 +73,7 @@ def inception_v3(
 ) -> keras.Model:
     """Return Inception-v3 (Szegedy et al. 2015, arXiv:1512.00567), without its side output.
 
-    Pictures are at least 75 pixels high and wide. The paper smooths labels by 0.1. The other
+    Images are at least 75 pixels high and wide. The paper smooths labels by 0.1. The other
     arguments, the result and the errors are as for `resnet50`.
     """
     return _large("InceptionV3", classes, image, batch_norm, weight_decay)
@@ -84,7 +84,7 @@ def vgg16(
 ) -> keras.Model:
     """Return VGG16 (Simonyan & Zisserman 2014, arXiv:1409.1556), of 138 million parameters.
 
-    It has no batch norm, so it wants a tenth of a ResNet's learning rate; three quarters of
+    It has no batch norm, so it needs a tenth of a ResNet's learning rate; three quarters of
     its parameters are one dense layer. Arguments, result and errors as for `resnet50`.
     """
     return _large("VGG16", classes, image, "local", weight_decay)
@@ -100,14 +100,14 @@ def small_resnet(
     zero_gamma: bool = True,
     weight_decay: float = WEIGHT_DECAY,
 ) -> keras.Model:
-    """Return a ResNet of `6 x blocks + 2` layers for small pictures (He et al. 2015, 4.2).
+    """Return a ResNet of `6 x blocks + 2` layers for small images (He et al. 2015, 4.2).
 
     It trains in minutes on two cores, with the recipe of the large ones. Unlike the paper's,
-    its first layer halves the picture.
+    its first layer halves the image.
 
     Args:
-        classes: What there is to tell apart.
-        image: Height, width (at least 8 each) and colours of a picture.
+        classes: Number of classes.
+        image: Height, width (at least 8 each) and colours of an image.
         width: Channels of the first of three stages; each next one has twice as many.
         blocks: Residual blocks in a stage.
         batch_norm: As for `resnet50`.
@@ -118,7 +118,7 @@ def small_resnet(
         As `resnet50`.
 
     Raises:
-        EaiError: A size that the model cannot have, or an unknown option.
+        EaiError: An invalid size, or an unknown option.
 
     Examples:
         >>> model = small_resnet()
@@ -127,7 +127,11 @@ def small_resnet(
     """
     _check(classes, image, 8)
     if width < 1 or blocks < 1:
-        raise EaiError(f"width is {width} and blocks is {blocks}", "give 1 or more of each")
+        raise EaiError(
+            f"width is {width} and blocks is {blocks}",
+            "use 1 or more of each",
+            code="option-invalid",
+        )
     inputs = keras.Input(image, name="image")
     values = _convolved(_scaled(inputs), width, "stem", strides=2)
     values = keras.layers.ReLU(name="stem_relu")(values)
@@ -200,9 +204,10 @@ def _residual(values: Any, channels: int, name: str, strides: int) -> Any:
 
 def _check(classes: int, image: Shape, smallest: int) -> None:
     if classes < 1:
-        raise EaiError(f"{classes} classes", "give 1 or more")
+        raise EaiError(f"{classes} classes", "use 1 or more", code="option-invalid")
     if len(image) != 3 or min(image[:2]) < smallest or image[2] < 1:  # noqa: PLR2004 - a shape
         raise EaiError(
-            f"the model cannot see pictures of shape {tuple(image)}",
-            f"give (height, width, colours) of at least ({smallest}, {smallest}, 1)",
+            f"the model does not accept images of shape {tuple(image)}",
+            f"use (height, width, colours) of at least ({smallest}, {smallest}, 1)",
+            code="option-invalid",
         )

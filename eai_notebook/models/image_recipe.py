@@ -1,7 +1,7 @@
 """Training recipe of image models: loss, initializers, metrics, batch-norm momentum.
 
-Goyal et al. 2017, "Accurate, Large Minibatch SGD" (arXiv:1706.02677), section 5.1, if not
-said otherwise. The learning rate is `eai_notebook.schedules`' business.
+Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD" (arXiv:1706.02677), section 5.1, unless
+noted otherwise. Learning rates are in `eai_notebook.schedules`.
 """
 
 from __future__ import annotations
@@ -26,27 +26,31 @@ def prepared(
     weight_decay: float,
     zero_gamma: Callable[[str], bool] = lambda _: False,
 ) -> keras.Model:
-    """Return `model` built anew, with fresh weights, as the recipe has it.
+    """Return a copy of `model` with new weights, changed to follow the recipe.
 
-    - Convolutions and dense layers start with He's variance (normal, by what goes out), the
-      last one with a deviation of 0.01. Their kernels decay; biases and batch norm do not.
-    - Batch norm follows its batches with momentum 0.9, so that short trainings keep up.
+    - Convolutions and dense layers start with He's variance (normal, fan-out), the last layer
+      with a standard deviation of 0.01. Their kernels decay; biases and batch norm do not.
+    - Batch norm has momentum 0.9, so that its averages follow in short trainings.
 
     Args:
-        model: A functional model whose last layer gives logits.
-        batch_norm: Whose samples batch norm is over.
-        weight_decay: L2, as part of the loss: each kernel's gradient has ``weight_decay``
-            times the kernel added.
-        zero_gamma: Which batch norms, by name, scale by 0 at first: the last one of each
-            residual block, so that the blocks start as the identity.
+        model: A functional model whose last layer returns logits.
+        batch_norm: The samples that batch norm normalises by.
+        weight_decay: L2, as part of the loss: adds ``weight_decay`` times the kernel to each
+            kernel's gradient.
+        zero_gamma: Returns whether a batch norm, by name, starts with gamma 0: the last one of
+            each residual block, so that blocks start as the identity.
 
     Raises:
         EaiError: An unknown `batch_norm`, or a negative decay.
     """
     if batch_norm not in get_args(BatchNorm):
-        raise EaiError(f"batch_norm={batch_norm!r} is unknown", f"use one of {get_args(BatchNorm)}")
+        raise EaiError(
+            f"batch_norm={batch_norm!r} is unknown",
+            f"use one of {get_args(BatchNorm)}",
+            code="option-invalid",
+        )
     if weight_decay < 0:
-        raise EaiError(f"weight_decay is {weight_decay}", "give 0 or more")
+        raise EaiError(f"weight_decay is {weight_decay}", "use 0 or more", code="option-invalid")
     last = model.layers[-1].name
 
     def change(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -66,7 +70,7 @@ def prepared(
 
 
 def crossentropy(label_smoothing: float = 0.0) -> keras.losses.Loss:
-    """Return the loss of logits ``[batch, classes]`` and whole-number labels ``[batch]``.
+    """Return the loss of logits ``[batch, classes]`` and integer labels ``[batch]``.
 
     Args:
         label_smoothing: Share of the target that is spread evenly over all classes; 0.1
@@ -81,7 +85,11 @@ def crossentropy(label_smoothing: float = 0.0) -> keras.losses.Loss:
         0.2181
     """
     if not 0 <= label_smoothing < 1:
-        raise EaiError(f"label_smoothing is {label_smoothing}", "give a share from 0 to below 1")
+        raise EaiError(
+            f"label_smoothing is {label_smoothing}",
+            "use a share from 0 to below 1",
+            code="option-invalid",
+        )
     if not label_smoothing:
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True, name="crossentropy")
     return SmoothedCrossentropy(label_smoothing)
@@ -89,7 +97,7 @@ def crossentropy(label_smoothing: float = 0.0) -> keras.losses.Loss:
 
 @keras.saving.register_keras_serializable(package="eai_notebook")
 class SmoothedCrossentropy(keras.losses.Loss):  # type: ignore[misc,unused-ignore]
-    """Cross-entropy with label smoothing for whole-number labels; see `crossentropy`."""
+    """Cross-entropy with label smoothing for integer labels; see `crossentropy`."""
 
     def __init__(
         self,
@@ -113,12 +121,12 @@ class SmoothedCrossentropy(keras.losses.Loss):  # type: ignore[misc,unused-ignor
         )
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments this loss was made with."""
+        """Return the loss's arguments."""
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
 
 
 def accuracies(top: Sequence[int] = (1, 5)) -> list[keras.metrics.Metric]:
-    """Return the shares of samples whose label is among the first k guesses: top1, top5.
+    """Return metrics for the share of samples whose label is among the top k: top1, top5.
 
     Raises:
         EaiError: A k below 1.
@@ -128,7 +136,7 @@ def accuracies(top: Sequence[int] = (1, 5)) -> list[keras.metrics.Metric]:
         ['top1', 'top5']
     """
     if min(top, default=1) < 1:
-        raise EaiError(f"top {tuple(top)}", "give numbers of guesses from 1 on")
+        raise EaiError(f"top {tuple(top)}", "use numbers from 1 on", code="option-invalid")
     return [keras.metrics.SparseTopKCategoricalAccuracy(k, name=f"top{k}") for k in top]
 
 

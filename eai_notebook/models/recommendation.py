@@ -23,22 +23,22 @@ def logistic_regression(
 ) -> keras.Model:
     """Return a sparse logistic regression: one weight for each id, cross and number.
 
-    Fast, easy to read, and with crosses a good memory; what it has not seen it cannot
-    judge. Train it with ``keras.optimizers.Ftrl``, whose `l1_regularization_strength` keeps
+    Fast and easy to interpret. With crosses it memorises combinations; it does not generalise to
+    unseen ones. Train it with ``keras.optimizers.Ftrl``, whose `l1_regularization_strength` keeps
     weights without evidence at exactly zero (McMahan et al. 2013, "Ad Click Prediction: a
     View from the Trenches").
 
     Args:
         schema: The columns; `eai_notebook.io.CRITEO`.
         crosses: Pairs of categorical columns; those of the schema by default, none for ``()``.
-        cross_buckets: Hash buckets of each cross: a few times the combinations there are.
+        cross_buckets: Hash buckets of each cross: a few times the number of combinations.
 
     Returns:
         An uncompiled model from ``{"numbers": float32 [batch, integers], "ids": int32
         [batch, categoricals]}`` to click probabilities, float32 ``[batch, 1]``.
 
     Raises:
-        EaiError: A cross names a column that is not there, or has no bucket.
+        EaiError: A cross names an unknown column, or has no bucket.
 
     Examples:
         >>> from eai_notebook.io import CRITEO
@@ -58,8 +58,8 @@ def deep(
 ) -> keras.Model:
     """Return the deep part of `wide_deep` alone: embeddings and a network on top.
 
-    It generalises to combinations it has not seen, and is bad at exceptions: a combination
-    with a will of its own needs a weight of its own (Cheng et al. 2016, section 3.2).
+    It generalises to unseen combinations and is bad at exceptions, which need weights of their
+    own (Cheng et al. 2016, section 3.2).
 
     Args:
         schema: The columns; `eai_notebook.io.CRITEO`.
@@ -89,27 +89,27 @@ def wide_deep(
     crosses: Sequence[tuple[str, str]] | None = None,
     cross_buckets: int = CROSS_BUCKETS,
 ) -> keras.Model:
-    """Return a Wide & Deep click model: memorises combinations, generalises over the rest.
+    """Return a Wide & Deep click model: memorises combinations and generalises.
 
-    The wide part is linear in every hashed id and in crosses of two columns; it remembers
-    which combinations were clicked. The deep part gives each id a vector and puts a network
-    on all of them and the integers; it judges combinations it has not seen. Both are
-    trained jointly (Cheng et al. 2016, arXiv:1606.07792), each with the optimizer that suits
-    it: `eai_notebook.RoutedOptimizer` with ``"wide/*"`` for the first.
+    The wide part is linear in every hashed id and in crosses of two columns; it memorises clicked
+    combinations. The deep part is a network on a vector for each id and the integers; it
+    generalises to unseen combinations. Both are trained jointly (Cheng et al. 2016,
+    arXiv:1606.07792), each with its own optimizer: `eai_notebook.RoutedOptimizer` with
+    ``"wide/*"`` for the first.
 
     Args:
         schema: The columns; `eai_notebook.io.CRITEO`.
         embedding_dim: Length of an id's vector.
         hidden: Units of the hidden layers.
         crosses: Pairs of categorical columns; those of the schema by default.
-        cross_buckets: Hash buckets of each cross: a few times the combinations there are.
+        cross_buckets: Hash buckets of each cross: a few times the number of combinations.
 
     Returns:
         An uncompiled model from ``{"numbers": float32 [batch, integers], "ids": int32
         [batch, categoricals]}`` to click probabilities, float32 ``[batch, 1]``.
 
     Raises:
-        EaiError: A cross names a column that is not there, or a size is below 1.
+        EaiError: A cross names an unknown column, or a size is below 1.
 
     Examples:
         >>> from eai_notebook.io import CRITEO
@@ -127,7 +127,8 @@ def _network(inputs: ClickInputs, embedding_dim: int, hidden: Sequence[int]) -> 
     if embedding_dim < 1 or min(hidden, default=1) < 1:
         raise EaiError(
             f"embedding_dim is {embedding_dim} and hidden is {tuple(hidden)}",
-            "give sizes of at least 1",
+            "use sizes of at least 1",
+            code="option-invalid",
         )
     vectors = keras.layers.Embedding(inputs.table, embedding_dim, name="embedding")(inputs.ids)
     values = keras.layers.Concatenate(name="deep_inputs")(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SMOOTHING: Final = 10.0
-"""What cosines are multiplied with before the softmax."""
+"""Factor on the cosines before the softmax."""
 
 
 def dssm(
@@ -29,25 +29,24 @@ def dssm(
     unclicked: int = 0,
     smoothing: float = SMOOTHING,
 ) -> keras.Model:
-    """Return a deep structured semantic model: two towers, one for queries, one for documents.
+    """Return a deep structured semantic model: a tower for queries and one for documents.
 
-    Each hashes letter trigrams (`eai_notebook.models.hash_trigrams`), and ends in a vector
-    of length 1. A query is trained to be nearer, by the softmax over cosines, to the
-    document that was clicked than to those that were shown and not clicked, and to all other
-    documents of its batch: larger batches make harder lessons. Each rank takes the other
-    documents from its own batch (Huang et al. 2013, "Learning Deep Structured Semantic
-    Models for Web Search using Clickthrough Data").
+    Each maps letter trigrams (`eai_notebook.models.hash_trigrams`) to a unit vector. Training
+    brings a query, by a softmax over cosines, nearer to the clicked document than to documents
+    that were shown and not clicked, and to all other documents of its batch. Larger batches
+    have more negatives. Each rank uses the documents of its own batch (Huang et al. 2013,
+    "Learning Deep Structured Semantic Models for Web Search using Clickthrough Data").
 
     Compile it with ``keras.losses.SparseCategoricalCrossentropy(from_logits=True)``; the
     label of a batch is `eai_notebook.models.clicked_places`.
 
     Args:
-        buckets: Hash buckets of the trigrams, 0 for filling up.
+        buckets: Hash buckets of the trigrams; bucket 0 is padding.
         length: Trigrams of a query or document.
         hidden: Units of each tower's hidden layers.
         dim: Length of the vectors.
         unclicked: Unclicked documents that come with each query.
-        smoothing: What cosines are multiplied with.
+        smoothing: Factor on the cosines.
 
     Returns:
         An uncompiled model from ``{"query": int32 [batch, length], "documents": int32
@@ -67,8 +66,9 @@ def dssm(
     """
     if min(buckets, length, dim, *hidden) < 1 or unclicked < 0:
         raise EaiError(
-            f"a size of {(buckets, length, tuple(hidden), dim, unclicked)} makes no sense",
-            "give sizes of at least 1, and unclicked of at least 0",
+            f"invalid sizes {(buckets, length, tuple(hidden), dim, unclicked)}",
+            "use sizes of at least 1, and unclicked of at least 0",
+            code="option-invalid",
         )
     query = keras.Input((length,), name="query", dtype="int32")
     documents = keras.Input((1 + unclicked, length), name="documents", dtype="int32")
@@ -81,7 +81,7 @@ def dssm(
 
 
 def clicked_places(batch: int, unclicked: int = 0) -> NDArray[np.int32]:
-    """Return where each query's clicked document stands among all of a batch: `dssm`'s label.
+    """Return the index of each query's clicked document in its batch: the labels of `dssm`.
 
     Examples:
         >>> clicked_places(3, unclicked=1).tolist()
@@ -95,8 +95,8 @@ def _tower(name: str, buckets: int, length: int, hidden: Sequence[int], dim: int
     # The first layer of a network on counts of trigrams is a sum of rows: one row for each.
     first, *others = [*hidden, dim]
     rows = keras.layers.Embedding(buckets, first, name=f"{name}_trigrams")(text)
-    there = ops.expand_dims(ops.cast(ops.not_equal(text, 0), "float32"), -1)
-    values: Any = ops.tanh(ops.sum(ops.multiply(rows, there), axis=1))
+    present = ops.expand_dims(ops.cast(ops.not_equal(text, 0), "float32"), -1)
+    values: Any = ops.tanh(ops.sum(ops.multiply(rows, present), axis=1))
     for number, units in enumerate(others, start=2):
         values = keras.layers.Dense(units, activation="tanh", name=f"{name}_{number}")(values)
     return keras.Model(text, keras.layers.UnitNormalization(name=f"{name}_unit")(values), name=name)

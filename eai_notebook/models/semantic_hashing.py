@@ -18,17 +18,16 @@ def autoencoder(
 ) -> keras.Model:
     """Return a deep auto-encoder of word counts with a code of `bits` numbers in the middle.
 
-    The code passes through a sigmoid behind noise, so that in training it learns to stand
-    clear of the middle: to be bits (Salakhutdinov & Hinton 2009, "Semantic Hashing", section
-    3.2; Hinton & Salakhutdinov 2011, "Discovering Binary Codes for Documents by Learning
+    The code is a sigmoid of noisy values, so in training it learns to avoid values in the middle,
+    and becomes bits (Salakhutdinov & Hinton 2009, "Semantic Hashing", section 3.2; Hinton & Salakhutdinov 2011, "Discovering Binary Codes for Documents by Learning
     Deep Generative Models"). Pre-train it layer by layer with `pretraining`, then as a whole.
 
     Compile it with ``"categorical_crossentropy"``; the label of a document is the share of
     each word in it, `word_shares` of its counts.
 
     Args:
-        vocabulary: Words that are counted.
-        hidden: Units of the layers before the code; behind it stand the same backwards.
+        vocabulary: Number of words.
+        hidden: Units of the layers before the code; the layers behind it are the same, reversed.
         bits: Numbers in the code.
         noise: Standard deviation of the noise in front of the code's sigmoid.
 
@@ -46,11 +45,12 @@ def autoencoder(
     """
     if min(vocabulary, bits, *hidden) < 1 or noise < 0:
         raise EaiError(
-            f"a size of {(vocabulary, tuple(hidden), bits)} or noise of {noise} makes no sense",
-            "give sizes of at least 1, and noise of at least 0",
+            f"invalid sizes {(vocabulary, tuple(hidden), bits)} or noise {noise}",
+            "use sizes of at least 1, and noise of at least 0",
+            code="option-invalid",
         )
     counts = keras.Input((vocabulary,), name="counts")
-    # Long documents have no larger numbers than short ones; rare words still show.
+    # The logarithm keeps long documents from dominating, and rare words visible.
     values: Any = ops.log1p(counts)
     for number, units in enumerate(hidden, start=1):
         values = keras.layers.Dense(units, activation="relu", name=f"encode_{number}")(values)
@@ -68,7 +68,7 @@ def autoencoder(
 def encoder_of(model: keras.Model) -> keras.Model:
     """Return the half of an `autoencoder` from counts to code, float32 ``[batch, bits]`` in 0-1.
 
-    It shares the layers: train either and both have learned.
+    It shares the layers: training one trains both.
     """
     return keras.Model(model.input, model.get_layer("code").output, name="encoder")
 
@@ -76,11 +76,11 @@ def encoder_of(model: keras.Model) -> keras.Model:
 def pretraining(model: keras.Model) -> Iterator[keras.Model]:
     """Yield the models that pre-train an `autoencoder` layer by layer, outermost first.
 
-    From random weights a deep auto-encoder learns little; from layers that each have learned
-    to reproduce their input it learns well. The n-th model has the n outer layers of either
+    A deep auto-encoder learns little from random weights, and well from layers that have each
+    learned to reproduce their input. The n-th model has the n outer layers of either
     half, of which the innermost two are trained. Compile and fit it as the whole (the paper
     trains restricted Boltzmann machines here; this is the greedy layer-wise training of
-    Bengio et al. 2007, which the same ring can do). When the last was taken, all layers of
+    Bengio et al. 2007, which works with gradients). After the last one, all layers of
     `model` are trainable again.
 
     Examples:

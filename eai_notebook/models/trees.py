@@ -1,7 +1,7 @@
 """Gradient-boosted trees by LightGBM: a baseline, and features for a logistic regression.
 
 LightGBM and scikit-learn come with ``pip install 'eai_notebook[baselines]'``; they train in one
-process, on rows that fit its memory.
+process, on rows in memory.
 """
 
 from __future__ import annotations
@@ -17,22 +17,21 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-_FOLD = 64  # categories kept apart by a tree's split; the others count as one
+_FOLD = 64  # categories that a split distinguishes; the others count as one
 
 
 class BoostedTrees:
     """Gradient-boosted trees on the columns of a click log: the baseline to beat.
 
-    Trees need no scaling, find bends and interactions of numbers by themselves, and are weak
-    at categories with many values: only a column's most frequent `categories` are told
-    apart.
+    Trees need no scaling and find non-linear effects and interactions of numbers. They are weak at
+    categories with many values: only a column's most frequent `categories` are distinguished.
 
     Args:
-        trees: How many.
-        leaves: Leaves of each.
-        learning_rate: What each tree's answer is multiplied with.
-        categories: Values of a column that are told apart.
-        seed: Of the order of ties.
+        trees: Number of trees.
+        leaves: Leaves of each tree.
+        learning_rate: Factor on each tree's output.
+        categories: Values of a column that are distinguished.
+        seed: Seed for the order of ties.
 
     Raises:
         EaiError: LightGBM is not installed.
@@ -86,20 +85,19 @@ class BoostedTrees:
     def _table(self, features: Mapping[str, ArrayLike]) -> NDArray[np.float64]:
         """Return one table, with each column's frequent values numbered from 1, others as 0."""
         if not self._kept:
-            raise EaiError("the trees are not trained", "call fit first")
+            raise EaiError("the trees are not trained", "call fit first", code="model-not-trained")
         ids = np.asarray(features["ids"], np.int32)
         numbered = np.empty(ids.shape, np.float64)
         for column, kept in enumerate(self._kept):
-            place = np.searchsorted(kept, ids[:, column]).clip(max=len(kept) - 1)
-            numbered[:, column] = np.where(kept[place] == ids[:, column], place + 1, 0)
+            index = np.searchsorted(kept, ids[:, column]).clip(max=len(kept) - 1)
+            numbered[:, column] = np.where(kept[index] == ids[:, column], index + 1, 0)
         return np.concatenate([np.asarray(features["numbers"], np.float64), numbered], axis=1)
 
 
 class LeavesAndLogistic:
     """Boosted trees whose leaves are the features of a logistic regression.
 
-    Each tree asks a few questions; the leaf a row ends in is a category, and the linear
-    model weighs it together with the ids themselves (He et al. 2014, "Practical Lessons from
+    The leaf of a row in each tree is a category; the linear model combines these with the ids (He et al. 2014, "Practical Lessons from
     Predicting Clicks on Ads at Facebook", section 3).
 
     Args:
@@ -133,7 +131,7 @@ class LeavesAndLogistic:
 def in_memory(
     batches: Iterable[tuple[Mapping[str, Any], Any]],
 ) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
-    """Return the features and labels of batches as whole arrays, for what trains on those.
+    """Return the features and labels of batches as whole arrays.
 
     Examples:
         >>> batch = {"ids": np.ones((2, 3)), "numbers": np.ones((2, 1))}, np.zeros((2, 1))
@@ -175,4 +173,5 @@ def _missing(package: str, error: ImportError) -> EaiError:
     return EaiError(
         f"{package} cannot be imported ({error})",
         "install it with `pip install 'eai_notebook[baselines]'`",
+        code="package-missing",
     )

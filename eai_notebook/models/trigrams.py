@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BUCKETS: Final = 30_000
-"""About as many trigrams as English has in the paper; its bucket 0 fills up short texts."""
+"""About the number of English trigrams in the paper; bucket 0 pads short texts."""
 
 _WORD: Final = re.compile(r"\w+")
 _BASE: Final = 0x01000193  # FNV-1a's prime and offset basis (Fowler, Noll, Vo; public domain)
@@ -23,7 +23,7 @@ _START: Final = 0x811C9DC5
 
 
 def trigrams(text: str) -> list[str]:
-    """Return the letter trigrams of each word, with marks where a word begins and ends.
+    """Return the letter trigrams of each word, with `#` at its begin and end.
 
     Examples:
         >>> trigrams("Good web")
@@ -36,7 +36,7 @@ def trigrams(text: str) -> list[str]:
 def hash_trigrams(
     texts: Sequence[str], *, length: int = 64, buckets: int = BUCKETS
 ) -> NDArray[np.int32]:
-    """Hash the letter trigrams of each text, so that words never seen have known parts.
+    """Hash the letter trigrams of each text, so that unseen words have known parts.
 
     Half a million words have some thirty thousand trigrams, and hardly two words the same
     ones (Huang et al. 2013, "Learning Deep Structured Semantic Models for Web Search using
@@ -44,23 +44,24 @@ def hash_trigrams(
 
     Args:
         texts: Queries or titles.
-        length: Trigrams of a text that count; further ones are left out.
-        buckets: Buckets, of which 0 is kept for filling up.
+        length: Trigrams of a text that are used.
+        buckets: Buckets; bucket 0 is padding.
 
     Returns:
         int32 ``[texts, length]``, 0 behind a text's last trigram.
 
     Raises:
-        EaiError: No trigram, or fewer than 2 buckets.
+        EaiError: A length below 1, or fewer than 2 buckets.
 
     Examples:
         >>> hash_trigrams(["web"], length=4).tolist()
         [[29457, 16690, 29454, 0]]
     """
-    if length < 1 or buckets < 2:  # noqa: PLR2004 -- filling, and one more
+    if length < 1 or buckets < 2:  # noqa: PLR2004 -- padding, and one more
         raise EaiError(
             f"length is {length!r} and buckets is {buckets!r}",
-            "give a length of at least 1 and 2 buckets or more",
+            "use a length of at least 1 and at least 2 buckets",
+            code="option-invalid",
         )
     known: dict[str, int] = {}
     hashed = np.zeros((len(texts), length), np.int32)

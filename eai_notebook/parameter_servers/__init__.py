@@ -1,8 +1,7 @@
-"""Training on parameter servers, to compare with the ring: the weights live on servers.
+"""Training with TensorFlow's parameter servers, to compare with the ring.
 
-`start` turns the ranks of a group into tasks of TensorFlow's own
-`ParameterServerStrategy`; from then on `eai.fit` trains there. Names are loaded when first
-used, so that asking whether there are servers costs nothing.
+`start` turns the ranks of a group into tasks of `ParameterServerStrategy`; from then on `eai.fit`
+trains there. Names are imported when first used, so checking for servers is cheap.
 """
 
 from __future__ import annotations

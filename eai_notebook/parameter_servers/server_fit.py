@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 _MEANINGFUL: Final = frozenset(
     {"initial_epoch", "validation_batch_size", "validation_steps", "verbose"}
 )
-"""What ``model.fit`` takes that holds on servers, too."""
+"""Arguments of ``model.fit`` that work on servers, too."""
 
 
-def fit(  # noqa: PLR0913 -- what `model.fit` takes
+def fit(  # noqa: PLR0913 -- the arguments of `model.fit`
     servers: ParameterServers,
     model: keras.Model,
     data: Any,
@@ -46,43 +46,45 @@ def fit(  # noqa: PLR0913 -- what `model.fit` takes
 ) -> keras.callbacks.History:
     """Train the compiled `model`; every rank must call it, each with its own data.
 
-    In a synchronous step every worker fetches all weights, computes a gradient on its next
-    batch and sends it; the mean of all is applied before the next step begins. Otherwise
-    each worker's gradient is applied as it comes. A worker's data is repeated. At an epoch's end
-    all ranks' models and optimizers have what the servers have. Synchronous steps are recorded as a
-    run, all but the first, in which TensorFlow compiles: how long each took, and its samples. What
-    of it was input or exchange the workers' graphs do not tell, so that is missing.
+    In a synchronous step every worker fetches all weights, computes a gradient on its next batch
+    and sends it; the mean is applied before the next step begins. Otherwise each worker's gradient
+    is applied at once. A worker's data is repeated. At the end of an epoch all ranks' models and
+    optimizers have the servers' state. The duration and samples of synchronous steps are recorded
+    as a run, except the first one, which compiles. The workers' graphs do not measure input and
+    exchange, so these are missing.
 
     Returns:
-        Keras's history; its values are the same on all ranks.
+        Keras's history, with the same values on all ranks.
 
     Raises:
-        EaiError: data that is no ``tf.data.Dataset``, or a setting that has no meaning here.
+        EaiError: The data is no ``tf.data.Dataset``, or a setting does not work here.
     """
     others = {name: value for name, value in others.items() if value is not None}
     _check(model, data, others, checkpoint)
     known = int(data.cardinality()) if steps_per_epoch is None else steps_per_epoch
     steps = rank_consistency.fewest(known if known > 0 else None, "batches")
     if steps is None:
-        what = "the ranks cannot tell how many batches their data has"
-        raise EaiError(what, "pass steps_per_epoch=")
+        what = "the number of batches is unknown"
+        raise EaiError(what, "pass steps_per_epoch=", code="steps-unknown")
     rank_consistency.distribute(model, wrap=True)
     build(model, data)
     if not is_whole(model):
-        what = "the model has no weights yet that could be put on servers"
-        raise EaiError(what, "build it before, with model.build(shape) or model(batch)")
+        what = "the model has no weights yet"
+        raise EaiError(
+            what, "build it first, with model.build(shape) or model(batch)", code="model-not-built"
+        )
     _check_metrics(model)
     graphs = [
         collective.broadcast_object(_graph_of(data), root) for root in range(collective.size())
     ]
     length = epochs, steps
-    # (Nobody but the step holds the coordinator: when it is let go, it is to be gone.)
+    # (Only the step refers to the coordinator, so that `close` can delete it.)
     step = ServersStep(model, _coordinator(servers, model, length, graphs, data.element_spec, name))
     users = keras.tree.flatten(list(callbacks))
     if checkpoint is not None:
         users.append(
             Checkpoint.of(checkpoint, None)
-        )  # (No worker's data can begin within an epoch.)
+        )  # (A worker's data cannot start within an epoch.)
     verbose = others.pop("verbose", "auto")
     enclosed = keras.callbacks.CallbackList(
         _callbacks.with_distributed_callbacks(users, _LastCallback("parameter servers"), None),
@@ -109,7 +111,7 @@ def _coordinator(
     spec: Any,
     name: str | None,
 ) -> Coordinator | None:
-    """Return what has the workers step, on rank 0."""
+    """Return the coordinator on rank 0, None on others."""
     if collective.rank() != 0:
         return None
     samples = tf.nest.flatten(spec)[0].shape[0]
@@ -127,7 +129,7 @@ def _loop(
     validation_steps: int | None = None,
     validation_batch_size: int | None = None,
 ) -> None:
-    """Do what Keras's own loop does, which would read data where none is wanted."""
+    """Run Keras's training loop without its data adapter, which would read data on every rank."""
     epochs, steps = length
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(validation_data)
     model.stop_training = False
@@ -160,10 +162,10 @@ def _loop(
 
 
 class _LastCallback(_callbacks.BatchwiseLastCallback):
-    """Keras's own step is not the one that is made here."""
+    """Callback for steps that are not made by Keras."""
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Begin at rank 0's epoch, all with its state; the servers get it with the first one."""
+        """Start at rank 0's epoch with its state; the servers receive it with the first epoch."""
         lone_fits.note_exchange()  # by the servers, not in Keras's own step
         rank_consistency.share_epoch(self.model)
         check_states(self.model)
@@ -171,7 +173,7 @@ class _LastCallback(_callbacks.BatchwiseLastCallback):
 
 
 def _graph_of(data: tf.data.Dataset) -> bytes:
-    """Return a dataset as a graph that another process's TensorFlow can make it of again."""
+    """Return a dataset as a graph from which another process can create it."""
     variant = tf.data.experimental.to_variant(data.repeat())
     graph = tf.raw_ops.DatasetToGraphV2(input_dataset=variant)
     definition = tf.compat.v1.GraphDef.FromString(graph.numpy())
@@ -182,9 +184,9 @@ def _graph_of(data: tf.data.Dataset) -> bytes:
 
 
 def _reader(graphs: list[bytes], spec: Any) -> Callable[[], tf.data.Dataset]:
-    """Return what makes, on a worker, the dataset of that worker's rank.
+    """Return a function that creates, on a worker, the dataset of that worker's rank.
 
-    Functions of Python in it are found there: the worker is in the rank's own process.
+    Its Python functions exist there, because the worker is in the rank's process.
     """
 
     def read() -> tf.data.Dataset:
@@ -198,25 +200,39 @@ def _reader(graphs: list[bytes], spec: Any) -> Callable[[], tf.data.Dataset]:
 def _check(model: keras.Model, data: Any, others: dict[str, Any], checkpoint: object) -> None:
     if not isinstance(data, tf.data.Dataset):
         what = f"parameter servers cannot train on a {type(data).__name__}"
-        raise EaiError(what, "give a tf.data.Dataset or eai.io data")
+        raise EaiError(what, "pass a tf.data.Dataset or eai.io data", code="servers-unsupported")
     unknown = sorted(set(others) - _MEANINGFUL)
     if unknown:
-        what = f"{', '.join(unknown)} has no meaning on parameter servers"
-        raise EaiError(what, "leave it out, or train in the ring (`%eai up` without --mode ps)")
+        what = f"parameter servers do not support {', '.join(unknown)}"
+        raise EaiError(
+            what,
+            "omit it, or train in the ring (`%eai up` without --mode ps)",
+            code="servers-unsupported",
+        )
     if isinstance(checkpoint, Checkpoint) and checkpoint.every_steps is not None:
-        what = "on parameter servers the weights come home at an epoch's end only"
-        raise EaiError(what, "leave out the checkpoint's every_steps, or make epochs shorter")
+        what = "parameter servers return weights at the end of an epoch only"
+        raise EaiError(
+            what,
+            "omit the checkpoint's every_steps, or use shorter epochs",
+            code="servers-unsupported",
+        )
     if model.steps_per_execution != 1:
         what = f"the model is compiled with steps_per_execution={model.steps_per_execution}"
-        raise EaiError(what, "compile it with 1 for parameter servers")
+        raise EaiError(what, "compile it with 1 for parameter servers", code="servers-unsupported")
     inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     if inner.global_clipnorm or inner.gradient_accumulation_steps:
-        what = "global_clipnorm and gradient accumulation need all gradients in one place"
-        raise EaiError(what, "use clipnorm or clipvalue on parameter servers")
+        what = "global_clipnorm and gradient accumulation need all gradients on one server"
+        raise EaiError(
+            what, "use clipnorm or clipvalue on parameter servers", code="servers-unsupported"
+        )
 
 
 def _check_metrics(model: keras.Model) -> None:
     for metric in leaves(model.metrics):
         if not is_additive(metric):
-            what = f"what the metric {metric.name!r} keeps cannot be added up over the workers"
-            raise EaiError(what, "use metrics that inherit from Keras's, or train in the ring")
+            what = f"the state of metric {metric.name!r} cannot be summed over the workers"
+            raise EaiError(
+                what,
+                "use metrics that inherit from Keras's, or train in the ring",
+                code="servers-unsupported",
+            )

@@ -1,4 +1,4 @@
-"""Lay out workers and parameter servers over the ranks, and weights over the servers."""
+"""Assign workers and parameter servers to ranks, and weights to servers."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layout:
-    """The ranks that are workers, and those that are servers; a rank may be both."""
+    """The ranks that are workers and the ranks that are servers; a rank may be both."""
 
     workers: tuple[int, ...]
     servers: tuple[int, ...]
 
 
 def lay_out(size: int, servers: int, *, apart: bool) -> Layout:
-    """Return who does what in a group of `size` ranks.
+    """Return the roles in a group of `size` ranks.
 
-    Servers share their ranks with workers, spread evenly; if they are `apart`, the last
-    ranks are servers and nothing else.
+    Servers share their ranks with workers, spread evenly. With `apart`, the last ranks are servers
+    only.
 
     Raises:
-        EaiError: there are not so many ranks, or no server, or no worker is left.
+        EaiError: There are too few ranks, no server, or no worker left.
 
     Examples:
         >>> lay_out(4, 2, apart=False)
@@ -36,37 +36,40 @@ def lay_out(size: int, servers: int, *, apart: bool) -> Layout:
     """
     most = size - 1 if apart else size
     if not 1 <= servers <= most:
-        what = f"{servers} parameter servers cannot be in a group of {size} ranks"
-        raise EaiError(what, f"choose 1 to {most}" if most else "start more ranks")
+        raise EaiError(
+            f"invalid number of parameter servers in a group of {size} ranks: {servers}",
+            f"choose 1 to {most}" if most else "start more ranks",
+            code="server-count-invalid",
+        )
     if apart:
         return Layout(tuple(range(size - servers)), tuple(range(size - servers, size)))
     return Layout(tuple(range(size)), tuple(k * size // servers for k in range(servers)))
 
 
 def spread(sizes: Sequence[int], servers: int) -> list[int]:
-    """Return for each variable the server it lies on: the largest first, each where least is.
+    """Return the server of each variable: the largest first, each on the least loaded server.
 
-    `sizes` are bytes.
+    `sizes` are in bytes.
 
     Examples:
         >>> spread([10, 40, 30, 5], 2)
         [1, 0, 1, 0]
     """
     load = [0] * servers
-    place = [0] * len(sizes)
+    server_of = [0] * len(sizes)
     for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
-        place[index] = load.index(min(load))
-        load[place[index]] += sizes[index]
-    return place
+        server_of[index] = load.index(min(load))
+        load[server_of[index]] += sizes[index]
+    return server_of
 
 
 def exchange_seconds(
     size: float, workers: int, servers: int, goodput: float, *, apart: bool
 ) -> float:
-    """Return how long one synchronous step's exchange takes if links are all that counts, in s.
+    """Return the time in s of one synchronous step's exchange, limited by links only.
 
-    Every worker fetches and sends `size` bytes a step; a server's link carries its part
-    of that for each worker but one of its own rank. `goodput` is a link's bytes/s each way.
+    Every worker fetches and sends `size` bytes a step. A server's link carries its part of that for
+    each worker on another rank. `goodput` is a link's bytes/s each way.
 
     Examples:
         >>> exchange_seconds(100.0, 4, 2, 100.0, apart=True)
@@ -79,7 +82,7 @@ def exchange_seconds(
 
 
 def ring_seconds(size: float, ranks: int, goodput: float) -> float:
-    """Return how long a ring allreduce of `size` bytes takes by the same model, in s.
+    """Return the time in s of a ring allreduce of `size` bytes, limited by links only.
 
     Examples:
         >>> ring_seconds(100.0, 4, 100.0)

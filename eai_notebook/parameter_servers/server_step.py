@@ -1,7 +1,7 @@
 """Training steps on parameter servers.
 
-Every rank makes them. Rank 0 has the workers step; the others have nothing to do until the
-epoch's end, when every rank's model gets what the servers have.
+Rank 0 runs the workers' steps. The other ranks wait for the end of the epoch, when all ranks'
+models receive the servers' state.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ServersStep:
         self._coordinator = coordinator
 
     def begin_epoch(self) -> None:
-        """Count this epoch's samples, and nothing of the last one's."""
+        """Reset the states of metrics for a new epoch."""
         if self._coordinator is not None:
             self._coordinator.begin_epoch()
 
@@ -47,19 +47,19 @@ class ServersStep:
             self._coordinator.step()
 
     def end_epoch(self) -> dict[str, Any]:
-        """Give all ranks' models what the servers have; return the metrics, which rank 0 has."""
+        """Copy the servers' state to all ranks' models; return the metrics."""
         if self._coordinator is not None:
-            self._coordinator.take_home()
+            self._coordinator.finish_epoch()
         model = self._model
         collective.broadcast_variables([*model.weights, *model.optimizer.variables])
         metrics: dict[str, Any] = model.get_metrics_result()
         return {name: float(value) for name, value in metrics.items()}
 
     def close(self) -> None:
-        """Leave nothing on the workers, and wait until it is gone.
+        """Delete everything on the workers, and wait for it.
 
-        Data with Python in it needs the interpreter to end. TensorFlow waits for that as soon as
-        it must, such as when a seed is set, and keeps the interpreter to itself meanwhile.
+        Datasets with Python functions need the interpreter to end. TensorFlow would wait for them
+        later, such as when a seed is set, while it holds the interpreter.
         """
         self._coordinator = None
         context.context().sync_executors()
@@ -69,12 +69,12 @@ class Coordinator:
     """Rank 0's side: the servers' weights, the workers, and the record of their steps.
 
     Args:
-        servers: Where to train.
+        servers: The servers to train on.
         model: A compiled and built model.
         length: Epochs, and steps in each.
-        data: Makes a worker's data, on the worker.
-        samples: Rows of one batch, None where that differs.
-        name: What the run is called in the record.
+        data: Creates a worker's data, on the worker.
+        samples: Rows of one batch, None if batches differ.
+        name: Name of the run in the record.
     """
 
     def __init__(
@@ -97,14 +97,14 @@ class Coordinator:
         self._set: float | None = None
 
     def begin_epoch(self) -> None:
-        """Put the model's weights on the servers if they are not there, and count from zero."""
+        """Copy the model's weights to the servers if needed, and reset metrics."""
         if self._weights is None:
             self._begin()
-        assert self._weights is not None  # noqa: S101 -- it was just made
+        assert self._weights is not None  # noqa: S101 -- just created
         self._weights.begin_epoch()
 
     def _begin(self) -> None:
-        """Make everything that steps need, of the model as it is now."""
+        """Create weights, iterators and functions of the steps from the current model."""
         servers, workers = self._servers, self._workers
         summed = None if servers.asynchronous else workers
         weights = self._weights = Weights(self._model, len(servers.layout.servers), summed)
@@ -119,7 +119,7 @@ class Coordinator:
         self._update = update
 
     def step(self) -> None:
-        """Have every worker train on its next batch; if synchronous, be done with it then."""
+        """Train every worker on its next batch; in synchronous mode, wait for all."""
         begin = time.perf_counter()
         self._follow_rate()
         if self._servers.asynchronous:
@@ -131,15 +131,15 @@ class Coordinator:
         self._servers.step_seconds.append(time.perf_counter() - begin)
         self._noted.end_step(self._servers.step_seconds[-1])
 
-    def take_home(self) -> None:
-        """Wait for all workers, and give the model what the servers have."""
+    def finish_epoch(self) -> None:
+        """Wait for all workers, and copy the servers' state to the model."""
         self._tasks.join()
         assert self._weights is not None  # noqa: S101 -- an epoch has begun
-        self._weights.take_home(self._model)
+        self._weights.copy_to(self._model)
 
     def _follow_rate(self) -> None:
-        """Give the servers the learning rate that a callback has set."""
-        if self._rate is None:  # it follows a schedule there, too
+        """Copy the learning rate to the servers if a callback has changed it."""
+        if self._rate is None:  # the servers' optimizers follow the schedule themselves
             return
         now = float(np.asarray(self._rate))
         if now != self._set and self._weights is not None:
@@ -148,7 +148,7 @@ class Coordinator:
 
 
 class _Steps:
-    """Records the coordinator's steps as a run, which begins when the first one is over."""
+    """Records the coordinator's steps as a run, which begins after the first step."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class _Steps:
         self._running: StepClock | None = None
 
     def end_step(self, seconds: float) -> None:
-        """Note that a step is over that took so long."""
+        """Record a step that took `seconds`."""
         if self._running is None:
             facts = step_clock.facts_of(self._model, *self._length, seconds)
             self._running = step_clock.begin_run(self._name, {**facts, **self._layout}, alone=True)
@@ -182,10 +182,9 @@ class _Steps:
 def once_on_each_worker(tasks: Any, work: Any, *arguments: Any) -> None:
     """Run `work` exactly once on every worker, and return when all are done.
 
-    ``tasks.schedule`` gives a function to whichever worker is free: a quick worker would
-    train on two of its batches and a slow one on none. TensorFlow sends to a given worker
-    only what makes a resource there, so each step is sent as one. ``arguments`` are per-worker
-    values, or the same on all.
+    ``tasks.schedule`` gives a function to any free worker: a fast worker would train on two
+    batches and a slow one on none. TensorFlow addresses a worker only to create a resource there,
+    so each step is sent as a resource. ``arguments`` are per-worker values, or the same on all.
     """
     workers = tasks._cluster.workers  # noqa: SLF001 -- nothing public names a worker
     ends = [worker.create_resource(work, args=arguments) for worker in workers]
@@ -209,7 +208,7 @@ def _work(model: keras.Model, weights: Weights, *, asynchronous: bool) -> Any:
             loss, moved, counts = _forward(model, values, others, batch)
         gradients = tape.gradient(loss, values)
         for server in weights.servers:
-            own = [gradients[place] for place in server.places]
+            own = [gradients[index] for index in server.indices]
             if asynchronous:
                 server.apply(own)
             else:
@@ -225,21 +224,21 @@ def _work(model: keras.Model, weights: Weights, *, asynchronous: bool) -> Any:
 def _forward(
     model: keras.Model, values: list[tf.Tensor], others: list[tf.Tensor], batch: Any
 ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
-    """Return the loss, what the forward pass has moved, and what the metrics count of this batch.
+    """Return the loss, the updated non-trainable values, and the metric states of this batch.
 
-    The model's own variables are none that a worker could read, so all is done on `values`, as
-    Keras does it on JAX.
+    A worker cannot read the model's own variables, so everything uses `values`, as Keras does on
+    JAX.
     """
     inputs, targets, sample_weight = batch
     predicted, moved, losses = model.stateless_call(
         values, others, inputs, return_losses=True, training=True
     )
     zeros = [tf.zeros(v.shape, v.dtype) for v in model.metrics_variables]
-    told = {"x": inputs, "y": targets, "y_pred": predicted, "sample_weight": sample_weight}
+    given = {"x": inputs, "y": targets, "y_pred": predicted, "sample_weight": sample_weight}
     model._losses_override = losses  # noqa: SLF001 -- the only way `compute_loss` gets them
     try:
         loss, (_, moved, counts) = model.stateless_compute_loss(
-            values, moved, zeros, training=True, **told
+            values, moved, zeros, training=True, **given
         )
     finally:
         model._losses_override = []  # noqa: SLF001
@@ -247,5 +246,5 @@ def _forward(
     with keras.StatelessScope(state_mapping=counted) as scope:
         rows = tf.shape(keras.tree.flatten(inputs)[0])[0]
         model._loss_tracker.update_state(loss, sample_weight=rows)  # noqa: SLF001 -- as Keras does
-        model.compute_metrics(**told)
+        model.compute_metrics(**given)
     return loss, moved, [scope.get_current_value(v) for v in model.metrics_variables]

@@ -1,9 +1,8 @@
 """TensorFlow's parameter-server tasks, started in the ranks' own processes.
 
-They are in the ranks' processes so that a rank's data, also one with Python inside, is
-read where the rank is, and so that they end with the rank. Rank 0 coordinates.
-TensorFlow's servers take requests without a key, on loopback or on the group's network: use them
-in networks you trust, see docs/security.md.
+In the ranks' processes they read a rank's data, also with Python functions, on that rank, and end
+with it. Rank 0 coordinates. TensorFlow's servers accept requests without a key, on loopback or on
+the group's network: use them in networks you trust, see docs/security.md.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ if TYPE_CHECKING:
 
 
 _NETWORKS: Final = "OMPI_MCA_btl_tcp_if_include"
-"""Where mpirun tells a rank the networks of its group."""
+"""The variable in which mpirun passes the networks of the group to a rank."""
 
 
 class ParameterServers:
-    """The servers of this group; `start` makes the one a process has."""
+    """The servers of this group; `start` creates the one instance of a process."""
 
     def __init__(self, layout: Layout, coordinator: Any, *, asynchronous: bool) -> None:
         self.layout = layout
@@ -37,34 +36,38 @@ class ParameterServers:
         """TensorFlow's ``ClusterCoordinator`` on rank 0, None on the others."""
         self.asynchronous = asynchronous
         self.step_seconds: list[float] = []
-        """How long each synchronous step of the latest training took, on rank 0."""
+        """Duration of each synchronous step of the latest training, on rank 0."""
 
 
 _current: ParameterServers | None = None
 
 
 def current() -> ParameterServers | None:
-    """Return this group's parameter servers; None where the ring is used."""
+    """Return this group's parameter servers; None in a group that uses the ring."""
     return _current
 
 
 def start(servers: int, *, apart: bool = False, asynchronous: bool = False) -> ParameterServers:
-    """Make this group one with `servers` parameter servers; every rank must call it.
+    """Start `servers` parameter servers in this group; every rank must call it.
 
-    Before any variable is made: connecting to the servers takes the place of this
-    process's own devices. Variables that were there before cannot be read afterwards.
+    Call it before creating variables: the servers' devices replace this process's own, and older
+    variables cannot be read afterwards.
 
     Args:
-        servers: How many ranks hold weights.
-        apart: These ranks, the last ones, do nothing else; otherwise they compute, too.
-        asynchronous: Each worker goes on alone, and updates weights that others read.
+        servers: Number of ranks that hold weights.
+        apart: These ranks, the last ones, are servers only; otherwise they also compute.
+        asynchronous: Workers do not wait for each other, and update weights that others read.
 
     Raises:
-        EaiError: There are servers already, or not so many ranks.
+        EaiError: Servers are running already, or there are too few ranks.
     """
     global _current
     if _current is not None:
-        raise EaiError("this group has parameter servers already", "`%eai restart` first")
+        raise EaiError(
+            "this group has parameter servers already",
+            "`%eai restart` first",
+            code="servers-running",
+        )
     collective.ensure_formed()
     layout = lay_out(collective.size(), servers, apart=apart)
     cluster = _addresses(layout)
@@ -77,10 +80,10 @@ def start(servers: int, *, apart: bool = False, asynchronous: bool = False) -> P
 
 
 def _addresses(layout: Layout) -> dict[str, list[str]]:
-    """Return where each task is: a free port on each rank for each of its tasks."""
+    """Return the addresses of all tasks: a free port on each rank for each of its tasks."""
     here = _own_address()
     with socket.create_server((here, 0)) as one, socket.create_server((here, 0)) as two:
-        mine = [f"{here}:{door.getsockname()[1]}" for door in (one, two)]
+        mine = [f"{here}:{socket_.getsockname()[1]}" for socket_ in (one, two)]
     every = [collective.broadcast_object(mine, root) for root in range(collective.size())]
     return {
         "worker": [every[rank][0] for rank in layout.workers],
@@ -96,10 +99,10 @@ def _own_address() -> str:
 
 @contextlib.contextmanager
 def _listening_on(address: str) -> Iterator[None]:
-    """Have this process listen on `address` where it asks for any: TensorFlow's servers always do.
+    """Make this process listen on `address` where it would listen on all interfaces.
 
-    That needs the library that a group preloads (`cluster.listening`); without it, such as in a
-    job of one's own under ``mpirun``, they listen on every interface.
+    TensorFlow's servers always listen on all. This needs the library that a group preloads
+    (`cluster.listening`); without it, as in a job under ``mpirun``, they listen on every interface.
     """
     listen_on = getattr(ctypes.CDLL(None), "eai_listen_on", None)
     if listen_on is None:
@@ -125,7 +128,7 @@ def _serve(layout: Layout, cluster: dict[str, list[str]]) -> None:
     import tensorflow as tf
 
     spec, me = tf.train.ClusterSpec(cluster), collective.rank()
-    # A task waits inside its threads for every other one, and must have one to go on with.
+    # A task blocks one thread for every other task, and needs one more to make progress.
     threads = len(layout.workers) + len(layout.servers) + 2
     settings = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=threads)
     for job, ranks in (("ps", layout.servers), ("worker", layout.workers)):
@@ -151,7 +154,7 @@ def _coordinate(cluster: dict[str, list[str]]) -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out what TensorFlow says of addresses, and of every single step."""
+    """Suppress TensorFlow's log lines about addresses and about every step."""
     import tensorflow as tf
 
     log = tf.get_logger()

@@ -15,20 +15,19 @@ if TYPE_CHECKING:
 
 
 class Server:
-    """What one server holds: some of the weights, their optimizer, a step's sums of gradients.
+    """One server: some of the weights, their optimizer, and a step's sums of gradients.
 
-    ``places`` are the weights' places in the model's list. The optimizer begins with what the
-    model's own knows, and gives it back; its variables have the same names. Updates are compiled
-    here, once: a worker's step is traced inside TensorFlow's strategy, where no Keras optimizer
-    runs.
+    ``indices`` are the weights' indices in the model's list. The optimizer starts with the state of
+    the model's own and returns it; its variables have the same names. Updates are compiled here:
+    a worker's step is traced inside TensorFlow's strategy, where no Keras optimizer runs.
     """
 
     def __init__(
-        self, device: str, places: list[int], model: keras.Model, workers: int | None
+        self, device: str, indices: list[int], model: keras.Model, workers: int | None
     ) -> None:
         self.device = device
-        self.places = places
-        own = [model.trainable_variables[place] for place in places]
+        self.indices = indices
+        own = [model.trainable_variables[index] for index in indices]
         self.weights = put([variable.value for variable in own], device)
         stand_ins = [_stand_in(variable) for variable in own]
         _move(stand_ins, self.weights)
@@ -54,19 +53,19 @@ class Server:
                     total.assign_add(gradient)
 
     def apply_sums(self) -> None:
-        """Update the weights with the mean of the workers' gradients, and begin a new sum."""
+        """Update the weights with the mean of the workers' gradients, and reset the sums."""
         with tf.device(self.device):
             self._update(*(total.read_value() / self._workers for total in self._sums))
             for total in self._sums:
                 total.assign(tf.zeros_like(total))
 
     def apply(self, gradients: Sequence[Any]) -> None:
-        """Update the weights with one worker's gradients, as they come."""
+        """Update the weights with one worker's gradients at once."""
         with tf.device(self.device):
             self._update(*(tf.convert_to_tensor(gradient) for gradient in gradients))
 
     def set_rate(self, rate: float) -> None:
-        """Give the optimizer another learning rate."""
+        """Set the optimizer's learning rate."""
         with tf.device(self.device):
             self._optimizer.learning_rate = rate
 
@@ -82,21 +81,24 @@ class Server:
 
 
 class Weights:
-    """All weights of `model`, laid out over `count` servers by their bytes.
+    """All weights of `model`, spread over `count` servers by their bytes.
 
-    With `workers`, servers sum up the gradients of so many before they update. What metrics
-    count is summed up on the first server.
+    With `workers`, servers sum the gradients of that many workers before an update. States of
+    metrics are summed on the first server.
     """
 
     def __init__(self, model: keras.Model, count: int, workers: int | None) -> None:
         if count > len(model.trainable_variables):
             what = f"{count} servers cannot share {len(model.trainable_variables)} variables"
-            raise EaiError(what, "start a group with fewer servers")
+            raise EaiError(what, "start a group with fewer servers", code="server-count-invalid")
         sizes = [int(tf.size(variable.value)) for variable in model.trainable_variables]
-        place = spread(sizes, count)
+        server_of = spread(sizes, count)
         self.servers = [
             Server(
-                _device(number), [i for i, at in enumerate(place) if at == number], model, workers
+                _device(number),
+                [i for i, at in enumerate(server_of) if at == number],
+                model,
+                workers,
             )
             for number in range(count)
         ]
@@ -108,68 +110,69 @@ class Weights:
         """Return the weights' values in the model's order."""
         values: dict[int, tf.Tensor] = {}
         for server in self.servers:
-            for place, weight in zip(server.places, server.weights, strict=True):
-                values[place] = weight.read_value()
-        return [values[place] for place in sorted(values)]
+            for index, weight in zip(server.indices, server.weights, strict=True):
+                values[index] = weight.read_value()
+        return [values[index] for index in sorted(values)]
 
     def begin_epoch(self) -> None:
-        """Count from zero."""
+        """Reset the states of metrics to zero."""
         for count in self.counts:
             count.assign(tf.zeros_like(count))
 
     def set_rate(self, rate: float) -> None:
-        """Give all servers' optimizers another learning rate."""
+        """Set the learning rate of all servers' optimizers."""
         for server in self.servers:
             server.set_rate(rate)
 
-    def take_home(self, model: keras.Model) -> None:
-        """Give `model` and its optimizer the values that the servers have, and what was counted."""
+    def copy_to(self, model: keras.Model) -> None:
+        """Copy the servers' weights, optimizer state and metric states to `model`."""
         for variable, value in zip(model.trainable_variables, self.read(), strict=True):
             variable.assign(value)
         for variable, other in zip(model.non_trainable_variables, self.others, strict=True):
             variable.assign(other.read_value())
         for variable, count in zip(model.metrics_variables, self.counts, strict=True):
             variable.assign(count.read_value())
-        at_home = by_name(model.optimizer.variables)
+        own = by_name(model.optimizer.variables)
         for variable in (variable for server in self.servers for variable in server.state):
-            at_home[variable.name].assign(variable.value.read_value())
+            own[variable.name].assign(variable.value.read_value())
 
 
 def by_name(variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
     """Return an optimizer's variables by their names.
 
     Raises:
-        EaiError: Two have the same.
+        EaiError: Two variables have the same name.
     """
     found = {variable.name: variable for variable in variables}
     if len(found) < len(variables):
         names = [variable.name for variable in variables]
         twice = next(name for name in names if names.count(name) > 1)
         raise EaiError(
-            f"the optimizer has two variables `{twice}`, which servers could not tell apart",
+            f"the optimizer has two variables named `{twice}`",
             "give the model's layers different names",
+            code="variable-names-equal",
         )
     return found
 
 
 def put(values: Sequence[Any], device: str) -> list[tf.Variable]:
-    """Make plain variables of `values` on `device`, outside of any strategy's own placement."""
+    """Create plain variables of `values` on `device`, outside any strategy's placement."""
     plain = [tf.convert_to_tensor(value) for value in values]
     with tf.device(device):
         return [tf.Variable(value, trainable=False) for value in plain]
 
 
 def _stand_in(variable: keras.Variable) -> keras.Variable:
-    """Return a variable that an optimizer takes for `variable`, by its path."""
+    """Return a variable with the path of `variable`, by which an optimizer identifies it."""
     other = keras.Variable(variable.value, name=variable.name)
-    other._path = variable.path  # noqa: SLF001 -- Keras makes it of the scopes it is in
+    other._path = variable.path  # noqa: SLF001 -- Keras derives it from the current scopes
     return other
 
 
-def _move(variables: Sequence[keras.Variable], there: Sequence[tf.Variable]) -> None:
-    """Have Keras's variables be the ones over there."""
-    for variable, other in zip(variables, there, strict=True):
-        variable._value = other  # noqa: SLF001 -- Keras itself only makes them where it runs
+def _move(variables: Sequence[keras.Variable], others: Sequence[tf.Variable]) -> None:
+    """Make each Keras variable use one of `others` as its storage."""
+    for variable, other in zip(variables, others, strict=True):
+        variable._value = other  # noqa: SLF001 -- Keras creates storage on its own device only
 
 
 def _device(number: int) -> str:

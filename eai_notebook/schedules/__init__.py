@@ -1,6 +1,6 @@
 """Learning-rate schedules that keep accuracy when the global batch grows.
 
-Names are loaded when first used: nothing here needs TensorFlow until a schedule is made.
+Names are imported when first used, so TensorFlow is loaded only when a schedule is created.
 """
 
 from __future__ import annotations

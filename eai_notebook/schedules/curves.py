@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def parse(text: str, *, steps_per_epoch: int) -> WarmupSteps:
     """Return the schedule that `text` describes.
 
-    ``"0.1;5;3.2;30;0.32;60;0.032"`` rises in a straight line, step by step, from 0.1 to
-    3.2 over 5 epochs, stays there, falls to 0.32 when epoch 30 is over, and to 0.032 after
-    60. With ``0`` as first epoch there is no warm-up; a single number never changes.
+    ``"0.1;5;3.2;30;0.32;60;0.032"`` rises linearly from 0.1 to 3.2 in 5 epochs, stays there until
+    epoch 30 is over, and is then 0.32 until epoch 60 and 0.032 after it. With ``0`` as the first
+    epoch there is no warm-up; a single number is constant.
 
     Args:
         text: Rate;epoch;rate;epoch;rate...; epochs may be fractions.
@@ -26,7 +26,7 @@ def parse(text: str, *, steps_per_epoch: int) -> WarmupSteps:
             ``steps_per_epoch``. A step is an update of the weights.
 
     Raises:
-        EaiError: An item that is no number or out of order; no steps in an epoch.
+        EaiError: An item is no number or out of order, or an epoch has no steps.
 
     Source:
         Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.2 (gradual warm-up).
@@ -57,9 +57,9 @@ def cosine(
 
     Args:
         peak: The rate at the end of the warm-up.
-        epochs: Epochs in all, the warm-up included.
+        epochs: All epochs, including the warm-up.
         steps_per_epoch: Steps of all ranks in an epoch.
-        warmup_epochs: Epochs that the warm-up takes.
+        warmup_epochs: Epochs of the warm-up.
         initial: The rate of the first step.
         final: The rate after the last one.
 
@@ -67,7 +67,7 @@ def cosine(
         Keras's own schedule: a model saved with it loads without this package.
 
     Raises:
-        EaiError: No steps in an epoch, no peak, or a warm-up that takes all epochs.
+        EaiError: An epoch has no steps, the peak is not above 0, or the warm-up fills all epochs.
 
     Source:
         Loshchilov & Hutter 2016, "SGDR", equation 5, without restarts.
@@ -79,11 +79,14 @@ def cosine(
     """
     _check_steps(steps_per_epoch)
     if peak <= 0:
-        raise EaiError(f"the peak of the schedule is {peak!r}", "give a rate above 0")
+        raise EaiError(
+            f"the peak of the schedule is {peak!r}", "use a rate above 0", code="schedule-invalid"
+        )
     if not 0 <= warmup_epochs < epochs:
         raise EaiError(
             f"a warm-up of {warmup_epochs:g} epochs does not fit into {epochs:g}",
-            "give warmup_epochs= fewer than epochs=",
+            "use fewer warmup_epochs than epochs",
+            code="schedule-invalid",
         )
     warmup = round(warmup_epochs * steps_per_epoch)
     return keras.optimizers.schedules.CosineDecay(
@@ -97,13 +100,13 @@ def cosine(
 
 @keras.saving.register_keras_serializable(package="eai_notebook")
 class WarmupSteps(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc,unused-ignore]
-    """A straight warm-up to the first of some rates, then the others from given steps on.
+    """A linear warm-up to the first rate, then the other rates from given steps on.
 
     Args:
         initial: The rate of step 0.
         warmup: Steps until ``rates[0]`` is reached.
         rates: The rates after the warm-up.
-        ends: The steps from which the next rate counts, one fewer than `rates`, rising.
+        ends: The steps at which the next rate begins, one fewer than `rates`, rising.
 
     Examples:
         >>> schedule = WarmupSteps(0.0, 2, [1.0, 0.5], [4])
@@ -117,7 +120,9 @@ class WarmupSteps(keras.optimizers.schedules.LearningRateSchedule):  # type: ign
         super().__init__()
         if len(ends) != len(rates) - 1:
             raise EaiError(
-                f"{len(rates)} rates have {len(ends)} steps between them", "give one fewer"
+                f"{len(rates)} rates have {len(ends)} steps between them",
+                "use one step fewer than rates",
+                code="schedule-invalid",
             )
         self.initial = float(initial)
         self.warmup = int(warmup)
@@ -136,7 +141,7 @@ class WarmupSteps(keras.optimizers.schedules.LearningRateSchedule):  # type: ign
         return keras.ops.where(step < self.warmup, ramp, rate)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments this schedule was made with."""
+        """Return the schedule's arguments."""
         return {
             "initial": self.initial,
             "warmup": self.warmup,
@@ -149,5 +154,6 @@ def _check_steps(steps_per_epoch: int) -> None:
     if steps_per_epoch < 1:
         raise EaiError(
             f"steps_per_epoch is {steps_per_epoch!r}",
-            "give the steps of an epoch, such as data.steps_per_epoch",
+            "use the steps of an epoch, such as data.steps_per_epoch",
+            code="schedule-invalid",
         )

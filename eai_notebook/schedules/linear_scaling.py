@@ -7,24 +7,24 @@ from typing import Final
 from eai_notebook.errors import EaiError
 
 REFERENCE_BATCH: Final = 256
-"""The batch that published learning rates are usually given for."""
+"""The batch size of most published learning rates."""
 
 
 def scale_linearly(
     rate: float, global_batch: int, *, reference_batch: int = REFERENCE_BATCH
 ) -> float:
-    """Return the learning rate for a larger batch: k times the batch, k times the rate.
+    """Return the learning rate for a larger batch: k times the rate for k times the batch.
 
-    One step with k batches at once then moves the weights about as far as k steps did. It
-    holds after the first epochs only, so begin with a warm-up.
+    One step with k batches then moves the weights about as far as k steps. This does not hold in
+    the first epochs, so start with a warm-up.
 
     Args:
-        rate: The rate that is good for `reference_batch`.
+        rate: A good rate for `reference_batch`.
         global_batch: Samples in a step of all ranks together.
-        reference_batch: Samples in a step that `rate` was found with.
+        reference_batch: Samples in a step at `rate`.
 
     Raises:
-        EaiError: A batch without samples.
+        EaiError: A batch size below 1.
 
     Source:
         Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.1.
@@ -35,19 +35,21 @@ def scale_linearly(
     """
     for name, batch in (("global_batch", global_batch), ("reference_batch", reference_batch)):
         if batch < 1:
-            raise EaiError(f"{name} is {batch!r}", "give a whole number of at least 1")
+            raise EaiError(
+                f"{name} is {batch!r}", "use a whole number of at least 1", code="option-invalid"
+            )
     return rate * global_batch / reference_batch
 
 
 def steps_per_epoch(samples: int, global_batch: int) -> int:
-    """Return how many whole steps of all ranks together an epoch has.
+    """Return the number of whole steps in an epoch, of all ranks together.
 
     Args:
         samples: Samples in the data of all ranks together.
         global_batch: Samples in a step of all ranks together.
 
     Raises:
-        EaiError: Not one whole step.
+        EaiError: The samples do not fill one step.
 
     Examples:
         >>> steps_per_epoch(1_281_167, 8192)
@@ -57,6 +59,7 @@ def steps_per_epoch(samples: int, global_batch: int) -> int:
     if steps < 1:
         raise EaiError(
             f"{samples:,} samples do not fill one step of {global_batch:,}",
-            "take a smaller batch, fewer ranks, or more data",
+            "use a smaller batch, fewer ranks, or more data",
+            code="too-few-rows",
         )
     return steps

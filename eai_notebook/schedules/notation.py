@@ -10,20 +10,22 @@ _FORM = "write rate;epoch;rate;epoch;rate..., as in 0.1;5;3.2;30;0.32"
 
 
 def read(text: str) -> tuple[list[float], list[float]]:
-    """Return the rates in `text`, and the epochs between them: one fewer.
+    """Return the rates in `text` and the epochs between them, one fewer.
 
     Raises:
-        EaiError: An item that is no number, is negative, or is out of order.
+        EaiError: An item is no number, is negative, or is out of order.
 
     Examples:
         >>> read("0.1;5;3.2;30;0.32")
         ([0.1, 3.2, 0.32], [5.0, 30.0])
     """
     items = text.split(";")
-    numbers = [_number(item, place, text) for place, item in enumerate(items, 1)]
+    numbers = [_number(item, position, text) for position, item in enumerate(items, 1)]
     if len(items) % 2 == 0:
         raise EaiError(
-            f"schedule {text!r} ends with epoch {items[-1].strip()!r} and no rate after it", _FORM
+            f"schedule {text!r} ends with epoch {items[-1].strip()!r} and no rate after it",
+            _FORM,
+            code="schedule-invalid",
         )
     rates, epochs = numbers[0::2], numbers[1::2]
     for index in range(1, len(epochs)):
@@ -31,20 +33,22 @@ def read(text: str) -> tuple[list[float], list[float]]:
             raise EaiError(
                 f"item {2 * index + 2} of schedule {text!r}, epoch {epochs[index]:g}, does not "
                 f"come after epoch {epochs[index - 1]:g}",
-                "give the epochs in rising order",
+                "write the epochs in rising order",
+                code="schedule-invalid",
             )
     return rates, epochs
 
 
-def _number(item: str, place: int, text: str) -> float:
-    what = "epoch" if place % 2 == 0 else "rate"
+def _number(item: str, position: int, text: str) -> float:
+    kind = "epoch" if position % 2 == 0 else "rate"
     try:
         value = float(item)
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or value < 0:
         raise EaiError(
-            f"item {place} of schedule {text!r}, {item.strip()!r}, is no {what} of 0 or more",
+            f"item {position} of schedule {text!r}, {item.strip()!r}, is no {kind} of 0 or more",
             _FORM,
+            code="schedule-invalid",
         )
     return value

@@ -9,9 +9,10 @@ out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
 
 
-def fail(message: str) -> None:
-    """Print `message` as the error that ended the command."""
-    err.print(f"[bold red]error:[/] {escape(message)}", highlight=False)
+def fail(message: str, code: str = "") -> None:
+    """Print `message` as the error that ended the command, with its `code` if it has one."""
+    label = f"error [{code}]:" if code else "error:"
+    err.print(f"[bold red]{escape(label)}[/] {escape(message)}", highlight=False)
 
 
 def note(message: str) -> None:

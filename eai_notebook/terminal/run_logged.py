@@ -1,4 +1,4 @@
-"""Run a long command with its output in a log file and its progress on the screen."""
+"""Run a long command with its output in a log file."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def run_logged(
     env: Mapping[str, str] | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> int:
-    """Run `command`, append what it prints to `log`, and return its exit status.
+    """Run `command`, append its output to `log`, and return its exit status.
 
-    It gets a process group of its own, which is ended when this call is left by an
-    exception: a compiler started by a build tool would otherwise outlive Ctrl-C.
-    `on_line` sees each line without its newline.
+    The command runs in its own process group, which is ended if this call raises: otherwise a
+    compiler started by a build tool would outlive Ctrl-C. `on_line` receives each line without
+    its newline.
 
     Raises:
-        FileNotFoundError: the program is not there.
+        FileNotFoundError: The program does not exist.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with (

@@ -57,8 +57,9 @@ def test_other_data_needs_force(tmp_path: Path) -> None:
 
 def test_force_leaves_strangers_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(EaiError, match="holds no data made here"):
+    with pytest.raises(EaiError) as refused:
         make(tmp_path, "--rows", "80", "--files", "8", "--force")
+    assert refused.value.code == "folder-not-empty"
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 

@@ -1,4 +1,4 @@
-"""The line of `%eai`: split as a shell does it; an interrupt is told in a line."""
+"""The line of `%eai`: split like a shell command; an interrupt is shown in one line."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ def test_a_hostfile_may_have_a_space() -> None:
 
 
 def test_an_open_quote_is_refused() -> None:
-    with pytest.raises(EaiError, match="quotation"):
+    with pytest.raises(EaiError, match="quotation") as refused:
         parse("report '/a b")
+    assert refused.value.code == "line-invalid"
 
 
-def test_an_interrupted_start_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_start_is_shown_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     class Listener(Watcher):
         last = ""
 

@@ -55,21 +55,22 @@ def test_other_lines_are_completed_as_ever(shell: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "code", "fact"),
     [
-        ("upp", "there is no command `%eai upp`: did you mean `%eai up`?"),
-        ("zzz", "there is no command `%eai zzz`: `%eai?` lists them"),
-        ("up -n two", "-n takes a whole number, not `two`"),
-        ("up --wires fp16", "did you mean `--wire`?"),
-        ("up --wire fp17", "--wire cannot be `fp17`: use one of fp32, fp16"),
-        ("pull", "`%eai pull` needs NAME"),
-        ("up --keep 3", "`%eai up` does not take `3`"),
+        ("upp", "line-invalid", "did you mean `%eai up`?"),
+        ("zzz", "line-invalid", "`%eai?` lists"),
+        ("up -n two", "line-invalid", "-n takes a whole number, not `two`"),
+        ("up --wires fp16", "line-invalid", "did you mean `--wire`?"),
+        ("up --wire fp17", "line-invalid", "--wire cannot be `fp17`: use one of fp32, fp16"),
+        ("pull", "line-invalid", "`%eai pull` needs NAME"),
+        ("up --keep 3", "line-invalid", "`3`"),
     ],
 )
-def test_a_mistake_says_what_to_write(line: str, said: str) -> None:
+def test_a_mistake_names_the_correct_form(line: str, code: str, fact: str) -> None:
     with pytest.raises(EaiError) as caught:
         parse(line)
-    assert said in str(caught.value)
+    assert caught.value.code == code
+    assert fact in str(caught.value)
 
 
 def test_help_has_all_commands_and_no_markup(

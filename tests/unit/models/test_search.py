@@ -89,10 +89,10 @@ def test_it_loads_in_plain_keras(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [{"dim": 0}, {"hidden": (0,)}, {"unclicked": -1}])
 def test_wrong_sizes_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(EaiError, match="makes no sense"):
+    with pytest.raises(EaiError, match="invalid sizes"):
         dssm(**{**SMALL, **options})
 
 
 def test_wrong_hashing_is_refused() -> None:
-    with pytest.raises(EaiError, match="at least 1 and 2 buckets"):
+    with pytest.raises(EaiError, match="at least 2 buckets"):
         hash_trigrams(["a"], buckets=1)
