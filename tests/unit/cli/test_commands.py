@@ -47,14 +47,14 @@ def raising(error: BaseException) -> Callable[..., NoReturn]:
 def test_error_is_one_line_on_stderr_and_exit_code_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    broken = raising(EaiError("a [file] is gone", "bring it back"))
+    broken = raising(EaiError("a [file] is gone", "bring it back", code="no-files"))
     monkeypatch.setattr("eai_notebook.cli.check.findings", broken)
     monkeypatch.setattr(sys, "argv", ["eai-notebook", "check"])
     with pytest.raises(SystemExit) as left:
         main()
     said = capsys.readouterr()
     assert left.value.code == 1
-    assert said.err == "error: a [file] is gone: bring it back\n"
+    assert said.err == "error [no-files]: a [file] is gone: bring it back\n"
     assert said.out == ""
 
 

@@ -40,7 +40,11 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(
     ("there", "missing"),
-    [((), r"g\+\+ and make are not here"), (("make",), r"g\+\+ is not"), (("g++",), "make is not")],
+    [
+        ((), r"g\+\+ and make are missing"),
+        (("make",), r"g\+\+ is missing"),
+        (("g++",), "make is missing"),
+    ],
 )
 def test_missing_tools_are_named_before_anything_starts(
     bare: Path, there: tuple[str, ...], missing: str
