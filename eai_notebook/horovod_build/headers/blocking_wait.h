@@ -1,8 +1,8 @@
-// Waiting for other ranks without spinning, for headers that mend a file of Horovod's.
+// Wait for an MPI request without spinning; used by the headers that patch Horovod's files.
 //
-// MPI's own calls spin until the last rank has come and the last byte has arrived, which takes
-// the processor from this rank's computing where cores are shared or limited. Here one looks
-// again and again, and sleeps between looks for an eighth of what one has waited so far.
+// MPI's own calls spin until the last rank and the last byte have arrived. On shared or limited
+// cores this takes processor time from the computation. Here the request is polled, with sleeps of
+// an eighth of the time waited so far.
 
 #pragma once
 
@@ -16,15 +16,15 @@
 
 namespace eai {
 
-// MPI looks at its sockets at every eighth call only.
-constexpr int kLooks = 8;
+// MPI checks its sockets only in every eighth call.
+constexpr int kPolls = 8;
 constexpr std::chrono::microseconds kSpin{50};
 
 inline int wait_for(MPI_Request* request, std::chrono::microseconds longest) {
   const auto begin = std::chrono::steady_clock::now();
   while (true) {
     int done = 0;
-    for (int look = 0; look < kLooks; ++look) {
+    for (int poll = 0; poll < kPolls; ++poll) {
       const int status = MPI_Test(request, &done, MPI_STATUS_IGNORE);
       if (done || status != MPI_SUCCESS) return status;
     }

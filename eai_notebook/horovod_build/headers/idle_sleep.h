@@ -1,6 +1,6 @@
-// How long a rank with nothing to exchange rests, and whether it rests at all.
+// The longest sleep of an idle rank, from EAI_HOROVOD_REST_MS (ms, default 10).
 //
-// EAI_HOROVOD_REST_MS=0 leaves Horovod as it came, its waiting included, for who wants to compare.
+// EAI_HOROVOD_REST_MS=0 disables all patches, for comparisons with unchanged Horovod.
 
 #pragma once
 
@@ -10,12 +10,12 @@
 
 namespace eai {
 
-inline std::chrono::microseconds longest_rest() {
-  static const char* asked = std::getenv("EAI_HOROVOD_REST_MS");
-  static const double ms = asked ? std::max(0.0, std::strtod(asked, nullptr)) : 10.0;
+inline std::chrono::microseconds max_idle_sleep() {
+  static const char* setting = std::getenv("EAI_HOROVOD_REST_MS");
+  static const double ms = setting ? std::max(0.0, std::strtod(setting, nullptr)) : 10.0;
   return std::chrono::microseconds(static_cast<long>(ms * 1000));
 }
 
-inline bool as_it_came() { return longest_rest() == longest_rest().zero(); }
+inline bool patch_disabled() { return max_idle_sleep() == max_idle_sleep().zero(); }
 
 }  // namespace eai

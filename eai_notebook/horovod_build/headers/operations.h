@@ -1,10 +1,9 @@
 // Included before Horovod's operations.cc, which has the loop of its background thread.
 //
-// Once a millisecond the loop asks all ranks what is ready. It does so when this rank has nothing
-// to exchange, and so nothing can be; and what has just been given to it waits for the next time.
-// Here a rank with nothing to exchange rests, for EAI_HOROVOD_REST_MS at most (shutting down,
-// timelines and the look for stalled ranks wait for the next cycle), and one that was given
-// something asks at once, or after what it takes to be given more.
+// Once a millisecond the loop negotiates ready tensors with all ranks, also when this rank has
+// none, and a new tensor waits for the next cycle. Here an idle rank sleeps for at most
+// EAI_HOROVOD_REST_MS (shutdown, timelines and the stall check wait for the next cycle), and a new
+// tensor starts a cycle at once, after a short time for further tensors.
 
 #pragma once
 
@@ -20,13 +19,13 @@
 
 namespace eai {
 
-// Tensors that become ready together are given to the loop one by one, within about this time.
+// Tensors that become ready together arrive one by one, within about this time.
 constexpr std::chrono::steady_clock::duration kGather = std::chrono::microseconds(100);
 
 using horovod::common::HorovodGlobalState;
 using horovod::common::TensorQueue;
 
-// Its members are protected; a derived class may name them.
+// The queue's members are protected; a derived class may use them.
 struct Waiting : TensorQueue {
   using TensorQueue::mutex_;
   using TensorQueue::tensor_table_;
@@ -44,7 +43,7 @@ inline bool nothing_waits(HorovodGlobalState& state) {
   });
 }
 
-// How many times something was given to this rank, and whoever waits for more.
+// Counts new tensors of this rank and wakes the thread that waits for them.
 struct Doorbell {
   std::mutex guard;
   std::condition_variable rung;
@@ -65,22 +64,22 @@ inline void ring() {
   bell.rung.notify_one();
 }
 
-// The loop's own pause, the only one of this type: what is left of its millisecond, if anything.
+// The loop's own pause, the only one of this type: the rest of its millisecond.
 inline void pause(std::chrono::steady_clock::duration left, HorovodGlobalState& state) {
-  if (as_it_came()) {
+  if (patch_disabled()) {
     std::this_thread::sleep_for(left);
     return;
   }
-  static unsigned long heard = 0;
+  static unsigned long seen = 0;
   Doorbell& bell = doorbell();
-  const std::chrono::steady_clock::duration limit = nothing_waits(state) ? longest_rest() : left;
+  const std::chrono::steady_clock::duration limit = nothing_waits(state) ? max_idle_sleep() : left;
   std::unique_lock<std::mutex> hold(bell.guard);
-  if (bell.rung.wait_for(hold, limit, [&bell] { return bell.times != heard; })) {
+  if (bell.rung.wait_for(hold, limit, [&bell] { return bell.times != seen; })) {
     hold.unlock();
     std::this_thread::sleep_for(std::min(left, kGather));
     hold.lock();
   }
-  heard = bell.times;
+  seen = bell.times;
 }
 
 template <typename Rep, typename Period>
@@ -90,8 +89,8 @@ void pause(std::chrono::duration<Rep, Period> length, HorovodGlobalState&) {
 
 }  // namespace eai
 
-// The loop pauses only if something is left of its millisecond: if it is more than zero(). A rank
-// that has waited for the others for longer would ask again at once, and never rest.
+// The loop pauses only if the rest of its millisecond is more than zero(). A rank that has waited
+// for the others for longer would start the next cycle at once and never sleep.
 #define zero() min()
 #define sleep_for(length) yield(), eai::pause(length, horovod_global)
 #define AddToTensorQueue(entry, message) AddToTensorQueue(entry, message); eai::ring()

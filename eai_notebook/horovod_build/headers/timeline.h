@@ -1,7 +1,7 @@
 // Included before Horovod's timeline.cc.
 //
-// Where a timeline may be switched on, the thread that would write it looks for work without a
-// pause, which costs a core. Here it sleeps between looks.
+// If a timeline can be enabled, its writer thread polls for work without a pause, which costs a
+// core. Here it sleeps between polls.
 
 #pragma once
 

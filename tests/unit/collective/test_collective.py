@@ -170,12 +170,12 @@ def test_an_idle_ring_rests_and_an_exchange_wakes_it(
     run_ranks: RunRanks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EAI_HOROVOD_REST_MS", "0")
-    as_it_came = run_ranks(RESTING, 2)
+    stock = run_ranks(RESTING, 2)
     monkeypatch.setenv("EAI_HOROVOD_REST_MS", "3000")
     rested = run_ranks(RESTING, 2)
     # Which rank looks for the others, and which waits, is not the same each time.
-    busy, calm = (sum(idle for idle, _, _ in ranks) for ranks in (as_it_came, rested))
+    busy, calm = (sum(idle for idle, _, _ in ranks) for ranks in (stock, rested))
     assert calm < busy / 4
-    for (_, same, _), (_, total, took) in zip(as_it_came, rested, strict=True):
+    for (_, same, _), (_, total, took) in zip(stock, rested, strict=True):
         assert same == total == 2.0**4
         assert took < 3, "an exchange waited for the end of a rest"
