@@ -71,7 +71,7 @@ def fit(  # noqa: PLR0913 -- the arguments of `model.fit`
     if not is_whole(model):
         what = "the model has no weights yet"
         raise EaiError(
-            what, "build it first, with model.build(shape) or model(batch)", code="model-not-built"
+            what, "build it first, with model.build(shape) or model(batch)", code="not-built"
         )
     _check_metrics(model)
     graphs = [

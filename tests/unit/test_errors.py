@@ -20,13 +20,20 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(eai_notebook.__file__).parent
 CODED_ROOMS = (
+    "cli",
     "clicklog",
     "cluster",
     "datasets",
     "elastic",
+    "files.py",
     "formats",
+    "horovod_build",
     "io",
     "magics",
+    "metrics.py",
+    "models",
+    "parameter_servers",
+    "schedules",
     "session",
 )
 """Rooms whose errors all have a code; `docs/errors.md` describes the codes of these rooms."""
@@ -67,11 +74,15 @@ def _errors_of(source: Path) -> Iterator[tuple[int, ast.expr | None]]:
             yield call.lineno, next((one.value for one in call.keywords if one.arg == "code"), None)
 
 
+def _sources(room: Path) -> list[Path]:
+    return sorted(room.rglob("*.py")) if room.is_dir() else [room]
+
+
 def _codes_of_rooms() -> dict[str, list[str]]:
     """Return for each code in the sources the places that use it; fail where one is missing."""
     found: dict[str, list[str]] = {}
     for room in CODED_ROOMS:
-        for source in sorted((PACKAGE / room).rglob("*.py")):
+        for source in _sources(PACKAGE / room):
             for line, code in _errors_of(source):
                 where = f"{source.relative_to(PACKAGE)}:{line}"
                 assert isinstance(code, ast.Constant), f"{where} has no literal code"
