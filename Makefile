@@ -76,6 +76,11 @@ drills: setup ## faults in real groups of two and four ranks
 quick: setup ## the tests without ranks, on all cores
 	pytest $(PARALLEL) -m 'not ($(ALONE))' $(UNIT) $(PYTEST)
 
+.PHONY: coverage
+coverage: setup ## the same tests with the share of lines that they run; details in build/coverage
+	pytest $(PARALLEL) -m 'not ($(ALONE))' --cov=eai_notebook --cov-report=term:skip-covered \
+		--cov-report=html:build/coverage $(UNIT) $(PYTEST)
+
 .PHONY: docs
 docs: $(STAMP)/packages ## build the site into build/site; every broken link is an error
 	$(call say,"the site")

@@ -1,4 +1,4 @@
-"""What each rank of `allreduce.py` runs: sums of each size timed, beside what plain TCP carries."""
+"""Rank program of `allreduce.py`: time an allreduce of each size, and plain TCP."""
 
 from __future__ import annotations
 

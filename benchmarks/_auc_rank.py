@@ -1,4 +1,4 @@
-"""What each rank of `benchmarks/wire.py --auc` does: the same training in each format, by seed."""
+"""Rank program of `wire.py --auc`: the same training in each wire format, by seed."""
 
 from __future__ import annotations
 

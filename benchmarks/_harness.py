@@ -1,4 +1,4 @@
-"""What every benchmark needs: the machine in words, robust statistics, a dated result file."""
+"""Shared by all benchmarks: description of the machine, robust statistics, dated result file."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def bootstrap_interval(
 
 
 def _cpu_model() -> str:
-    """Return the processor's name as Linux tells it."""
+    """Return the processor's name from Linux."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():

@@ -1,4 +1,4 @@
-"""What the benchmarks of input share: rows read for the processor time of this process."""
+"""Shared by the input benchmarks: rows read per CPU second of this process."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Contest:
                     self.wall.setdefault(name, []).append(wall / rows)
                     self.rows[name] = rows
             if number:
-                told = {name: f"{1e6 * values[-1]:.2f}" for name, values in self.cpu.items()}
-                say(f"round {number}: CPU s per million rows {told}")
+                shown = {name: f"{1e6 * values[-1]:.2f}" for name, values in self.cpu.items()}
+                say(f"round {number}: CPU s per million rows {shown}")
 
     def rate(self, name: str) -> dict[str, Any]:
         """Return million rows per CPU second, with its interval."""

@@ -1,4 +1,4 @@
-"""A model whose gradients are all that counts: 16 equal layers, next to nothing to compute."""
+"""A model with large gradients and little computation: 16 equal layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run one script on every test host; its rank 0 sets links' rate and hosts' cores meanwhile.
+"""Run one script on every test host; rank 0 sets the rate of links and the cores of hosts.
 
 Driver side: `run`. Rank side: `ask_rate`, `ask_cores` and `sent_bytes`.
 """
@@ -53,10 +53,10 @@ def choose_ring(hosts: Hosts) -> tuple[Placement, algorithm_choice.AllreduceChoi
     Returns where they are placed, the choice, and the MCA parameters that make it so.
     """
     os.environ.update(hosts.environment())
-    place = prepare([Host(name, 1) for name in hosts.names])
-    choice = algorithm_choice.choose(place, harness.say, again=True)
+    placement = prepare([Host(name, 1) for name in hosts.names])
+    choice = algorithm_choice.choose(placement, harness.say, again=True)
     assert choice is not None
-    return place, choice, algorithm_choice.apply(place, choice)
+    return placement, choice, algorithm_choice.apply(placement, choice)
 
 
 def run(
@@ -67,12 +67,12 @@ def run(
     *,
     pinned: bool = False,
     ring: Mapping[str, str] | None = None,
-    told: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Any:
     """Run ``script <asked as JSON>`` as one rank a host; return what rank 0 reported.
 
     The ranks sum as Open MPI does by itself, or as the MCA parameters in `ring` and the variables
-    they are `told` say.
+    they are `environment` say.
 
     If `pinned`, every host stays on one of this machine's cores. A host with a share of a core
     needs that: on two at once, a thread that waits for the network would use up what the one
@@ -88,7 +88,7 @@ def run(
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "HOROVOD_STALL_CHECK_DISABLE": "1",
             **dict.fromkeys(_THREADS, "1"),
-            **(told or {}),
+            **(environment or {}),
         }
         command = hosts.mpirun(settings={"mpi_yield_when_idle": "1", **(ring or {})})
         for name, value in environment.items():

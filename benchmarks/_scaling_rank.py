@@ -1,4 +1,4 @@
-"""What each rank of `benchmarks/scaling.py` does: Wide & Deep alone and together, in turns."""
+"""Rank program of `scaling.py`: Wide & Deep on one rank and on all, in turns."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class WideDeep:
 
     def _horovod(self, found: list[Any]) -> list[Any]:
         """Average as Horovod's own gradient tape does: each by itself, rows by allgather."""
-        return [hvd.allreduce(each, name=f"stock.{place}") for place, each in enumerate(found)]
+        return [hvd.allreduce(each, name=f"stock.{index}") for index, each in enumerate(found)]
 
 
 def _ours(wire: Any) -> eai.DistributedOptimizer:
@@ -88,7 +88,7 @@ def batches(asked: dict[str, Any], rank: int) -> list[tuple[Any, ...]]:
 
 
 class Turns:
-    """Runs a step several times and tells how long one took, alone or on all ranks."""
+    """Runs a step several times, on one rank or on all, and returns the time of one."""
 
     def __init__(self, asked: dict[str, Any]) -> None:
         self.work = WideDeep(asked["buckets"], asked["hidden"])

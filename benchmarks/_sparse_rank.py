@@ -1,4 +1,4 @@
-"""What each rank of `benchmarks/sparse.py` does: the same model, the exchanges in turns."""
+"""Rank program of `sparse.py`: the same model, exchanges in turns."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class WideDeep:
     """Wide & Deep with a weight and a vector for each id of each table, and its SGD update."""
 
     def __init__(self, tables: int, rows: int, width: int) -> None:
-        def random(place: int, shape: list[int], size: float) -> tf.Variable:
-            drawn = tf.random.stateless_uniform(shape, [0, place], -size, size)
-            return tf.Variable(drawn, name=f"v{place}")
+        def random(index: int, shape: list[int], size: float) -> tf.Variable:
+            drawn = tf.random.stateless_uniform(shape, [0, index], -size, size)
+            return tf.Variable(drawn, name=f"v{index}")
 
         sizes = [tables * width + INTEGERS, 64, 32, 1]
         self.wide = [tf.Variable(tf.zeros([rows, 1]), name=f"wide{t}") for t in range(tables)]
@@ -117,14 +117,14 @@ def measure(steps: Steps, data: list[Any], names: list[str], rounds: int) -> dic
     seconds: dict[str, list[float]] = {}
     sent: dict[str, list[float]] = {}
     for number in range(rounds):
-        for place, name in enumerate(names):
+        for index, name in enumerate(names):
             collective.barrier()
             before, begin = _on_hosts.sent_bytes(), time.perf_counter()
             steps.by_name[name](*data[number % len(data)])
             _on_hosts.say(name)
             collective.barrier()
             taken = time.perf_counter() - begin
-            key = name if name not in names[:place] else f"{name} again"
+            key = name if name not in names[:index] else f"{name} again"
             totals = collective.gather_numpy(np.array([_on_hosts.sent_bytes() - before, taken]))
             sent.setdefault(key, []).append(float(totals[:, 0].mean()))
             seconds.setdefault(key, []).append(float(totals[:, 1].max()))
@@ -146,8 +146,8 @@ def difference(steps: Steps, asked: dict[str, Any], zipf: float) -> float:
     alone = tf.function(steps.model.gradients, autograph=False)
     every = [alone(*batches(asked, zipf, rank)[0]) for rank in range(eai.size())]
     worst = 0.0
-    for place, found in enumerate(mine):
-        parts = [gradients[place] for gradients in every]
+    for index, found in enumerate(mine):
+        parts = [gradients[index] for gradients in every]
         if isinstance(found, tf.IndexedSlices):
             ids, order = np.unique(found.indices.numpy(), return_index=True)
             ours = found.values.numpy()[order]

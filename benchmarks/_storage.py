@@ -1,4 +1,4 @@
-"""A storage that is slow in a known way, in a process of its own: S3's reads over plain HTTP.
+"""A storage of known speed in a separate process: S3's reads over plain HTTP.
 
 Each request waits a fixed time, each stream has a rate, and so has the link that all share.
 

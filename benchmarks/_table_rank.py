@@ -1,4 +1,4 @@
-"""What each rank of `benchmarks/sharded_table.py` does: make its part, train, save or load."""
+"""Rank program of `sharded_table.py`: create a shard, train, save or load."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def peak_mb() -> float:
 def digest(table: Any) -> str:
     """Return a number that follows from every bit of the whole table, wherever its rows are.
 
-    Each number's bits times an odd number that its row and place decide, all added up.
+    The sum over all numbers of their bits times an odd number that depends on row and column.
     """
     rank, ranks, total = eai.rank(), eai.size(), np.zeros(1, np.uint64)
     for first in range(0, table.embeddings.shape[0], BLOCK):
@@ -40,15 +40,15 @@ def digest(table: Any) -> str:
         rows = rows_of(table.embeddings.value, first, last).view(np.uint32)
         numbers = (np.arange(first, first + len(rows)) * ranks + rank).astype(np.uint64)
         rows, numbers = rows[numbers < table.input_dim], numbers[numbers < table.input_dim]
-        places = numbers[:, None] * np.uint64(WIDTH) + np.arange(WIDTH, dtype=np.uint64)
-        factors = (places * np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)
+        positions = numbers[:, None] * np.uint64(WIDTH) + np.arange(WIDTH, dtype=np.uint64)
+        factors = (positions * np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)
         total += (rows.astype(np.uint64) * factors).sum()
     parts = collective.gather_numpy(total.view(np.int64)).view(np.uint64)
     return f"{int(parts.sum()):016x}"
 
 
 def main() -> None:
-    """Train from the newest checkpoint in the folder, if one is there, and tell."""
+    """Train from the newest checkpoint in the folder, if there is one, and report."""
     asked = json.loads(sys.argv[1])
     steps: list[np.ndarray] = []
 
@@ -80,7 +80,7 @@ def main() -> None:
     seconds = time.perf_counter() - begin
     grown = peak_mb() - before
     rows = np.concatenate(steps) if steps else empty_steps(0)
-    told = {
+    report = {
         "numbers_here": int(np.prod(table.embeddings.shape)),
         "before_mb": round(before, 1),
         "made_mb": round(made - before, 1),
@@ -92,7 +92,7 @@ def main() -> None:
         "changed_of_touched": float((table(probe).numpy() != first).any(1).mean()),
         "digest": digest(table),
     }
-    Path(asked["out"], f"{eai.rank()}.json").write_text(json.dumps(told))
+    Path(asked["out"], f"{eai.rank()}.json").write_text(json.dumps(report))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What each rank of `benchmarks/wire.py` does: exchanges and whole steps, formats in turns."""
+"""Rank program of `wire.py`: exchanges and whole steps, formats in turns."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def exchanges(count: int, length: int) -> dict[str, Callable[[], np.ndarray]]:
         wire = Wire(name.split(maxsplit=1)[0])
 
         def exchange() -> tf.Tensor:
-            found = gradients.exchange(given, [str(place) for place in range(count)], wire)
+            found = gradients.exchange(given, [str(index) for index in range(count)], wire)
             # What nobody looks at TensorFlow leaves out, control dependencies or not.
             seen = tf.add_n([tf.reduce_max(each) for each in found.gradients])
             return tf.concat([tf.stack(found.counted), [tf.cast(seen, tf.float64)]], 0)

@@ -1,4 +1,4 @@
-"""How much of the link do gradients get, and is it more than with Open MPI's own choice?
+"""How much of the link do gradients use, compared with Open MPI's own choice of algorithm?
 
 Hosts are network namespaces with links of a set rate (see `tests/hosts`; needs root). For
 each number of hosts and each rate the ring is chosen as `%eai up --hosts` does. Then the
@@ -78,22 +78,22 @@ def measure_cell(count: int, rate: float, turns: int) -> dict[str, Any]:
     """Return the figures of one number of hosts and one rate, by size."""
     with Hosts(count, rate_mbit=rate) as hosts:
         hosts.favour()
-        place, choice, ring = _on_hosts.choose_ring(hosts)
+        placement, choice, ring = _on_hosts.choose_ring(hosts)
         raw: dict[str, list[dict[str, Any]]] = {"ours": [], "stock": []}
         for turn in range(turns):
             for name in ("ours", "stock") if turn % 2 else ("stock", "ours"):
                 with hosts.crossing(at_least=sum(TRIES)):
-                    raw[name].append(run_ranks(place, ring if name == "ours" else {}))
+                    raw[name].append(run_ranks(placement, ring if name == "ours" else {}))
     cell = {str(size): figures(size, raw, count) for size in TRIES}
     goodput = np.median([turn["link"] for name in raw for turn in raw[name]])
     return {"goodput_mb_s": goodput / 1e6, "chosen": choice.lines(), "sizes": cell}
 
 
-def run_ranks(place: Placement, ring: Mapping[str, str]) -> dict[str, Any]:
+def run_ranks(placement: Placement, ring: Mapping[str, str]) -> dict[str, Any]:
     """Have the ranks sum every size; return the seconds and the link's bytes/s."""
-    asked = {"networks": place.networks, "sizes": list(TRIES), "tries": list(TRIES.values())}
+    asked = {"networks": placement.networks, "sizes": list(TRIES), "tries": list(TRIES.values())}
     return run_module(
-        place,
+        placement,
         ring,
         (rank_side.__name__, json.dumps(asked)),
         mark=rank_side.MARK,
@@ -153,9 +153,9 @@ def measure_step(count: int, rate: float, blocks: int) -> dict[str, Any]:
             with hosts.crossing(at_least=4 * blocks * size):
                 session.run(f"found = measure({blocks}, 4, {size})")
             found = session.pull("found")
-            told = session.launcher.status()
-            assert told
-    return {**with_interval(found["shares"]), "repeats": len(found["shares"]), "chosen": told}
+            lines = session.launcher.status()
+            assert lines
+    return {**with_interval(found["shares"]), "repeats": len(found["shares"]), "chosen": lines}
 
 
 def summarize(details: Mapping[str, Any]) -> dict[str, Any]:

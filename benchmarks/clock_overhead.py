@@ -14,8 +14,8 @@ does more around it.
 
 Each step is timed by a stopwatch around the call, on both ranks. The figure is the
 difference of the two kinds' means in a block of steps, its trimmed mean over all blocks,
-relative to a plain step; its interval is a bootstrap over blocks. Sending rows goes on
-beside the steps and slows down whichever comes next, of either kind: these steps are left
+relative to a plain step; its interval is a bootstrap over blocks. Sending rows runs
+in parallel and slows down the next step of either kind: these steps are left
 out of the comparison, and what they take longer than the others is added, per step of the
 run, as `sending_pct`.
 
@@ -100,11 +100,11 @@ def toss(steps, feed, kinds, order):
     rng = np.random.default_rng(len(order))  # the same on all ranks
     chosen = [steps[kinds[side]][rng.integers(len(steps[kinds[side]]))] for side in order]
     took = np.empty(len(order))
-    for place, step in enumerate(chosen):
+    for index, step in enumerate(chosen):
         step_clock.current().resume()  # plain steps come in between, which the clock does not see
         begin = time.perf_counter()
         step(feed)
-        took[place] = time.perf_counter() - begin
+        took[index] = time.perf_counter() - begin
     return took
 
 def measure(kinds, order):
@@ -120,7 +120,7 @@ def measure(kinds, order):
     took = toss(steps, feed, kinds, order)
     step_clock.end_run("done")
     # Only measured steps are counted, so the n-th counted is the n-th that was one.
-    measured = [place for place, side in enumerate(order) if kinds[side].startswith("on")]
+    measured = [index for index, side in enumerate(order) if kinds[side].startswith("on")]
     sent = [measured[count - counted - 1] for count in batches if count > counted]
     return took, sent
 '''
@@ -129,8 +129,8 @@ def measure(kinds, order):
 def touched(count: int, sent: list[int]) -> np.ndarray:
     """Return which of `count` steps a batch of rows was sent in, or shortly before."""
     found = np.zeros(count, bool)
-    for place in sent:
-        found[place : place + 1 + AFTER] = True
+    for index in sent:
+        found[index : index + 1 + AFTER] = True
     return found
 
 

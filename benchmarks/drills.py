@@ -9,7 +9,7 @@ rank. `--px` adds what plain ipyparallel does with the same cells, the same rank
 given `--patience` seconds each.
 
     python benchmarks/drills.py --repeats 20 --px
-    python benchmarks/drills.py --only stop SIGKILL  # take the place of the day's with such a name
+    python benchmarks/drills.py --only stop SIGKILL  # replace these in the day's file
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import numpy as np
 from ipyparallel import error as ipp_error
 from traitlets.config import Config
 
-# In this folder's place, where this file would be taken for the folder of drills.
+# Replaces this folder, in which this file would be imported instead of the folder of drills.
 sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
@@ -152,10 +152,10 @@ def main() -> None:
         details["fifty_failing_cells"] = {
             when: [count._asdict() for count in counts] for when, counts in held.items()
         }
-    beside = [
+    in_kernels = [
         drill for drill in kernels.KERNEL_DRILLS if any(each in drill.name for each in given.only)
     ]
-    rows |= table(on_kernels(beside, given.size, given.repeats))
+    rows |= table(on_kernels(in_kernels, given.size, given.repeats))
 
     def worst(comes: Comes) -> float:
         return float(max(row["worst_s"] for name, row in rows.items() if COMES[name] == comes))

@@ -1,10 +1,10 @@
-"""Do N ranks with their shards make the weights of one process with the global batch?
+"""Do N ranks with their shards compute the weights of one process with the global batch?
 
 Every case trains 100 steps: in a group of 2 and of 4 ranks, in a `%%distributed` cell,
 each rank on its own part of every global batch and from its own initial weights; and
 once in one process, with the plain optimizer on the whole batch. The difference of a
 case is max |a - b| / max |b| over its weights. Adding in another order rounds otherwise,
-so three things tell rounding from a wrong exchange: `max_rel_diff_fp64`, the same in
+so three things separate rounding from a wrong exchange: `max_rel_diff_fp64`, the same in
 float64; `rounding_floor`, one process in float32 against itself with the rows of each
 batch in reverse; and a control, the plain optimizer on the ranks, which must not agree.
 

@@ -1,4 +1,4 @@
-"""Damaged and crafted files of every format that is read, beside the libraries that read them.
+"""Damaged and crafted files of every format, read by our decoders and by the libraries.
 
 Each mutation of a small whole file is read in a child process by our reader and, where there is
 one, by the library: Arrow for Parquet and Arrow files, protocol buffers for TFRecord, NumPy, gzip

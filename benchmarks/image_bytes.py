@@ -9,7 +9,7 @@ by `benchmarks/wire.py`.)
 Pictures are noise and batches are small: seconds are those of two ranks that share this machine's
 cores and memory, and say which model exchanges much for what it computes, not how quick a GPU is.
 The first step compiles and is left out. Each model has a group of its own, one after the other,
-and a place in build/image_bytes, so that a call goes on where one before it was stopped.
+and a file in build/image_bytes, so that a call continues where an earlier one stopped.
 
     python benchmarks/image_bytes.py --only vgg16
     python benchmarks/image_bytes.py

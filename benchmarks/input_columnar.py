@@ -124,9 +124,9 @@ def main() -> None:
 
         def opened(to: str, *, shuffle: bool = False) -> io.InputData:
             schema = {} if to == "binary" else {"schema": io.CRITEO}
-            place = Path(home) / to
+            folder = Path(home) / to
             data: io.InputData = getattr(io, to)(
-                place, BATCH, shuffle=shuffle, shard=False, **schema
+                folder, BATCH, shuffle=shuffle, shard=False, **schema
             )
             return data
 

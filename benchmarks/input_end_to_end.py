@@ -68,8 +68,8 @@ def main() -> None:
         session.run(f"FILES, BATCH, HIDDEN = {given!r}\n{SETUP}")
         for number in range(args.rounds + 1):
             for name in rng.sample(list(rates), len(rates)):
-                session.run(f"told = epoch({name.split()[0]})")
-                rate, spent = session.pull("told")
+                session.run(f"timing = epoch({name.split()[0]})")
+                rate, spent = session.pull("timing")
                 harness.say(f"{number} {name}: {rate:.2f} steps/s")
                 if number:
                     rates[name].append(rate)

@@ -170,7 +170,7 @@ def main() -> None:
             for reader, data in baselines.items():
                 readers[reader] = lambda data=data: count(data)
             readers["ours_again"] = readers["ours"]
-            readers["decode_alone"] = lambda place=folder: decode_all(place)
+            readers["decode_alone"] = lambda path=folder: decode_all(path)
             contest = Contest(readers)
             contest.run(options.rounds)
         best = min(baselines, key=lambda reader: float(np.median(contest.cpu[reader])))

@@ -3,8 +3,8 @@
 A step takes 50 ms on a device (it sleeps: the processors are the input's). Batches of 8192
 Criteo rows come from local files, and from S3's interface with 20 or 50 ms a request and
 50 MB/s a stream; exposed is what the step waits for its batch, as a share of its length.
-Ours stands beside what a user writes first, a plain loop over pyarrow's streams and its CSV
-reader, and beside tf.data: its best idiom for local text, and ranges fetched by parallel maps
+Ours is compared with a plain loop over pyarrow's streams and its CSV
+reader, and with tf.data: its best idiom for local text, and ranges fetched by parallel maps
 for S3. All take turns, in random order; ours also runs against itself. The first batch of a
 run is not counted, nor is it hidden: ``start_s``.
 
@@ -210,7 +210,7 @@ def main() -> None:
         rng = random.Random(0)
         for number in range(args.rounds):
             for name in rng.sample(list(runs), len(runs)):
-                # What waits in each step tells as much in fewer of them.
+                # A reader that waits in each step needs fewer steps.
                 steps = args.steps // 5 if name.startswith("naive") else args.steps
                 found[name].append(exposed(runs[name](), steps))
                 harness.say(f"{number} {name}: {100 * found[name][-1][0]:.2f} % {found[name][-1]}")

@@ -7,8 +7,8 @@ no error of the ledger. The verdict is asked blindly: it sees the record and not
 
 Kinds: input, compute, update (the optimizer's, of one variable), other (between the steps), callback
 (a named one), stall (in 5 % of the steps, twenty times as long), core (a busy loop of another
-process pins itself to the ranks' cores), sparse (a large sparse exchange). A slow link needs hosts:
-`make test-hosts` has them, and this does not.
+process pins itself to the ranks' cores), sparse (a large sparse exchange). A slow
+link needs several hosts, which `tests/hosts` has and this does not.
 
 - `injections`: runs with a delay. One below the 15 % that a verdict names is judged by `compare`
   with a calm run: does it name the part as what became longer?
@@ -190,11 +190,11 @@ CALM: Final = Injection("none")
 def plan(ranks: int, count: int, seed: int) -> list[Injection]:
     """Return `count` injections and a calm run to each four of them, in random order."""
     everyone = tuple(range(ranks))
-    places = [everyone, *((rank,) for rank in everyone)]
+    targets = [everyone, *((rank,) for rank in everyone)]
     own = ("input", "compute", "update", "callback", "other", "stall")
     known = [
         Injection(kind, size, where)
-        for kind, size, where in itertools.product(own, SIZES, places)
+        for kind, size, where in itertools.product(own, SIZES, targets)
         # Twenty times three percent in one step of twenty is what steps differ by anyway.
         if not (kind == "stall" and size < NAMED)
     ]
@@ -299,9 +299,9 @@ def errors_of(run: Run, calm: list[Run]) -> list[float]:
     kind = run.injection.kind
     if kind in ("core", "sparse", "stall"):
         return []
-    place = PARTS.index(PART[kind])
-    seen = mean_parts(run.ledger.measured(), axis=1)[:, place]
-    usual = np.median([mean_parts(r.ledger.measured(), axis=1)[:, place] for r in calm], axis=0)
+    column = PARTS.index(PART[kind])
+    seen = mean_parts(run.ledger.measured(), axis=1)[:, column]
+    usual = np.median([mean_parts(r.ledger.measured(), axis=1)[:, column] for r in calm], axis=0)
     slept = [np.median([r.slept[rank][kind] for r in calm]) for rank in run.injection.ranks]
     return [
         float(seen[rank] - usual[rank] - (run.slept[rank][kind] - base))
@@ -314,9 +314,9 @@ def summarize(runs: list[Run]) -> tuple[dict[str, Any], dict[str, Any]]:
     calm = [run for run in runs if run.injection.is_calm]
     delayed = [run for run in runs if not run.injection.is_calm]
     reference = calm[0].ledger
-    told = [(run, *judged(run, run.verdict, reference)) for run in delayed]
+    judgements = [(run, *judged(run, run.verdict, reference)) for run in delayed]
     moved = [judged(run, run.moved, reference) for run in delayed]
-    said = [each for each in told if each[1]]
+    said = [each for each in judgements if each[1]]
     ranked = [each[3] for each in said if each[3] is not None]
     errors = [abs(error) for run in delayed for error in errors_of(run, calm)]
     summary = {
@@ -324,7 +324,7 @@ def summarize(runs: list[Run]) -> tuple[dict[str, Any], dict[str, Any]]:
         "right_part_pct": _pct([bool(each[2]) for each in said]),
         "right_rank_pct": _pct([bool(each) for each in ranked]),
         "false_alarms_pct": _pct([run.verdict.kind != "compute" for run in calm]),
-        "cannot_tell_pct": _pct([not each[1] for each in told]),
+        "cannot_tell_pct": _pct([not each[1] for each in judgements]),
         "median_abs_error_ms": 1e3 * float(np.median(errors)) if errors else None,
         "sum_error_pct": max(run.sum_error_pct for run in runs),
         "clocks_right_pct": _pct([bool(each[1]) for each in moved if each[0]]),

@@ -49,10 +49,10 @@ WATCH: Final = """() => {
     const look = now => {
         window.eaiFrames.push(now - last);
         last = now;
-        const told = document.querySelector('#eai-notebook-panel .eai-Chart')?.dataset.steps;
-        if (told !== undefined && told !== steps) {
-            steps = told;
-            window.eaiSeen.push([Number(told), Date.now() / 1000]);
+        const shown = document.querySelector('#eai-notebook-panel .eai-Chart')?.dataset.steps;
+        if (shown !== undefined && shown !== steps) {
+            steps = shown;
+            window.eaiSeen.push([Number(shown), Date.now() / 1000]);
         }
         window.eaiLooking = requestAnimationFrame(look);
     };
@@ -79,8 +79,8 @@ def batch(rank: int, first: int, count: int, began: float, rate: float) -> np.nd
     return rows
 
 
-def replay(ranks: int, rate: float, seconds: float, history: int, told: str) -> None:
-    """Replay a run in the kernel; leaves what arrived when in the file `told`."""
+def replay(ranks: int, rate: float, seconds: float, history: int, log: str) -> None:
+    """Replay a run in the kernel; write the arrival times to the file `log`."""
     from eai_notebook.display import LiveRun
     from eai_notebook.display.panel_channel import PanelChannel
     from eai_notebook.session.run_recorder import RunRecorder
@@ -119,7 +119,7 @@ def replay(ranks: int, rate: float, seconds: float, history: int, told: str) -> 
         if show(keeper, panel, live):
             looks.append(time.perf_counter() - looked)
         time.sleep(0.02)
-    Path(told).write_text(
+    Path(log).write_text(
         json.dumps({"arrivals": arrivals, "start": start, "past": past, "looks": looks})
     )
 
@@ -140,10 +140,10 @@ def measure(
     """Replay one case in a new page and return its figures."""
     from browser.lab import Notebook
 
-    told = lab.root / f"{ranks}.json"
+    arrivals = lab.root / f"{ranks}.json"
     code = (
         f"import sys; sys.path.insert(0, {str(HERE)!r})\nimport panel as bench\n"
-        f"bench.replay({ranks}, {rate}, {seconds}, {history}, {str(told)!r})"
+        f"bench.replay({ranks}, {rate}, {seconds}, {history}, {str(arrivals)!r})"
     )
     page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
     page.set_default_timeout(240_000)
@@ -166,7 +166,7 @@ def measure(
     )
     after = heap(page)
     notebook.wait_cells(1, timeout=120_000)
-    log = json.loads(told.read_text())
+    log = json.loads(arrivals.read_text())
     notebook.close()
     delays = waited(np.array(seen), log, rate, (began, ended))
     inside = [at for at in received if began <= at <= ended]

@@ -50,8 +50,8 @@ def dssm(seed: int, rows: int, epochs: int) -> dict[str, float]:
     make_queries(folder, rows=rows, seed=seed, shown=UNCLICKED)
     titles = (folder / TITLES).read_text().splitlines()
     log, test = read_queries(folder / "train.tsv"), read_queries(folder / "test.tsv")
-    place = {title: number for number, title in enumerate(titles)}
-    clicked = np.array([place[title] for title in test.clicked])
+    index = {title: number for number, title in enumerate(titles)}
+    clicked = np.array([index[title] for title in test.clicked])
     found = {}
     for kind, options in (
         ("words", {}),

@@ -1,9 +1,9 @@
-"""What is it worth that Horovod's background loop rests, and answers at once?
+"""What does the patch of Horovod's background loop save?
 
-`install-horovod` builds Horovod with `eai_notebook/horovod_build/headers/`: a rank with nothing to exchange
-rests, one that was given something asks the others at once, and who waits for others sleeps
-between looks. Every round runs one job with all of it as it came (EAI_HOROVOD_REST_MS=0) and two
-as it is here, the second for the control. In each, all ranks measure on this machine:
+`install-horovod` builds Horovod with `eai_notebook/horovod_build/headers/`: idle ranks sleep, new
+tensors start a cycle at once, and waiting ranks sleep between polls. Every round runs one job without
+the patch (EAI_HOROVOD_REST_MS=0) and two with it, the second as control. In each, all ranks measure on
+this machine:
 
 - the processor time of a group with nothing to do, all ranks together, in cores;
 - an exchange of a few bytes, the last of a chain in which each needs the one before.
@@ -97,7 +97,7 @@ def summarize(rounds: list[dict[str, dict[str, float]]], measure: str) -> dict[s
 
 
 def main() -> None:
-    """Run all jobs in turns and tell what the mended loop is worth."""
+    """Run all jobs in turns and report the effect of the patch."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ranks", type=int, nargs="*", default=[2, 4])
     parser.add_argument("--rounds", type=int, default=10)

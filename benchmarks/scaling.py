@@ -13,7 +13,7 @@ Stock Horovod is what its documentation says: `hvd.allreduce` on every gradient,
 is an allgather for embeddings' `tf.IndexedSlices`, Open MPI as it is, and Horovod's background
 loop and its waiting as they came (EAI_HOROVOD_REST_MS=0). Ours is
 `eai.DistributedOptimizer` with wire="int8" and, in the file, "fp16", in an `mpirun` of its own,
-because there Open MPI is told what `%eai up --hosts` tells it. The optimizer is SGD: Keras's
+because there Open MPI gets the settings of `%eai up --hosts`. The optimizer is SGD: Keras's
 Adagrad, Adam and Ftrl compute over whole tables, which no exchange makes less. The summary is of
 the highest rate measured this day at which stock Horovod scales to 33 % or less (strong). The
 control is the step alone against itself.
@@ -92,10 +92,10 @@ def measure(asked: dict[str, Any], stock: list[str], rate: float, timeout: float
     for kind, plan in {"stock": stock, "ours": asked["plan"]}.items():
         with Hosts(RANKS, rate_mbit=rate) as hosts, hosts.crossing(at_least=1e6):
             hosts.favour()
-            ring, told = None, {"EAI_HOROVOD_REST_MS": "0"}
+            ring, environment = None, {"EAI_HOROVOD_REST_MS": "0"}
             if kind == "ours":
                 _, choice, ring = _on_hosts.choose_ring(hosts)
-                told = choice.environment()
+                environment = choice.environment()
             found[kind] = _on_hosts.run(
                 hosts,
                 Path(__file__).with_name("_scaling_rank.py"),
@@ -103,7 +103,7 @@ def measure(asked: dict[str, Any], stock: list[str], rate: float, timeout: float
                 timeout,
                 pinned=True,
                 ring=ring,
-                told=told,
+                environment=environment,
             )
     return found
 

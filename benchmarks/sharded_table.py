@@ -30,17 +30,17 @@ HERE = Path(__file__).resolve()
 
 
 def run(ranks: int, arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Have `ranks` ranks train, or load if all steps are made; return what each told."""
-    out = folder / f"told-{ranks}"
+    """Train on `ranks` ranks, or load if all steps are done; return each rank's report."""
+    out = folder / f"reports-{ranks}"
     out.mkdir()
     asked = {**vars(arguments), "folder": str(folder / "checkpoints"), "out": str(out)}
     command = [find_mpirun(), "-n", str(ranks), "--oversubscribe", "--bind-to", "none"]
     command += [sys.executable, str(HERE.with_name("_table_rank.py")), json.dumps(asked)]
     environment = {**os.environ, **rank_environment(ranks), "PYTHONPATH": str(HERE.parent.parent)}
     subprocess.run(command, env=environment, check=True, stdout=sys.stderr)
-    told = [json.loads((out / f"{rank}.json").read_text()) for rank in range(ranks)]
-    harness.say(f"{ranks} ranks: {told}")
-    return told
+    reports = [json.loads((out / f"{rank}.json").read_text()) for rank in range(ranks)]
+    harness.say(f"{ranks} ranks: {reports}")
+    return reports
 
 
 def main() -> None:
@@ -50,12 +50,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--batch", type=int, default=2048)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        four = run(4, arguments, Path(place))
-        written = sum(file.stat().st_size for file in Path(place).rglob("shard-*"))
-        others = {ranks: run(ranks, arguments, Path(place)) for ranks in (2, 1)}
-    parts = {f"on {ranks}": told for ranks, told in others.items()}
-    digests = {each["digest"] for told in (four, *others.values()) for each in told}
+    with tempfile.TemporaryDirectory() as scratch:
+        four = run(4, arguments, Path(scratch))
+        written = sum(file.stat().st_size for file in Path(scratch).rglob("shard-*"))
+        others = {ranks: run(ranks, arguments, Path(scratch)) for ranks in (2, 1)}
+    parts = {f"on {ranks}": reports for ranks, reports in others.items()}
+    digests = {each["digest"] for reports in (four, *others.values()) for each in reports}
     summary = {
         "parameters": arguments.rows * WIDTH,
         "largest_part": max(each["numbers_here"] for each in four),

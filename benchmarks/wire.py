@@ -114,7 +114,7 @@ def main() -> None:
                 asked,
                 arguments.timeout,
                 ring=ring,
-                told=choice.environment(),
+                environment=choice.environment(),
             )
             details["chosen"] = choice.lines()
         details["asked"] = asked
