@@ -1,4 +1,4 @@
-"""The command line: its commands, and how errors leave it."""
+"""The command line: its commands, its errors and exit codes."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ RUN = CliRunner()
 
 
 def test_help_names_every_command() -> None:
-    said = RUN.invoke(app, ["--help"])
-    assert said.exit_code == 0
+    result = RUN.invoke(app, ["--help"])
+    assert result.exit_code == 0
     for command in ("install-horovod", "check", "make-data", "demo"):
-        assert command in said.output
+        assert command in result.output
 
 
 @pytest.mark.parametrize("command", ["install-horovod", "check", "demo"])
 def test_every_command_explains_itself(command: str) -> None:
-    said = RUN.invoke(app, [command, "--help"], env={"COLUMNS": "200"})
-    assert said.exit_code == 0
-    assert "Usage" in said.output
+    result = RUN.invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert "Usage" in result.output
 
 
 def test_version() -> None:
@@ -52,10 +52,10 @@ def test_error_is_one_line_on_stderr_and_exit_code_1(
     monkeypatch.setattr(sys, "argv", ["eai-notebook", "check"])
     with pytest.raises(SystemExit) as left:
         main()
-    said = capsys.readouterr()
+    result = capsys.readouterr()
     assert left.value.code == 1
-    assert said.err == "error [no-files]: a [file] is gone: bring it back\n"
-    assert said.out == ""
+    assert result.err == "error [no-files]: a [file] is gone: bring it back\n"
+    assert result.out == ""
 
 
 def test_interrupt_leaves_with_the_shells_code(monkeypatch: pytest.MonkeyPatch) -> None:

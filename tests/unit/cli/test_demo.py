@@ -1,4 +1,4 @@
-"""`eai-notebook demo`: from nothing to a verdict, and what happens when a cell fails."""
+"""`eai-notebook demo`: from no data to a verdict, and failing cells."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.ranks
 def test_demo_trains_reports_and_leaves_its_results(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    said = RUN.invoke(app, ["demo", "--out", str(out), "--rows", "60000", "-n", "2"])
-    assert said.exit_code == 0, said.output + repr(said.exception)
-    auc = re.search(r"AUC on held-out rows (0\.\d+); the best possible is (0\.\d+)", said.stdout)
-    assert auc is not None, said.stdout
+    result = RUN.invoke(app, ["demo", "--out", str(out), "--rows", "60000", "-n", "2"])
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    auc = re.search(r"AUC on held-out rows (0\.\d+); the best possible is (0\.\d+)", result.stdout)
+    assert auc is not None, result.stdout
     assert 0.6 < float(auc.group(1)) < float(auc.group(2)) + 0.02
     for part in ("input", "compute", "wait_peer", "transfer", "update", "other"):
-        assert re.search(rf"^{part}\b", said.stdout, re.MULTILINE), said.stdout
+        assert re.search(rf"^{part}\b", result.stdout, re.MULTILINE), result.stdout
     info = RunRecord(list_runs(out / "runs")[0]).info
     assert (info.size, info.state) == (2, "done")
     executed = json.loads((out / "01_quickstart.ipynb").read_text())
@@ -53,10 +53,10 @@ def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EaiError:
     nbformat.write(v4.new_notebook(cells=cells), source)
     monkeypatch.setattr(demo, "find_notebook", lambda: source)
     command = ["demo", "--out", str(tmp_path / "out"), "--rows", "800"]
-    said = RUN.invoke(app, command)
-    assert said.exit_code == 1
-    assert isinstance(said.exception, EaiError)
-    return said.exception
+    result = RUN.invoke(app, command)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, EaiError)
+    return result.exception
 
 
 def test_a_failing_cell_fails_the_demo_and_keeps_what_there_is(

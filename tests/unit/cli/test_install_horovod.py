@@ -1,4 +1,4 @@
-"""`eai-notebook install-horovod`: what is done in which situation."""
+"""`eai-notebook install-horovod`: cached, installed, broken and foreign builds."""
 
 from __future__ import annotations
 

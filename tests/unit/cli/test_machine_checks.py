@@ -1,4 +1,4 @@
-"""`eai-notebook check`: what it finds, and the remedy where something is wrong."""
+"""`eai-notebook check`: findings and their remedies."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def test_this_environment_works() -> None:
 
 @pytest.mark.ranks
 def test_check_proves_horovod_and_leaves_with_0() -> None:
-    said = RUN.invoke(app, ["check"])
-    assert said.exit_code == 0, said.output
-    assert "2 ranks summed correctly" in said.output
+    result = RUN.invoke(app, ["check"])
+    assert result.exit_code == 0, result.output
+    assert "2 ranks summed correctly" in result.output
 
 
 def test_a_failure_leaves_with_1_and_shows_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Finding("Horovod", "fail", "not installed", "`eai-notebook install-horovod`")
     monkeypatch.setattr("eai_notebook.cli.check.findings", lambda **_: iter([broken]))
-    said = RUN.invoke(app, ["check"])
-    assert said.exit_code == 1
-    assert "-> `eai-notebook install-horovod`" in said.output
+    result = RUN.invoke(app, ["check"])
+    assert result.exit_code == 1
+    assert "-> `eai-notebook install-horovod`" in result.output
 
 
 def test_a_note_does_not_fail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,12 +47,12 @@ def test_a_note_does_not_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_json_is_for_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     findings = [Finding("Python", "ok", "3 [x]"), Finding("MPI", "fail", "none", "get one")]
     monkeypatch.setattr("eai_notebook.cli.check.findings", lambda **_: iter(findings))
-    said = RUN.invoke(app, ["check", "--json"])
-    told = json.loads(said.output)
-    assert said.exit_code == 1
-    assert told["works"] is False
-    assert told["version"] == eai_notebook.__version__
-    assert told["checks"][1] == {
+    result = RUN.invoke(app, ["check", "--json"])
+    checked = json.loads(result.output)
+    assert result.exit_code == 1
+    assert checked["works"] is False
+    assert checked["version"] == eai_notebook.__version__
+    assert checked["checks"][1] == {
         "name": "MPI",
         "state": "fail",
         "found": "none",

@@ -1,4 +1,4 @@
-"""`eai-notebook make-data criteo`: the files, and every kind of bad input."""
+"""`eai-notebook make-data criteo`: its files and bad input."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ RUN = CliRunner()
 
 
 def make(folder: Path, *options: str) -> str:
-    said = RUN.invoke(app, ["make-data", "criteo", str(folder), *options])
-    if said.exception is not None:
-        raise said.exception
-    assert said.exit_code == 0
-    return said.stdout
+    result = RUN.invoke(app, ["make-data", "criteo", str(folder), *options])
+    if result.exception is not None:
+        raise result.exception
+    assert result.exit_code == 0
+    return result.stdout
 
 
 def test_files_rows_and_the_best_auc(tmp_path: Path) -> None:
-    said = make(tmp_path / "data", "--rows", "800", "--files", "8", "--seed", "3")
+    result = make(tmp_path / "data", "--rows", "800", "--files", "8", "--seed", "3")
     files = sorted((tmp_path / "data").glob("*.tsv"))
     rows = [row for file in files for row in file.read_text().splitlines()]
     assert len(files) == 8
     assert len(rows) == 800
     assert {row.count("\t") for row in rows} == {39}
-    assert said.startswith("800 rows in 8 files")
-    assert "AUC" in said
+    assert result.startswith("800 rows in 8 files")
+    assert "AUC" in result
 
 
 def test_same_data_is_not_written_again(tmp_path: Path) -> None:

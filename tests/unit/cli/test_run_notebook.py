@@ -1,4 +1,4 @@
-"""Notebooks executed without a browser: progress, failures, the HTML twin."""
+"""Notebooks executed without a browser: progress, failures, the HTML copy."""
 
 from __future__ import annotations
 

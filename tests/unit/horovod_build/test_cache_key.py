@@ -1,4 +1,4 @@
-"""What a Horovod wheel depends on."""
+"""The key of a Horovod wheel: all versions it depends on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proving Horovod on two ranks, and remembering the proof."""
+"""Test Horovod on two ranks, and cache the result."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def test_a_broken_note_is_no_proof() -> None:
 
 def test_to_build_anew_is_advised_only_where_it_helps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMPI_MCA_btl", "x")
-    said = "EaiError: Keras runs on torch: set KERAS_BACKEND=tensorflow"
-    assert "install-horovod" not in verify._remedy(said)
-    assert "KERAS_BACKEND" in verify._remedy(said)
-    assert "unset OMPI_MCA_btl" in verify._remedy(said)
+    output = "EaiError: Keras runs on torch: set KERAS_BACKEND=tensorflow"
+    assert "install-horovod" not in verify._remedy(output)
+    assert "KERAS_BACKEND" in verify._remedy(output)
+    assert "unset OMPI_MCA_btl" in verify._remedy(output)
     assert "install-horovod" in verify._remedy("ImportError: libmpi.so.40: gone")

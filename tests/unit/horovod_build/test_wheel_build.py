@@ -1,4 +1,4 @@
-"""The recipe that builds Horovod: what it needs, what it sets, what it says when it fails."""
+"""Build Horovod: its needs, its settings, its errors."""
 
 from __future__ import annotations
 
@@ -104,10 +104,10 @@ def test_compiler_wrapper_mends_one_file_only(
     compiler = tool(tmp_path, "compiler", 'printf "%s\\n" "$@"')
     monkeypatch.setenv("CXX", str(compiler))
     env = wheel_build.build_environment(tmp_path, mpi, gpu=False)
-    said = subprocess.run(
+    output = subprocess.run(
         [env["CXX"], "-c", source], capture_output=True, text=True, check=True
     ).stdout
-    assert said.splitlines() == expected
+    assert output.splitlines() == expected
 
 
 def test_the_thread_of_the_timeline_sleeps_between_two_looks(tmp_path: Path) -> None:

@@ -55,6 +55,6 @@ def test_an_interrupted_start_is_shown_in_one_line(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_interrupt_that_says_more_stays_as_it_is() -> None:
-    said = interruption([0, 1])
-    assert in_a_line(said, "stopped") is said
+    stop = interruption([0, 1])
+    assert in_a_line(stop, "stopped") is stop
     assert str(in_a_line(KeyboardInterrupt(), "stopped")) == "stopped"

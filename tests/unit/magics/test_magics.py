@@ -1,4 +1,4 @@
-"""The magics in a real kernel: one notebook is executed once, and its cells are looked at."""
+"""The magics in a real kernel: one notebook is executed once, then its cells are checked."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def error(cell: Any) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "expected"),
     [
         ("status before", "no group is running; start one with `%eai up`"),
         ("up", "2 ranks are up"),
@@ -127,12 +127,12 @@ def error(cell: Any) -> tuple[str, str]:
         ("on demand", "ranks are up"),
     ],
 )
-def test_a_cell_says(cells: dict[str, Any], name: str, said: str) -> None:
-    assert said in text(cells[name])
+def test_a_cell_prints(cells: dict[str, Any], name: str, expected: str) -> None:
+    assert expected in text(cells[name])
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "expected"),
     [
         ("setup", "loaded"),
         ("after error", "2"),
@@ -142,8 +142,8 @@ def test_a_cell_says(cells: dict[str, Any], name: str, said: str) -> None:
         ("servers", "(0, 1)"),
     ],
 )
-def test_every_rank_says(cells: dict[str, Any], name: str, said: str) -> None:
-    assert by_rank(text(cells[name])) == {0: [said], 1: [said]}
+def test_every_rank_prints(cells: dict[str, Any], name: str, expected: str) -> None:
+    assert by_rank(text(cells[name])) == {0: [expected], 1: [expected]}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The line of `%eai`: what the tab key offers, what a mistake says, what help shows."""
+"""The line of `%eai`: completion, errors and help."""
 
 from __future__ import annotations
 
@@ -77,16 +77,16 @@ def test_help_has_all_commands_and_no_markup(
     shell: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shell.run_line_magic("eai", "")
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     documented = shell.find_line_magic("eai").__doc__
     for name, words in COMMANDS.items():
-        assert words in told
+        assert words in output
         assert f"%eai {name}" in documented
-    assert "::" not in told
+    assert "::" not in output
     shell.run_line_magic("eai", "up --help")
-    told = capsys.readouterr().out
-    assert "--mode {ring,ps}" in told
-    assert "::" not in told
+    output = capsys.readouterr().out
+    assert "--mode {ring,ps}" in output
+    assert "::" not in output
 
 
 class Terminal(io.StringIO):
@@ -96,7 +96,7 @@ class Terminal(io.StringIO):
 
 def test_a_terminal_has_one_line_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     panel: Any = None
-    for screen, told in (
+    for screen, output in (
         (Terminal(), "\r\x1b[K1 s\r\x1b[K2 s\r\x1b[Kup\n"),
         (io.StringIO(), "up\n"),
     ):
@@ -105,4 +105,4 @@ def test_a_terminal_has_one_line_of_progress(monkeypatch: pytest.MonkeyPatch) ->
         watcher.progress("1 s")
         watcher.progress("2 s")
         watcher.progress("up", final=True)
-        assert screen.getvalue() == told
+        assert screen.getvalue() == output

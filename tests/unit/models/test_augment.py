@@ -1,4 +1,4 @@
-"""Random views: what they show, and what they leave alone."""
+"""Random crops: their content and range."""
 
 from __future__ import annotations
 

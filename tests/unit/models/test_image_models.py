@@ -1,4 +1,4 @@
-"""Image models: their sizes, how they begin, and what decays."""
+"""Image models: sizes, initial state and weight decay."""
 
 from __future__ import annotations
 

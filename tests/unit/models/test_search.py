@@ -1,4 +1,4 @@
-"""DSSM and letter trigrams: what is hashed, what is scored, and that it learns what was clicked."""
+"""DSSM and letter trigrams: hashing, scores, and learning from clicks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The auto-encoder: its stages, its bits, and that like documents get like codes."""
+"""The auto-encoder: its stages, its bits, and equal codes for similar documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The baselines by LightGBM and scikit-learn: they learn, and say so where they are missing."""
+"""The baselines by LightGBM and scikit-learn: they learn; missing packages are reported."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ def test_too_many_servers_are_refused(servers: int, apart: bool) -> None:
 
 def test_weights_are_spread_by_their_bytes() -> None:
     sizes = [8, 8, 1, 1, 1, 5]
-    place = spread(sizes, 3)
-    load = [sum(s for s, p in zip(sizes, place, strict=True) if p == k) for k in range(3)]
+    server_of = spread(sizes, 3)
+    load = [sum(s for s, p in zip(sizes, server_of, strict=True) if p == k) for k in range(3)]
     assert max(load) == 8
 
 
@@ -232,10 +232,10 @@ def test_synchronous_steps_are_recorded_and_nothing_is_guessed_of_them(
         session.run(RECORDED)
         seconds = session.pull("seconds")
         (run,) = session.runs
-        said = session.report(run).to_text()
+        text = session.report(run).to_text()
     assert (run.info.name, run.info.size, run.info.state) == ("first try", 1, "done")
     assert run.info.meta["parameter_servers"] == 1
-    assert [(told.epoch, told.whole) for told in run.training()[0]] == [(0, True), (1, True)]
+    assert [(row.epoch, row.whole) for row in run.training()[0]] == [(0, True), (1, True)]
     rows = run.rows(0)
     assert len(rows) == len(seconds) - 1 == 9
     took = rows["end"] - rows["begin"]
@@ -243,6 +243,6 @@ def test_synchronous_steps_are_recorded_and_nothing_is_guessed_of_them(
     assert rows["samples"].tolist() == [16.0] * 9
     assert np.isnan(rows["input"]).all()
     assert np.isnan(rows["reduced"]).all()
-    assert "bound" not in said
-    assert f"step {ms(float(np.mean(took[1:])))} ·" in said
-    assert "input not measured" in " ".join(said.split())
+    assert "bound" not in text
+    assert f"step {ms(float(np.mean(took[1:])))} ·" in text
+    assert "input not measured" in " ".join(text.split())

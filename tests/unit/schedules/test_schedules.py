@@ -1,4 +1,4 @@
-"""Learning-rate schedules: what is written is what is trained with, also after loading."""
+"""Learning-rate schedules: the parsed rates are used in training, also after loading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long commands: logged, heard line by line, and ended with us."""
+"""Long commands: logged, read line by line, and ended with this process."""
 
 from __future__ import annotations
 
