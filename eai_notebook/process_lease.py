@@ -2,7 +2,7 @@
 
 A kernel, or a rank, that is killed cannot clean up after itself. So a keeper process, in a
 session of its own where its signals do not reach it, holds the other end of a pipe to it.
-When the pipe closes, whatever the reason, it ends the processes it was told of and what they
+When the pipe closes, whatever the reason, it ends the registered processes and what they
 have started - by pid and start time, never by name.
 
 Run as ``python -m eai_notebook.process_lease``; it reads one JSON object a line.
@@ -64,19 +64,19 @@ class Lease:
         self.mark = {_MARK: secrets.token_hex(8)}
         """A variable for the environment of processes that must not outlive this one: the keeper
         finds them by it even if this process ends before it could `cover` them."""
-        self._tell({"patience": patience, "mark": self.mark[_MARK]})
+        self._send({"patience": patience, "mark": self.mark[_MARK]})
 
     def cover(self, pids: Iterable[int]) -> list[Started]:
         """Have the processes `pids` ended with the lease; return them with their start times."""
         known = started(pids)
         self._covered += known
-        self._tell({"cover": known})
+        self._send({"cover": known})
         return known
 
     def cover_folder(self, folder: str) -> None:
         """Have `folder` removed with the lease."""
         self._folders.append(folder)
-        self._tell({"folder": folder})
+        self._send({"folder": folder})
 
     def end(self) -> None:
         """End what is covered and still runs, and the lease with it."""
@@ -86,17 +86,17 @@ class Lease:
 
     def release(self) -> None:
         """Send the keeper home; what it covered is left as it is."""
-        self._tell({"release": True})
+        self._send({"release": True})
         if self._keeper.stdin and not self._keeper.stdin.closed:
             self._keeper.stdin.close()
         self._keeper.wait(GRACE_S)
 
-    def _tell(self, message: dict[str, object]) -> None:
+    def _send(self, message: dict[str, object]) -> None:
         if self._keeper.stdin and not self._keeper.stdin.closed:
             try:
                 self._keeper.stdin.write(json.dumps(message) + "\n")
                 self._keeper.stdin.flush()
-            except BrokenPipeError:  # the keeper is gone; there is nobody left to tell
+            except BrokenPipeError:  # the keeper is gone; there is no receiver left
                 pass
 
 
@@ -212,8 +212,8 @@ def end_processes(covered: Iterable[Started], grace: float = GRACE_S) -> list[in
     Processes of other users are left alone, also by root: no group has any.
     """
     alive = [process for process in covered if is_running(process) and _is_ours(process)]
-    _tell_each(alive, psutil.Process.terminate)
-    _tell_each(still_running(alive, grace), psutil.Process.kill)
+    _apply_to_each(alive, psutil.Process.terminate)
+    _apply_to_each(still_running(alive, grace), psutil.Process.kill)
     return [pid for pid, _ in alive]
 
 
@@ -225,7 +225,7 @@ def _is_ours(process: Started) -> bool:
         return False
 
 
-def _tell_each(processes: Iterable[Started], what: Callable[[psutil.Process], None]) -> None:
+def _apply_to_each(processes: Iterable[Started], what: Callable[[psutil.Process], None]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             if found := _find(process):

@@ -1,6 +1,6 @@
 """CurveZMQ keys of a group: who may connect to its sockets, and how that is checked.
 
-ipyparallel's controller has a key pair, and whoever knows its public key may connect: a client's
+ipyparallel's controller has a key pair, and any process that knows its public key may connect: a client's
 own key is not looked at. Here the controller makes a second pair, which is the group's: every
 engine, nanny and client connects with it, and each listening process refuses any other key
 (ZAP, RFC 27). Both are in the group's connection files, which only their user may read.

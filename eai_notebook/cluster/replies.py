@@ -1,7 +1,7 @@
 """Replies of the ranks that cannot be read end their request with an error.
 
-ipyparallel unpickles a reply in its own thread. What fails there is logged, and whoever waits
-for the reply waits for ever.
+ipyparallel unpickles a reply in its own thread. A failure there is logged, and a caller that waits for the
+reply waits without end.
 """
 
 from __future__ import annotations

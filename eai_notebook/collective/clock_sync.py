@@ -75,7 +75,7 @@ def _ask(comm: MPI.Intracomm) -> tuple[float, float]:
 
 
 def _answer(comm: MPI.Intracomm, other: int) -> None:
-    """Tell rank `other` this rank's clock, as often as it asks."""
+    """Send this rank's clock to rank `other`, as often as it asks."""
     question = np.zeros(1)
     for _ in range(_TRIPS):
         _wait(comm.Irecv(question, source=other, tag=_TAG), other)

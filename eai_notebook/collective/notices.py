@@ -1,6 +1,6 @@
 """Short notices from rank 0 to the others, which nobody has to wait for.
 
-An exchange needs all ranks; a notice does not: whoever is interested reads what has come.
+An exchange needs all ranks; a notice does not: any rank may read the notices that have arrived.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class RowExchange:
         """Return the rows of all ids, float32 [n, width], from the ranks' `table` variables.
 
         The gradient of a rank's table is the ranks' average. It travels as `wire`; `sent` is
-        told the bytes that leave this rank, both ways, as float64.
+        called with the bytes that leave this rank, both ways, as float64.
         """
         import tensorflow as tf
 

@@ -100,7 +100,7 @@ def costs(
 def _to_all(packed: tf.Tensor, name: str) -> tuple[tf.Tensor, tf.Tensor]:
     """Return all ranks' rows in rank order, and how many each had.
 
-    An allgather would send as much, but does not tell how much came from whom.
+    An allgather would send as much, but does not return how much came from each rank.
     """
     import tensorflow as tf
 

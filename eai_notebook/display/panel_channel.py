@@ -28,14 +28,14 @@ _latest_group: dict[str, Any] | None = None
 
 
 def follow_group(follower: Callable[[dict[str, Any]], None]) -> None:
-    """Have `follower` told of the group's state, now if there is one and whenever it changes."""
+    """Call `follower` with the group's state, now if there is a group and at every change."""
     _followers.append(follower)
     if _latest_group is not None:
         follower(_latest_group)
 
 
 class PanelChannel:
-    """Tells the panel about the group and its runs, and hands on what its buttons ask for.
+    """Sends the group and its runs to the panel, and passes on the requests of its buttons.
 
     ``on_command`` is called with ``"interrupt"``, ``"up"``, ``"down"`` or ``"restart"``
     and its arguments, in a thread beside the one that runs cells; what it raises is shown
@@ -56,21 +56,21 @@ class PanelChannel:
             manager.register_target(CONTROL_TARGET, self._open)
 
     def group(self, state: dict[str, Any]) -> None:
-        """Tell the panel how the group is; any thread may call this."""
+        """Send the group's state to the panel; any thread may call this."""
         global _latest_group
         self._group = _latest_group = state
         for follower in _followers:
             follower(state)
         # Nested, since nbclient takes a message with a "state" of its own for a widget's.
-        self._tell({"type": "group", "group": state})
+        self._send({"type": "group", "group": state})
 
     def run(self, view: dict[str, Any]) -> None:
-        """Tell the panel how a run is; any thread may call this."""
+        """Send the view of a run to the panel; any thread may call this."""
         self._run = view
         # A page reloaded while the cell runs cannot ask, so the group comes along.
-        self._tell({"type": "run", "view": view, "group": self._group})
+        self._send({"type": "run", "view": view, "group": self._group})
 
-    def _tell(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any]) -> None:
         if self._kernel is None:
             return
         with self._lock:
@@ -102,6 +102,6 @@ class PanelChannel:
 
     def _refresh(self) -> None:
         if self._group is not None:
-            self._tell({"type": "group", "group": self._group})
+            self._send({"type": "group", "group": self._group})
         if self._run is not None:
-            self._tell({"type": "run", "view": self._run, "group": self._group})
+            self._send({"type": "run", "view": self._run, "group": self._group})

@@ -23,11 +23,11 @@ def text(view: dict[str, Any]) -> str:
         lines += [_bar(rank, view["parts"], longest) for rank in view["ranks"]]
         lines += ["", "  ".join(f"{BY_NAME[part].letter} {part}" for part in view["parts"]), ""]
     training = view["training"]
-    told = [progress_line(view)]
+    details = [progress_line(view)]
     if training is not None:
         known = [(name, value) for name, value in training["values"].items() if value is not None]
-        told.append(" · ".join(f"{name} {value:.4g}" for name, value in known))
-    lines += [line for line in (*told, rates_line(view), price_line(view)) if line]
+        details.append(" · ".join(f"{name} {value:.4g}" for name, value in known))
+    lines += [line for line in (*details, rates_line(view), price_line(view)) if line]
     return "\n".join(lines)
 
 

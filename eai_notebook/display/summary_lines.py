@@ -18,25 +18,25 @@ def rates_line(view: dict[str, Any]) -> str:
         "40 steps on 2 ranks · 12.5 ms a step · 81,920 samples/s · 4 MB/step · bus 41 MB/s of the link's 56 MB/s"
     """
     run, rates = view["run"], view["rates"]
-    told = [f"{run['steps']} steps on {run['size']} rank{'s' * (run['size'] != 1)}"]
+    fragments = [f"{run['steps']} steps on {run['size']} rank{'s' * (run['size'] != 1)}"]
     if rates["step_ms"] is not None:
-        told.append(f"{ms(rates['step_ms'] / 1e3)} a step")
+        fragments.append(f"{ms(rates['step_ms'] / 1e3)} a step")
     if rates["samples_per_s"] is not None:
-        told.append(f"{count(rates['samples_per_s'])} samples/s")
+        fragments.append(f"{count(rates['samples_per_s'])} samples/s")
     if rates["bytes_per_step"] is not None:
-        told.append(f"{amount(rates['bytes_per_step'])}/step")
+        fragments.append(f"{amount(rates['bytes_per_step'])}/step")
     if rates["bus_bytes_per_s"] is not None:
         link = rates["link_bytes_per_s"]
         of = "" if link is None else f" of the link's {amount(link)}/s"
-        told.append(f"bus {amount(rates['bus_bytes_per_s'])}/s{of}")
+        fragments.append(f"bus {amount(rates['bus_bytes_per_s'])}/s{of}")
     if rates["hidden_ms"]:
-        told.append(
+        fragments.append(
             f"communication {ms(_exposed_ms(view) / 1e3)} exposed, "
             f"{ms(rates['hidden_ms'] / 1e3)} hidden"
         )
     if view["measuring_pct"] is not None:
-        told.append(f"measuring {view['measuring_pct']:.2g} %")
-    return " · ".join(told)
+        fragments.append(f"measuring {view['measuring_pct']:.2g} %")
+    return " · ".join(fragments)
 
 
 def cut_note(buckets: dict[str, Any], cut: int) -> str:
@@ -49,8 +49,8 @@ def cut_note(buckets: dict[str, Any], cut: int) -> str:
     longest = buckets["longest"]
     if not cut or longest is None:
         return ""
-    told = f"longest: step {longest['step']:,}, {duration(longest['ms'] / 1e3)}"
-    return f"▲ {cut} bar{'s' * (cut != 1)} cut at the top; {told}"
+    text = f"longest: step {longest['step']:,}, {duration(longest['ms'] / 1e3)}"
+    return f"▲ {cut} bar{'s' * (cut != 1)} cut at the top; {text}"
 
 
 def price_line(view: dict[str, Any]) -> str:
@@ -69,14 +69,14 @@ def price_line(view: dict[str, Any]) -> str:
         for name, length in (("rank-hours", 3600), ("rank-minutes", 60), ("rank-seconds", 0))
         if whole >= length
     )
-    told = [
+    fragments = [
         f"{BY_NAME[part].wait} {spent / (seconds or 1):.1f}"
         for part, spent in zip(view["parts"], view["price"]["parts_s"], strict=True)
         if BY_NAME[part].wait and spent is not None
     ]
-    if not told:
+    if not fragments:
         return ""
-    return f"price of waiting: {', '.join(told)} of {whole / (seconds or 1):.1f} {unit}"
+    return f"price of waiting: {', '.join(fragments)} of {whole / (seconds or 1):.1f} {unit}"
 
 
 def _exposed_ms(view: dict[str, Any]) -> float:

@@ -35,20 +35,20 @@ def progress_line(view: dict[str, Any], now: float | None = None) -> str:
         'epoch 2 of 3 · step 15 of 30 · 18 s elapsed · about 15 s left'
     """
     run, training = view["run"], view["training"]
-    told = []
+    fragments = []
     if training is not None:
-        told.append(f"epoch {training['epoch']}" + _of(training["epochs"]))
-        told.append(f"step {count(run['steps'])}" + _of(training["steps"]))
+        fragments.append(f"epoch {training['epoch']}" + _of(training["epochs"]))
+        fragments.append(f"step {count(run['steps'])}" + _of(training["steps"]))
     if run["ended"] is not None:
         took = duration(max(0.0, run["ended"] - run["started"]))
-        told.append(took if run["state"] == "done" else f"{run['state']} after {took}")
+        fragments.append(took if run["state"] == "done" else f"{run['state']} after {took}")
     elif run["state"] == "running" and run["steps"] > 0:
         elapsed = max(0.0, (now or time.time()) - run["started"])
-        told.append(f"{duration(elapsed)} elapsed")
+        fragments.append(f"{duration(elapsed)} elapsed")
         left = seconds_left(view, elapsed)
         if left is not None:
-            told.append(f"about {duration(left)} left")
-    return " · ".join(told)
+            fragments.append(f"about {duration(left)} left")
+    return " · ".join(fragments)
 
 
 def seconds_left(view: dict[str, Any], elapsed: float) -> float | None:
@@ -64,7 +64,7 @@ def seconds_left(view: dict[str, Any], elapsed: float) -> float | None:
 
 
 def training_section(view: dict[str, Any]) -> str:
-    """Return the progress and the curves as HTML; empty where nothing was told."""
+    """Return the progress and the curves as HTML; empty without any."""
     line = escape(progress_line(view))
     training = view["training"]
     if training is None:
@@ -102,7 +102,7 @@ def _curve(training: dict[str, Any], name: str) -> str:
 
 
 def _points(training: dict[str, Any], name: str) -> list[tuple[int, float]]:
-    """Return a metric over the steps; where it was told at epochs' ends only, that."""
+    """Return a metric over the steps, or over epochs if it is known at their ends only."""
     curve = training["curves"].get(name, {"step": [], "value": []})
     pairs = zip(curve["step"], curve["value"], strict=True)
     return [(s, v) for s, v in pairs if v is not None] or _ends(training, name)

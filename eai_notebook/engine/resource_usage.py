@@ -34,7 +34,7 @@ class ResourceMonitor:
     """Measures this process: CPU since the last time, memory, and the GPUs it uses.
 
     Where NVML does not say which GPUs the process uses, which it does not once the
-    process is in a container, the GPUs that it may use are told instead.
+    process is in a container, all GPUs that it may use are listed instead.
     """
 
     def __init__(self, rank: int) -> None:
@@ -60,7 +60,7 @@ def find_gpus(pid: int) -> tuple[list[Gpu], str]:
     try:
         import pynvml
     except ImportError:
-        return [], f"{NO_GPU} told of: nvidia-ml-py is not installed"
+        return [], f"{NO_GPU}: nvidia-ml-py is not installed"
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
@@ -92,7 +92,7 @@ def _gpu(pynvml: Any, index: int, handle: Any) -> Gpu:
     busy: float | None = None
     used: float | None = None
     total: float | None = None
-    with contextlib.suppress(pynvml.NVMLError):  # a slice of a GPU does not tell how busy it is
+    with contextlib.suppress(pynvml.NVMLError):  # a slice of a GPU has no utilisation figure
         busy = float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
     with contextlib.suppress(pynvml.NVMLError):
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
@@ -101,18 +101,18 @@ def _gpu(pynvml: Any, index: int, handle: Any) -> Gpu:
 
 
 def watch(rank: int, is_running: Callable[[], bool]) -> threading.Thread:
-    """Tell of this rank while a cell runs on it, every `EVERY_S` seconds, from a thread."""
+    """Report this rank's usage from a thread, every `EVERY_S` seconds while a cell runs."""
     signs = ResourceMonitor(rank)
 
-    def tell() -> None:
-        told = 0.0
+    def report() -> None:
+        reported_at = 0.0
         while True:
             time.sleep(LOOK_S)
-            if is_running() and time.monotonic() - told >= EVERY_S:
-                told = time.monotonic()
+            if is_running() and time.monotonic() - reported_at >= EVERY_S:
+                reported_at = time.monotonic()
                 with messages.books.doing(VITALS):
                     messages.emit(signs.look())
 
-    thread = threading.Thread(target=tell, name="eai-vitals", daemon=True)
+    thread = threading.Thread(target=report, name="eai-vitals", daemon=True)
     thread.start()
     return thread

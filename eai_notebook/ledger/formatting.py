@@ -81,5 +81,5 @@ def span(ranks: list[int]) -> str:
             runs[-1].append(rank)
         else:
             runs.append([rank])
-    told = ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
-    return f"rank{'s' * (len(ranks) != 1)} {told}"
+    spans = ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
+    return f"rank{'s' * (len(ranks) != 1)} {spans}"

@@ -30,7 +30,7 @@ FIRST_THREAD: Final = 100
 """Track numbers below belong to the steps and their parts."""
 
 MOST_NAMED: Final = 4
-"""Operations that are told in words; the file has all."""
+"""Number of operations named in the summary; the file has all."""
 
 EXCHANGED: Final = ("ALLREDUCE", "ALLGATHER", "ALLTOALL", "BROADCAST", "REDUCESCATTER", "ADASUM")
 """The stage of a tensor's way that has all others of its exchange within it."""
@@ -106,7 +106,7 @@ def self_times(track: Track) -> dict[str, float]:
 
 
 def _of_tensorflow(taken: Mapping[int, ProfileTaken]) -> str:
-    """Tell which operations took longest, a step and rank; ``x/dense:MatMul`` is a `MatMul`."""
+    """Return the operations that took longest, a step and rank; ``x/dense:MatMul`` is a `MatMul`."""
     spent: dict[str, float] = defaultdict(float)
     steps = sum(each.last - each.first + 1 for each in taken.values())
     for track in _tracks(taken, "TensorFlow"):
@@ -117,12 +117,12 @@ def _of_tensorflow(taken: Mapping[int, ProfileTaken]) -> str:
                 spent[operation.removeprefix("_Mkl").removeprefix("Native")] += seconds
     if not spent or steps == 0:
         return ""
-    told = [f"{name} {ms(time / steps)}" for name, time in _longest(spent)]
-    return f"TensorFlow's longest operations, a step of a rank: {', '.join(told)}"
+    longest = [f"{name} {ms(time / steps)}" for name, time in _longest(spent)]
+    return f"TensorFlow's longest operations, a step of a rank: {', '.join(longest)}"
 
 
 def _of_horovod(taken: Mapping[int, ProfileTaken]) -> str:
-    """Tell how often tensors were exchanged, how long that took, and which took longest."""
+    """Return how often tensors were exchanged, how long that took, and which took longest."""
     moved: dict[str, float] = defaultdict(float)
     count, agreed, busy = 0, 0.0, 0.0
     steps = 0

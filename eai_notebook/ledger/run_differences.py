@@ -60,8 +60,8 @@ def _pairs(before: dict[str, Any], after: dict[str, Any], names: dict[str, str])
     for key, name in names.items():
         old, new = before.get(key), after.get(key)
         if old is not None and new is not None and old != new:
-            yield f"{name} {_told(old)} -> {_told(new)}"
+            yield f"{name} {_as_text(old)} -> {_as_text(new)}"
 
 
-def _told(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return count(value) if isinstance(value, int | float) else str(value)

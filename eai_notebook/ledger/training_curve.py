@@ -1,7 +1,7 @@
 """The training curve of a run: loss and metrics over steps and epochs, and how far it has come.
 
-Within an epoch a rank tells Keras's running means over its own batches so far; the mean
-over all ranks is drawn. At an epoch's end rank 0 tells the metrics of all ranks.
+Within an epoch a rank reports Keras's running means over its own batches; the mean over all ranks
+is drawn. At an epoch's end rank 0 reports the metrics of all ranks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_EPOCHS: Final = 120
 
 
 class TrainingCurve:
-    """Takes what the ranks tell of their training; `model` is what displays draw.
+    """Collects the ranks' reports of their training; displays draw `model`.
 
     Examples:
         >>> curve = TrainingCurve(size=2)
@@ -46,18 +46,18 @@ class TrainingCurve:
         self._every = 1
         self._seen = 0
 
-    def add(self, told: TrainingProgress) -> None:
+    def add(self, progress: TrainingProgress) -> None:
         """Take one message; those of one rank come in order."""
-        if told.whole:
-            self.ends.append((told.epoch, told.step, told.values))
+        if progress.whole:
+            self.ends.append((progress.epoch, progress.step, progress.values))
             if len(self.ends) > MOST_EPOCHS:
                 del self.ends[1:-1:2]
             return
-        self._latest[told.rank] = told
-        self._fresh.add(told.rank)
+        self._latest[progress.rank] = progress
+        self._fresh.add(progress.rank)
         if len(self._fresh) < self._size:
             return
-        # One point whenever all ranks have told something new.
+        # One point whenever all ranks have reported something new.
         self._fresh.clear()
         if self._seen % self._every == 0:
             step = min(each.step for each in self._latest.values())
@@ -68,7 +68,7 @@ class TrainingCurve:
         self._seen += 1
 
     def model(self, meta: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the curve as JSON; None before anything was told.
+        """Return the curve as JSON; None before the first report.
 
         ``values`` are the latest, ``curves`` a ``step`` and a ``value`` list for each metric,
         ``ends`` the metrics of all ranks at each epoch's end; ``val_`` names are validation's.
@@ -77,7 +77,7 @@ class TrainingCurve:
         if not self._latest and not self.ends:
             return None
         epochs, length = meta.get("epochs"), meta.get("steps_per_epoch")
-        last = max((told.epoch for told in self._latest.values()), default=0)
+        last = max((progress.epoch for progress in self._latest.values()), default=0)
         last = max(last, self.ends[-1][0] if self.ends else 0)
         values = self._mean() if self._latest else {}
         if self.ends:
@@ -99,12 +99,12 @@ class TrainingCurve:
 
     def _mean(self) -> dict[str, float]:
         """Return the mean of each metric over the ranks that are in the latest epoch."""
-        epoch = max(told.epoch for told in self._latest.values())
-        told = [one.values for one in self._latest.values() if one.epoch == epoch]
+        epoch = max(progress.epoch for progress in self._latest.values())
+        reported = [one.values for one in self._latest.values() if one.epoch == epoch]
         return {
-            name: sum(values[name] for values in told if name in values)
-            / sum(name in values for values in told)
-            for name in told[0]
+            name: sum(values[name] for values in reported if name in values)
+            / sum(name in values for values in reported)
+            for name in reported[0]
         }
 
     def _curve(self, name: str) -> dict[str, Any]:
@@ -115,9 +115,9 @@ class TrainingCurve:
         }
 
 
-def to_line(told: TrainingProgress) -> str:
+def to_line(progress: TrainingProgress) -> str:
     """Return a message as a line of the record's ``training.jsonl``."""
-    fields = asdict(told)
+    fields = asdict(progress)
     del fields["run"]
     return json.dumps(fields) + "\n"
 
@@ -137,17 +137,17 @@ def from_lines(run: str, text: str) -> list[TrainingProgress]:
 
 def summary_line(training: dict[str, Any] | None, info: RunInfo) -> str:
     """Return how far a run has come and what it reached, in one line; empty if nothing is known."""
-    told = []
+    fragments = []
     if training is not None:
         of = f" of {training['epochs']}" if training["epochs"] else ""
-        told.append(f"epoch {training['epoch']}{of}")
-        told += [
+        fragments.append(f"epoch {training['epoch']}{of}")
+        fragments += [
             f"{name} {value:.4g}" for name, value in training["values"].items() if value is not None
         ]
     if info.ended is not None:
         took = duration(max(0.0, info.ended - info.started))
-        told.append(took if info.state == "done" else f"{info.state} after {took}")
-    return " · ".join(told)
+        fragments.append(took if info.state == "done" else f"{info.state} after {took}")
+    return " · ".join(fragments)
 
 
 def _names(points: list[tuple[int, dict[str, float]]]) -> list[str]:

@@ -29,7 +29,7 @@ REPEAT_INTERRUPT_S = 2.0
 when it strikes where Python ignores exceptions, as in a finalizer."""
 
 ABANDON_AFTER_S = 4.5
-"""How long after a failure or an interrupt the cell ends, if need be without a deaf rank."""
+"""After a failure or an interrupt, wait this long for unresponsive ranks, then end the cell."""
 
 ENDING_S = 60.0
 """The same for a rank that has said that its cell is ending: it is formatting its error. This
@@ -39,7 +39,7 @@ GIVE_UP_S = 10.0
 """How long the next cell waits for a rank that did not listen, before it is refused."""
 
 SILENT_S = 0.5
-"""How long the next cell waits for such a rank before the user is told what it waits for."""
+"""The next cell waits this long for such a rank before it announces the wait."""
 
 ASK_S = 5.0
 """How often ranks whose cell is over are asked what others wait for."""
@@ -69,7 +69,7 @@ class CellSupervisor:
         self._stall = StallWatch(cell.ranks, group.ask_where, patience)
         self._say = say
         self._asked_at = 0.0
-        self._told = False
+        self._announced = False
         self._insisted = False
         self.interrupted = False
         self.stalled: str | None = None
@@ -155,8 +155,8 @@ class CellSupervisor:
         if stall.is_over:
             self.stalled = str(stall)
             self._signal()
-        elif not self._told:
-            self._told = True
+        elif not self._announced:
+            self._announced = True
             self._say(f"{stall}. {INTERRUPT_HINT}")
 
     def _signal(self) -> None:
@@ -177,7 +177,7 @@ def supervise(
     """Follow `cell` until it is over, passing on its events; return how it ended, and why.
 
     ``on_tick`` is called after each batch of events, about twenty times a second, and so is
-    ``is_stopped``: it tells whether the user wants the ranks to stop, each time anew. ``say``
+    ``is_stopped`` returns whether the user wants the ranks to stop, evaluated at each call. ``say``
     is given what the user should know meanwhile, a sentence a time; ``patience`` is how long a
     likely stall may last, in seconds.
     """

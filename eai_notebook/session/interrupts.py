@@ -1,7 +1,7 @@
 """Deferred interrupts: Stop is noted and handled where it is safe.
 
 `KeyboardInterrupt` comes between any two instructions: between the cell of rank 0 and that of
-rank 1, or halfway through the ring, and then some ranks wait for others that were told nothing.
+rank 1, or halfway through the ring, and then some ranks wait for others that received nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The time that ranks had to act in: the wall clock, less what they waited for a processor.
 
-On a busy machine a rank can be ready to run for seconds and get no core. It is not deaf then, and
+On a busy machine a rank can be ready to run for seconds and get no core. It is not unresponsive then, and
 what waits for it must not give it up. Linux accounts for that wait by thread, as ``run_delay``.
 """
 

@@ -28,7 +28,7 @@ class RankStatus:
         self._lines: dict[int, deque[str]] = {}
         self._open: dict[int, str] = {}
         self._changed = False
-        self._told = 0.0
+        self._shown_at = 0.0
 
     def add_usage(self, vitals: ResourceUsage) -> None:
         """Note how a rank is doing."""
@@ -51,10 +51,10 @@ class RankStatus:
         self._open.clear()
 
     def take_update(self) -> bool:
-        """Return whether there is something new to tell, and it is time to."""
-        if not self._changed or time.monotonic() - self._told < UPDATE_S:
+        """Return True at most once a second if something changed, and reset the flag."""
+        if not self._changed or time.monotonic() - self._shown_at < UPDATE_S:
             return False
-        self._changed, self._told = False, time.monotonic()
+        self._changed, self._shown_at = False, time.monotonic()
         return True
 
     def of(self, rank: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from eai_notebook.session.interrupts import DeferredInterrupt
 
 _SILENT_S: Final = 2.0
-"""How long forming may take before the user is told what the cell waits for."""
+"""Forming may take this long before the wait is announced."""
 
 
 class RingMembership:
@@ -38,7 +38,7 @@ class RingMembership:
     ) -> bool:
         """Form it on `ranks`, unless it spans them; return False if the user gave it up.
 
-        A press of Stop does not tear it apart: ranks that have joined would wait for ever for
+        A press of Stop does not tear it apart: ranks that have joined would wait without end for
         the others. If it stands soon, the press remains to be taken; else the next cell asks anew,
         after the ranks have done what they were asked here.
         """

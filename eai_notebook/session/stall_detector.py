@@ -65,7 +65,7 @@ class Stall:
 
 
 class StallWatch:
-    """Watches one cell on `ranks`; ``ask(ranks)`` makes ranks tell their whereabouts.
+    """Watches one cell on `ranks`; ``ask(ranks)`` requests the ranks' locations.
 
     ``patience`` is how long a likely stall may last, in seconds of the clock ``now``.
     """
@@ -179,14 +179,14 @@ class StallWatch:
 
     def _sentence(self, unfinished: list[int]) -> str:
         ended = [rank for rank in self._ranks if rank not in unfinished]
-        told = [f"{name_ranks(ended)} ended the cell{self._after(ended)}"] if ended else []
+        sentences = [f"{name_ranks(ended)} ended the cell{self._after(ended)}"] if ended else []
         for place in sorted(set(map(self._place, unfinished))):
             there = [rank for rank in unfinished if self._place(rank) == place]
-            told.append(f"{name_ranks(there)} wait{'s' * (len(there) == 1)} in {place}")
+            sentences.append(f"{name_ranks(there)} wait{'s' * (len(there) == 1)} in {place}")
         missing = self._tensors.missing if self._tensors is not None else {}
         for rank, tensors in sorted(missing.items()):
-            told.append(f"rank {rank} has not sent {_few(tensors)}, which others have")
-        return "; ".join(told)
+            sentences.append(f"rank {rank} has not sent {_few(tensors)}, which others have")
+        return "; ".join(sentences)
 
     def _place(self, rank: int) -> str:
         where = self._where[rank]

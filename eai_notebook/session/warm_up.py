@@ -26,17 +26,17 @@ class WarmUp:
         self._size = group.size
         self._request = group.view(range(group.size)).apply_async(errand, *arguments)
 
-    def then(self, tell: Callable[[list[dict[str, Any]]], None]) -> None:
-        """Have `tell` called with what the ranks say, in another thread, unless one fails."""
+    def then(self, use: Callable[[list[dict[str, Any]]], None]) -> None:
+        """Call `use` with the ranks' answers, in another thread, unless one fails."""
 
         def done(request: Any) -> None:
             if request.exception() is None:
-                tell(request.result())
+                use(request.result())
 
         self._request.add_done_callback(done)
 
     def wait(self, say: Callable[..., None]) -> list[dict[str, Any]]:
-        """Return what the ranks say, once all have; `say` tells of waiting.
+        """Wait for all ranks' answers and return them; `say` announces the wait.
 
         Raises what the errand has failed with on a rank.
         """

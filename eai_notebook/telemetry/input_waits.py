@@ -32,13 +32,13 @@ _reader: Callable[[], Sums] | None = None
 
 
 def set_input_wait_provider(reader: Callable[[], Sums] | None) -> None:
-    """Have `reader` tell what the data that this rank reads was waited for."""
+    """Set the reader whose waits are reported for this rank."""
     global _reader
     _reader = reader
 
 
 def sums() -> Sums:
-    """Return what was told so far; empty where no reader tells."""
+    """Return the waits so far; empty without a reader."""
     return {} if _reader is None else _reader()
 
 

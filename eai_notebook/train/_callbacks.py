@@ -279,7 +279,7 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
     def _before_first(self, step: MeasuredStep | None) -> None:
         """Compare the ranks' rows and preprocessing, and share rank 0's state."""
         if collective.size() > 1 and not self.rows_compared and step is not None:
-            fit_data.tell_same_rows(fit_data.compare(fit_data.Batches(step.data), None)[0])
+            fit_data.warn_same_rows(fit_data.compare(fit_data.Batches(step.data), None)[0])
         check_states(self.model)
         synchronise_batch_norm(self.model)
         rank_consistency.share_state(self.model)

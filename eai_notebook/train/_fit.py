@@ -308,7 +308,7 @@ def _shared_out(
 ) -> tuple[Batches, Batches, bool | None]:
     """Return what this rank trains on and validates on, and whether all validate on the same."""
     same, same_held = fit_data.compare(train, held)
-    fit_data.tell_same_rows(same)
+    fit_data.warn_same_rows(same)
     train = fit_data.align(train)
     if held is None:
         return train, Batches(None), False

@@ -44,7 +44,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 -- what `model.evaluate` takes, in its o
         batch_size: Rows in a batch, where `x` is arrays; 32 by default.
         verbose: As in ``model.evaluate``; rank 0 alone shows anything, and its part only.
         sample_weight: Weights by row.
-        steps: Batches to evaluate, where the data does not tell.
+        steps: Batches to evaluate, if the data has no known length.
         callbacks: The user's own.
         return_dict: Return metrics by name, not as a list.
 
@@ -102,7 +102,7 @@ def predict(
         x: Rows, in any form that ``model.predict`` takes.
         batch_size: Rows in a batch, where `x` is arrays; 32 by default.
         verbose: As in ``model.predict``; rank 0 alone shows anything, and its part only.
-        steps: Batches to predict, where the data does not tell.
+        steps: Batches to predict, if the data has no known length.
         callbacks: The user's own; they see this rank's batches.
 
     Returns:

@@ -120,7 +120,7 @@ def compare(train: Batches, validation: Batches | None) -> tuple[bool | None, bo
     return same[0], same[1]
 
 
-def tell_same_rows(same: bool | None) -> None:  # noqa: FBT001 -- the one thing it is about
+def warn_same_rows(same: bool | None) -> None:  # noqa: FBT001 -- the one thing it is about
     """Say that all ranks train on the same rows, and what to do, if they do."""
     size = collective.size()
     if same:
@@ -150,7 +150,7 @@ def align(train: Batches) -> Batches:
         if row_data.is_shared_out(train.x):
             return train  # of unknown length, but of equal length on all ranks
         raise EaiError(
-            "the ranks cannot tell how many batches their data has, and a rank that ends "
+            "the number of batches is unknown, and a rank that ends "
             "first would leave the others waiting",
             "pass steps_per_epoch= and repeat the data, or "
             "data.apply(tf.data.experimental.assert_cardinality(n))",
@@ -219,7 +219,7 @@ def share_evaluation(model: keras.Model, whole: Batches, *, same: bool | None) -
         steps = rank_consistency.fewest(whole.count, "batches of validation data")
         if steps is None:
             raise EaiError(
-                "the ranks cannot tell how many batches their validation data has, and they look "
+                "the number of validation batches is unknown, and ranks look "
                 "up each other's rows in every one",
                 "pass validation_steps=",
             )

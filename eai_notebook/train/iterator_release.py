@@ -1,9 +1,9 @@
 """Release TensorFlow's iterators in the background.
 
-tf.data tunes itself in a thread that sleeps up to a minute between two looks, and whoever frees an
+tf.data tunes itself in a thread that sleeps up to a minute between two looks, and the code that frees an
 iterator waits for that thread to end. On a busy machine it often does not end before its next look
 (TensorFlow 2.21: 0.24 s after 0.4 s of work, more after more; never with tuning off). It seems to be
-woken before it can see that it was told to end. After an interrupt the one who waits is the main
+woken before it can see the request to end. After an interrupt the one who waits is the main
 thread, deep in the garbage collector, and the rank does not listen.
 """
 

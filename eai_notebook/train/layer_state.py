@@ -49,9 +49,9 @@ def state_of(layer: keras.Layer) -> dict[str, Any]:
         if array is not None:
             found[name] = array
     if not isinstance(layer, keras.Model):
-        told = _configuration(layer)
-        if told is not None:
-            found["configuration"] = told
+        configuration = _configuration(layer)
+        if configuration is not None:
+            found["configuration"] = configuration
     return found
 
 
@@ -140,10 +140,10 @@ def _constant(value: Any) -> np.ndarray | None:
 
 
 def _configuration(layer: keras.Layer) -> str | None:
-    """Return what a layer was made with as JSON, without what may differ; None if it tells nothing."""
+    """Return what a layer was made with as JSON, without what may differ; None if it has none."""
     try:
-        told = _pruned(layer.get_config())
-        return json.dumps(told, sort_keys=True, default=lambda value: type(value).__name__)
+        configuration = _pruned(layer.get_config())
+        return json.dumps(configuration, sort_keys=True, default=lambda value: type(value).__name__)
     except Exception:  # noqa: BLE001 -- layers need no configuration to be trained
         return None
 

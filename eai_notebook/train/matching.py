@@ -34,7 +34,7 @@ class Order:
     Attributes:
         places: Where this rank's list has the gradient that is exchanged first, second, ...
         names: Rank 0's names of the variables, in that order.
-        scope: What tells these exchanges from those of other variables, alike on all ranks.
+        scope: Distinguishes these exchanges from those of other variables; equal on all ranks.
     """
 
     places: tuple[int, ...]
@@ -128,10 +128,10 @@ def _meet(own: tuple[Item, ...]) -> _Agreed:
     """Compare what the ranks have; return rank 0's order of this rank's variables."""
     first: tuple[Item, ...] = collective.broadcast_object(own)
     problem = _difference(own, first)
-    told = [collective.broadcast_object(problem, root) for root in _odd(problem)]
-    if told:
+    problems = [collective.broadcast_object(problem, root) for root in _odd(problem)]
+    if problems:
         raise EaiError(
-            told[0],
+            problems[0],
             "compute gradients of the same variables on all ranks, also of those that play no "
             "part in a rank's batch: add their output times 0.0, or pass zeros",
         )
@@ -163,7 +163,7 @@ def _difference(own: tuple[Item, ...], first: tuple[Item, ...]) -> str | None:
         twice = next(item[0] for item in own if own.count(item) > 1)
         return (
             f"{me} has its variables in another order than rank 0, and several are called "
-            f"`{twice}`: it cannot be told which gradients belong together"
+            f"`{twice}`: it is unclear which gradients belong together"
         )
     return _lacking(own, first) or _unlike(own, first)
 

@@ -1,7 +1,7 @@
 """Time the named parts of a step's `other`: callbacks, iterators, garbage collection.
 
 The graph's marks say when a step's parts were. What goes on in Python between two steps they do
-not see, so it would all be `other`; here each thing that can be told is timed by its own name.
+not see, so it would all be `other`; here each known cause is timed by its own name.
 """
 
 from __future__ import annotations

@@ -163,10 +163,10 @@ def _operation(each: tf.data.Dataset) -> int | None:
             continue
         function = getattr(value, "function", None)
         if hasattr(function, "captured_inputs"):
-            told = _function(function)
-            if told is None:
+            described = _function(function)
+            if described is None:
                 return None
-            parts.append(told)
+            parts.append(described)
         else:
             parts += [_tensor(leaf) for leaf in _eager(value)]
     return _joined(parts)
@@ -200,10 +200,10 @@ def _tensor(tensor: tf.Tensor) -> int:
     values = np.asarray(tensor)  # (`numpy()` would copy it)
     if tensor.shape.rank == 0:
         return zlib.crc32(repr(values).encode())
-    told = [_rows([values], len(values))]
+    described = [_rows([values], len(values))]
     if tensor.dtype == tf.string:
-        told += _sizes(values.ravel())
-    return _joined(told)
+        described += _sizes(values.ravel())
+    return _joined(described)
 
 
 def _sizes(names: np.ndarray) -> Iterable[int]:

@@ -130,8 +130,8 @@ def _comes(key: str, target: Path, begins: float = BEGINS_S) -> bool:
     """
     began = time.monotonic()
     while True:
-        told = [each for each in notices.heard() if key in each.values()]
-        last = told[-1] if told else None
+        reports = [each for each in notices.heard() if key in each.values()]
+        last = reports[-1] if reports else None
         waited = time.monotonic() - began
         if last is not None and "saved" in last:
             if last["problem"] is not None:

@@ -69,16 +69,16 @@ export class Chart {
     host.append(this._root);
     this._steps.addEventListener('pointermove', event => {
       this._pointed = { x: event.offsetX };
-      this._tell();
+      this._report();
     });
     this._ranks.addEventListener('pointermove', event => {
       this._pointed = { y: event.offsetY, x: event.offsetX };
-      this._tell();
+      this._report();
     });
     for (const painted of [this._steps, this._ranks]) {
       painted.addEventListener('pointerleave', () => {
         this._pointed = {};
-        this._tell();
+        this._report();
       });
     }
     this._steps.tabIndex = 0;
@@ -88,7 +88,7 @@ export class Chart {
     });
     this._steps.addEventListener('blur', () => {
       this._pointed = {};
-      this._tell();
+      this._report();
     });
     this._observer = new ResizeObserver(() => {
       this._schedule();
@@ -154,7 +154,7 @@ export class Chart {
     this._paintSteps(view);
     this._paintRanks(view);
     this._table.draw(view);
-    this._tell();
+    this._report();
     if (waits !== '') {
       this._schedule(1000);
     }
@@ -168,10 +168,10 @@ export class Chart {
       const value = means[place] ?? null;
       const share = percent((value ?? 0) / (whole || 1));
       const known = this._isNarrow ? share : `${ms(value ?? 0)} · ${share}${waitingOf(view, part)}`;
-      const told = value === null || whole === 0 ? missing(view, part) : known;
+      const figure = value === null || whole === 0 ? missing(view, part) : known;
       const swatch = element('span', 'eai-Chart-swatch');
       swatch.style.background = background(part);
-      const entry = element('span', 'eai-Chart-entry', swatch, part, faint(told));
+      const entry = element('span', 'eai-Chart-entry', swatch, part, faint(figure));
       entry.title = partStyle(part).meaning;
       return entry;
     });
@@ -186,7 +186,7 @@ export class Chart {
   }
 
   /** What is under the pointer, or under the keyboard's cursor, in numbers beside it. */
-  private _tell(): void {
+  private _report(): void {
     const view = this._view;
     const { x, y, bar } = this._pointed;
     if (view === null || (x === undefined && y === undefined && bar === undefined)) {
@@ -242,7 +242,7 @@ export class Chart {
     event.preventDefault();
     event.stopPropagation();
     this._pointed = event.key === 'Escape' ? {} : { bar: Math.max(0, Math.min(bars - 1, next)) };
-    this._tell();
+    this._report();
   }
 
   private _paintSteps(view: View): void {

@@ -30,15 +30,15 @@ export function ComparisonTable({ comparison }: { comparison: Comparison }): JSX
                 <span className="eai-Chart-swatch" style={{ background: background(part) }} />
                 {part}
               </th>
-              <td>{told(parts[place]?.before_ms ?? null)}</td>
-              <td>{told(parts[place]?.after_ms ?? null)}</td>
+              <td>{shown(parts[place]?.before_ms ?? null)}</td>
+              <td>{shown(parts[place]?.after_ms ?? null)}</td>
               <ChangeCell change={parts[place]} />
             </tr>
           ))}
           <tr className="eai-mod-whole">
             <th scope="row">step</th>
-            <td>{told(step.before_ms)}</td>
-            <td>{told(step.after_ms)}</td>
+            <td>{shown(step.before_ms)}</td>
+            <td>{shown(step.after_ms)}</td>
             <ChangeCell change={step} />
           </tr>
           <tr>
@@ -60,7 +60,7 @@ export function ComparisonTable({ comparison }: { comparison: Comparison }): JSX
   );
 }
 
-/** Two runs of one name are told apart by their letter and the time they began. */
+/** Two runs of one name differ by their letter and the time they began. */
 function heading(letter: string, view: View): string {
   const time = new Date(1000 * view.run.started).toLocaleTimeString([], {
     hour: '2-digit',
@@ -111,7 +111,7 @@ function whole(view: View): number {
   return sum(view.parts.map((_, place) => partMean(view, place)));
 }
 
-function told(value: Measured): string {
+function shown(value: Measured): string {
   return value === null ? '–' : ms(value);
 }
 

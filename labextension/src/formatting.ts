@@ -1,4 +1,4 @@
-/** How numbers are told to a person; `eai_notebook/ledger/formatting.py` tells them the same. */
+/** Format numbers for people, as `eai_notebook/ledger/formatting.py` does. */
 import { partStyle } from './parts';
 import type { Measured, View } from './types';
 
@@ -46,29 +46,29 @@ export function sum(values: readonly Measured[]): number {
 
 export function ratesLine(view: View): string {
   const { run, rates } = view;
-  const told = [`${run.steps} steps on ${run.size} rank${run.size === 1 ? '' : 's'}`];
+  const fragments = [`${run.steps} steps on ${run.size} rank${run.size === 1 ? '' : 's'}`];
   if (rates.step_ms !== null) {
-    told.push(`${ms(rates.step_ms)} a step`);
+    fragments.push(`${ms(rates.step_ms)} a step`);
   }
   if (rates.samples_per_s !== null) {
-    told.push(`${count(rates.samples_per_s)} samples/s`);
+    fragments.push(`${count(rates.samples_per_s)} samples/s`);
   }
   if (rates.bytes_per_step !== null) {
-    told.push(`${amount(rates.bytes_per_step)}/step`);
+    fragments.push(`${amount(rates.bytes_per_step)}/step`);
   }
   if (rates.bus_bytes_per_s !== null) {
     const link = rates.link_bytes_per_s;
     const of = link === null ? '' : ` of the link’s ${amount(link)}/s`;
-    told.push(`bus ${amount(rates.bus_bytes_per_s)}/s${of}`);
+    fragments.push(`bus ${amount(rates.bus_bytes_per_s)}/s${of}`);
   }
   if (rates.hidden_ms !== null && rates.hidden_ms > 0) {
     const exposed = view.means_ms[view.parts.indexOf('transfer')] ?? 0;
-    told.push(`communication ${ms(exposed)} exposed, ${ms(rates.hidden_ms)} hidden`);
+    fragments.push(`communication ${ms(exposed)} exposed, ${ms(rates.hidden_ms)} hidden`);
   }
   if (view.measuring_pct !== null) {
-    told.push(`measuring ${Number(view.measuring_pct.toPrecision(2))} %`);
+    fragments.push(`measuring ${Number(view.measuring_pct.toPrecision(2))} %`);
   }
-  return told.join(' · ');
+  return fragments.join(' · ');
 }
 
 /** What waiting cost, over the whole run and all ranks; empty if nothing was measured. */
@@ -83,15 +83,15 @@ export function priceLine(view: View): string {
       : whole >= 60
         ? (['rank-minutes', 60] as const)
         : (['rank-seconds', 1] as const);
-  const told = view.parts.flatMap((part, place) => {
+  const fragments = view.parts.flatMap((part, place) => {
     const spent = view.price.parts_s[place] ?? null;
     const { wait } = partStyle(part);
     return wait === '' || spent === null ? [] : [`${wait} ${(spent / seconds).toFixed(1)}`];
   });
-  if (told.length === 0) {
+  if (fragments.length === 0) {
     return '';
   }
-  return `price of waiting: ${told.join(', ')} of ${(whole / seconds).toFixed(1)} ${unit}`;
+  return `price of waiting: ${fragments.join(', ')} of ${(whole / seconds).toFixed(1)} ${unit}`;
 }
 
 /** What is said of `cut` bars that are longer than the axis; empty if none is. */
@@ -100,6 +100,6 @@ export function cutNote(buckets: View['buckets'], cut: number, isShort: boolean)
   if (cut === 0 || longest?.ms == null) {
     return '';
   }
-  const told = `longest: step ${count(longest.step)}, ${duration(longest.ms / 1000)}`;
-  return isShort ? `▲ ${told}` : `▲ ${cut} bar${cut === 1 ? '' : 's'} cut at the top; ${told}`;
+  const text = `longest: step ${count(longest.step)}, ${duration(longest.ms / 1000)}`;
+  return isShort ? `▲ ${text}` : `▲ ${cut} bar${cut === 1 ? '' : 's'} cut at the top; ${text}`;
 }

@@ -17,7 +17,7 @@ interface Props {
 export function GroupSection({ link, notebook, insert }: Props): JSX.Element {
   const { group, notice, failed, pending } = link.state;
   const isDown = group === null || group.state === 'down' || group.state === 'lost';
-  // The kernel tells of a group only once it is being made.
+  // The kernel reports a group only once it is being started.
   const awaited = isDown && pending;
   const state = awaited ? 'starting' : (group?.state ?? 'down');
   const isLoading = state === 'up' && group?.loading === true;
@@ -52,7 +52,7 @@ export function GroupSection({ link, notebook, insert }: Props): JSX.Element {
   );
 }
 
-/** What the state alone does not tell; a failure is announced. */
+/** A message beside the state; a failure is announced. */
 function Said(props: { group: Group | null; notice: string; failed: boolean }): JSX.Element | null {
   const { group, notice, failed } = props;
   const isLost = group?.state === 'lost';

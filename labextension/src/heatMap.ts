@@ -18,7 +18,7 @@ export class HeatMap {
     this.node.className = 'eai-Heat';
     this.node.append(this._title, this._canvas);
     this._canvas.addEventListener('pointermove', event => {
-      this._tell(event.offsetX, event.offsetY);
+      this._describe(event.offsetX, event.offsetY);
     });
     this._canvas.addEventListener('pointerleave', () => {
       this._entitle();
@@ -95,8 +95,8 @@ export class HeatMap {
     );
   }
 
-  /** Tell the cell under the pointer in numbers. */
-  private _tell(x: number, y: number): void {
+  /** Show the numbers of the cell under the pointer. */
+  private _describe(x: number, y: number): void {
     const view = this._view;
     if (view === null) {
       return;
@@ -114,8 +114,8 @@ export class HeatMap {
     const steps = last <= first ? `step ${first}` : `steps ${first}–${last}`;
     const length = (low ?? 0) + ((value - 1) / 254) * ((high ?? 0) - (low ?? 0));
     const edge = value === 255 ? 'at least ' : value === 1 ? 'at most ' : '';
-    const told = value === 0 ? 'not measured' : `${edge}${ms(length)}`;
-    this._title.textContent = `rank ${rank.rank}, ${steps}: ${told}`;
+    const figure = value === 0 ? 'not measured' : `${edge}${ms(length)}`;
+    this._title.textContent = `rank ${rank.rank}, ${steps}: ${figure}`;
   }
 
   private _view: View | null = null;

@@ -17,7 +17,7 @@ import { KernelState } from './state';
 const PATIENCE_MS = 1500;
 /** Reading a long record, or ending a group, may take this long. */
 const LONG_MS = 60_000;
-/** A cell that was stopped has ended after this time, if need be without a deaf rank. */
+/** A cell that was stopped has ended after this time, if need be without an unresponsive rank. */
 const CALM_MS = 15_000;
 
 type Args = Readonly<Record<string, string | number | boolean>>;
@@ -36,7 +36,7 @@ export class KernelLink {
     });
   }
 
-  /** Tells links apart: a restarted kernel gets a new one. */
+  /** Identifies a link: a restarted kernel gets a new one. */
   readonly id = ++links;
   readonly state = new KernelState();
 
@@ -71,7 +71,7 @@ export class KernelLink {
   async shutDown(): Promise<void> {
     await this._while('Shutting down…', async () => {
       await this._calm();
-      return this._tell('down');
+      return this._execute('down');
     });
   }
 
@@ -257,7 +257,7 @@ export class KernelLink {
   }
 
   /** Have the kernel do something; returns why it could not, or nothing. */
-  private async _tell(command: string): Promise<string> {
+  private async _execute(command: string): Promise<string> {
     const answer = await this._command(command, {}, LONG_MS);
     if (answer === null) {
       return `The kernel did not answer. Try %eai ${command} in a cell.`;

@@ -55,7 +55,7 @@ export function LedgerSection(props: Props): JSX.Element {
   );
 }
 
-/** The run's picture as an output of a new cell, for whoever wants to keep or to send it. */
+/** The run's picture as an output of a new cell, to keep or to send it. */
 function PictureButton(props: { link: KernelLink; view: View; insert: Insert }): JSX.Element {
   const { link, view, insert } = props;
   const [said, setSaid] = useState('');

@@ -30,15 +30,15 @@ export function RankSection({ link, group, view }: Props): JSX.Element {
     // A cell that has ended leaves no last line behind; the log has it.
     const line = isBusy ? (rank.line ?? '') : '';
     const on = rank.host === '' ? '' : ` on ${rank.host}`;
-    const told = [`rank ${rank.rank}${on}: ${words}`, ...vitals, line];
+    const fragments = [`rank ${rank.rank}${on}: ${words}`, ...vitals, line];
     return (
       <li key={rank.rank}>
         <button
           className={many ? 'eai-Tile' : 'eai-Card'}
           data-state={kind}
           aria-expanded={chosen === rank.rank}
-          aria-label={told.filter(part => part !== '').join(', ')}
-          title={told.filter(part => part !== '').join('\n')}
+          aria-label={fragments.filter(part => part !== '').join(', ')}
+          title={fragments.filter(part => part !== '').join('\n')}
           // One stop for the tab key; the arrows go from rank to rank.
           tabIndex={rank.rank === focused ? 0 : -1}
           onFocus={() => {

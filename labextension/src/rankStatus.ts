@@ -39,15 +39,15 @@ export function vitalLines(rank: GroupRank, isBusy: boolean, tellsNoGpu: boolean
   if (!vitals) {
     return [];
   }
-  const told = [];
+  const fragments = [];
   if (vitals.cpu_pct !== null) {
-    told.push(`CPU ${Math.round(vitals.cpu_pct)} %`);
+    fragments.push(`CPU ${Math.round(vitals.cpu_pct)} %`);
   }
   if (vitals.memory_bytes !== null) {
-    told.push(amount(vitals.memory_bytes));
+    fragments.push(amount(vitals.memory_bytes));
   }
   if (isBusy && typeof vitals.queue === 'number') {
-    told.push(`${vitals.queue} batch${vitals.queue === 1 ? '' : 'es'} ready`);
+    fragments.push(`${vitals.queue} batch${vitals.queue === 1 ? '' : 'es'} ready`);
   }
   const gpus = vitals.gpus.map(gpu => {
     const busy = gpu.busy_pct === null ? '' : ` ${Math.round(gpu.busy_pct)} %`;
@@ -58,5 +58,5 @@ export function vitalLines(rank: GroupRank, isBusy: boolean, tellsNoGpu: boolean
     return `GPU ${gpu.index}${busy}${memory}`;
   });
   const none = tellsNoGpu ? [vitals.no_gpu] : [];
-  return [told.join(' · '), ...(gpus.length > 0 ? gpus : none)].filter(line => line !== '');
+  return [fragments.join(' · '), ...(gpus.length > 0 ? gpus : none)].filter(line => line !== '');
 }

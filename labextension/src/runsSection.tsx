@@ -32,7 +32,7 @@ const COLUMNS: readonly Column[] = [
     key: 'took',
     label: 'took',
     value: took,
-    text: run => told(took(run), duration),
+    text: run => shown(took(run), duration),
     isWide: true
   },
   { key: 'size', label: 'ranks', value: run => run.size, text: run => `${run.size}`, isWide: true },
@@ -47,13 +47,13 @@ const COLUMNS: readonly Column[] = [
     key: 'step_ms',
     label: 'a step',
     value: run => run.step_ms,
-    text: run => told(run.step_ms, ms)
+    text: run => shown(run.step_ms, ms)
   },
   {
     key: 'loss',
     label: 'loss',
     value: loss,
-    text: run => told(loss(run), value => String(Number(value.toPrecision(4)))),
+    text: run => shown(loss(run), value => String(Number(value.toPrecision(4)))),
     isWide: true
   }
 ];
@@ -234,9 +234,9 @@ interface RowProps {
 }
 
 function Row({ run, isChosen, onChoose, onOpen, onStar }: RowProps): JSX.Element {
-  const told = [run.name, described(run), run.verdict].filter(text => text !== '').join('\n');
+  const tooltip = [run.name, described(run), run.verdict].filter(text => text !== '').join('\n');
   return (
-    <tr className={isChosen ? 'eai-mod-chosen' : ''} title={told.replaceAll('`', '')}>
+    <tr className={isChosen ? 'eai-mod-chosen' : ''} title={tooltip.replaceAll('`', '')}>
       <td className="eai-Runs-marks">
         <input
           type="checkbox"
@@ -368,7 +368,7 @@ function loss(run: RunEntry): number | null {
   return run.values.loss ?? null;
 }
 
-function told(value: number | null, words: (value: number) => string): string {
+function shown(value: number | null, words: (value: number) => string): string {
   return value === null ? '–' : words(value);
 }
 

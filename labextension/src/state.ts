@@ -19,7 +19,7 @@ export class KernelState {
     return this._notice;
   }
 
-  /** Whether the notice tells of a failure. */
+  /** Whether the notice is about a failure. */
   get failed(): boolean {
     return this._failed;
   }

@@ -60,23 +60,23 @@ export class TrainingSection {
 /** How far a run has come: epoch, step, time taken and, while it goes on, time left. */
 function progressLine(view: View): string {
   const { run, training } = view;
-  const told: string[] = [];
+  const fragments: string[] = [];
   if (training !== null) {
-    told.push(`epoch ${training.epoch}${of(training.epochs)}`);
-    told.push(`step ${count(run.steps)}${of(training.steps)}`);
+    fragments.push(`epoch ${training.epoch}${of(training.epochs)}`);
+    fragments.push(`step ${count(run.steps)}${of(training.steps)}`);
   }
   if (run.ended !== null) {
     const took = duration(Math.max(0, run.ended - run.started));
-    told.push(run.state === 'done' ? took : `${run.state} after ${took}`);
+    fragments.push(run.state === 'done' ? took : `${run.state} after ${took}`);
   } else if (run.state === 'running' && run.steps > 0) {
     const elapsed = Math.max(0, Date.now() / 1000 - run.started);
-    told.push(`${duration(elapsed)} elapsed`);
+    fragments.push(`${duration(elapsed)} elapsed`);
     const left = secondsLeft(view, elapsed);
     if (left !== null) {
-      told.push(`about ${duration(Math.round(left))} left`);
+      fragments.push(`about ${duration(Math.round(left))} left`);
     }
   }
-  return told.join(' · ');
+  return fragments.join(' · ');
 }
 
 /** The longest step, which compiles, comes once and is left out of the pace. */
@@ -158,7 +158,7 @@ function line(
   return made;
 }
 
-/** A metric over the steps; where it was told at epochs' ends only, that. */
+/** A metric over the steps, or over epochs if it is known at their ends only. */
 function points(training: Training, name: string): Point[] {
   const { step, value } = training.curves[name] ?? { step: [], value: [] };
   const own = step.flatMap((at, place): Point[] => {

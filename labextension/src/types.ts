@@ -74,7 +74,7 @@ export interface View {
     /** Communication that went on while computing, a step. */
     hidden_ms: Measured;
   };
-  /** Loss and metrics; null where none were told. */
+  /** Loss and metrics; null without any. */
   training: {
     /** From 1. */
     epoch: number;
@@ -116,7 +116,7 @@ export interface Vitals {
   cpu_pct: Measured;
   memory_bytes: Measured;
   gpus: Gpu[];
-  /** Why there is no GPU to tell of; empty if there is one. */
+  /** Why there is no GPU; empty if there is one. */
   no_gpu: string;
   /** Batches that were ready when the last one was asked for; missing without a reader. */
   queue?: Measured;

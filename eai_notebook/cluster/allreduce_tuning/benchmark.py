@@ -4,7 +4,7 @@ Run under ``mpirun`` by the kernel, laid out as the group will be, before its en
 start. Open MPI reads which algorithm to use at which message size from a rules file when
 it starts. So the file given here has a row for each candidate at a size of its own, a few
 bytes apart: one run measures them all, in turns. Each turn times a candidate on a link that it
-has kept busy for a moment: what is idle takes short messages into its queues, whoever sends them.
+has kept busy for a moment: an idle link takes short messages into its queues.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def main() -> None:
         found = measure(json.loads(sys.argv[1]))
     except Exception:
         traceback.print_exc()
-        MPI.COMM_WORLD.Abort(1)  # the others would wait for it for ever
+        MPI.COMM_WORLD.Abort(1)  # the others would wait for it without end
         raise
     if found["rank"] == 0:
         sys.stdout.write(f"\n{MARK}{json.dumps(found)}\n")

@@ -54,7 +54,7 @@ def average_int8(flat: tf.Tensor, owed: tf.Variable, name: str) -> tf.Tensor:
 def _finite(values: tf.Tensor) -> tf.Tensor:
     """Return `values` with zeros for what is not finite: the step shows it, the next must not.
 
-    Nearly always all are finite, which one look at their sum tells.
+    Nearly always all are finite, which their sum shows.
     """
     import tensorflow as tf
 

@@ -1,7 +1,7 @@
 """Average embedding gradients: tables of equal width share one exchange.
 
 Which of three ways a table's rows take (`collective.sparse`) follows from how many of its
-rows are touched, which the steps themselves tell. All ranks must choose alike or they would
+rows are touched, which the steps themselves measure. All ranks must choose alike or they would
 wait for each other, so the choice is made inside the step, of numbers that all of them have:
 the rows in the result, and every `LOOK` steps the rows that each rank had. It takes no
 exchange of its own in between.
@@ -92,7 +92,7 @@ def _shape(gradient: tf.IndexedSlices) -> tuple[int, int] | None:
 
 
 def _alike(places: Sequence[int], given: Mapping[int, Any]) -> Iterator[Tables]:
-    """Put tables of one width and dtype together, as many as ids of 32 bits can tell apart."""
+    """Put tables of one width and dtype together, as many as ids of 32 bits can distinguish."""
     kinds: dict[tuple[int, str], list[tuple[int, int]]] = {}
     for place in places:
         length, width = _shape(given[place]) or (0, 0)
@@ -277,7 +277,7 @@ def _dense(
 def _chosen(
     tables: Tables, packing: RowCodec, wire: Wire
 ) -> tuple[tf.Tensor, Callable[[tf.Tensor, tf.Tensor], None]]:
-    """Return each table's way, int32, and what is to be told of this step afterwards."""
+    """Return each table's way, int32, and the counts to report after this step."""
     import tensorflow as tf
 
     unknown = np.full(len(tables.places), -1, np.float32)

@@ -25,7 +25,7 @@ Sparse = Literal["merged", "rows"]
 ``"merged"``: rows of the same index added up, before sending and after arrival: far less to
 send where ids repeat, and the gradient that a dense one would have been. ``"rows"``: every row
 as the backward pass made it, in fp32. Optimizers that square gradients (Adam, Ftrl, Adagrad
-...) tell the two apart: Keras squares repeated rows one by one.
+...) distinguish the two: Keras squares repeated rows one by one.
 """
 
 SPARSE: Final[tuple[Sparse, ...]] = get_args(Sparse)

@@ -41,7 +41,7 @@ def step_rows(first: int, begin: Array, end: Array, taken: Array, *, in_ring: bo
     rows["compute"] = ready - np.where(np.isnan(got), begin, got)
     rows["update"] = row[:, graph_timestamps.APPLIED] - np.where(exchanged, reduced, ready)
     rows["samples"] = taken[:, SAMPLES]
-    told = exchanged if in_ring else np.zeros(len(begin), bool)
+    known = exchanged if in_ring else np.zeros(len(begin), bool)
     hidden = covered(group_ready, group_reduced, ready)
     # Counts, not times: they must not be taken for marks of an earlier step.
     counted = (
@@ -49,7 +49,7 @@ def step_rows(first: int, begin: Array, end: Array, taken: Array, *, in_ring: bo
         for place in (graph_timestamps.BYTES, graph_timestamps.EMBEDDING, graph_timestamps.REDONE)
     )
     for name, value in zip(_OF_RING, (ready, reduced, hidden, *counted), strict=True):
-        rows[name] = np.where(told, value, np.nan)
+        rows[name] = np.where(known, value, np.nan)
     return rows
 
 

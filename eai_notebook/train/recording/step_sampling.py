@@ -1,7 +1,7 @@
 """Sample which steps are measured when steps are short.
 
 A step's marks cost some tens of microseconds, whatever its length. That is nothing in a
-step of 100 ms and one percent of a step of 8 ms, of which ten a second tell as much as
+step of 100 ms and one percent of a step of 8 ms, of which ten a second show as much as
 all: nobody can look at more, and means over them are means over all.
 """
 

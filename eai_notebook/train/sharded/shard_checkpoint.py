@@ -1,7 +1,7 @@
 """Save and load the shards of tables, for any number of ranks.
 
 They belong to a checkpoint of `snapshot`: its file is written last, when all parts are there,
-and tells how many there are and what they add up to. The folder must be one that all ranks
+and records their number and sum. The folder must be one that all ranks
 see. No more than a block of rows is in memory at a time.
 """
 

@@ -156,8 +156,8 @@ class ShardedEmbedding(keras.layers.Layer):  # type: ignore[misc,unused-ignore]
 
         outside = tf.logical_or(flat < 0, flat >= self.input_dim)
         first = tf.concat([tf.boolean_mask(flat, outside)[:1], tf.zeros([1], flat.dtype)], 0)[0]
-        told = [f"{OUTSIDE}|{self.name}|", first, f"|{self.input_dim}|"]
-        return tf.debugging.Assert(tf.logical_not(tf.reduce_any(outside)), told)
+        message = [f"{OUTSIDE}|{self.name}|", first, f"|{self.input_dim}|"]
+        return tf.debugging.Assert(tf.logical_not(tf.reduce_any(outside)), message)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         """Return the shape of the vectors of ids of `input_shape`."""
@@ -237,7 +237,7 @@ def _numbered(name: str) -> int:
 
 
 def outside_error(name: str, bad: int, rows: int) -> EaiError:
-    """Return the error that tells of an id that `name` has no row for."""
+    """Return the error for an id that has no row in `name`."""
     return EaiError(
         f"rank {collective.rank()}: id {bad} is outside of the table `{name}`, which has rows 0 to "
         f"{rows - 1}",
@@ -251,6 +251,6 @@ def explained(error: BaseException) -> EaiError | None:
     begin = text.find(OUTSIDE)
     if begin < 0:
         return None
-    told = text[begin:].replace("'", "").replace('b"', "").replace("\n", "")
-    _, name, bad, rows, *_ = (part.strip(' []"') for part in told.split("|"))
+    message = text[begin:].replace("'", "").replace('b"', "").replace("\n", "")
+    _, name, bad, rows, *_ = (part.strip(' []"') for part in message.split("|"))
     return outside_error(name, int(bad), int(rows))

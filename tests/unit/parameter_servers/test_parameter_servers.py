@@ -202,7 +202,7 @@ def test_what_surrounds_a_training_is_what_it_is_in_the_ring(
         for found, expected in zip(first[name], first["whole"], strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert second["resumed"] == first["resumed"]
-    assert "come home at an epoch's end only" in first["refused"][0]
+    assert "weights at the end of an epoch only" in first["refused"][0]
     assert "do not support class_weight" in first["refused"][1]
 
 

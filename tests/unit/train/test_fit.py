@@ -347,5 +347,5 @@ def test_plain_fit_custom_loops_and_refusals_on_two_ranks(run_ranks: RunRanks) -
         plain, uneven, uncounted, different = found["refused"]
         assert "does not exchange gradients" in plain
         assert "4 steps on rank 0 but 3 steps on rank 1" in uneven
-        assert "cannot tell how many batches" in uncounted
+        assert "number of batches is unknown" in uncounted
         assert "rank 1's model has other weights" in different
