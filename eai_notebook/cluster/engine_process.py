@@ -21,6 +21,7 @@ from ipyparallel.engine.app import IPEngine
 from traitlets.config import Config
 
 from eai_notebook.cluster.keys import KeyPair, refuse_others
+from eai_notebook.cluster.rank_parent import split_off
 from eai_notebook.python_command import module_command
 
 NANNY = "eai_notebook.cluster.nanny"
@@ -90,4 +91,5 @@ if __name__ == "__main__":
         GroupEngine as Engine,  # its one name, not __main__'s
     )
 
+    split_off()
     Engine.launch_instance()

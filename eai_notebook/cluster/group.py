@@ -14,7 +14,7 @@ from ipyparallel import error as ipp_error
 
 from eai_notebook.cluster import rank_requests, registry
 from eai_notebook.cluster.client import GroupClient, connection_file
-from eai_notebook.cluster.mpirun_output import in_brackets
+from eai_notebook.cluster.mpirun_output import causes_of_death, in_brackets
 from eai_notebook.cluster.process_launchers import output_of, quiet_log
 from eai_notebook.cluster.rank_requests import UNREACHABLE, keep_listening
 from eai_notebook.cluster.replies import end_bad_replies
@@ -99,6 +99,10 @@ class Group:
         """Run `code` as a cell on `rank`; see `rank_requests.execute`."""
         rank_requests.execute(self.client, rank, code, on_output, on_reply)
 
+    def ask_to_leave(self, ranks: Sequence[int]) -> None:
+        """Send SIGTERM to `ranks`: one that trains elastically ends at the end of the step."""
+        wait_for(self._signal(signal.SIGTERM, ranks), SETTLE_S)
+
     def where(self, ranks: Sequence[int], patience: float) -> Answers:
         """Return what each of `ranks` is doing; one that does not answer in time is left out."""
         return rank_requests.ask_where(self.client, ranks, patience)
@@ -154,6 +158,29 @@ class Group:
         """The ranks that the controller has given up, which may be before ``mpirun`` ends."""
         known = set(self.client.ids)
         return [rank for rank in range(self.size) if rank not in known]
+
+    @property
+    def live(self) -> list[int]:
+        """The ranks to use: all of a group that ends with its first rank, else those left."""
+        if not self.launcher.outlives_deaths:
+            return list(range(self.size))
+        known = set(self.client.ids)
+        return [rank for rank in range(self.size) if rank in known]
+
+    @property
+    def survives(self) -> bool:
+        """Whether it goes on although it may miss ranks."""
+        return self.launcher.outlives_deaths and self.is_alive and bool(self.live)
+
+    def deaths(self, ranks: Sequence[int]) -> str:
+        """Return what each of `ranks` died of, as far as it is known, in words."""
+        ends = time.monotonic() + PEERS_S
+        while True:
+            found = causes_of_death(self.log())
+            if all(rank in found for rank in ranks) or time.monotonic() > ends:
+                break
+            time.sleep(0.05)
+        return "; ".join(found.get(rank, f"rank {rank} died") for rank in ranks)
 
     @property
     def is_alive(self) -> bool:

@@ -141,6 +141,11 @@ class Launcher(ABC):
         """
         return shlex.join(self.command(["RANK"], Entry("NAME", self.size, "", 0.0, None)))
 
+    @property
+    def outlives_deaths(self) -> bool:
+        """Whether the other ranks go on when one dies, and `command` with them."""
+        return False
+
     def started(self, entry: Entry) -> None:  # noqa: B027
         """Take note that the process of `command` runs, as the group of `entry`."""
 

@@ -50,9 +50,25 @@ def read_output(path: str) -> str:
 
 def cause_of_death(log: str) -> str | None:
     """Return which rank died and of what, as ``mpirun`` says in `log`; None if it does not."""
-    found = _DEATH.search(log)
-    if not found:
-        return None
+    return next(iter(causes_of_death(log).values()), None)
+
+
+def causes_of_death(log: str) -> dict[int, str]:
+    """Return what each rank died of that `log` reports, by rank, in the order of their deaths.
+
+    Examples:
+        >>> line = "process rank 2 with PID 77 on node h1 exited on signal 9"
+        >>> causes_of_death(line)
+        {2: 'rank 2 on h1 died of SIGKILL'}
+    """
+    found: dict[int, str] = {}
+    for death in _DEATH.finditer(log):
+        rank = int(death["rank"] or death["rank2"] or death["rank3"])
+        found.setdefault(rank, _in_words(death))
+    return found
+
+
+def _in_words(found: re.Match[str]) -> str:
     if found["rank3"]:  # mpirun speaks so of exit code 0
         where = f"rank {found['rank3']} on {found['host3']}"
         return f"{where} ended its own process with exit code 0, as os._exit(0) does"

@@ -14,6 +14,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from eai_notebook.collective import survivors
 from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ def launched_size() -> int:
     return 1
 
 
-def form(ranks: Sequence[int] | None = None) -> None:
-    """Join the ring of all MPI processes, or of `ranks` alone.
+def form(ranks: Sequence[int] | None = None, *, comm: MPI.Intracomm | None = None) -> None:
+    """Join the ring of all MPI processes, of `ranks` alone, or of the processes of `comm`.
 
     Every member must call it, and only members may. It does nothing when the ring
     stands already. mpi4py is imported first so that Horovod does not own MPI: then a
@@ -93,14 +94,18 @@ def form(ranks: Sequence[int] | None = None) -> None:
     _settle_horovod()
     os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC")  # off, until `timeline` switches it on
     hvd, world = _libraries()
+    if comm is not None:
+        own = comm.Get_group()
+        ranks = own.Translate_ranks(list(range(comm.size)), world.Get_group())
     members = sorted(set(ranks)) if ranks is not None else list(range(world.Get_size()))
     if world.Get_rank() not in members:
         what = f"rank {world.Get_rank()} cannot form a ring of ranks {members}"
         raise EaiError(what, "only members may call form")
-    hvd.init(members)
+    living = survivors.living_among(world, len(members)) if comm is None else comm
+    comm = (living or world).Create_group(world.Get_group().Incl(members))
+    hvd.init(members if living is None else comm)
     if not hvd.is_initialized():
         raise EaiError("Horovod did not start", "run `eai-notebook check`")
-    comm = world.Create_group(world.Get_group().Incl(members))
     _ring = _Membership(
         rank=hvd.rank(),
         size=hvd.size(),

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from eai_notebook import collective
-from eai_notebook.collective import membership
+from eai_notebook.collective import membership, survivors
 from eai_notebook.elastic import virtual_step
 from eai_notebook.elastic.contribution import Contribution
 from eai_notebook.elastic.elastic_callbacks import on_first_rank
@@ -109,7 +109,7 @@ def fit(
         except BaseException:
             training.ring.fail()
             raise
-    training.leave_ring_of_cell()
+    training.form_ring_of_cell()
     history: keras.callbacks.History = model.history
     return history
 
@@ -303,10 +303,11 @@ class _Training:
             parts = [*self._base, index, self.ring.virtual, number]
             state.assign(virtual_step.numbers_from(parts, state))
 
-    def leave_ring_of_cell(self) -> None:
-        """Leave the ring of the cell's other exchanges, if ranks of it are gone."""
+    def form_ring_of_cell(self) -> None:
+        """Form the ring of the cell's other exchanges anew, if ranks of it are gone."""
         if self._changes:
             collective.release()
+            membership.form(comm=self.ring.communicator)
 
 
 @dataclass
@@ -359,9 +360,9 @@ def _ring(virtual: int, on_change: Callable[[Change], None]) -> Ring:
     comm = membership.communicator()
     if comm is None or comm.size == 1:
         return LoneRing(virtual)
-    from eai_notebook.elastic.fault_tolerant_ring import FaultTolerantRing, is_fault_tolerant
+    from eai_notebook.elastic.fault_tolerant_ring import FaultTolerantRing
 
-    if not is_fault_tolerant():
+    if not survivors.is_fault_tolerant():
         sys.stderr.write(
             "the ranks were not started to outlive each other: if one dies, all end "
             "(`%eai up --elastic`, or `mpirun --with-ft ulfm`)\n"

@@ -10,7 +10,6 @@ MPI's calls that wait run in a thread of their own: the main thread can be inter
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _FAILURES: Final = {MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_REVOKED}
-_ENABLED: Final = "OMPI_MCA_mpi_ft_enable"
 PATIENCE_S: Final = 60.0
 """How long the others wait for a rank that lives, but does not come to form the ring anew."""
 
@@ -49,11 +47,6 @@ class Change:
     lost: tuple[int, ...]
     members: tuple[int, ...]
     seconds: float
-
-
-def is_fault_tolerant() -> bool:
-    """Return whether MPI was started so that ranks outlive each other (``--with-ft ulfm``)."""
-    return os.environ.get(_ENABLED, "0") not in ("", "0", "false")
 
 
 class PeerFailedError(EaiError):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mpi4py import MPI
+
     from eai_notebook.elastic.contribution import Contribution
 
 
@@ -23,6 +25,10 @@ class Ring(Protocol):
     @property
     def size(self) -> int:
         """How many ranks live."""
+
+    @property
+    def communicator(self) -> MPI.Intracomm:
+        """Those that live."""
 
     @property
     def block(self) -> range:
@@ -51,6 +57,13 @@ class LoneRing:
         self.virtual = virtual
         self.is_leaving = False
         self.block = range(virtual)
+
+    @property
+    def communicator(self) -> MPI.Intracomm:
+        """This process."""
+        from mpi4py import MPI
+
+        return MPI.COMM_SELF
 
     def exchange(self, make: Callable[[range], Contribution]) -> Contribution:
         """Return what `make` gives for all virtual ranks."""

@@ -12,6 +12,7 @@ import psutil
 from IPython.core.getipython import get_ipython
 
 from eai_notebook import collective
+from eai_notebook.collective import survivors
 from eai_notebook.engine import (
     cell_guard,
     control_requests,
@@ -107,6 +108,16 @@ def join_ring(ranks: list[int]) -> None:
     try:
         collective.release()
         collective.form(ranks)
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def drop_dead() -> None:
+    """Leave ranks that have died out of the rings to come; all that live must do so together."""
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        collective.release()
+        survivors.drop_dead()
     finally:
         signal.signal(signal.SIGINT, usual)
 

@@ -76,7 +76,12 @@ class Cell:
     @property
     def failed(self) -> bool:
         """Whether any rank has failed so far."""
-        return any(reply.failed for reply in self.replies.values())
+        return any(reply.failed and not reply.is_lost for reply in self.replies.values())
+
+    @property
+    def lost(self) -> list[int]:
+        """The ranks that have died so far."""
+        return sorted(reply.rank for reply in self.replies.values() if reply.is_lost)
 
     @property
     def is_over(self) -> bool:
@@ -88,7 +93,7 @@ class Cell:
 
     def first_missed(self) -> str:
         """Return the rank whose process was missed first, in words."""
-        missed = [reply for reply in self.replies.values() if reply.ename == "EngineError"]
+        missed = [reply for reply in self.replies.values() if reply.is_lost]
         if not missed:
             return "a rank"
         first = min(missed, key=lambda reply: reply.at)
@@ -105,7 +110,7 @@ class Cell:
             wait = 0.0
             if isinstance(arrival, Reply):
                 self.replies[arrival.rank] = arrival
-                if arrival.ename == "EngineError":
+                if arrival.is_lost:
                     self._speaking.discard(arrival.rank)
             elif isinstance(arrival, int):
                 self._speaking.discard(arrival)

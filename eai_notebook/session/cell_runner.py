@@ -11,7 +11,7 @@ from eai_notebook.session.cell_output import CellOutput
 from eai_notebook.session.cell_supervisor import Outcome, supervise, wait_for_stragglers
 from eai_notebook.session.interrupts import DeferredInterrupt
 from eai_notebook.session.rank_errors import in_a_line, interruption, root_cause
-from eai_notebook.session.rank_loss import explaining_rank_loss, name_missing
+from eai_notebook.session.rank_loss import explaining_rank_loss, name_missing, ranks_gone
 from eai_notebook.session.rank_sets import format_ranks, name_ranks
 from eai_notebook.session.ring_membership import RingMembership
 
@@ -66,9 +66,23 @@ class CellRunner:
             self._see_through(code, ranks, presses, patience)
 
     def died(self, _group: Group | None = None) -> EaiError:
-        """End the group, which misses a rank, and return the error to raise."""
+        """Return the error to raise for a rank that has died; end the group, if it cannot go on."""
+        if self._group.survives:
+            return self._rank_died()
         missing = name_missing(self._group, self._view.hosts)
         return self._lose(f"{self._group.death(missing)}; the group is gone")
+
+    def _rank_died(self) -> EaiError:
+        """Return the error of an elastic group that has lost ranks; the others go on."""
+        self.ring.ranks = None
+        missing = self._group.missing
+        new = [rank for rank in missing if rank not in self._view.gone] or missing
+        self._view.note_gone(missing)
+        return EaiError(
+            ranks_gone(self._group, new),
+            "run the cell again on those, or `%eai restart` for a whole group without variables",
+            code="rank-died",
+        )
 
     def show_notices(self) -> None:
         """Show what the launcher has to say, such as that the time of a job is running out."""
@@ -124,7 +138,15 @@ class CellRunner:
         if outcome == "died":
             raise self._lose(f"{self._group.death(cell.first_missed())}; the group is gone")
         self._view.set_state("up")
-        error = root_cause(list(cell.replies.values()), cell.unfinished)
+        replies = [reply for reply in cell.replies.values() if not reply.is_lost]
+        error = root_cause(replies, cell.unfinished)
+        if cell.lost:
+            self.ring.ranks = None
+            self._view.note_gone(self._group.missing)
+            if error is not None or cell.unfinished:
+                raise self._rank_died() from error
+            words = ranks_gone(self._group, cell.lost)
+            self._watcher.text("stderr", f"{words}, and have run the cell to its end\n")
         if error is not None or cell.unfinished:
             self.ring.ranks = None  # some rank has released it
         if cell.unfinished:
@@ -156,7 +178,7 @@ class CellRunner:
             if waited:  # else nobody has waited, and needs no answer
                 self._watcher.progress(f"{name_ranks(cell.ranks)} stopped", final=True)
             return
-        if not self._group.is_alive or self._group.missing:
+        if not self._group.is_alive or (self._group.missing and not self._group.survives):
             raise self.died()
         what = f"{name_ranks(cell.unfinished)} did not stop: the cell before still runs there"
         remedy = (

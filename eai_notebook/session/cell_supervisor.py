@@ -90,7 +90,7 @@ class CellSupervisor:
     def look(self) -> Outcome | None:
         """Return what the cell has come to, or do what is due while it goes on."""
         cell = self._cell
-        if any(reply.ename == "EngineError" for reply in cell.replies.values()):
+        if cell.lost and not self._group.survives:
             return "died"
         if cell.is_over or self._is_unresponsive():
             if self.interrupted:

@@ -10,7 +10,7 @@ from eai_notebook.session.rank_sets import count_ranks
 from eai_notebook.session.rank_status import RankStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from eai_notebook.session.guarded_watcher import GuardedWatcher
 
@@ -34,6 +34,7 @@ class GroupView:
         self.pids: dict[int, int] = {}
         self.pulse = RankStatus()
         self.is_loading = False
+        self.gone: set[int] = set()
         self._size = size
         self._place = place
         self._watcher = watcher
@@ -70,9 +71,15 @@ class GroupView:
         self.hosts = {info["rank"]: info["host"] for info in found}
         self.pids = {info["rank"]: info["pid"] for info in found}
 
+    def note_gone(self, ranks: Iterable[int]) -> None:
+        """Note the ranks of an elastic group that have died."""
+        self.gone = set(ranks)
+        self.show()
+
     def forget_ranks(self) -> None:
         """Forget the ranks of a group that is gone."""
         self.hosts, self.pids, self.is_loading = {}, {}, False
+        self.gone = set()
         self.pulse.forget()
 
     def note_start_time(self, phase: str, seconds: float | None = None) -> None:
@@ -90,11 +97,13 @@ class GroupView:
         """The state in words."""
         if self._message:
             return self._message
+        live = self._size - len(self.gone)
+        gone = f", {len(self.gone)} gone" if self.gone else ""
         return {
             "down": "no group is running",
             "starting": f"{count_ranks(self._size)} starting",
-            "up": f"{count_ranks(self._size)} up",
-            "busy": f"a cell is running on {self._size} rank{'s' * (self._size > 1)}",
+            "up": f"{count_ranks(live)} up{gone}",
+            "busy": f"a cell is running on {live} rank{'s' * (live > 1)}{gone}",
             "stopping": "the group is stopping",
         }.get(self.state, self.state)
 
@@ -124,7 +133,7 @@ class GroupView:
                 "rank": rank,
                 "host": self.hosts[rank],
                 "pid": self.pids[rank],
-                "state": self.state,
+                "state": "gone" if rank in self.gone else self.state,
                 **self.pulse.of(rank),
             }
             for rank in sorted(self.hosts)

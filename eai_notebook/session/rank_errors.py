@@ -31,6 +31,11 @@ class Reply:
         return self.ename is not None
 
     @property
+    def is_lost(self) -> bool:
+        """Whether this rank has died."""
+        return self.ename == "EngineError"
+
+    @property
     def was_released(self) -> bool:
         """Whether this rank failed only because the ring it waited in was released."""
         return self.failed and _RELEASED in self.evalue

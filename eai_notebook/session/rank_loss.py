@@ -14,7 +14,7 @@ from eai_notebook.session import remote_calls
 from eai_notebook.session.rank_sets import name_ranks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from eai_notebook.cluster.group import Group
 
@@ -35,6 +35,14 @@ def explaining_rank_loss(group: Group, lost: Callable[[Group], Exception]) -> It
         if remote_calls.first_error(error).ename != DIED:
             raise
         raise lost(group) from None
+
+
+def ranks_gone(group: Group, ranks: Sequence[int]) -> str:
+    """Return who of an elastic group has died of what, and who goes on, in words."""
+    live = group.live
+    plural = len(live) > 1
+    stay = f"{name_ranks(live)} {'keep their' if plural else 'keeps its'} variables"
+    return f"{group.deaths(ranks)}; {len(live)} of {group.size} ranks go on: {stay}"
 
 
 def name_missing(group: Group, hosts: Mapping[int, str]) -> str:

@@ -35,6 +35,13 @@ def join_ring(ranks: list[int]) -> None:
     startup.join_ring(ranks)
 
 
+def drop_dead() -> None:
+    """Leave ranks that have died out of the rings to come."""
+    from eai_notebook.engine import startup
+
+    startup.drop_dead()
+
+
 def leave_ring() -> None:
     """Stay out of the ring that others form."""
     from eai_notebook.engine import startup

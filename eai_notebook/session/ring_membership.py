@@ -28,6 +28,7 @@ class RingMembership:
 
     def __init__(self) -> None:
         self.ranks: tuple[int, ...] | None = None
+        self._left_out: tuple[int, ...] = ()
 
     def form(
         self,
@@ -44,8 +45,13 @@ class RingMembership:
         """
         if self.ranks == tuple(ranks):
             return True
-        others = [rank for rank in self.ranks or range(group.size) if rank not in ranks]
+        live = group.live
+        others = [r for r in self.ranks or range(group.size) if r in live and r not in ranks]
         self.ranks = None  # until all have done their part
+        if (missing := tuple(group.missing)) != self._left_out:
+            if not _answered(group.view(live).apply_async(remote_calls.drop_dead), presses, say):
+                return False
+            self._left_out = missing
         requests = [group.view(ranks).apply_async(remote_calls.join_ring, list(ranks))]
         if others:
             requests.append(group.view(others).apply_async(remote_calls.leave_ring))

@@ -34,7 +34,7 @@ from eai_notebook.session.interrupts import DeferredInterrupt
 from eai_notebook.session.observer import Watcher
 from eai_notebook.session.rank_errors import in_a_line
 from eai_notebook.session.rank_loss import explaining_rank_loss
-from eai_notebook.session.rank_sets import checked_ranks
+from eai_notebook.session.rank_sets import checked_ranks, format_ranks, name_ranks
 from eai_notebook.session.run_recorder import RunRecorder
 from eai_notebook.session.warm_up import WarmUp
 
@@ -238,6 +238,28 @@ class Session:
         self._view.forget_ranks()
         self._view.set_state("down")
 
+    def shrink(self, ranks: Sequence[int]) -> None:
+        """Have `ranks` of an elastic group leave, from any thread.
+
+        One that trains leaves at the end of its step; any other ends at once.
+
+        Raises:
+            EaiError: There is no elastic group, or no rank would be left.
+        """
+        group = self._group
+        if group is None or not group.survives:
+            raise EaiError(
+                "no elastic group is running",
+                "start one with `%eai up --elastic`",
+                code="group-not-elastic",
+            )
+        chosen = checked_ranks(ranks, self.size)
+        if not set(group.live) - set(chosen):
+            raise EaiError(
+                "no rank would be left", "end the group with `%eai down`", code="no-rank-left"
+            )
+        group.ask_to_leave(chosen)
+
     def serve(self, servers: int, *, apart: bool = False, asynchronous: bool = False) -> None:
         """Train on `servers` parameter servers from now on, also after a restart.
 
@@ -301,17 +323,23 @@ class Session:
     def _run_once(
         self, code: str, ranks: list[int] | None, patience: float = stall_detector.PATIENCE_S
     ) -> None:
-        self._ready_group()
-        chosen = list(range(self.size)) if ranks is None else checked_ranks(ranks, self.size)
+        live = self._ready_group().live
+        chosen = live if ranks is None else checked_ranks(ranks, self.size)
+        if gone := [rank for rank in chosen if rank not in live]:
+            what = f"{name_ranks(gone)} {'has' if len(gone) == 1 else 'have'} died"
+            remedy = f"choose from {format_ranks(live)}, or start a whole group with `%eai restart`"
+            raise EaiError(what, remedy, code="rank-gone")
         self._ready_cells().run(code, chosen, patience)
 
-    def pull(self, name: str, rank: int = 0) -> Any:
-        """Return variable `name` of `rank`; a Keras history comes as plain numbers.
+    def pull(self, name: str, rank: int | None = None) -> Any:
+        """Return variable `name` of `rank`, by default the first one; a Keras history comes as plain numbers.
 
         A Keras model comes as a model on the CPU, which loads TensorFlow here, with the
         optimizer that a `DistributedOptimizer` has wrapped.
         """
-        return variables.pull(self._ready_group(), name, rank, self._ready_cells().died)
+        group = self._ready_group()
+        rank = group.live[0] if rank is None else rank
+        return variables.pull(group, name, rank, self._ready_cells().died)
 
     def has(self, name: str) -> bool:
         """Return whether rank 0 has a variable `name`; False also if it cannot be asked now."""
@@ -339,7 +367,7 @@ class Session:
             raise EaiError(
                 "no group is running", "start one with `%eai up`", code="group-not-running"
             )
-        ranks = range(self.size)
+        ranks = self._group.live
         return rank_locations.describe_locations(
             ranks, self._group.where(ranks, rank_locations.PATIENCE_S)
         )
@@ -399,7 +427,8 @@ class Session:
                 "no group is running", "start one with `%eai up -n 2`", code="group-not-running"
             )
         cells = self._ready_cells()
-        if self._group.missing or not self._group.is_alive:
+        is_known = self._group.survives and set(self._group.missing) == self._view.gone
+        if (self._group.missing or not self._group.is_alive) and not is_known:
             raise cells.died()
         if self._warm_up is not None:
             self._finish_warm_up(self._group, self._warm_up)

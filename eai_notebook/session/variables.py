@@ -51,7 +51,7 @@ def pull(group: Group, name: str, rank: int, lost: Lost) -> Any:
 def has(group: Group, name: str) -> bool:
     """Return whether rank 0 has a variable `name`, or False if it does not say so soon."""
     try:
-        request = group.view([0]).apply_async(remote_calls.has, name)
+        request = group.view(group.live[:1]).apply_async(remote_calls.has, name)
         return bool(request.get(timeout=_SOON_S)[0])
     except Exception:  # noqa: BLE001  # only a hint depends on it
         return False
@@ -65,7 +65,7 @@ def push(group: Group, variables: Mapping[str, Any], lost: Lost) -> None:
     values = {name: _pickled(name, value) for name, value in variables.items()}
     try:
         with explaining_rank_loss(group, lost):
-            _answer(group, range(group.size), remote_calls.store, values)
+            _answer(group, group.live, remote_calls.store, values)
     except remote_calls.REMOTE_ERRORS as error:
         what = f"{', '.join(variables)}: a rank cannot take this over"
         what += f" ({_first_line(remote_calls.first_error(error))})"
@@ -115,9 +115,10 @@ def diff(group: Group, name: str, lost: Lost) -> str:
 
 
 def _diff(group: Group, name: str) -> str:
-    everyone = group.view(range(group.size))
+    live = group.live
+    everyone = group.view(live)
     apart = variable_diff.first_difference(
-        dict(enumerate(everyone.apply_sync(remote_calls.digest, name)))
+        dict(zip(live, everyone.apply_sync(remote_calls.digest, name), strict=True))
     )
     if apart is None:
         return f"`{name}` is the same on all {group.size} ranks"

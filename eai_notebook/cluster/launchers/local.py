@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from eai_notebook.cluster import listening
-from eai_notebook.cluster.launcher import Launcher
+from eai_notebook.cluster import listening, rank_parent
+from eai_notebook.cluster.launcher import Launcher, Option
 from eai_notebook.cluster.mpi_environment import core_count, find_mpirun, rank_environment
+from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from eai_notebook.cluster.registry import Entry
+
+LEAST: Final = "EAI_LEAST_RANKS"
+"""Where ranks read how many there must be at least to train; see `elastic`."""
 
 _TRANSPORTS = "OMPI_MCA_btl"
 
@@ -22,6 +26,25 @@ class LocalLauncher(Launcher):
     """Ranks on this machine; they share its cores and are bound to none."""
 
     name: ClassVar[str] = "local"
+    options: ClassVar[tuple[Option, ...]] = (
+        Option("elastic", "the other ranks go on when one dies", flag=True),
+        Option("least", "with --elastic: train with no fewer ranks", metavar="N", type=int),
+    )
+
+    def __init__(self, size: int | None, options: Mapping[str, Any]) -> None:
+        super().__init__(size, options)
+        self._least = self.given.get("least")
+        if self._least is not None and not (self.outlives_deaths and 1 <= self._least <= self.size):
+            raise EaiError(
+                f"--least {self._least} of {self.size} ranks",
+                f"give --elastic, and at least 1 and at most {self.size}",
+                code="least-ranks",
+            )
+
+    @property
+    def outlives_deaths(self) -> bool:
+        """Whether the group was asked to be elastic."""
+        return bool(self.given.get("elastic"))
 
     def choose_size(self, size: int | None) -> int:
         """Return the number asked for; by default a rank a core, 2 to 4."""
@@ -29,11 +52,15 @@ class LocalLauncher(Launcher):
 
     def environment(self) -> dict[str, str]:
         """Return a share of the cores for each rank, and where to listen."""
-        return {**rank_environment(self.size), **private_environment()}
+        elastic = {rank_parent.ENABLED: "1"} if self.outlives_deaths else {}
+        if self._least is not None:
+            elastic[LEAST] = str(self._least)
+        return {**rank_environment(self.size), **private_environment(), **elastic}
 
     def command(self, rank: Sequence[str], entry: Entry) -> list[str]:  # noqa: ARG002
         """Return an ``mpirun`` on this machine."""
         words = ["-n", str(self.size), "--oversubscribe", "--bind-to", "none"]
+        words += ["--with-ft", "ulfm"] if self.outlives_deaths else []
         return [find_mpirun(), *words, *rank]
 
     def start_note(self) -> str:

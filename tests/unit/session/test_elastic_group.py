@@ -1,0 +1,116 @@
+"""A group whose ranks outlive each other: deaths between cells, in cells, in elastic training."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from eai_notebook.errors import EaiError
+from eai_notebook.session import Session
+from eai_notebook.session.observer import Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.ranks
+
+SET_UP = """
+import os, signal
+import keras, numpy as np
+import eai_notebook as eai
+from eai_notebook import collective
+kept = eai.rank() * 10
+"""
+SUM = "total = float(collective.allreduce_numpy(np.array([1.0]))[0])"
+DIE_IN_EXCHANGE = """
+if eai.rank() == eai.size() - 1:
+    os.kill(os.getpid(), signal.SIGKILL)
+collective.allreduce_numpy(np.ones(3))
+"""
+TRAIN = """
+class Die(keras.callbacks.Callback):
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch == 3 and eai.rank() == 0 and {dies}:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+def trained():
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dropout(0.2), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    x = np.random.default_rng(0).normal(size=(64, 2)).astype("float32")
+    options = {{"batch_size": 4, "epochs": 2, "verbose": 0, "callbacks": [Die()]}}
+    found = eai.fit(model, x, x[:, :1], elastic=True, virtual_ranks=4, **options)
+    return found.history["loss"]
+
+losses_{dies} = trained()
+total = float(collective.allreduce_numpy(np.array([1.0]))[0])
+"""
+
+
+class Listening(Watcher):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = ""
+
+    def text(self, stream: str, text: str) -> None:  # noqa: ARG002
+        """Keep it."""
+        self.written += text
+
+
+WATCHER = Listening()
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Session]:
+    """An elastic group of four, all of whose tests follow on each other."""
+    with Session(4, elastic=True, watcher=WATCHER) as running:
+        running.run(SET_UP)
+        yield running
+
+
+def test_ranks_die_and_the_others_keep_their_variables(session: Session) -> None:
+    os.kill(session.pids[3], signal.SIGKILL)
+    with pytest.raises(EaiError) as died:
+        _run_until_it_is_known(session)
+    assert died.value.code == "rank-died"
+    assert "rank 3" in died.value.what
+    assert "SIGKILL" in died.value.what
+    session.run(SUM)
+    assert [session.pull("total", rank) for rank in range(3)] == [3.0] * 3
+    assert [session.pull("kept", rank) for rank in range(3)] == [0, 10, 20]
+    states = {rank["rank"]: rank["state"] for rank in session.group_model()["ranks"]}
+    assert states == {0: "up", 1: "up", 2: "up", 3: "gone"}
+    with pytest.raises(EaiError) as gone:
+        session.run("pass", ranks=[2, 3])
+    assert gone.value.code == "rank-gone"
+
+
+def _run_until_it_is_known(session: Session) -> None:
+    while True:
+        session.run(SUM)
+
+
+def test_so_they_do_when_one_dies_in_an_exchange(session: Session) -> None:
+    with pytest.raises(EaiError) as died:
+        session.run(DIE_IN_EXCHANGE)
+    assert died.value.code == "rank-died"
+    assert "rank 2" in died.value.what
+    session.run(SUM)
+    assert [session.pull("total", rank) for rank in range(2)] == [2.0] * 2
+    assert [session.pull("kept", rank) for rank in range(2)] == [0, 10]
+    session.push(pushed=1)
+
+
+def test_elastic_training_goes_on_to_its_end(session: Session) -> None:
+    session.run(TRAIN.format(dies=False))
+    session.run(TRAIN.format(dies=True))  # (The first rank dies.)
+    assert session.pull("losses_True") == pytest.approx(session.pull("losses_False"), rel=1e-6)
+    assert session.pull("total") == 1.0
+    assert session.pull("kept") == 10
+    assert "rank 0 is gone at step 3" in WATCHER.written
+    assert "died of SIGKILL" in WATCHER.written
