@@ -13,6 +13,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
+from eai_notebook.advice.advise import advise_record
 from eai_notebook.cluster import registry
 from eai_notebook.cluster.launcher_registry import launcher_options
 from eai_notebook.display.panel_channel import PanelChannel
@@ -182,9 +183,11 @@ class EaiMagics(Magics):
         session.push(**{name: known[name] for name in arguments.names})
 
     def _report(self, arguments: Namespace) -> None:
-        # A path with a space needs no quotes.
-        run = RunRecord(Path(" ".join(arguments.run)).expanduser()) if arguments.run else None
-        print((self.session or Session()).report(run).to_text())
+        print((self.session or Session()).report(_run_of(arguments)).to_text())
+
+    def _advise(self, arguments: Namespace) -> None:
+        run = _run_of(arguments) or (self.session or Session()).latest_run()
+        print(advise_record(run).to_text())
 
     # -- the session --------------------------------------------------------------------
 
@@ -256,6 +259,11 @@ class EaiMagics(Magics):
         "traced": lambda self, _: _trace_file(self.session),
     }
     """Questions that the panel may ask while a cell runs; none changes the group."""
+
+
+def _run_of(arguments: Namespace) -> RunRecord | None:
+    """Return the run whose folder a line names; a path with a space needs no quotes there."""
+    return RunRecord(Path(" ".join(arguments.run)).expanduser()) if arguments.run else None
 
 
 def _trace_file(session: Session | None) -> dict[str, str]:

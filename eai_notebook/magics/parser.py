@@ -37,6 +37,7 @@ COMMANDS = {
     "diff": "compare a variable across the ranks",
     "trace": "record some steps in depth: TensorFlow, Horovod and the ledger in one file",
     "report": "print the ledger of the latest run, and the verdict",
+    "advise": "list what to try against the losses of the latest run, and the expected gain",
 }
 
 
@@ -172,9 +173,10 @@ def make_parser() -> _Parser:
     known["trace"].add_argument(
         "steps", metavar="STEPS", nargs="?", type=int, default=20, help="how many (default: 20)"
     )
-    known["report"].add_argument(
-        "run", metavar="FOLDER", nargs="*", help="a run record (default: the latest run)"
-    )
+    for name in ("report", "advise"):
+        known[name].add_argument(
+            "run", metavar="FOLDER", nargs="*", help="a run record (default: the latest run)"
+        )
     return parser
 
 

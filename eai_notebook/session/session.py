@@ -401,18 +401,21 @@ class Session:
 
     def report(self, run: RunRecord | None = None) -> Report:
         """Return the report on `run`, the latest one by default."""
-        if run is None:
-            if self._keeper.records:
-                run = self._keeper.records[-1]
-            elif found := list_runs(self._keeper.root):
-                run = RunRecord(found[0])
-            else:
-                raise EaiError(
-                    "no run is recorded yet",
-                    "train something in a %%distributed cell",
-                    code="no-run",
-                )
-        return report_record(run)
+        return report_record(run or self.latest_run())
+
+    def latest_run(self) -> RunRecord:
+        """Return the record of the latest run: of this session or, without one, in its folder.
+
+        Raises:
+            EaiError: There is none.
+        """
+        if self._keeper.records:
+            return self._keeper.records[-1]
+        if found := list_runs(self._keeper.root):
+            return RunRecord(found[0])
+        raise EaiError(
+            "no run is recorded yet", "train something in a %%distributed cell", code="no-run"
+        )
 
     def group_model(self) -> dict[str, Any]:
         """Return the state of the group as the panel's group model."""

@@ -35,6 +35,7 @@ MAY_USE = {
     # What both processes share: messages and the number formats of the verdict.
     "telemetry": {"bookkeeping", "errors", "ledger"},
     "ledger": {"bookkeeping", "errors", "telemetry"},
+    "advice": {"errors", "ledger"},
     "collective": ANYONE,
     "compression": ANYONE | {"collective"},
     "io": ANYONE | {"collective", "compiled"},
@@ -61,7 +62,7 @@ MAY_USE = {
     "session": ANYONE | {"cluster", "compression", "engine", "ledger", "pickled"},
     "display": ANYONE | {"compression", "ledger"},
     # `%eai list` reads the record of groups; everything else of the cluster goes by the session.
-    "magics": ANYONE | {"session", "display", "cluster", "compression", "ledger"},
+    "magics": ANYONE | {"advice", "session", "display", "cluster", "compression", "ledger"},
 }
 FACADES = {"__init__.py", "io/__init__.py", "models/__init__.py"}
 """Files that name the public names of other rooms; nothing is imported before it is used."""
@@ -75,6 +76,7 @@ KERNEL_SIDE = {
     "cluster",
     "display",
     "magics",
+    "advice",
     "ledger",
     "telemetry",
     "errors",

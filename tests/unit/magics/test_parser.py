@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
+from synthetic import run_record, run_rows
 
 from eai_notebook.errors import EaiError
 from eai_notebook.magics.notebook_observer import NotebookWatcher
@@ -15,6 +16,7 @@ from eai_notebook.magics.parser import COMMANDS, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +25,18 @@ def shell() -> Iterator[Any]:
     made.run_line_magic("load_ext", "eai_notebook")
     yield made
     InteractiveShell.clear_instance()
+
+
+def test_a_run_is_advised_by_a_line(
+    shell: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "some runs"
+    record = run_record(folder, run_rows(2, 60, transfer=0.030))
+    shell.run_line_magic("eai", f"advise {record.path}")
+    said = capsys.readouterr().out
+    assert said.startswith("communication-bound")
+    assert "\n1  " in said
+    assert "expected: " in said
 
 
 def offered(shell: Any, line: str) -> list[tuple[str, str]]:

@@ -1,0 +1,107 @@
+"""List the remedies for a run's losses, each with the gain that is expected of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from eai_notebook.advice.expected_gain import Gain, gain
+from eai_notebook.advice.remedy_models import models
+from eai_notebook.ledger.followed_run import read_run
+from eai_notebook.ledger.formatting import ms
+from eai_notebook.ledger.verdict import losses_of, verdict_of
+
+if TYPE_CHECKING:
+    from eai_notebook.advice.remedy_models import Model
+    from eai_notebook.ledger.facts import Facts, Finding
+    from eai_notebook.ledger.run_record import RunRecord
+
+MOST: Final = 3
+"""Remedies for a loss."""
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """Something to try: in words, what it is expected to gain, and for which loss it is.
+
+    ``keeps_results`` is whether the training computes the same numbers with it.
+    """
+
+    words: str
+    gain: Gain
+    loss: str
+    keeps_results: bool
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The remedies for a run, the losses in order of what they cost; `to_text` is for people.
+
+    ``step`` is the mean length of a typical step in seconds.
+    """
+
+    verdict: str
+    step: float
+    remedies: tuple[Remedy, ...]
+    unmodelled: tuple[str, ...]
+
+    def to_text(self) -> str:
+        """Return the remedies as numbered lines."""
+        lines = [self.verdict]
+        if not self.remedies and not self.unmodelled:
+            return "\n".join([*lines, "", "no loss is worth a remedy"])
+        for number, each in enumerate(self.remedies, 1):
+            rest = max(self.step - each.gain.expected, 0.0)
+            changes = "" if each.keeps_results else " · changes results"
+            less = (
+                f"{ms(each.gain.expected)} a step less ({ms(each.gain.low)} to "
+                f"{ms(each.gain.high)}), {ms(self.step)} -> {ms(rest)}"
+            )
+            lines += ["", f"{number}  {each.words}"]
+            lines += [f"   expected: {less}, against {each.loss}{changes}"]
+        if self.unmodelled:
+            lines += ["", f"of unknown gain: {'; '.join(self.unmodelled)}"]
+        return "\n".join(lines)
+
+
+def advise(facts: Facts) -> Advice:
+    """Return the remedies for the losses that are worth naming; at most `MOST` for each.
+
+    A remedy whose effect on a step is not known is named without a number.
+    """
+    remedies: list[Remedy] = []
+    unmodelled: list[str] = []
+    for finding in losses_of(facts):
+        known = [_remedy(facts, finding, model) for model in models(facts, finding)]
+        known = sorted((each for each in known if each.gain.expected > 0), key=_by_gain)[:MOST]
+        remedies += known
+        if not known:
+            unmodelled += finding.tries[:MOST]
+    words = list(dict.fromkeys(unmodelled))
+    return Advice(verdict_of(facts).sentence, facts.step, tuple(_distinct(remedies)), tuple(words))
+
+
+def advise_record(record: RunRecord) -> Advice:
+    """Return the remedies for a run on disk."""
+    return advise(read_run(record).facts())
+
+
+def _by_gain(remedy: Remedy) -> float:
+    return -remedy.gain.expected
+
+
+def _distinct(remedies: list[Remedy]) -> list[Remedy]:
+    """Return each remedy once, for the loss against which it gains most."""
+    best: dict[str, Remedy] = {}
+    for each in sorted(remedies, key=_by_gain):
+        best.setdefault(each.words, each)
+    return [each for each in remedies if best[each.words] is each]
+
+
+def _remedy(facts: Facts, finding: Finding, model: Model) -> Remedy:
+    limit = finding.share * facts.step
+    loss = (
+        f"`{finding.kind}`" if finding.rank is None else f"`{finding.kind}` for rank {finding.rank}"
+    )
+    found = gain(model.by_step, model.effect, limit)
+    return Remedy(model.words, found, loss, model.keeps_results)
