@@ -28,17 +28,19 @@ DEBUG_REMEDY = (
 
 def refuse_input(*_: object, **__: object) -> NoReturn:
     """Refuse `input`."""
-    raise EaiError("input() cannot ask from a rank", ASK_REMEDY)
+    raise EaiError("input() cannot ask from a rank", ASK_REMEDY, code="rank-cannot-ask")
 
 
 def refuse_password(*_: object, **__: object) -> NoReturn:
     """Refuse `getpass.getpass`."""
-    raise EaiError("getpass() cannot ask from a rank", ASK_REMEDY)
+    raise EaiError("getpass() cannot ask from a rank", ASK_REMEDY, code="rank-cannot-ask")
 
 
 def refuse_debugger(*_: object, **__: object) -> NoReturn:
     """Refuse `breakpoint`, `pdb.set_trace` and ``%debug``."""
-    raise EaiError("a debugger cannot stop a rank and ask what to do", DEBUG_REMEDY)
+    raise EaiError(
+        "a debugger cannot stop a rank and ask what to do", DEBUG_REMEDY, code="rank-cannot-ask"
+    )
 
 
 def install() -> None:

@@ -96,7 +96,7 @@ class ReportReader:
         missing, self._missing = self._missing, None
         if missing:
             ring = members()
-            named = {ring[r]: told for r, told in missing.items() if r < len(ring)}
+            named = {ring[r]: tensors for r, tensors in missing.items() if r < len(ring)}
             note(messages.TensorsMissing(ring, named))
 
 

@@ -25,7 +25,7 @@ from eai_notebook.engine import (
 from eai_notebook.process_lease import Lease
 
 NANNY_S: Final = 10.0
-"""How long a rank's nanny may take to tell of the rank's death before it is ended."""
+"""How long a rank's nanny may take to report the rank's death before it is ended."""
 
 NANNY: Final = "eai_notebook.cluster.nanny"
 
@@ -102,7 +102,7 @@ def join_ring(ranks: list[int]) -> None:
     """Form the ring anew on `ranks`, after it was released or for a part of the group.
 
     An interrupt that comes late, or too early, must not keep this rank out of it: the others
-    would wait for it, and nobody could tell them not to.
+    would wait for it, and nothing could stop that.
     """
     usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -129,9 +129,10 @@ def leave_ring() -> None:
 
 def _watch_fits() -> None:
     """Have trainings in which nothing is exchanged be noticed."""
-    from eai_notebook.train import lone_fits
+    from eai_notebook.train import lone_fits, lone_loops
 
     lone_fits.watch()
+    lone_loops.watch()
 
 
 def _leave_progress_bars_to_rank_0() -> None:

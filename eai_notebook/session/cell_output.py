@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Final
 from eai_notebook.bookkeeping import OUTPUT, PANEL
 from eai_notebook.session.cell import Event, RichCame, TextCame
 from eai_notebook.session.output_folding import RankOutput
-from eai_notebook.telemetry.messages import ResourceUsage, RunMessage, TrainedAlone
+from eai_notebook.session.separate_models import SeparateModels
+from eai_notebook.telemetry.messages import (
+    ResourceUsage,
+    RunMessage,
+    TrainedAlone,
+    VariablesTrained,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,20 +27,6 @@ if TYPE_CHECKING:
 
 _ADDRESS: Final = re.compile(r"(?<=[\w.]) at 0x[0-9a-f]{6,}(?=>)")
 """Where an object lies in memory, in its text: another place on each rank, of use to nobody."""
-
-
-def separate_models(ranks: int) -> str:
-    """Return what to say of a cell in which so many ranks have trained models of their own.
-
-    Examples:
-        >>> "2 separate models" in separate_models(2)
-        True
-    """
-    return (
-        f"model.fit trained {ranks} separate models in this cell, one on each rank: no gradient was "
-        "exchanged. To train one model, call eai.fit(model, ...), or compile with "
-        "eai.DistributedOptimizer(...) and pass callbacks=eai.callbacks()"
-    )
 
 
 class CellOutput:
@@ -54,7 +46,7 @@ class CellOutput:
         self._pulse = pulse
         self._marked = size > 1
         overflow = keeper.root.parent / "logs" / f"cell-{time.time_ns() // 1_000_000}.log"
-        self._alone: set[int] = set()  # ranks that have trained a model by themselves
+        self._separate = SeparateModels()
         self._output = RankOutput(ranks, watcher.text, overflow, prefixed=self._marked)
 
     def take(self, event: Event) -> None:
@@ -70,8 +62,8 @@ class CellOutput:
         elif isinstance(event.message, ResourceUsage):
             with self._books.doing(PANEL):
                 self._pulse.add_usage(event.message)
-        elif isinstance(event.message, TrainedAlone):
-            self._alone.add(event.message.rank)
+        elif isinstance(event.message, TrainedAlone | VariablesTrained):
+            self._separate.take(event.message)
         elif isinstance(event.message, RunMessage):
             self._keeper.take(event.message)
 
@@ -90,8 +82,8 @@ class CellOutput:
         with self._books.doing(OUTPUT):
             self._output.close()
         self._show_runs(ended=True)
-        if len(self._alone) > 1:
-            self.say(separate_models(len(self._alone)))
+        for line in self._separate.lines():
+            self.say(line)
 
     def _show_rich(self, event: RichCame) -> None:
         data = event.content["data"]

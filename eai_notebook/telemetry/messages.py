@@ -206,8 +206,28 @@ class TrainedAlone:
     model: str
 
 
+@dataclass(frozen=True)
+class VariablesTrained:
+    """A custom loop on a rank has changed variables in the cell that ends now.
+
+    ``sums`` are of some of a variable's elements, by its name: their sum, and that of their
+    magnitudes. Ranks that train one model have equal ones.
+    """
+
+    rank: int
+    sums: dict[str, tuple[float, float]]
+
+
 RunMessage = RunBegan | StepsDone | TrainingProgress | ProfileTaken | RunEnded
-Message = RunMessage | StackLocation | TensorsMissing | ResourceUsage | CellEnding | TrainedAlone
+Message = (
+    RunMessage
+    | StackLocation
+    | TensorsMissing
+    | ResourceUsage
+    | CellEnding
+    | TrainedAlone
+    | VariablesTrained
+)
 Sink = Callable[[Message], None]
 
 _sink: Sink | None = None

@@ -17,7 +17,7 @@ import keras
 from eai_notebook import collective
 from eai_notebook.ledger.context import BETWEEN
 from eai_notebook.models.batch_norm import synchronise_batch_norm
-from eai_notebook.train import fit_data, lone_fits, rank_consistency
+from eai_notebook.train import fit_data, lone_fits, map_constants, rank_consistency
 from eai_notebook.train.exchange import fusion_autotune
 from eai_notebook.train.global_metrics import of_all_ranks, reduce_metrics, unused
 from eai_notebook.train.layer_state import check_states
@@ -281,6 +281,7 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
         if collective.size() > 1 and not self.rows_compared and step is not None:
             fit_data.warn_same_rows(fit_data.compare(fit_data.Batches(step.data), None)[0])
         check_states(self.model)
+        map_constants.check(None if step is None else step.data)
         synchronise_batch_norm(self.model)
         rank_consistency.share_state(self.model)
 

@@ -55,6 +55,7 @@ def export(model: keras.Model, path: str | os.PathLike[str]) -> Path:
         raise EaiError(
             f"{target} cannot be written ({problem})",
             "build the model, make room, or choose another place",
+            code="write-failed",
         )
     return target
 

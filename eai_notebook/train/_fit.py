@@ -76,8 +76,8 @@ def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
         class_weight: Weights of the loss, by class.
         sample_weight: Weights of the loss, by row.
         initial_epoch: The epoch to begin with.
-        steps_per_epoch: Steps of an epoch, where the data does not tell.
-        validation_steps: Steps of a validation, where the data does not tell.
+        steps_per_epoch: Steps of an epoch, where the data does not know.
+        validation_steps: Steps of a validation, where the data does not know.
         validation_batch_size: Rows in a batch of validation data.
         validation_freq: After how many epochs to validate, or after which.
         data: `x` by another name.
@@ -218,7 +218,7 @@ def _one_of(x: Any, data: Any) -> Any:
     """
     if data is not None and x is not None:
         raise EaiError(
-            "data was given twice, as x and as data=", "give it once", code="data-given-twice"
+            "data was given twice, as x and as data=", "give it once", code="options-conflict"
         )
     return data if x is None else x
 
@@ -268,7 +268,9 @@ def _training(
     """
     if x is None:
         raise EaiError(
-            "fit was called without data", "eai.fit(model, x, y) or eai.fit(model, data)"
+            "fit was called without data",
+            "eai.fit(model, x, y) or eai.fit(model, data)",
+            code="no-data",
         )
     if y is not None or weight is not None:
         return Batches(x, y, weight, batch_size, steps)
@@ -278,6 +280,7 @@ def _training(
             f"a list of {len(x)} arrays was given to a model with {len(inputs or ())} input, and a "
             "list means several inputs",
             "give inputs and targets as eai.fit(model, x, y) or eai.fit(model, (x, y))",
+            code="data-invalid",
         )
     return Batches.of(x, batch_size, steps)
 
@@ -289,7 +292,9 @@ def _split(train: Batches, share: float, batch_size: int | None) -> tuple[Batche
         EaiError: The data is no arrays, or no row would be left on one side.
     """
     if train.kind != "arrays":
-        raise EaiError("validation_split= is for arrays alone", "pass validation_data=")
+        raise EaiError(
+            "validation_split= is for arrays alone", "pass validation_data=", code="data-invalid"
+        )
     rows = row_data.rows_in(train.arrays)
     at = int(rows * (1.0 - share))
     # (All ranks must see it: one that stopped here alone would leave the others waiting.)
@@ -298,6 +303,7 @@ def _split(train: Batches, share: float, batch_size: int | None) -> tuple[Batche
             f"validation_split={share} leaves a rank without rows to train on or to validate "
             f"(this rank has {rows})",
             "take another share, or share the rows out evenly with eai.shard(data)",
+            code="too-few-rows",
         )
     held = train.rows(at, rows)
     return train.rows(0, at), Batches(held.x, held.y, held.weight, batch_size)

@@ -44,6 +44,7 @@ def adapt(layer: Any, data: Any, *, steps: int | None = None) -> None:
         raise EaiError(
             f"a {type(layer).__name__} cannot be adapted",
             "give a preprocessing layer, such as StringLookup",
+            code="layer-not-adaptable",
         )
     collective.ensure_formed()
     if steps is not None and isinstance(data, tf.data.Dataset):
@@ -70,6 +71,7 @@ def _adapt_together(layer: Any, data: Any, steps: int | None) -> None:
         raise EaiError(
             f"it is unknown how the ranks' shares of what a {type(layer).__name__} adapts to are joined",
             "adapt it on the same rows on all ranks, before eai.shard",
+            code="layer-not-adaptable",
         )
 
 
@@ -140,7 +142,9 @@ def _adapt_normalization(layer: keras.layers.Normalization, data: Any, steps: in
         if found is not None:
             total = _joined_moments(total, found[:3])
     if total[1] is None:
-        raise EaiError("no rank has a row to adapt to", "give at least one rank some rows")
+        raise EaiError(
+            "no rank has a row to adapt to", "give at least one rank some rows", code="no-data"
+        )
     layer.adapt_mean.assign(total[1])
     layer.adapt_variance.assign(total[2])
     layer.finalize_state()

@@ -66,7 +66,11 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         super().__init__()
         for name, value in (("every_steps", every_steps), ("keep", keep)):
             if value is not None and value < 1:
-                raise EaiError(f"{name} is {value!r}", "give a whole number of at least 1")
+                raise EaiError(
+                    f"{name} is {value!r}",
+                    "give a whole number of at least 1",
+                    code="option-invalid",
+                )
         self.folder = Path(folder).expanduser()
         self.every_steps = every_steps
         self.keep = keep
@@ -94,6 +98,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
             raise EaiError(
                 f"a checkpoint holds the state of one optimizer, and the model has {several}",
                 "save such a model with model.save_weights, or compile it with one optimizer",
+                code="checkpoint-optimizers",
             )
         found = self.find_newest()
         if found is None:
@@ -143,7 +148,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
             small = for_all, found.about
         small, problem = collective.broadcast_object((small, problem))
         if problem is not None:
-            raise EaiError(*problem)
+            raise EaiError(*problem, code="checkpoint-damaged")
         if collective.rank() == 0 or small is None:
             return found
         return Snapshot(*small)
@@ -157,6 +162,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
             raise EaiError(
                 "the model has no weights yet that a checkpoint could be loaded into",
                 "build it before, with model.build(shape) or model(batch)",
+                code="model-not-built",
             )
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
@@ -195,7 +201,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         return not rank_consistency.any_rank(not can)
 
     def _is_same(self, about: dict[str, Any]) -> bool:
-        """Return whether this rank's data is what it was, as far as it can tell."""
+        """Return whether this rank's data is what it was, as far as is known."""
         identities = about.get("identities")
         if not identities or about["ranks"] != collective.size():
             return True
@@ -269,6 +275,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
             raise EaiError(
                 f"the checkpoint cannot be written: {problem}",
                 "make room, or give another folder; the checkpoints before it are untouched",
+                code="write-failed",
             )
 
 
@@ -305,7 +312,7 @@ def _memory(model: keras.Model) -> Wire:
 
 
 def _identity(data: Any) -> str:
-    """Return what tells data apart that would give other batches."""
+    """Return what identifies data that would give other batches."""
     found: str = data.position(0, 0)["identity"]
     return found
 
@@ -362,12 +369,14 @@ def _check_same(folder: Path, theirs: list[list[Any]], variables: Sequence[keras
                 f"the checkpoint in {folder} has `{path}` as {_kind(has)}, but the model has "
                 f"`{name}` as {_kind(wants)}",
                 remedy,
+                code="checkpoint-other-model",
             )
     if len(theirs) != len(ours):
         raise EaiError(
             f"the checkpoint in {folder} has {len(theirs)} variables where the model and its "
             f"optimizer have {len(ours)}",
             remedy,
+            code="checkpoint-other-model",
         )
 
 

@@ -105,6 +105,7 @@ def newest(folder: Path) -> Snapshot | None:
         raise EaiError(
             f"none of the {len(files)} checkpoints in {folder} can be read",
             "move them away to train from the beginning",
+            code="checkpoint-damaged",
         )
     return None
 

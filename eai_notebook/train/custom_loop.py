@@ -18,6 +18,7 @@ from eai_notebook.train import matching
 from eai_notebook.train.autograph import not_converted
 from eai_notebook.train.exchange import gradients as exchange
 from eai_notebook.train.exchange.wire_state import Sparse, Wire
+from eai_notebook.train.first_weights import take_over
 from eai_notebook.train.iterator_release import release_in_background
 from eai_notebook.train.late_variables import has_value, refuse_to_run
 from eai_notebook.train.recording import graph_timestamps, step_clock
@@ -35,7 +36,7 @@ class step:  # noqa: N801 -- used as a function: `with eai.step():`
     cell, with the process, or when another begins. A step that raises is not counted.
 
     The exchange is seen through `allreduce_gradients` or a `DistributedOptimizer`; only
-    the latter tells when the update was done. The batch is seen if it is fetched with
+    the latter shows when the update was done. The batch is seen if it is fetched with
     `next`; else waiting for it, between two steps, is booked to ``other``.
 
     Args:
@@ -151,7 +152,7 @@ def _share(variables: Sequence[Any]) -> None:
     if not all(map(has_value, new)):
         refuse_to_run()
         return
-    collective.broadcast_variables(new)
+    take_over(new)
     for variable in new:
         variable._eai_shared = True  # noqa: SLF001
 

@@ -57,10 +57,12 @@ def shard(*data: Any, uneven: Uneven = "drop") -> Any:
     """
     if not data:
         raise EaiError(
-            "eai.shard was called without data", "eai.shard(x), or x, y = eai.shard(x, y)"
+            "eai.shard was called without data",
+            "eai.shard(x), or x, y = eai.shard(x, y)",
+            code="no-data",
         )
     if uneven not in get_args(Uneven):
-        raise EaiError(f"uneven is {uneven!r}", 'give "drop" or "repeat"')
+        raise EaiError(f"uneven is {uneven!r}", 'give "drop" or "repeat"', code="option-invalid")
     whole = data if len(data) > 1 else data[0]
     collective.ensure_formed()
     if collective.size() == 1:
@@ -112,11 +114,13 @@ def _equal_stretch(count: int, uneven: Uneven, what: str) -> tuple[int, int]:
                 "same data",
                 "give eai.shard all of the data on every rank; parts that ranks have already go "
                 "to fit as they are",
+                code="ranks-have-different-data",
             )
     if count < size:
         raise EaiError(
             f"{count} {what} cannot be shared out over {size} ranks",
             "take fewer ranks, or more data" if what == "rows" else "share out before batching",
+            code="too-few-rows",
         )
     part, left = divmod(count, size)
     if left and uneven == "repeat":
@@ -167,6 +171,7 @@ def _of_dataset(data: tf.data.Dataset, uneven: Uneven) -> tf.data.Dataset:
             raise EaiError(
                 "some ranks know how long their dataset is and others do not",
                 "give eai.shard the same dataset on all ranks",
+                code="ranks-have-different-data",
             )
         part = _every_nth(data)
     else:
@@ -271,6 +276,7 @@ def _refused(data: Any, uneven: Uneven) -> Any:  # noqa: ARG001
         f"eai.shard cannot share out a {type(data).__name__}",
         "give arrays, frames, tuples, lists or dicts of them, a tf.data.Dataset, a "
         "keras.utils.PyDataset or a generator",
+        code="data-invalid",
     )
 
 

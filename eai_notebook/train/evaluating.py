@@ -152,7 +152,7 @@ def _given(
         EaiError: Nothing was given, or a size is no whole number.
     """
     if x is None:
-        raise EaiError(f"{name} was called without data", f"eai.{name}(model, x)")
+        raise EaiError(f"{name} was called without data", f"eai.{name}(model, x)", code="no-data")
     fit_data.check_counts({"batch_size": batch_size, "steps": steps})
     collective.ensure_formed()
     if targets and y is None and weight is None:
@@ -187,6 +187,7 @@ def _joined(mine: Any) -> np.ndarray:
         raise EaiError(
             "the model's outputs are ragged or sparse, and such cannot be gathered",
             "call model.predict on each rank",
+            code="output-not-gathered",
         )
     mine = np.asarray(mine)
     with tf.device("CPU:0"):

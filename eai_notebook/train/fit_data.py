@@ -48,6 +48,7 @@ class Batches:
                     f"{len(data)} arrays were given in one tuple",
                     "give (x, y) or (x, y, sample_weight); several inputs are a list or a dict: "
                     "([a, b], y)",
+                    code="data-invalid",
                 )
             x, y, weight = (*data, None, None, None)[:3]
             return cls(x, y, weight, batch_size, steps)
@@ -106,7 +107,9 @@ def check_counts(counts: Mapping[str, Any]) -> None:
         except TypeError:
             good = False
         if not good:
-            raise EaiError(f"{name} is {value!r}", "give a whole number of at least 1")
+            raise EaiError(
+                f"{name} is {value!r}", "give a whole number of at least 1", code="option-invalid"
+            )
 
 
 def compare(train: Batches, validation: Batches | None) -> tuple[bool | None, bool | None]:
@@ -154,6 +157,7 @@ def align(train: Batches) -> Batches:
             "first would leave the others waiting",
             "pass steps_per_epoch= and repeat the data, or "
             "data.apply(tf.data.experimental.assert_cardinality(n))",
+            code="steps-unknown",
         )
     counts = _counts(counted or 0, "batches")
     fewest = min(counts)
@@ -176,6 +180,7 @@ def _counts(count: int, what: str) -> list[int]:
         raise EaiError(
             f"rank {poor} has no {what}, {what_of_all}: there is nothing that all ranks can train on",
             "share the rows out evenly, with eai.shard(data) on data that every rank has whole",
+            code="too-few-rows",
         )
     left = sum(counts) - fewest * len(counts)
     if left:
@@ -222,6 +227,7 @@ def share_evaluation(model: keras.Model, whole: Batches, *, same: bool | None) -
                 "the number of validation batches is unknown, and ranks look "
                 "up each other's rows in every one",
                 "pass validation_steps=",
+                code="steps-unknown",
             )
         whole = Batches(whole.x, whole.y, whole.weight, whole.batch_size, steps)
     return Evaluation(whole, same)
@@ -241,6 +247,7 @@ def share_prediction(model: keras.Model, whole: Batches, *, same: bool | None) -
         raise EaiError(
             "ranks look up each other's rows in every batch, and have not equally many batches",
             "give every rank the same rows",
+            code="ranks-have-different-steps",
         )
     return None
 

@@ -88,6 +88,7 @@ def check_states(model: keras.Model) -> None:
             f"{_ranks(other[1])} built another model than the other ranks: its layers are others, or "
             "are adapted on some ranks only",
             "build and adapt the same layers on all ranks",
+            code="ranks-have-different-models",
         )
     if not states:
         return
@@ -101,6 +102,7 @@ def check_states(model: keras.Model) -> None:
         f"{layer} of {_ranks(odd)} computes with another {_words(what)} than on the other ranks, so "
         "one set of weights would be trained on two encodings",
         "adapt it on all ranks' rows at once with eai.adapt(layer, data), or give all ranks the same",
+        code="preprocessing-differs",
     )
 
 

@@ -21,6 +21,11 @@ _fitting: list[weakref.ref[Any]] = []
 _exchanging: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
+def is_fitting() -> bool:
+    """Return whether a model is being fitted now."""
+    return bool(_fitting)
+
+
 def note_exchange() -> None:
     """Note that the model that is being fitted exchanges gradients."""
     model = _fitting[-1]() if _fitting else None
@@ -43,6 +48,11 @@ def ended() -> None:
     del _fitting[-1:]
 
 
+def forget(_outcome: str) -> None:
+    """Forget the fits that the cell that ends now did not end: they have failed, or were stopped."""
+    _fitting.clear()
+
+
 def watch() -> None:
     """Have each `fit` on this rank in which no gradient was exchanged be said to the session.
 
@@ -53,6 +63,7 @@ def watch() -> None:
     if getattr(history, "_eai_watched", False):
         return
     history._eai_watched = True  # noqa: SLF001 -- our own mark
+    messages.on_cell_end(forget)
     usual_begin, usual_end = history.on_train_begin, history.on_train_end
 
     @functools.wraps(usual_begin)

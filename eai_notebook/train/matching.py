@@ -134,6 +134,7 @@ def _meet(own: tuple[Item, ...]) -> _Agreed:
             problems[0],
             "compute gradients of the same variables on all ranks, also of those that play no "
             "part in a rank's batch: add their output times 0.0, or pass zeros",
+            code="gradients-differ",
         )
     names = tuple(name for name, _, _ in first)
     scope = f"{zlib.crc32(repr(first).encode()):08x}"

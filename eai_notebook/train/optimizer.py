@@ -8,7 +8,7 @@ import keras
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
-from eai_notebook.train import loss_scale, matching, saving
+from eai_notebook.train import first_weights, loss_scale, matching, saving
 from eai_notebook.train.autograph import not_converted
 from eai_notebook.train.exchange import gradients as exchange
 from eai_notebook.train.exchange.wire_state import OWED, Sparse, Wire, default_format
@@ -53,8 +53,8 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
             as they are. Rows of embeddings travel in the same format.
         sparse: ``"merged"``: repeated rows of embedding gradients are added up, which is
             much less to send and what a dense gradient would be. ``"rows"``: they stay
-            apart, exactly as plain Keras has them. Optimizers that square gradients tell
-            the two apart.
+            apart, exactly as plain Keras has them. Optimizers that square gradients give
+            different results.
         name: The optimizer's name.
 
     Raises:
@@ -76,7 +76,11 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
     ) -> None:
         inner = keras.optimizers.get(inner_optimizer)
         if isinstance(inner, DistributedOptimizer):
-            raise EaiError("the optimizer is distributed already", "wrap it once")
+            raise EaiError(
+                "the optimizer is distributed already",
+                "wrap it once",
+                code="optimizer-wrapped-twice",
+            )
         wire = wire or default_format()
         memory = Wire(wire, sparse)
         # The base class wants a rate to make a variable of; the inner optimizer's counts.
@@ -156,7 +160,9 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
             refuse_to_run()  # they get their values before the step is traced once more
             return
         self.shared = True
-        collective.broadcast_variables(sharded_variables.copies([*variables, *self.variables]))
+        first_weights.take_over(
+            sharded_variables.copies(variables), sharded_variables.copies(self.variables)
+        )
 
     # ------------------------------------------------------- gradient accumulation
 

@@ -38,11 +38,16 @@ def distribute(model: keras.Model, *, wrap: bool) -> None:
     """
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
-        raise EaiError("the model has no optimizer", "call model.compile(optimizer=...) first")
+        raise EaiError(
+            "the model has no optimizer",
+            "call model.compile(optimizer=...) first",
+            code="model-not-compiled",
+        )
     if getattr(model, "_distribute_strategy", None) is not None:
         raise EaiError(
             "the model was made under a tf.distribute strategy",
             "make it outside: the ranks are the replicas here",
+            code="strategy-unsupported",
         )
     inner = getattr(optimizer, "inner_optimizer", None)
     if isinstance(inner, DistributedOptimizer):
@@ -68,6 +73,7 @@ def refuse_plain(what: str) -> None:
         raise EaiError(
             f"{what}, so the ranks would drift apart",
             "compile with optimizer=eai.DistributedOptimizer(...), or use eai.fit",
+            code="gradients-not-exchanged",
         )
 
 
@@ -96,11 +102,13 @@ def check_same(model: keras.Model, steps: int | None) -> None:
             raise EaiError(
                 f"rank {other}'s model has other weights than rank 0's",
                 "build the same model on all ranks",
+                code="ranks-have-different-models",
             )
         if count != table[0, 1]:
             raise EaiError(
                 f"an epoch has {_count(table[0, 1])} on rank 0 but {_count(count)} on rank {other}",
                 "give all ranks equally many batches, with dataset.take(n), or use eai.fit",
+                code="ranks-have-different-steps",
             )
 
 
@@ -176,7 +184,9 @@ def fewest(count: int | None, what: str) -> int | None:
     if (table >= 0).any() and (table < 0).any():
         unknown = int(np.argmax(table < 0))
         remedy = "pass steps_per_epoch="
-        raise EaiError(f"rank {unknown} does not know how many {what} it has", remedy)
+        raise EaiError(
+            f"rank {unknown} does not know how many {what} it has", remedy, code="steps-unknown"
+        )
     smallest = int(table.min())
     return None if smallest < 0 else smallest
 

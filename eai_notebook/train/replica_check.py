@@ -49,6 +49,7 @@ def check_replicas(variables: Sequence[Any]) -> None:
         f"replicas differ: `{name}` of {whose} is not what the other ranks have",
         "change weights on all ranks alike, and train them with eai.DistributedOptimizer or "
         "eai.allreduce_gradients; calling fit again begins with rank 0's weights",
+        code="replicas-differ",
     )
 
 
@@ -92,7 +93,11 @@ class ReplicaCheck(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
     def __init__(self, every_steps: int | None = None) -> None:
         super().__init__()
         if every_steps is not None and every_steps < 1:
-            raise EaiError(f"check_every is {every_steps!r}", "give a whole number of at least 1")
+            raise EaiError(
+                f"check_every is {every_steps!r}",
+                "give a whole number of at least 1",
+                code="option-invalid",
+            )
         self._every = every_steps
         self._checked = 0
         self._first = True
@@ -133,4 +138,5 @@ class ReplicaCheck(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
                 "train_step applies an optimizer that is not distributed",
                 "wrap each of its optimizers in eai.DistributedOptimizer(...), or put "
                 "eai.allreduce_gradients before optimizer.apply",
+                code="gradients-not-exchanged",
             ) from None

@@ -64,6 +64,7 @@ class RoutedOptimizer(keras.optimizers.Optimizer):
                 raise EaiError(
                     f"{part.name} wraps another optimizer or accumulates gradients",
                     "route to plain optimizers, and wrap the RoutedOptimizer",
+                    code="optimizer-wrapped-twice",
                 )
         self._places: dict[Any, int] = {}
 
@@ -76,7 +77,9 @@ class RoutedOptimizer(keras.optimizers.Optimizer):
         for pattern, share in zip(self.patterns, shares, strict=False):
             if not share:
                 paths = ", ".join(_path(variable) for variable in variables)
-                raise EaiError(f"no variable matches {pattern!r}", f"there are {paths}")
+                raise EaiError(
+                    f"no variable matches {pattern!r}", f"there are {paths}", code="option-invalid"
+                )
         for number, (part, share) in enumerate(zip(self.parts, shares, strict=True)):
             part.build(share)
             self._places.update({self._var_key(variable): number for variable in share})

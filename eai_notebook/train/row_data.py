@@ -55,6 +55,7 @@ def rows_in(arrays: Any) -> int:
         raise EaiError(
             f"the arrays have {found or 'no'} rows",
             "give arrays whose first axes are equally long, one row a sample",
+            code="data-invalid",
         )
     return lengths.pop()
 

@@ -138,6 +138,7 @@ def _comes(key: str, target: Path, begins: float = BEGINS_S) -> bool:
                 raise EaiError(
                     f"rank 0 could not write {target} ({last['problem']})",
                     "make room, or choose another place",
+                    code="write-failed",
                 )
             # On its own host rank 0 may have moved it since; on another it may never be there.
             return last["host"] == socket.gethostname() or target.exists()

@@ -84,6 +84,29 @@ found["refused"]["callbacks"] = refusal(
         share, share[:, :1], steps_per_epoch=1, callbacks=eai.callbacks(), verbose=0
     )
 )
+
+
+def on_pipeline(*functions):
+    data = tf.data.Dataset.from_tensor_slices((share[:12], share[:12, :1]))
+    for function in functions:
+        data = data.map(lambda x, y, own=function: (own(x), y))
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return lambda: eai.fit(model, data.batch(4), verbose=0)
+
+
+def coded(layer):
+    return lambda x: tf.repeat(tf.cast(layer(tf.as_string(x[:1] > 3)), "float32"), 3)
+
+
+tokens = ["0", "1"] if rank == 0 else ["1", "0"]
+bins = layers.Discretization(bin_boundaries=[1.0 + rank])
+found["pipeline"] = {
+    "vocabulary": refusal(on_pipeline(coded(layers.StringLookup(vocabulary=tokens)))),
+    "bins": refusal(on_pipeline(lambda x: tf.cast(bins(x), "float32"))),
+    "same": refusal(on_pipeline(coded(layers.StringLookup(vocabulary=["0", "1"])))),
+    "own": refusal(on_pipeline(lambda x: x * tf.cast(rank + 1, "float32"), lambda x: x + rank)),
+}
 accepted = {
     "StringLookup": on_texts(adapted_together(layers.StringLookup(), mine)),
     "dropout": on_numbers(layers.Dropout(0.5, seed=rank), Scaled([2.0])),

@@ -25,6 +25,7 @@ CODED_ROOMS = (
     "cluster",
     "datasets",
     "elastic",
+    "engine",
     "files.py",
     "formats",
     "horovod_build",
@@ -35,6 +36,7 @@ CODED_ROOMS = (
     "parameter_servers",
     "schedules",
     "session",
+    *(f"train/{source.name}" for source in (PACKAGE / "train").glob("*.py")),
 )
 """Rooms whose errors all have a code; `docs/errors.md` describes the codes of these rooms."""
 

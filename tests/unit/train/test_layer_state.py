@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from paths import RANKS
 
 from eai_notebook.engine import variable_digest
+from eai_notebook.train import map_constants
 from eai_notebook.train.layer_state import state_of
 
 RunRanks = Callable[..., list[Any]]
@@ -25,6 +28,10 @@ def test_ranks_that_preprocess_otherwise_are_named(run_ranks: RunRanks) -> None:
             kinds = {"TextVectorization": "StringLookup", "callbacks": "Normalization"}
             assert said.startswith(kinds.get(layer, layer))
         assert set(found["accepted"].values()) == {None}
+        pipeline = found["pipeline"]
+        assert "of rank 1 computes with another vocabulary" in pipeline["vocabulary"]
+        assert "of rank 1 computes with another set of bin boundaries" in pipeline["bins"]
+        assert pipeline["same"] is pipeline["own"] is None
         for what, (one, together) in found["same"].items():
             assert together == one, what
         for what, (one, together) in found["near"].items():
@@ -32,6 +39,27 @@ def test_ranks_that_preprocess_otherwise_are_named(run_ranks: RunRanks) -> None:
             assert np.allclose(one, together, rtol, atol), what
         assert "a Dense cannot be adapted" in found["no adapt"]
     assert reports[0]["near"] == reports[1]["near"]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_a_pipeline_computes_with_is_told_from_its_rows(rank: int) -> None:
+    mean = np.array([1.0, 2.0], "f4") + rank
+    norm = keras.layers.Normalization(mean=mean, variance=[1.0, 2.0])
+    rows = np.ones((4, 2), "f4") * rank
+
+    def what(function: Any) -> list[tuple[str, int]]:
+        found = map_constants.constants_in(tf.data.Dataset.range(4).map(function).batch(2))
+        return [(constant.what, constant.value) for constant in found]
+
+    def constant(name: str, value: Any) -> tuple[str, int]:
+        return name, zlib.crc32(np.asarray(value, "f4").tobytes())
+
+    assert constant("constant (float32 [2])", mean) in what(lambda _: norm(tf.ones((1, 2))))
+    assert constant("constant (float32 [])", mean[0]) in what(lambda _: tf.ones(()) - mean[0])
+    assert what(lambda i: tf.constant(rows)[i]) == []  # data
+    assert what(lambda i: tf.strings.join([f"folder-{rank}", tf.as_string(i)])) == []
+    assert what(lambda i: i % 2 + rank) == []
+    assert what(lambda _: tf.py_function(lambda: rows[0], [], "float32")) == []
 
 
 def test_names_seeds_and_shapes_are_each_ranks_own() -> None:

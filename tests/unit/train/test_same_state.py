@@ -14,6 +14,7 @@ from paths import RANKS
 from eai_notebook import Session, io
 from eai_notebook.errors import EaiError
 from eai_notebook.io.pipeline.open_batches import check_options
+from eai_notebook.session import RankError
 from eai_notebook.session.observer import Watcher
 from eai_notebook.train import lone_fits
 
@@ -27,7 +28,29 @@ def make(optimizer):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile(optimizer, "mse")
     return model
-x, y = np.ones((8, 2)), np.ones((8, 1))
+x, y = np.ones((8, 2), "f4"), np.ones((8, 1), "f4")
+"""
+LOOP = """
+import tensorflow as tf
+def loop(optimizer, average=lambda gradients, variables: gradients, wrap=lambda f: f, seed=1):
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    variables = model.trainable_variables
+    @wrap
+    def step(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((model(x) - 3.0) ** 2)
+        gradients = average(tape.gradient(loss, variables), variables)
+        if optimizer is None:
+            for variable, gradient in zip(variables, gradients):
+                variable.assign_sub(0.1 * gradient)
+        else:
+            optimizer.apply(gradients, variables)
+    for _ in range(2):
+        step(x * (1.0 + eai.rank()))
+    return step
+def by_hand(gradients, variables):
+    return [eai.collective.allreduce(g, f"mine.{i}") for i, g in enumerate(gradients)]
 """
 
 
@@ -69,9 +92,39 @@ def test_separate_models_are_named_after_the_cell() -> None:
             heard.texts.clear()
             session.run(line)
             said[name] = "".join(heard.texts)
+        session.run(LOOP)
+        with pytest.raises(RankError):  # a fit that does not come to its end
+            session.run("make('sgd').fit(x, np.ones((8, 3, 4)), verbose=0)")
+        loops = {}
+        for name, line in {
+            "eager": "loop(keras.optimizers.SGD())",
+            "compiled": "step = loop(keras.optimizers.Adam(), wrap=tf.function)",
+            "compiled before": "step(x * (1.0 + eai.rank()))",
+            "without an optimizer": "loop(None)",
+            "on batches": "make('sgd').train_on_batch(x * (1.0 + eai.rank()), y)",
+            "wrapped": "loop(eai.DistributedOptimizer('sgd'))",
+            "averaged": "loop(keras.optimizers.SGD(), eai.allreduce_gradients, tf.function)",
+            "other weights": "loop(eai.DistributedOptimizer('sgd'), seed=eai.rank())",
+            "other weights, averaged": "loop(keras.optimizers.SGD(), eai.allreduce_gradients, "
+            "seed=eai.rank())",
+            "other weights, compiled": "loop(eai.DistributedOptimizer('sgd'), wrap=tf.function, "
+            "seed=eai.rank())",
+            "averaged by hand": "loop(None, by_hand)",
+            "one rank": "if eai.rank() == 0:\n    loop(None)",
+        }.items():
+            heard.texts.clear()
+            session.run(line + "\nNone")
+            loops[name] = "".join(heard.texts)
     assert said["plain"].count("2 separate models") == 1
     assert "eai.fit(model, ...)" in said["plain"]
     assert not any("separate models" in said[name] for name in said if name != "plain")
+
+    apart = {name for name in loops if "a model of its own" in loops[name]}
+    assert apart == {"eager", "compiled", "compiled before", "without an optimizer", "on batches"}
+    assert all(loops[name].count("eai.DistributedOptimizer") == 1 for name in apart)
+    late = {name for name in loops if loops[name].count("began this loop with different") == 1}
+    assert late == {"other weights", "other weights, averaged"}
+    assert not any(loops[name] for name in loops if name not in apart | late)
 
 
 def test_a_fit_that_exchanges_is_noted_by_its_model() -> None:
