@@ -119,9 +119,8 @@ sshd:
 	@tools/sshd
 
 .PHONY: constraints
-constraints: ## pin the newest packages that fit together (needs uv)
-	tools/pin > constraints.new
-	mv constraints.new constraints.txt
+constraints: ## pin the newest packages that fit together, with hashes (needs uv)
+	tools/pin new
 
 .PHONY: clean
 clean: ## remove what was built, keep the environment

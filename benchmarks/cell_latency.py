@@ -1,8 +1,10 @@
 """How long does a `%%distributed` cell take that does nothing, and a group to start?
 
 Both against ipyparallel's own `%%px` and `Cluster(engines="mpi")`, in one kernel, on four
-ranks each, taken in turn in random order. Each series also runs against itself: `%%px`
-against `%%px` and a plain start against a plain start, which is what the noise does.
+ranks each, taken in turn in random order. Ours is always encrypted (CurveZMQ, and every client's
+key is checked); ipyparallel's is not unless asked, and runs both ways: what encryption alone costs
+is the ratio of these two. Each series also runs against itself: `%%px` against `%%px` and a plain
+start against a plain start, which is what the noise does.
 
 A group counts as started when its engines have registered, which is when both return. Our
 ranks then load TensorFlow and form the ring; `first_cell_s` is how long it takes until
@@ -39,17 +41,19 @@ ip.run_line_magic("load_ext", "eai_notebook")
 magics = ip.magics_manager.registry["EaiMagics"]
 rng = random.Random(SEED)
 
-def plain_cluster():
+def plain_cluster(encrypted=False):
     config = Config()
     config.MPIEngineSetLauncher.mpi_args = ["--oversubscribe", "--bind-to", "none"]
+    if encrypted:
+        config.Cluster.controller_args = ["--IPController.enable_curve=True"]
     cluster = ipyparallel.Cluster(engines="mpi", n=RANKS, config=config, load_profile=False,
                                   log_level=40)
     client = cluster.start_and_connect_sync()
     return cluster, client
 
-def start_plain():
+def start_plain(encrypted=False):
     begin = time.perf_counter()
-    cluster, client = plain_cluster()
+    cluster, client = plain_cluster(encrypted)
     started = time.perf_counter() - begin
     client[:].execute("import tensorflow", silent=False).get()
     first = time.perf_counter() - begin
@@ -68,30 +72,35 @@ def start_ours():
     return started, first
 
 os.environ.update(rank_environment(RANKS))  # the plain cluster needs leave to run as root, too
-starts = {"ours": [], "plain": [], "plain again": []}
+starts = {"ours": [], "plain": [], "plain again": [], "plain encrypted": []}
+ways = {"ours": start_ours, "plain encrypted": lambda: start_plain(encrypted=True)}
 for _ in range(STARTS):
     order = list(starts)
     rng.shuffle(order)
     for name in order:
-        starts[name].append((start_ours if name == "ours" else start_plain)())
+        starts[name].append(ways.get(name, start_plain)())
 
-cluster, client = plain_cluster()
-client[:].activate()
+clusters = [plain_cluster(), plain_cluster(encrypted=True)]
+assert not clusters[0][1].curve_serverkey and clusters[1][1].curve_serverkey
+for (_, client), suffix in zip(clusters, ("", "_encrypted")):
+    client[:].activate(suffix)
 magics.session = Session(RANKS, watcher=Silent())
 magics.session.up()
-cells = {"ours": [], "px": [], "px again": []}
+cells = {"ours": [], "px": [], "px again": [], "px encrypted": []}
+magic_of = {"ours": "distributed", "px encrypted": "px_encrypted"}
 for number in range(CELLS + 20):
     order = list(cells)
     rng.shuffle(order)
     for name in order:
-        magic = "distributed" if name == "ours" else "px"
+        magic = magic_of.get(name, "px")
         begin = time.perf_counter()
         ip.run_cell_magic(magic, "" if name == "ours" else "--block", "pass")
         if number >= 20:
             cells[name].append(time.perf_counter() - begin)
 magics.session.down()
-client.close()
-cluster.stop_cluster_sync()
+for cluster, client in clusters:
+    client.close()
+    cluster.stop_cluster_sync()
 print("RESULT" + json.dumps({"starts": starts, "cells": cells}))
 """
 
@@ -135,18 +144,25 @@ def main() -> None:
     details = {
         "ranks": given.ranks,
         "cell": cell,
+        "cell_encryption": ratio(cells["px encrypted"], cells["px"]),
         "cell_control": ratio(cells["px again"], cells["px"]),
         "cell_ms": {name: round(1e3 * float(np.median(v)), 2) for name, v in cells.items()},
         "cell_p95_ms": {
             name: round(1e3 * float(np.quantile(v, 0.95)), 2) for name, v in cells.items()
         },
         "start": start,
+        "start_encryption": ratio(starts["plain encrypted"], starts["plain"]),
         "start_control": ratio(starts["plain again"], starts["plain"]),
         "start_s": {name: round(float(np.median(v)), 2) for name, v in starts.items()},
         "first_cell": ratio(firsts["ours"], firsts["plain"]),
         "first_cell_s": {name: round(float(np.median(v)), 2) for name, v in firsts.items()},
     }
-    summary = {"ratio": cell["ratio"], "start_ratio": start["ratio"]}
+    summary = {
+        "ratio": cell["ratio"],
+        "start_ratio": start["ratio"],
+        "encryption_ratio": details["cell_encryption"]["ratio"],
+        "encryption_start_ratio": details["start_encryption"]["ratio"],
+    }
     harness.finish("cell_latency", summary, details)
 
 

@@ -30,6 +30,9 @@ RECORD: Final = Task(
     "the record of this run",
     "make room or allow writing there, or name another folder in EAI_RUNS",
 )
+PRUNING: Final = Task(
+    "removing old run records", "see `eai-notebook runs`, EAI_RUNS_GB and EAI_RUNS_DAYS"
+)
 OUTPUT: Final = Task("showing the cell's output", "see that the folder in EAI_RUNS can be written")
 LEDGER: Final = Task("the live ledger")
 DISPLAY: Final = Task("the display in the notebook")

@@ -10,6 +10,7 @@ import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from secrets import token_hex
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import platformdirs
@@ -20,7 +21,7 @@ from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from eai_notebook.cluster import registry
     from eai_notebook.cluster.preflight import Placement
@@ -40,9 +41,32 @@ def key_files(entry: registry.Entry, place: Placement) -> Iterator[tuple[str, di
         EaiError: a host cannot write the file.
     """
     path = str(platformdirs.user_cache_path("eai-notebook") / "keys" / f"{token_hex(8)}.json")
-    held = {path: connection_file(entry, "engine").read_bytes()}
+    keys = {path: connection_file(entry, "engine").read_bytes()}
+    with listen_rules(place, keys) as listen:
+        yield path, listen
+
+
+@contextlib.contextmanager
+def listen_rules(
+    place: Placement, held: Mapping[str, bytes] = MappingProxyType({})
+) -> Iterator[dict[str, str]]:
+    """Have `held` files on each host during the block; yield the variables that restrict listening.
+
+    With them, and the library that they name, programs listen on the networks of `place` only. There
+    are none where the library cannot be compiled.
+
+    Args:
+        place: The hosts and their networks.
+        held: Contents of files for this user alone, by path; removed after the block.
+
+    Raises:
+        EaiError: a host cannot write a file.
+    """
     made = listening.library()
     kept = {} if made is None else {str(made): made.read_bytes()}
+    if not kept and not held:
+        yield {}
+        return
     writers = {
         host.name: remote_python.hold_files(host.name, kept, held, here=host.name in place.here)
         for host in place.hosts
@@ -53,11 +77,10 @@ def key_files(entry: registry.Entry, place: Placement) -> Iterator[tuple[str, di
                 each for each in waiting.map(_problem, *zip(*writers.items(), strict=True)) if each
             ]
         if problems:
-            what = f"{path} cannot be written ({'; '.join(problems)})"
+            what = f"{', '.join([*kept, *held])} cannot be written ({'; '.join(problems)})"
             remedy = "make your cache folder writable on every host, for you alone"
             raise EaiError(what, remedy, code="host-folder")
-        listen = listening.environment(",".join(place.networks), made)
-        yield path, listen
+        yield listening.environment(",".join(place.networks), made)
     finally:
         for writer in writers.values():
             # Removing takes a moment that nobody has to wait for.

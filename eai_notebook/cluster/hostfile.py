@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from eai_notebook.errors import EaiError
 
@@ -25,6 +25,10 @@ class Host:
 
     name: str
     slots: int
+
+
+MOST_SLOTS: Final = 4096
+"""Ranks of one host: more are a slip of the pen, or somebody's wish to fill the memory."""
 
 
 def parse_hosts(text: str | Iterable[str]) -> tuple[Host, ...]:
@@ -91,4 +95,8 @@ def _parse_one(entry: str) -> Host:
             "give it one or more, or leave it out",
             code="hosts-invalid",
         )
+    if slots > MOST_SLOTS:
+        remedy = "correct the number: it is the ranks that run on this host"
+        what = f"{found['name']} gets {slots:,} ranks, more than {MOST_SLOTS:,}"
+        raise EaiError(what, remedy, code="hosts-invalid")
     return Host(found["name"], slots)

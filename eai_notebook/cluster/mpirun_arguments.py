@@ -39,6 +39,17 @@ def mpirun_arguments(place: Placement, ring: Mapping[str, str]) -> list[str]:
     return words
 
 
+def daemon_arguments(listen: Mapping[str, str]) -> list[str]:
+    """Return the arguments that have ``mpirun`` start its daemons on hosts with some variables.
+
+    ``listen`` are those that restrict where programs listen; without them there are no arguments.
+    """
+    if not listen:
+        return []
+    words = " ".join(f"{name}={value}" for name, value in listen.items())
+    return ["--prtemca", "prte_launch_agent", f"env {words} prted"]
+
+
 def network_arguments(networks: str, *, fabric: bool) -> list[str]:
     """Return the arguments that keep ``mpirun`` and TCP between ranks on `networks`."""
     words = ["--prtemca", "prte_if_include", networks]

@@ -8,8 +8,7 @@ cividis, Nunez et al., PLOS ONE 2018), so they are in order for any eye and on p
 from __future__ import annotations
 
 import base64
-import struct
-import zlib
+import io
 from bisect import bisect_right
 from html import escape
 from typing import Any, Final
@@ -37,6 +36,8 @@ def heat_map(view: dict[str, Any]) -> str:
     """Return the heat map with its scale; empty for one rank, or if nothing was measured."""
     heat, ranks = view["heat"], len(view["ranks"])
     if ranks < 2 or not heat["columns"] or heat["low_ms"] is None:  # noqa: PLR2004 - one has no peers
+        return ""
+    if view["buckets"]["stop"][-1] <= view["buckets"]["step"][0]:  # numbers that no step can have
         return ""
     wide, cells = _in_steps(view, base64.b64decode(heat["cells"]))
     picture = base64.b64encode(png(wide, ranks, cells))
@@ -79,21 +80,14 @@ def png(wide: int, tall: int, cells: bytes) -> bytes:
         >>> png(1, 1, bytes([255]))[1:4]
         b'PNG'
     """
+    from PIL import Image  # a process that draws no heat map need not load it
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        whole = kind + data
-        return struct.pack(">I", len(data)) + whole + struct.pack(">I", zlib.crc32(whole))
-
-    lines = b"".join(b"\0" + cells[row * wide : (row + 1) * wide] for row in range(tall))
-    palette = b"\0\0\0" + b"".join(bytes(colour((value - 1) / 254)) for value in range(1, 256))
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", struct.pack(">IIBBBBB", wide, tall, 8, 3, 0, 0, 0))
-        + chunk(b"PLTE", palette)
-        + chunk(b"tRNS", b"\0")
-        + chunk(b"IDAT", zlib.compress(lines, 9))
-        + chunk(b"IEND", b"")
-    )
+    picture = Image.frombytes("P", (wide, tall), cells)
+    palette = [(0, 0, 0), *(colour((value - 1) / 254) for value in range(1, 256))]
+    picture.putpalette([part for each in palette for part in each])
+    target = io.BytesIO()
+    picture.save(target, "PNG", transparency=0, optimize=True)
+    return target.getvalue()
 
 
 def colour(share: float) -> tuple[int, int, int]:

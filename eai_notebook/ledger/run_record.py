@@ -81,6 +81,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "state": (str,),
     "meta": (dict,),
 }
+_META: dict[str, tuple[type, ...]] = {"link_bytes_per_s": (int, float), "outcome": (dict,)}
 
 
 def _check(name: str, values: Iterable[Any], kinds: tuple[type, ...]) -> None:
@@ -144,6 +145,9 @@ class RunInfo:
         for name, kinds in _FIELDS.items():
             if name in raw:
                 _check(name, [raw[name]], kinds)
+        for name, kinds in _META.items():
+            if name in raw.get("meta", {}):
+                _check(name, [raw["meta"][name]], kinds)
         for each in raw["input"].values():
             _check("input", each.values(), (int, float))
         if not 0 < raw["size"] <= _MOST_RANKS:
@@ -348,9 +352,14 @@ def _append_line(path: Path, line: bytes) -> None:
 
 
 def _write_atomically(path: Path, text: str) -> None:
-    """Replace `path` in one move, so that a reader never sees half of it."""
+    """Replace `path` in one move, so that neither a reader nor a power cut sees half of it.
+
+    What takes the name must be on the disk before: without it, all rows of the run are nothing.
+    """
     draft = path.with_suffix(".tmp")
-    draft.write_text(text)
+    with draft.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     draft.replace(path)
-    syncer.soon(path)
     syncer.soon(path.parent)

@@ -97,5 +97,7 @@ class CellOutput:
     def _show_runs(self, *, ended: bool = False) -> None:
         for words in self._keeper.traces_due(ended=ended):
             self._watcher.text("stdout", words + "\n")
+        for words in self._keeper.notices_due():
+            self.say(words)
         for view, final in self._keeper.views_due(ended=ended):
             self._watcher.run(view, final=final)

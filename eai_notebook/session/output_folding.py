@@ -36,6 +36,9 @@ CHARACTERS_SHOWN = 1_000_000
 LINE_HELD = 64_000_000
 """Characters that are held in wait for the end of their line."""
 
+LOG_CHARACTERS = 1_000_000_000
+"""Characters of that file; a cell that prints for days would fill the disk."""
+
 _ENDS = re.compile(r"[\n\r\b]")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -230,12 +233,13 @@ class _Unfinished:
 class OverflowLog:
     """The file of a cell that prints more than a notebook shows: all its lines, from the first.
 
-    What it will begin with is kept until it is needed. A file that cannot be written is told of,
-    and ends nothing.
+    What it will begin with is kept until it is needed. A file that cannot be written, or has become
+    very large, is told of, and ends nothing.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._room = LOG_CHARACTERS
         self.is_begun = False
         self._kept: list[str] = []
         self._file: IO[str] | None = None
@@ -245,9 +249,11 @@ class OverflowLog:
         """Add lines."""
         if not self.is_begun:
             self._kept.append(text)
-        elif self._file is not None:
+        elif self._file is not None and self._room > 0:
+            self._room -= len(text)
+            end = "" if self._room > 0 else "\n[the log ends here: it has become too large]\n"
             try:
-                self._file.write(text)
+                self._file.write(text + end)
             except OSError as error:
                 self._give_up(error)
 
@@ -266,7 +272,8 @@ class OverflowLog:
         """Say where all lines are."""
         if self._problem:
             return f", and {self.path} cannot be written ({self._problem})"
-        return f"; the whole output is in {self.path}"
+        which = "whole output" if self._room > 0 else "output's beginning"
+        return f"; the {which} is in {self.path}"
 
     def close(self) -> None:
         """Close the file, if there is one."""

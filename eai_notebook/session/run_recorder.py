@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from eai_notebook.bookkeeping import LEDGER, RECORD, TRACE, Bookkeeping
+from eai_notebook.bookkeeping import LEDGER, PRUNING, RECORD, TRACE, Bookkeeping
 from eai_notebook.ledger import profile_merge
+from eai_notebook.ledger.retention import limits, prune
+from eai_notebook.ledger.run_lock import RunLock
 from eai_notebook.ledger.run_record import RunRecord
 from eai_notebook.ledger.view_model import LiveView
 from eai_notebook.telemetry import messages
 from eai_notebook.telemetry.messages import ProfileTaken, RunBegan, RunMessage
 
 REFRESH_S = 0.25
+PRUNE_EVERY_S = 3600.0
 VIEW_TIME_SHARE = 0.1
 """Drawing may take this share of the kernel's time: many ranks are looked at less often."""
 
@@ -64,6 +69,9 @@ class RunRecorder:
         self.trace: dict[str, str] | None = None
         """The latest trace in depth that was written: its ``file``, and what is in it in ``words``."""
         self._traces: dict[str, dict[int, ProfileTaken]] = {}
+        self._locks: dict[str, RunLock] = {}
+        self._pruned_at = -math.inf
+        self._notices: list[str] = []
 
     def take(self, message: RunMessage) -> None:
         """Write `message` to its run's record; a rank's first word makes the record."""
@@ -103,6 +111,11 @@ class RunRecorder:
                     told.append(f"{words}\ntrace: {file}, for ui.perfetto.dev")
         return told
 
+    def notices_due(self) -> list[str]:
+        """Return what the user should know beside the runs, each line once."""
+        due, self._notices = self._notices, []
+        return due
+
     def views_due(self, *, ended: bool = False) -> list[tuple[dict[str, Any], bool]]:
         """Return the views that are due to be shown, each with whether it is the last.
 
@@ -139,6 +152,8 @@ class RunRecorder:
             record = RunRecord.create(self.root, message)
             record.info.meta.update(self.facts)
             self._open[message.run] = record
+            self._locks[message.run] = RunLock(record.path)
+            self._prune()
             self._live[message.run] = LiveView(record)
             self.records.append(record)
         if isinstance(message, ProfileTaken):
@@ -157,6 +172,22 @@ class RunRecorder:
     def _forget(self, run: str) -> None:
         for known in (self._open, self._live, self._traces, self._next_look):
             known.pop(run, None)
+        if (lock := self._locks.pop(run, None)) is not None:
+            lock.release()
+
+    def _prune(self) -> None:
+        """Remove records beyond the limits, now and then, while the cell goes on."""
+        now = time.monotonic()
+        if now - self._pruned_at < PRUNE_EVERY_S:
+            return
+        self._pruned_at = now
+
+        def work() -> None:
+            with self._books.doing(PRUNING, self.root):
+                if line := prune(self.root, limits()):
+                    self._notices.append(line)
+
+        threading.Thread(target=work, name="eai-prune", daemon=True).start()
 
     def _look(self, run: str) -> dict[str, Any]:
         began = time.monotonic()

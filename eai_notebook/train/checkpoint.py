@@ -157,7 +157,8 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         """Give every rank the checkpoint's state."""
         model, about = self.model, found.about
         if not model.built:
-            model.build_from_config(keras.saving.deserialize_keras_object(about["build"]))
+            checkpoint_files.check_shapes(self.folder, about["build"])
+            model.build_from_config(about["build"])
         if not model.built:
             raise EaiError(
                 "the model has no weights yet that a checkpoint could be loaded into",

@@ -129,6 +129,25 @@ def read(path: Path) -> Snapshot:
     return Snapshot(arrays, head["about"])
 
 
+def check_shapes(folder: Path, build: Any) -> None:
+    """Check that what a model is built with is shapes, and names no object for Keras to make.
+
+    A checkpoint may be somebody else's, and Keras would import the modules that it names.
+
+    Raises:
+        EaiError: It is something else.
+    """
+    if isinstance(build, dict) and not {"class_name", "module", "registered_name"} & build.keys():
+        build = list(build.values())
+    if isinstance(build, list):
+        for each in build:
+            check_shapes(folder, each)
+    elif not isinstance(build, str | int | float | None):
+        what = f"the checkpoint in {folder} would build the model with {str(build)[:80]}"
+        remedy = "build the model before, with model.build(shape) or model(batch)"
+        raise EaiError(what, remedy, code="checkpoint-shapes")
+
+
 def numbers(folder: Path) -> list[int]:
     """Return the numbers of the checkpoints in `folder`, the newest first."""
     return [int(path.stem.partition("-")[2]) for path in _files(folder)]

@@ -6,9 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from hosts.doors import Doors
 from typer.testing import CliRunner
 
 from eai_notebook.cli import app
+from eai_notebook.cluster import listening
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,9 +23,13 @@ RUN = CliRunner()
 @pytest.mark.ranks
 @pytest.mark.slow
 def test_good_hosts_sum_over_their_links(hosts: Hosts) -> None:
-    with hosts.crossing(at_least=1000):
+    programs = ("collective.self_test", "prted", "prterun", "mpirun")
+    with hosts.crossing(at_least=1000), Doors(hosts, programs) as doors:
         said = RUN.invoke(app, ["check", "--json", "--hosts", ",".join(hosts.names)])
     assert said.exit_code == 0, said.output
+    assert all(doors.seen.values())
+    if listening.library() is not None:
+        assert not any(doors.open.values()), doors.open
     checks = json.loads(said.output)["checks"]
     assert {check["name"] for check in checks} >= {f"{name} ssh" for name in hosts.names}
     assert checks[-1]["name"] == "all hosts"

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hosts.cluster import pids_on
+from hosts.doors import Doors
 
+from eai_notebook.cluster import listening
 from eai_notebook.cluster.allreduce_tuning import algorithm_choice
 from eai_notebook.cluster.hostfile import Host
 from eai_notebook.cluster.preflight import Placement, prepare
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from hosts.cluster import Hosts
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow]
+
+PROGRAMS = ("allreduce_tuning.benchmark", "prted", "prterun", "mpirun")
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +33,12 @@ def test_a_link_is_measured_once_and_the_choice_applied(
 ) -> None:
     monkeypatch.setattr(algorithm_choice, "BUDGET_S", 1.0)
     said: list[str] = []
-    with hosts.crossing(at_least=20e6):
+    with hosts.crossing(at_least=20e6), Doors(hosts, PROGRAMS) as doors:
         choice = algorithm_choice.choose(place, said.append, again=True)
     assert choice is not None
+    assert all(doors.seen.values())
+    if listening.library() is not None:
+        assert not any(doors.open.values()), doors.open
     assert said == ["measuring the link between 2 hosts, about 6 s"]
     # 62.5 MB/s less TCP's and Ethernet's headers; less where the machine is busy
     assert 10e6 < choice.goodput < 62.5e6

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hosts.cluster import pids_on
+from hosts.doors import Doors
 from hosts.sniffing import Sniffer
 
 from eai_notebook.cluster import listening, registry
@@ -25,25 +24,6 @@ pytestmark = [pytest.mark.ranks, pytest.mark.slow]
 
 TOKEN, PRINTED = "token-in-the-environment", "what-the-ranks-print"
 PROGRAMS = ("eai_notebook.cluster.engine_process", "prted", "eai_notebook.cluster.nanny")
-
-
-def open_doors(hosts: Hosts, name: str, address: str) -> list[str]:
-    """Return where programs of the group on a host listen beside loopback and `address`."""
-    command = ["ip", "netns", "exec", name, "ss", "-Hltnp"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    ours = set()
-    for pid in pids_on(name):
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_text()
-        except OSError:
-            continue
-        if any(program in words for program in PROGRAMS):
-            ours.add(f"pid={pid},")
-    assert ours
-    lines = [line.split()[3] for line in said.splitlines() if any(pid in line for pid in ours)]
-    assert lines
-    allowed = ("127.", "[::1]", "[::ffff:127.", f"{address}:", f"[::ffff:{address}]")
-    return [line for line in lines if not line.startswith(allowed)]
 
 
 def test_nothing_of_a_group_crosses_the_network_in_the_clear(
@@ -68,10 +48,8 @@ def test_nothing_of_a_group_crosses_the_network_in_the_clear(
             while list(cache.iterdir()) and time.monotonic() < deadline:
                 time.sleep(0.05)
             remains = list(cache.iterdir())
-            doors = [
-                open_doors(hosts, name, address)
-                for name, address in zip(hosts.names, hosts.addresses, strict=True)
-            ]
+            doors = Doors(hosts, PROGRAMS)
+            doors.look()
         finally:
             group.stop()
     assert len(sniffer.caught) > 100_000
@@ -82,4 +60,5 @@ def test_nothing_of_a_group_crosses_the_network_in_the_clear(
     assert remains == []
     assert registry.entries() == []
     if listening.library() is not None:
-        assert doors == [[], []]
+        assert all(doors.seen[name] for name in hosts.names)
+        assert not any(doors.open.values()), doors.open

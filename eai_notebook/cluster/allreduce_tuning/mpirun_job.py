@@ -8,9 +8,14 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING, Any, Final
 
+from eai_notebook.cluster.delivery import listen_rules
 from eai_notebook.cluster.forwarding import forwarded
 from eai_notebook.cluster.mpi_environment import find_mpirun
-from eai_notebook.cluster.mpirun_arguments import host_environment, mpirun_arguments
+from eai_notebook.cluster.mpirun_arguments import (
+    daemon_arguments,
+    host_environment,
+    mpirun_arguments,
+)
 from eai_notebook.cluster.mpirun_output import explain, lost_host
 from eai_notebook.errors import EaiError
 from eai_notebook.process_lease import Lease
@@ -30,14 +35,34 @@ def run_module(
 ) -> dict[str, Any]:
     """Run ``python -m *module`` on every rank; return what rank 0 printed after `mark`.
 
-    ``ring`` are MCA parameters; ``what`` says in an error what was being done.
+    Programs listen on the networks of `place` only, as those of a group do. ``ring`` are MCA
+    parameters; ``what`` says in an error what was being done.
 
     Raises:
         EaiError: it failed or hung, with the host that was lost if one was.
     """
-    environment = {**os.environ, **host_environment(place)}
-    command = [find_mpirun(), "-n", str(place.size), *mpirun_arguments(place, ring)]
-    command += [*forwarded(environment), *module_command(*module)]
+    with listen_rules(place) as listen:
+        environment = {**os.environ, **host_environment(place), **listen}
+        command = [find_mpirun(), "-n", str(place.size), *daemon_arguments(listen)]
+        command += [*mpirun_arguments(place, ring), *forwarded(environment)]
+        said = _output_of([*command, *module_command(*module)], environment, what)
+    for line in said.splitlines():
+        if line.startswith(mark):
+            result: dict[str, Any] = json.loads(line.removeprefix(mark))
+            return result
+    raise EaiError(
+        f"{what} failed ({why_mpirun_failed(said)})",
+        "see whether all hosts are up: `eai-notebook check --hosts ...`",
+        code="hosts-job-failed",
+    )
+
+
+def _output_of(command: Sequence[str], environment: Mapping[str, str], what: str) -> str:
+    """Run a command that ends with this process, and return what it printed.
+
+    Raises:
+        EaiError: It hung.
+    """
     lease = Lease()  # whatever ends this process, the ranks end with it
     process = subprocess.Popen(
         command,
@@ -62,15 +87,7 @@ def run_module(
         raise
     finally:
         lease.end()
-    for line in said.splitlines():
-        if line.startswith(mark):
-            result: dict[str, Any] = json.loads(line.removeprefix(mark))
-            return result
-    raise EaiError(
-        f"{what} failed ({why_mpirun_failed(said)})",
-        "see whether all hosts are up: `eai-notebook check --hosts ...`",
-        code="hosts-job-failed",
-    )
+    return said
 
 
 def why_mpirun_failed(said: str) -> str:

@@ -11,7 +11,11 @@ from eai_notebook.cluster.forwarding import forwarded
 from eai_notebook.cluster.hostfile import parse_hosts
 from eai_notebook.cluster.launcher import INTERFACE, Launcher, Option
 from eai_notebook.cluster.mpi_environment import AWAY, find_mpirun
-from eai_notebook.cluster.mpirun_arguments import host_environment, mpirun_arguments
+from eai_notebook.cluster.mpirun_arguments import (
+    daemon_arguments,
+    host_environment,
+    mpirun_arguments,
+)
 from eai_notebook.cluster.mpirun_output import cause_of_death, lost_host
 from eai_notebook.cluster.preflight import Placement, prepare
 from eai_notebook.errors import EaiError
@@ -99,10 +103,7 @@ class SshLauncher(Launcher):
 
     def command(self, rank: Sequence[str], entry: Entry) -> list[str]:  # noqa: ARG002
         """Return an ``mpirun`` on this machine that starts its daemons by ssh."""
-        words = ["-n", str(self.size)]
-        if self._listen:  # the daemons that mpirun starts on the hosts by ssh
-            listen = " ".join(f"{name}={value}" for name, value in self._listen.items())
-            words += ["--prtemca", "prte_launch_agent", f"env {listen} prted"]
+        words = ["-n", str(self.size), *daemon_arguments(self._listen)]
         words += mpirun_arguments(self._prepared(), self._ring)
         return [find_mpirun(), *words, *forwarded(self.environment()), *rank]
 

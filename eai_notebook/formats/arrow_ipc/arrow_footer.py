@@ -30,6 +30,7 @@ _CONTINUATION: Final = b"\xff\xff\xff\xff"
 """Precedes a message's length since format 0.15."""
 
 _LARGEST: Final = 64 << 20  # bytes of a record batch's metadata
+_LARGEST_FOOTER: Final = 256 << 20  # bytes; a record batch takes 24
 
 # Field numbers in the tables, in the order of Arrow's File.fbs and Message.fbs.
 _DICTIONARIES, _BATCHES = 2, 3
@@ -104,7 +105,7 @@ def tail_of(file: File) -> tuple[int, NDArray[np.uint8]]:
         raise not_arrow(file)
     length = struct.unpack_from("<i", tail)[0]
     begin = file.size - _TAIL - length
-    if not 0 <= begin < file.size - _TAIL:
+    if not 0 <= begin < file.size - _TAIL or length > _LARGEST_FOOTER:
         raise not_arrow(file)
     return begin, np.frombuffer(_bytes(file, begin, file.size), np.uint8)
 

@@ -32,14 +32,16 @@ ROWS, FIRST, COLUMNS = range(3)
     ENCODINGS,
     STATE,
     LEVEL_COUNTS,
-) = range(10)
+    BOUND_SIZE,
+) = range(11)
 """Fields of a column chunk; the encodings are a bit mask.
 
-`LEVEL_COUNTS` is the length of the definition level histogram, 0 if there is none.
+`LEVEL_COUNTS` is the length of the definition level histogram, `BOUND_SIZE` the bytes of the smallest
+and largest value in the statistics; 0 if there are none.
 """
 
 GROUP_FIELDS: Final = 3
-COLUMN_FIELDS: Final = 10
+COLUMN_FIELDS: Final = 11
 
 HAS_METADATA, ENCRYPTED, IN_OTHER_FILE, NOT_FLAT = 1, 2, 4, 8
 """Bits of `STATE`: the chunk has metadata, is encrypted, is in another file, or has statistics
@@ -49,7 +51,9 @@ that a column of single numbers cannot have."""
 _GROUPS = 4
 _GROUP_COLUMNS, _GROUP_ROWS = 1, 3
 _FILE_PATH, _META_DATA, _CRYPTO, _ENCRYPTED_META_DATA = 1, 3, 8, 9
-_ENCODING_LIST, _SIZES = 2, 16
+_ENCODING_LIST, _STATISTICS, _SIZES = 2, 12, 16
+_GEOSPATIAL = 17
+_BOUNDS: Final = (1, 2, 5, 6)
 _TEXT_BYTES, _REPETITIONS, _DEFINITIONS = 1, 2, 3
 
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY = range(1, 9)
@@ -69,6 +73,7 @@ _PHYSICAL: Final = (
     "BYTE_ARRAY",
     "FIXED_LEN_BYTE_ARRAY",
 )
+_WIDTHS: Final = {"INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8}
 _CODECS: Final = (
     "UNCOMPRESSED",
     "SNAPPY",
@@ -215,6 +220,26 @@ def _size_statistics(data: Any, at: Any, end: Any, column: Any) -> Any:
 
 
 @njit
+def _statistics(data: Any, at: Any, end: Any, column: Any) -> Any:
+    """Store the size of the bounds, and return the end of the statistics; -1 if they are damaged."""
+    last = np.int64(0)
+    while True:
+        kind, last, at = _field(data, at, end, last)
+        if kind <= 0:
+            return at if kind == 0 else np.int64(-1)
+        if kind == _BINARY and last in _BOUNDS:
+            size, _ = varint(data, at, end)
+            # (Bounds of a column of numbers are all as long as a number.)
+            if size == 0 or size > _WORD or column[BOUND_SIZE] not in (0, np.int64(size)):
+                column[STATE] |= NOT_FLAT
+            else:
+                column[BOUND_SIZE] = np.int64(size)
+        at = _skip_value(data, at, end, kind)
+        if at < 0:
+            return np.int64(-1)
+
+
+@njit
 def _metadata(  # noqa: C901, PLR0912 - one field after the other
     data: Any, at: Any, end: Any, column: Any
 ) -> Any:
@@ -241,6 +266,13 @@ def _metadata(  # noqa: C901, PLR0912 - one field after the other
             if at < 0:
                 return np.int64(-1)
             continue
+        if kind == _STRUCT and last == _STATISTICS:
+            at = _statistics(data, at, end, column)
+            if at < 0:
+                return np.int64(-1)
+            continue
+        if last == _GEOSPATIAL:
+            column[STATE] |= NOT_FLAT
         index = -1
         if kind == _I32 and last == 1:
             index = TYPE
@@ -265,7 +297,8 @@ def _metadata(  # noqa: C901, PLR0912 - one field after the other
 def _column(data: Any, at: Any, end: Any, column: Any) -> Any:
     """Store the fields of a ColumnChunk, and return its end; -1 if it is damaged."""
     column[:] = -1
-    column[ENCODINGS] = column[STATE] = column[DICTIONARY_OFFSET] = column[LEVEL_COUNTS] = 0
+    column[ENCODINGS] = column[STATE] = column[DICTIONARY_OFFSET] = 0
+    column[LEVEL_COUNTS] = column[BOUND_SIZE] = 0
     last = np.int64(0)
     while True:
         kind, last, at = _field(data, at, end, last)
@@ -364,10 +397,18 @@ class Chunk(NamedTuple):
     begin: int
     state: int
     levels: int
+    bound_size: int
 
     def is_flat(self, most_level: int) -> bool:
-        """Return whether the statistics allow a column that is not nested."""
-        return self.state == HAS_METADATA and self.levels in {0, most_level + 1}
+        """Return whether the statistics allow a column of numbers that is not nested.
+
+        Bounds that are no numbers of its type make Arrow refuse the column.
+        """
+        return (
+            self.state == HAS_METADATA
+            and self.levels in {0, most_level + 1}
+            and self.bound_size in {0, _WIDTHS.get(self.physical_type)}
+        )
 
     def lies_in(self, size: int) -> bool:
         """Return whether all its bytes lie within a file of that size."""
@@ -407,9 +448,8 @@ def parse_footer(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np
 
 def chunk_of(column: NDArray[np.int64], name: str | None) -> Chunk:
     """Return a column chunk, given its fields and its name."""
-    kind, codec, values, uncompressed, compressed, data, dictionary, bits, state, levels = (
-        column.tolist()
-    )
+    kind, codec, values, uncompressed, compressed, data, dictionary, *rest = column.tolist()
+    bits, state, levels, bound_size = rest
     begin = min(dictionary, data) if dictionary > 0 else data
     return Chunk(
         name,
@@ -422,6 +462,7 @@ def chunk_of(column: NDArray[np.int64], name: str | None) -> Chunk:
         begin,
         state,
         levels,
+        bound_size,
     )
 
 

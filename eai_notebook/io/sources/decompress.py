@@ -158,7 +158,7 @@ def beginning_of(file: File, size: int) -> bytes:
     return bytes(found[:size])
 
 
-def _write(kept: IO[bytes], block: bytes, file: File) -> None:
+def _write(kept: IO[bytes], block: bytes | pa.Buffer, file: File) -> None:
     try:
         kept.write(block)
         kept.flush()
@@ -205,7 +205,7 @@ class _Counted:
         return block
 
 
-def _unpacked(packed: _Counted, file: File) -> Iterator[bytes]:
+def _unpacked(packed: _Counted, file: File) -> Iterator[bytes | pa.Buffer]:
     """Yield the content, block by block."""
     if file.suffix == ".gz":
         yield from _gunzipped(packed, file)
@@ -213,7 +213,8 @@ def _unpacked(packed: _Counted, file: File) -> Iterator[bytes]:
     kind = COMPRESSED[file.suffix]
     try:
         with pa.CompressedInputStream(pa.PythonFile(_Readable(packed), "r"), kind) as stream:
-            while block := stream.read(_BLOCK):
+            # (`read` makes its bytes first, and loses them where it fails.)
+            while block := stream.read_buffer(_BLOCK):
                 yield block
     except (OSError, pa.ArrowException) as error:
         raise _damaged(file, packed.offset, str(error)) from error

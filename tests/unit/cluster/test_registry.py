@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -182,6 +183,23 @@ def test_a_container_with_the_hosts_name_forgets_no_live_group(
     assert isinstance(CliRunner().invoke(app, ["reclaim", entry.name]).exception, EaiError)
     assert entry.folder.exists()
     assert is_running(entry.processes[0])
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("unshare") is None,
+    reason="only root can make a pid namespace",
+)
+def test_in_a_real_pid_namespace_a_group_of_the_machine_is_left_alone(
+    process: subprocess.Popen[bytes],
+) -> None:
+    entry = running(process, owner=GONE)
+    program = "from eai_notebook.cli import app; app(['reclaim'])"
+    inside = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", program]
+    said = subprocess.run(inside, capture_output=True, text=True, check=False)
+    assert "nothing was left behind" in said.stdout, said.stderr
+    assert registry.entries() == [entry]
+    assert is_running(entry.processes[0])
+    assert entry.state == "left behind"  # seen from where it was started
 
 
 def test_after_a_restart_of_the_machine_its_groups_are_ended_and_their_pids_nobodys(

@@ -171,6 +171,19 @@ def test_a_footer_that_contradicts_itself_is_an_error(tmp_path: Path) -> None:
         list(io.parquet(path, 4, **WHOLE))
 
 
+def test_a_bound_shorter_than_its_numbers_is_refused_as_arrow_does(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    least = b"\xbb\xaa\x11\x11"  # what is left of it, cut, reads as two fields of truth values
+    numbers = np.array([np.frombuffer(least, "<f4")[0], 1, 2], "f4")
+    text = bytes(parquet_of(pa.table({"x": numbers}), path, compression="none"))
+    at = text.rindex(b"\x18\x04" + least)
+    path.write_bytes(text[: at + 1] + b"\x02" + text[at + 2 :])
+    with pytest.raises(OSError, match="end of stream"):
+        pq.ParquetFile(path).read(use_threads=False)
+    with raises_code("parquet-damaged", "row group 0"):
+        list(io.parquet(path, 3, **WHOLE))
+
+
 class _Kms(pe.KmsClient):
     def __init__(self, _config: Any) -> None:
         pe.KmsClient.__init__(self)
@@ -331,6 +344,18 @@ def test_a_batch_that_claims_more_rows_is_refused(claim: int, tmp_path: Path) ->
     path.write_bytes(path.read_bytes().replace(struct.pack("<q", 1000), struct.pack("<q", claim)))
     with raises_code("arrow-damaged", path, "record batch 0"):
         list(io.arrow(path, 1000, **WHOLE))
+
+
+def test_a_text_that_would_lie_far_beyond_its_data_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.arrow"
+    ipc_of(pa.table({"s": ["abcdefgh"] * 1000}), path)
+    text = bytearray(path.read_bytes())
+    at = bytes(text).index(struct.pack("<iii", 8, 16, 24))
+    far = 256 << 20
+    text[at + 32 : at + 40] = struct.pack("<ii", far, far + 64)
+    path.write_bytes(text)
+    with raises_code("arrow-damaged"):
+        list(io.arrow(path, 100, **WHOLE))
 
 
 # ----------------------------------------------------------------------------- text and others

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,11 +16,14 @@ import pytest
 from typer.testing import CliRunner
 
 from eai_notebook.cli import app
+from eai_notebook.errors import EaiError
 from eai_notebook.ledger import run_record as records
-from eai_notebook.ledger.retention import DAY_S, beyond, kept_runs
+from eai_notebook.ledger.retention import DAY_S, Limits, beyond, kept_runs, limits, prune
+from eai_notebook.ledger.run_lock import RunLock
 from eai_notebook.ledger.run_record import RunRecord, list_runs
 from eai_notebook.ledger.step_schema import STEP_DTYPE, empty_steps
 from eai_notebook.ledger.syncing import Syncer
+from eai_notebook.session.run_recorder import RunRecorder
 from eai_notebook.telemetry.messages import RunBegan, RunEnded, StepsDone
 
 ROW = STEP_DTYPE.itemsize
@@ -33,9 +39,13 @@ def make(
     made.add(StepsDone(name, 0, empty_steps(rows)))
     if ended:
         made.add(RunEnded(name, 0, "done", measuring=0.0))
-    for path in (*moved.iterdir(), moved):
-        os.utime(path, (time.time() - age, time.time() - age))
+    touch(moved, age)
     return made
+
+
+def touch(folder: Path, age: float) -> None:
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (time.time() - age, time.time() - age))
 
 
 def test_the_oldest_go_first_and_a_run_that_goes_on_never(tmp_path: Path) -> None:
@@ -44,23 +54,102 @@ def test_the_oldest_go_first_and_a_run_that_goes_on_never(tmp_path: Path) -> Non
     make(tmp_path, "0-open", ended=False)
     found = kept_runs(tmp_path)
     each = found[0].size
-    assert [run.path.name[0] for run in beyond(found, 3.5 * each)] == ["0"]
-    assert [run.path.name[0] for run in beyond(found, days=2.5)] == ["1", "0"]
-    assert len(beyond(found, 0)) == 4
+    assert [run.path.name[0] for run in beyond(found, Limits(3.5 * each, math.inf))] == ["0"]
+    assert [run.path.name[0] for run in beyond(found, Limits(math.inf, 2.5))] == ["1", "0"]
+    assert len(beyond(found, Limits(0, math.inf))) == 4
 
 
-def test_runs_are_listed_with_the_limit_and_removed_only_when_asked(tmp_path: Path) -> None:
+def test_a_starred_run_and_one_that_is_written_stay_whatever_the_clock_says(tmp_path: Path) -> None:
+    for name in ("starred", "written", "old"):
+        make(tmp_path, name, age=400 * DAY_S, ended=name != "written")
+    make(tmp_path, "future", age=-30 * DAY_S)
+    lock = RunLock(tmp_path / "written-run")
+    RunRecord(tmp_path / "starred-run").label(starred=True)
+    for path in (tmp_path / "starred-run").iterdir():
+        os.utime(path, (0, 0))
+    assert "removed 1 run records" in prune(tmp_path, limits())
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "starred-run",
+        "written-run",
+        "future-run",
+    }
+    lock.release()
+    touch(tmp_path / "written-run", 400 * DAY_S)
+    assert "removed 1 run records" in prune(tmp_path, limits())
+    assert not (tmp_path / "written-run").exists()
+
+
+def test_a_lock_goes_with_the_process_that_holds_it(tmp_path: Path) -> None:
+    made = make(tmp_path, "a", age=400 * DAY_S, ended=False)
+    code = (
+        "import sys, pathlib; from eai_notebook.ledger.run_lock import RunLock\n"
+        "lock = RunLock(pathlib.Path(sys.argv[1])); print(flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(made.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    assert prune(tmp_path, limits()) == ""
+    holder.kill()
+    holder.communicate()
+    touch(made.path, 400 * DAY_S)
+    assert prune(tmp_path, limits()) != ""
+    assert not made.path.exists()
+
+
+def test_a_new_run_prunes_without_being_asked_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EAI_RUNS_DAYS", "30")
+    root = tmp_path / "runs"
+    make(root, "old", age=31 * DAY_S)
+    make(root, "young", age=29 * DAY_S)
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for name, age in (("cell-1.log", 31), ("cell-2.log", 29), ("mine.log", 31)):
+        (logs / name).touch()
+        os.utime(logs / name, (time.time() - age * DAY_S,) * 2)
+    recorder = RunRecorder(root)
+    recorder.take(RunBegan("new", 0, 1, "fit", "here", 1))
+    deadline = time.monotonic() + 30
+    said: list[str] = []
+    while not said and time.monotonic() < deadline:
+        said = recorder.notices_due()
+        time.sleep(0.01)
+    assert "removed 1 run records and 1 logs of cells" in said[0]
+    assert "30 days" in said[0]
+    assert not (root / "old-run").exists()
+    assert (root / "young-run").exists()
+    assert {path.name for path in logs.iterdir()} == {"cell-2.log", "mine.log"}
+    assert kept_runs(root)[0].locked or kept_runs(root)[-1].locked
+    recorder.take(RunEnded("new", 0, "done", measuring=0.0))
+    recorder.views_due(ended=True)
+    assert not any(run.locked for run in kept_runs(root))
+
+
+@pytest.mark.parametrize("text", ["-1", "much", "nan"])
+def test_a_limit_that_is_no_number_is_an_error(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EAI_RUNS_GB", text)
+    with pytest.raises(EaiError, match="EAI_RUNS_GB") as caught:
+        limits()
+    assert caught.value.code == "environment-invalid"
+    monkeypatch.setenv("EAI_RUNS_GB", "none")
+    assert math.isinf(limits().size)
+
+
+def test_runs_are_listed_with_the_limit_and_removed_now_where_asked(tmp_path: Path) -> None:
     for number in range(3):
         make(tmp_path, f"{number}", age=number * DAY_S)
     said = CliRunner().invoke(app, ["runs", str(tmp_path)]).output
-    assert "the limit is 10 GB" in said
+    assert "the limit is 10 GB and 90 days" in said
     assert len(list_runs(tmp_path)) == 3
     said = CliRunner().invoke(app, ["runs", str(tmp_path), "--days", "1.5"]).output
     assert "1 runs" in said
     assert "--prune" in said
     assert len(list_runs(tmp_path)) == 3
     said = CliRunner().invoke(app, ["runs", str(tmp_path), "--days", "1.5", "--prune"]).output
-    assert "removed 1 runs" in said
+    assert "removed 1 run records" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0-run", "1-run"]
 
 
@@ -118,7 +207,29 @@ def test_what_is_written_is_brought_to_the_disk(
     made = make(tmp_path, "a")
     own.now()
     deadline = time.monotonic() + 10
-    expected = {str(made.path / "rank-0.steps"), str(made.path / "run.json"), str(made.path)}
+    expected = {str(made.path / "rank-0.steps"), str(made.path)}
     while not expected <= set(synced) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert expected <= set(synced)
+
+
+def test_what_the_run_is_is_on_the_disk_before_it_takes_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def noted_sync(number: int) -> None:
+        steps.append(f"sync {Path(f'/proc/self/fd/{number}').readlink().name}")
+        sync(number)
+
+    def noted_replace(path: Path, target: Path) -> Path:
+        steps.append(f"replace {target.name}")
+        return replace(path, target)
+
+    monkeypatch.setattr(records, "syncer", Syncer())
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    make(tmp_path, "a", rows=0)
+    at = steps.index("replace run.json")
+    assert "sync run.tmp" in steps[:at]

@@ -92,3 +92,31 @@ def test_nothing_but_damage_is_an_error(tmp_path: Path) -> None:
     checkpoint_files.write(tmp_path, 1, some(1), keep=3).write_bytes(b"no archive")
     with pytest.raises(EaiError, match=r"none of the 1 checkpoints in .*: move them away"):
         checkpoint_files.newest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        {"class_name": "function", "config": "system", "module": "os", "registered_name": "system"},
+        {
+            "input_shape": {
+                "module": "subprocess",
+                "class_name": "Popen",
+                "config": {"args": ["id"]},
+            }
+        },
+        {"shapes_dict": [1, {"class_name": "__lambda__", "config": {"value": "4wEAAAA="}}]},
+        {"class_name": "__numpy__", "config": {"value": [1], "dtype": "O"}},
+    ],
+)
+def test_a_checkpoint_names_no_object_to_make(build: object, tmp_path: Path) -> None:
+    with pytest.raises(EaiError) as caught:
+        checkpoint_files.check_shapes(tmp_path, build)
+    assert caught.value.code == "checkpoint-shapes"
+
+
+@pytest.mark.parametrize(
+    "build", [None, {"input_shape": [None, 3]}, {"shapes_dict": {"a": [8, 2], "b": [[None], []]}}]
+)
+def test_shapes_are_what_a_model_is_built_with(build: object, tmp_path: Path) -> None:
+    checkpoint_files.check_shapes(tmp_path, build)

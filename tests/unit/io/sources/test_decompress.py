@@ -15,6 +15,7 @@ from click_log_files import write_log
 from expected_errors import raises_code
 
 from eai_notebook.io.pipeline.byte_ranges import cut_all, read, spans_of
+from eai_notebook.io.sources.decompress import unpack
 from eai_notebook.io.sources.find import find_files
 
 if TYPE_CHECKING:
@@ -90,3 +91,21 @@ def test_what_was_unpacked_leaves_nothing_behind(tmp_path: Path) -> None:
         assert stream.read(2) in {b"0\t", b"1\t"}
     del spans
     assert {path.name for path in Path("/proc/self/fd").iterdir()} <= before
+
+
+@pytest.mark.parametrize("suffix", list(PACK))
+def test_damaged_files_leave_no_memory_behind(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.tsv{suffix}"
+    path.write_bytes(PACK[suffix](b"1\t2\n" * 100)[:-9])
+    (file,) = find_files(path)
+
+    def address_space() -> int:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    for again in range(60):
+        if again == 10:  # what libraries load at first is there
+            before = address_space()
+        with raises_code("compressed-file-damaged"):
+            unpack(file)
+    assert address_space() - before < 150 << 20  # where blocks were lost, it was 200 and more
