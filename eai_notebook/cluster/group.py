@@ -70,6 +70,8 @@ class Group:
         self.entry = entry
         self._cluster = cluster
         self._lease = lease
+        self.leaving: set[int] = set()
+        """The ranks that were asked to leave."""
         self._ranks: list[Started] = []
         self._interrupts: list[Future[Any]] = []
         end_bad_replies(client)
@@ -101,6 +103,7 @@ class Group:
 
     def ask_to_leave(self, ranks: Sequence[int]) -> None:
         """Send SIGTERM to `ranks`: one that trains elastically ends at the end of the step."""
+        self.leaving |= set(ranks)
         wait_for(self._signal(signal.SIGTERM, ranks), SETTLE_S)
 
     def where(self, ranks: Sequence[int], patience: float) -> Answers:
@@ -180,7 +183,8 @@ class Group:
             if all(rank in found for rank in ranks) or time.monotonic() > ends:
                 break
             time.sleep(0.05)
-        return "; ".join(found.get(rank, f"rank {rank} died") for rank in ranks)
+        left = {rank: f"rank {rank} has left, as it was asked to" for rank in self.leaving}
+        return "; ".join({**found, **left}.get(rank, f"rank {rank} died") for rank in ranks)
 
     @property
     def is_alive(self) -> bool:

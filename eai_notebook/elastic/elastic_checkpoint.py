@@ -79,7 +79,8 @@ class ElasticCheckpoint:
     def save_now(self, epoch: int, done: int, steps: int, seeds: Sequence[int], rank: int) -> None:
         """Write after `done` steps of an epoch, although it is not time to."""
         at = (epoch + 1, 0) if done == steps else (epoch, done)
-        self._write(*at, steps, seeds, rank)
+        if self._model.optimizer.built:
+            self._write(*at, steps, seeds, rank)
 
     def _write(self, epoch: int, step: int, steps: int, seeds: Sequence[int], rank: int) -> None:
         if self._plain is None or rank != 0:

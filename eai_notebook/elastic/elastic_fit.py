@@ -21,9 +21,10 @@ from eai_notebook.elastic import virtual_step
 from eai_notebook.elastic.contribution import Contribution
 from eai_notebook.elastic.elastic_callbacks import on_first_rank
 from eai_notebook.elastic.elastic_checkpoint import ElasticCheckpoint
-from eai_notebook.elastic.lone_ring import LoneRing
+from eai_notebook.elastic.lone_ring import LoneRing, TooFewRanksError
 from eai_notebook.elastic.virtual_data import virtual_data
 from eai_notebook.errors import EaiError
+from eai_notebook.ledger.run_record import GONE
 from eai_notebook.train.held_optimizers import is_whole
 from eai_notebook.train.layer_state import check_states
 from eai_notebook.train.measured_step import build
@@ -106,6 +107,9 @@ def fit(
         try:
             training.run()
             training.ring.close()
+        except TooFewRanksError:
+            training.save_now()
+            raise
         except BaseException:
             training.ring.fail()
             raise
@@ -151,6 +155,7 @@ class _Training:
             _share_from_rank_0(model)
         self._base = base
         self._changes: list[dict[str, Any]] = []
+        self._done = self._at.epoch, self._at.step
         self.ring = _ring(virtual, self._note_change)
         self._step = virtual_step.VirtualStep(model, base)
         self._step.prepare(first)
@@ -205,6 +210,7 @@ class _Training:
         if self._held is not None and _is_due(epoch, self._settings.validation_freq):
             logs |= self._validated(self._held, callbacks)
         callbacks.on_epoch_end(epoch, logs)
+        running = step_clock.current()  # another one, if ranks have gone
         if running is not None:
             running.end_epoch(epoch, logs)
         self._checkpoint.after_epoch(epoch, self._steps, self._base, self.ring.rank)
@@ -230,8 +236,9 @@ class _Training:
         total = self.ring.exchange(make)
         marks.reduced, marks.bytes = time.time(), total.numbers.nbytes * (self.ring.size > 1)
         self._step.finish(total)
+        self._done = epoch, step + 1
         logs = {name: float(value) for name, value in self._model.get_metrics_result().items()}
-        running = step_clock.current()
+        running = step_clock.current()  # another one, if ranks have gone
         if running is not None:
             running.take(marks.row(), logs=logs)
         return logs
@@ -260,6 +267,10 @@ class _Training:
         callbacks.on_test_end({name.removeprefix("val_"): v for name, v in found.items()})
         return found
 
+    def save_now(self) -> None:
+        """Write a checkpoint of the last step that was made."""
+        self._checkpoint.save_now(*self._done, self._steps, self._base, self.ring.rank)
+
     def _stops(self) -> bool:
         """Return whether a callback of the first live rank wants to stop."""
 
@@ -275,23 +286,35 @@ class _Training:
     def _begin_run(self) -> None:
         facts = step_clock.facts_of(self._model, self._settings.epochs, self._steps, 0.0)
         facts |= {"wire": "float64", "virtual_ranks": self.ring.virtual}
-        named = {} if self._settings.name else {"unnamed": True}
-        running = step_clock.begin_run(self._settings.name or self._model.name, {**facts, **named})
+        facts |= {} if self._settings.name else {"unnamed": True}
+        self._facts = facts
+        running = step_clock.begin_run(self._settings.name or self._model.name, facts)
         running.epoch = self._at.epoch
+        self._run = running.run
+        self._recorded = self.ring.members
 
     def _note_change(self, change: Any) -> None:
-        """Say who is gone, and go on the record."""
+        """Say who is gone, end the record of all, and begin one of those that are left."""
         number = self._at.epoch * self._steps + self._at.step
         ring = self.ring
         self._changes.append({"step": number, "lost": list(change.lost), "left": ring.size})
-        step_clock.note(membership=self._changes)
+        gone = [at for at, member in enumerate(self._recorded) if member in change.lost]
+        step_clock.note(membership=self._changes, **{GONE: gone})
+        step_clock.end_run("done")
+        self._recorded = change.members
+        position = step_clock.Position(
+            f"{self._run}-{len(self._changes)}", change.members.index(ring.number), ring.size
+        )
+        facts = {**self._facts, "continues": self._run, "membership": list(self._changes)}
+        name = self._settings.name or self._model.name
+        step_clock.begin_run(name, facts, position=position).epoch = self._at.epoch
         if ring.rank == 0:
             sys.stdout.write(f"{describe(change, number, ring.virtual)}\n")
 
     def _leave(self, epoch: int, step: int) -> None:
         """End this process at the end of a step: the others go on without it."""
         sys.stdout.write(f"leaving after step {epoch * self._steps + step}\n")
-        step_clock.end_run("left")
+        step_clock.end_run("done")
         sys.stdout.flush()
         os.kill(os.getpid(), signal.SIGKILL)
         threading.Event().wait()
@@ -362,7 +385,7 @@ def _ring(virtual: int, on_change: Callable[[Change], None]) -> Ring:
         return LoneRing(virtual)
     from eai_notebook.elastic.fault_tolerant_ring import FaultTolerantRing
 
-    if not survivors.is_fault_tolerant():
+    if not survivors.is_fault_tolerant() and collective.rank() == 0:
         sys.stderr.write(
             "the ranks were not started to outlive each other: if one dies, all end "
             "(`%eai up --elastic`, or `mpirun --with-ft ulfm`)\n"

@@ -20,6 +20,7 @@ from mpi4py import MPI
 
 from eai_notebook.collective import objects
 from eai_notebook.elastic.contribution import Contribution, Slices
+from eai_notebook.elastic.lone_ring import TooFewRanksError
 from eai_notebook.elastic.virtual_ranks import block_of
 from eai_notebook.elastic.waiting_calls import Caller
 from eai_notebook.errors import EaiError
@@ -70,6 +71,8 @@ class FaultTolerantRing:
         least: With fewer live ranks than this nobody goes on.
 
     Attributes:
+        members: The live members' numbers, in order.
+        number: This rank's number in the group.
         changes: What has become of the membership, in order.
         on_change: Called after each change, once the ring stands again.
     """
@@ -88,7 +91,7 @@ class FaultTolerantRing:
         """Members that leave at the end of the step, as all have heard in the last exchange."""
         self._sequence = 0
         self._last: Contribution | None = None
-        self._number = self.members[comm.rank]
+        self.number = self.members[comm.rank]
         self._caller = Caller()
         self._comm = self._caller.run(comm.Dup)
         self._comm.Set_errhandler(MPI.ERRORS_RETURN)
@@ -148,7 +151,7 @@ class FaultTolerantRing:
         self.leavers = ()
         if not leavers:
             return False
-        if self._number in leavers:
+        if self.number in leavers:
             return True
         self._form_anew(_GOES_ON)  # (It waits for the end of those that leave.)
         return False
@@ -225,11 +228,7 @@ class FaultTolerantRing:
             self.changes.append(change)
             self.on_change(change)
         if self.size < self.least:
-            raise EaiError(
-                f"{self.size} of the least of {self.least} ranks are left",
-                "train on with `%eai restart`, from the checkpoint",
-                code="too-few-ranks",
-            )
+            raise TooFewRanksError(self.size, self.least)
         return missed
 
     def _shrunk(self) -> MPI.Intracomm:
@@ -256,7 +255,7 @@ class FaultTolerantRing:
 
         None if one more has died meanwhile.
         """
-        mine = np.array([self._number, self._sequence, state], np.int64)
+        mine = np.array([self.number, self._sequence, state], np.int64)
         table = np.empty((comm.size, len(mine)), np.int64)
         try:
             self._caller.run(lambda: comm.Allgather(mine, table))

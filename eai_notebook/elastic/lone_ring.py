@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from eai_notebook.errors import EaiError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -12,10 +14,23 @@ if TYPE_CHECKING:
     from eai_notebook.elastic.contribution import Contribution
 
 
+class TooFewRanksError(EaiError):
+    """Fewer ranks are left than there are to be at least."""
+
+    def __init__(self, left: int, least: int) -> None:
+        super().__init__(
+            f"{left} of the least of {least} ranks are left: training has ended",
+            "`%eai restart`, and run the cell again: with checkpoint= it goes on where it was",
+            code="too-few-ranks",
+        )
+
+
 class Ring(Protocol):
     """Live ranks that run virtual ranks by turns and add up what these give."""
 
     virtual: int
+    members: tuple[int, ...]
+    number: int
     is_leaving: bool
 
     @property
@@ -52,6 +67,8 @@ class LoneRing:
 
     rank = 0
     size = 1
+    members: tuple[int, ...] = (0,)
+    number = 0
 
     def __init__(self, virtual: int) -> None:
         self.virtual = virtual

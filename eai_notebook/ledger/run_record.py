@@ -48,6 +48,8 @@ FORMAT = 2
 _INFO = "run.json"
 _TRAINING = "training.jsonl"
 _LABELS = "labels.json"
+GONE = "gone_ranks"
+"""The entry of `meta` that names the ranks whose death has ended this run, and no training."""
 _OUTCOMES = ("done", "interrupted", "failed")  # from best to worst: a run is as good as its worst
 
 
@@ -308,7 +310,8 @@ class RunRecord:
             info.input[ended.rank] = ended.input
         self._note_known(ended)
         info.meta.update(ended.notes)
-        if len(info.outcomes) == info.size:
+        gone = set(info.meta.get(GONE, ()))
+        if len(info.outcomes.keys() | gone) >= info.size:
             info.state = max(info.outcomes.values(), key=_OUTCOMES.index)
             info.ended = time.time()
 

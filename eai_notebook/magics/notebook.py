@@ -150,6 +150,10 @@ class EaiMagics(Magics):
     def _restart(self, _: Namespace) -> None:
         self._started_session().restart()
 
+    def _shrink(self, arguments: Namespace) -> None:
+        session = self._started_session()
+        session.shrink(parse_ranks(arguments.ranks, session.size))
+
     def _where(self, _: Namespace) -> None:
         print(self._started_session().where())
 

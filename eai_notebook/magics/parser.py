@@ -30,6 +30,7 @@ COMMANDS = {
     "where": "show what every rank is doing now",
     "down": "end the group",
     "restart": "end the group, start it again, replay the set-up cells",
+    "shrink": "have ranks of an elastic group leave, at the end of their step",
     "list": "show all groups of yours on this machine",
     "attach": "use a group that was kept when its notebook ended",
     "pull": "bring a variable from a rank into the notebook",
@@ -167,7 +168,8 @@ def make_parser() -> _Parser:
     )
     pull = known["pull"]
     pull.add_argument("name", metavar="NAME", help="the variable, on the rank and then here")
-    pull.add_argument("--rank", type=int, default=0, help="the rank that has it (default: 0)")
+    pull.add_argument("--rank", type=int, default=None, help="the rank that has it (default: 0)")
+    known["shrink"].add_argument("ranks", metavar="RANKS", help="the ranks that leave: `2,3`")
     known["push"].add_argument("names", metavar="NAME", nargs="+", help="notebook variables")
     known["diff"].add_argument("name", metavar="NAME", help="an array, a model, any variable")
     known["trace"].add_argument(

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _RELEASED = "Horovod has been shut down"
+_PEER_FAILED = "PeerFailedError"
+"""What elastic training raises on the other ranks."""
 _RANKS_STAY = "The cell has ended; the ranks and their variables stay (`%eai down` ends them)."
 
 
@@ -38,7 +40,7 @@ class Reply:
     @property
     def was_released(self) -> bool:
         """Whether this rank failed only because the ring it waited in was released."""
-        return self.failed and _RELEASED in self.evalue
+        return self.failed and (_RELEASED in self.evalue or self.ename == _PEER_FAILED)
 
     @property
     def was_stopped(self) -> bool:

@@ -430,9 +430,11 @@ class Session:
                 "no group is running", "start one with `%eai up -n 2`", code="group-not-running"
             )
         cells = self._ready_cells()
-        is_known = self._group.survives and set(self._group.missing) == self._view.gone
-        if (self._group.missing or not self._group.is_alive) and not is_known:
-            raise cells.died()
+        missing = set(self._group.missing)
+        if missing or not self._group.is_alive:
+            if not self._group.survives or missing - self._view.gone - self._group.leaving:
+                raise cells.died()
+            self._view.note_gone(missing)
         if self._warm_up is not None:
             self._finish_warm_up(self._group, self._warm_up)
         cells.wait_for_stragglers()

@@ -23,8 +23,8 @@ class WarmUp:
 
     def __init__(self, group: Group, words: str, errand: Any, *arguments: Any) -> None:
         self._words = words
-        self._size = group.size
-        self._request = group.view(range(group.size)).apply_async(errand, *arguments)
+        self._size = len(group.live)
+        self._request = group.view(group.live).apply_async(errand, *arguments)
 
     def then(self, use: Callable[[list[dict[str, Any]]], None]) -> None:
         """Call `use` with the ranks' answers, in another thread, unless one fails."""

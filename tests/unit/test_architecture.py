@@ -51,7 +51,7 @@ MAY_USE = {
     "horovod_build": ANYONE | {"cluster", "collective", "files", "terminal"},
     "train": ANYONE
     | {"collective", "compression", "elastic", "ledger", "models", "parameter_servers"},
-    "elastic": ANYONE | {"collective", "train"},
+    "elastic": ANYONE | {"collective", "ledger", "train"},
     "parameter_servers": ANYONE | {"collective", "train"},
     "keras_archive": {"train"},
     # A rank's cells and variables are looked at for trainings and layers, inside functions.

@@ -20,7 +20,7 @@ import statistics
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -249,7 +249,17 @@ def facts_of(model: Any, epochs: int | None, steps: int | None, tracing_s: float
     }
 
 
-def begin_run(name: str, meta: dict[str, Any], *, alone: bool = False) -> StepClock:
+class Position(NamedTuple):
+    """Where this rank is in a run that goes on with fewer ranks: they agree on it without a ring."""
+
+    run: str
+    rank: int
+    size: int
+
+
+def begin_run(
+    name: str, meta: dict[str, Any], *, alone: bool = False, position: Position | None = None
+) -> StepClock:
     """Open a run, ending the one that is open; all ranks of the ring must call it.
 
     Its first step begins now. `alone`: it is the run of this rank only, the others know nothing
@@ -259,7 +269,9 @@ def begin_run(name: str, meta: dict[str, Any], *, alone: bool = False) -> StepCl
     end_run("done")
     run = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
     rank, size, offset, uncertainty = 0, 1, 0.0, 0.0
-    if not alone:
+    if position is not None:
+        run, rank, size = position
+    elif not alone:
         run = collective.broadcast_object(run)
         rank, size = collective.rank(), collective.size()
         offset, uncertainty = collective.clock_offset()

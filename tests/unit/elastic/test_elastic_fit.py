@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Lines = list[dict[str, Any]]
 Elastic = Callable[..., list[Lines]]
@@ -60,3 +63,15 @@ def test_losses_stay_the_same_when_ranks_go(
         steps = losses(lines)
         np.testing.assert_allclose(steps, losses(undisturbed)[: len(steps)], rtol=1e-6)
         assert len(steps) - gone[rank] in (0, 1)  # one that leaves ends its step
+
+
+def test_with_too_few_ranks_it_ends_and_goes_on_from_there(
+    elastic_ranks: Elastic, undisturbed: Lines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"checkpoint": str(tmp_path)}
+    monkeypatch.setenv("EAI_LEAST_RANKS", "2")
+    first = elastic_ranks(PROGRAM, 2, [(10, 0, "kill")], settings)[1]
+    assert first[-1]["code"] == "too-few-ranks"
+    assert len(losses(first)) == 10
+    rest = elastic_ranks(PROGRAM, 1, [], settings)[0]
+    np.testing.assert_allclose(losses(first) + losses(rest), losses(undisturbed), rtol=1e-6)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from eai_notebook.errors import EaiError
-from eai_notebook.ledger.run_record import RunRecord, list_runs, runs_folder
+from eai_notebook.ledger.run_record import GONE, RunRecord, list_runs, runs_folder
 from eai_notebook.ledger.step_schema import (
     FIRST_FORMAT,
     STEP_DTYPE,
@@ -66,6 +66,12 @@ def test_a_run_is_as_good_as_its_worst_rank(tmp_path: Path) -> None:
     record.add(RunEnded("run-00000001", 1, "failed", 0.2))
     assert RunRecord(record.path).info.state == "failed"
     assert record.info.measuring == {0: 0.1, 1: 0.2}
+
+
+def test_ranks_that_are_gone_are_not_waited_for(tmp_path: Path) -> None:
+    record = started(tmp_path)
+    record.add(RunEnded("run-00000001", 0, "done", 0.1, {}, {GONE: [1]}))
+    assert RunRecord(record.path).info.state == "done"
 
 
 def test_a_run_its_ranks_did_not_end_is_lost_and_a_done_one_stays_done(tmp_path: Path) -> None:

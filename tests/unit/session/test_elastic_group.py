@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +16,7 @@ from eai_notebook.session.observer import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.ranks
 
@@ -31,21 +34,25 @@ if eai.rank() == eai.size() - 1:
 collective.allreduce_numpy(np.ones(3))
 """
 TRAIN = """
-class Die(keras.callbacks.Callback):
+import pathlib, time
+
+class Pause(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
-        if batch == 3 and eai.rank() == 0 and {dies}:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if batch == 3 and eai.rank() == 0 and {pauses}:
+            pathlib.Path({folder!r}, "waits").touch()
+            while not pathlib.Path({folder!r}, "asked").exists():
+                time.sleep(0.01)
 
 def trained():
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dropout(0.2), keras.layers.Dense(1)])
     model.compile("adam", "mse")
     x = np.random.default_rng(0).normal(size=(64, 2)).astype("float32")
-    options = {{"batch_size": 4, "epochs": 2, "verbose": 0, "callbacks": [Die()]}}
+    options = {{"batch_size": 4, "epochs": 2, "verbose": 0, "callbacks": [Pause()]}}
     found = eai.fit(model, x, x[:, :1], elastic=True, virtual_ranks=4, **options)
     return found.history["loss"]
 
-losses_{dies} = trained()
+losses_{pauses} = trained()
 total = float(collective.allreduce_numpy(np.array([1.0]))[0])
 """
 
@@ -106,11 +113,26 @@ def test_so_they_do_when_one_dies_in_an_exchange(session: Session) -> None:
     session.push(pushed=1)
 
 
-def test_elastic_training_goes_on_to_its_end(session: Session) -> None:
-    session.run(TRAIN.format(dies=False))
-    session.run(TRAIN.format(dies=True))  # (The first rank dies.)
+def test_elastic_training_goes_on_without_a_rank_that_is_asked_to_leave(
+    session: Session, tmp_path: Path
+) -> None:
+    with pytest.raises(EaiError) as none:
+        session.shrink([0, 1])
+    assert none.value.code == "no-rank-left"
+
+    def ask() -> None:
+        while not (tmp_path / "waits").exists():
+            time.sleep(0.05)
+        session.shrink([0])
+        (tmp_path / "asked").touch()
+
+    session.run(TRAIN.format(pauses=False, folder=str(tmp_path)))
+    asking = threading.Thread(target=ask)
+    asking.start()
+    session.run(TRAIN.format(pauses=True, folder=str(tmp_path)))
+    asking.join()
     assert session.pull("losses_True") == pytest.approx(session.pull("losses_False"), rel=1e-6)
     assert session.pull("total") == 1.0
     assert session.pull("kept") == 10
     assert "rank 0 is gone at step 3" in WATCHER.written
-    assert "died of SIGKILL" in WATCHER.written
+    assert "rank 0 has left, as it was asked to" in WATCHER.written

@@ -25,6 +25,12 @@ def test_the_cause_is_the_rank_that_failed_by_itself() -> None:
     assert "rank 0 was waiting in a collective, and released." in shown
 
 
+def test_that_a_peer_of_elastic_training_failed_is_not_the_cause() -> None:
+    found = root_cause([error(0, 1.0, "PeerFailedError", "x"), error(1, 2.0, "ValueError", "bad")])
+    assert found is not None
+    assert found.ename == "ValueError"
+
+
 def test_the_first_of_several_causes_is_named() -> None:
     found = root_cause([error(0, 2.0, "KeyError", "b"), error(1, 1.0, "ValueError", "a")])
     assert found is not None
