@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import re
+import shutil
 import sysconfig
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,6 +31,10 @@ HOROVOD = "0.28.1"
 
 RECIPE = 4
 """Version of the build; increased when it changes, so that older wheels are not used."""
+
+
+MOST_WHEELS = 8
+"""Wheels that are kept, of about 10 MB each: environments that somebody may go back to."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,18 @@ class HorovodKey:
         content, kept = built.read_bytes(), self.folder / built.name
         write_private(_digest_file(kept), _sha256(content) + "\n")
         write_private(kept, content)
+        _remove_oldest()
         return kept
+
+
+def _remove_oldest() -> None:
+    """Remove the folders of wheels that were built before the newest `MOST_WHEELS`."""
+    folders = [
+        path for path in cache().glob("horovod-*") if path.is_dir() and not path.is_symlink()
+    ]
+    folders.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in folders[MOST_WHEELS:]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _digest_file(wheel: Path) -> Path:

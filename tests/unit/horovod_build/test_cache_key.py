@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,25 @@ def test_a_cached_wheel_that_is_not_as_it_was_built_is_not_used(
     wheel = key.keep(built)
     wheel.write_bytes(b"a whee")
     assert key.cached_wheel() is None
+
+
+def test_the_oldest_wheels_go_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (cache_key.cache() / "proved").mkdir(parents=True)
+    built = tmp_path / "horovod-0.28.1-cp311.whl"
+    built.write_bytes(b"wheel")
+    ours = cache_key.key_for(OURS, gpu=False)
+    keys = [replace(ours, tensorflow=f"tensorflow-2.{number}") for number in range(10)]
+    for age, key in enumerate(reversed(keys)):
+        key.folder.mkdir(parents=True)
+        os.utime(key.folder, (1000 - age, 1000 - age))
+    kept = keys[0].keep(built)  # the oldest is built anew, and is the newest
+    assert kept.exists()
+    left = {key.tensorflow for key in keys if key.folder.exists()}
+    assert left == {keys[0].tensorflow, *(key.tensorflow for key in keys[3:])}
+    assert (cache_key.cache() / "proved").exists()
 
 
 def test_no_tensorflow_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
