@@ -31,7 +31,9 @@ def show(run: RunRecord | Path | str | None = None) -> None:
     if run is None:
         recorded = list_runs()
         if not recorded:
-            raise EaiError(f"no run is recorded in {runs_folder()}", "train something first")
+            raise EaiError(
+                f"no run is recorded in {runs_folder()}", "train something first", code="no-run"
+            )
         run = recorded[0]
     view = record_view(run if isinstance(run, RunRecord) else RunRecord(Path(run)))
     if in_ipython():

@@ -30,7 +30,11 @@ def controls() -> None:
     Raises `EaiError` outside of a notebook.
     """
     if not in_notebook():
-        raise EaiError("buttons need a notebook", "use `%eai up`, or `eai.Session` in a script")
+        raise EaiError(
+            "buttons need a notebook",
+            "use `%eai up`, or `eai.Session` in a script",
+            code="notebook-needed",
+        )
     from importlib.metadata import version
 
     from ipywidgets import BoundedIntText, Button, Dropdown, HBox, Label, Text, VBox

@@ -64,7 +64,7 @@ def listed() -> list[dict[str, Any]]:
 def renamed(folder: str, name: str) -> None:
     """Give a run another name."""
     if not name.strip():
-        raise EaiError("a run needs a name", "enter one")
+        raise EaiError("a run needs a name", "enter one", code="run-unnamed")
     _record(folder).label(name=name.strip())
 
 
@@ -78,10 +78,11 @@ def deleted(folder: str) -> None:
     record = _record(folder)
     kept = kept_run(record.path)
     if kept is None:
-        raise EaiError(f"the record of {record.info.name} is another user's", "leave it there")
+        what = f"the record of {record.info.name} belongs to another user"
+        raise EaiError(what, "ask that user to delete it", code="run-not-yours")
     if kept.is_open(time.time()):
-        what = f"run {record.info.name} still goes on, or was cut off within the last hour"
-        raise EaiError(what, "stop it first, or delete it later")
+        what = f"run {record.info.name} is running, or was cut off within the last hour"
+        raise EaiError(what, "stop it first, or delete it later", code="run-open")
     remove([kept])
 
 
@@ -153,11 +154,11 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
 
 
 def _record(folder: str) -> RunRecord:
-    """Open a record by the name of its folder; nothing outside of the shelf can be named."""
+    """Open a record by the name of its folder, below the folder of runs only."""
     known = {path.name: path for path in list_runs()}
     if folder not in known:
         what = f"there is no run {folder} in {runs_folder()}"
-        raise EaiError(what, "choose one of the list")
+        raise EaiError(what, "choose one of the list", code="run-unknown")
     return RunRecord(known[folder])
 
 
@@ -169,7 +170,8 @@ def _recorded(run: str) -> RunRecord:
                 record = RunRecord(path)
                 if run in (path.name, record.info.run):
                     return record
-    raise EaiError(f"there is no record of run {run} in {runs_folder()}", "train it again")
+    what = f"there is no record of run {run} in {runs_folder()}"
+    raise EaiError(what, "train it again", code="run-unknown")
 
 
 def _sentence(step: Change, cause: str, differs: list[str]) -> str:

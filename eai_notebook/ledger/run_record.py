@@ -183,7 +183,9 @@ class RunRecord:
             self.info = RunInfo.from_json((self.path / _INFO).read_text())
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             what = f"{self.path} is not a run record ({error})"
-            raise EaiError(what, "name a folder below .eai/runs") from error
+            raise EaiError(
+                what, "name a folder below .eai/runs", code="run-record-invalid"
+            ) from error
         self.info.name = str(self.labels().get("name") or self.info.name)
 
     @classmethod

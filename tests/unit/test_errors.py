@@ -20,22 +20,28 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(eai_notebook.__file__).parent
 CODED_ROOMS = (
+    "bookkeeping.py",
     "cli",
     "clicklog",
     "cluster",
     "datasets",
+    "display",
     "elastic",
     "engine",
     "files.py",
     "formats",
     "horovod_build",
     "io",
+    "ledger",
     "magics",
     "metrics.py",
     "models",
     "parameter_servers",
+    "process_lease.py",
     "schedules",
     "session",
+    "telemetry",
+    "terminal",
     *(f"train/{source.name}" for source in (PACKAGE / "train").glob("*.py")),
 )
 """Rooms whose errors all have a code; `docs/errors.md` describes the codes of these rooms."""

@@ -101,8 +101,9 @@ def test_what_the_user_says_of_a_run_that_goes_on_stays(tmp_path: Path, monkeypa
     record.add(RunBegan("r12345678", 0, 1, "fit", "here", 1))
     run_browser.renamed(record.path.name, "best so far")
     run_browser.starred(record.path.name, on=True)
-    with pytest.raises(EaiError, match="still goes on"):
+    with pytest.raises(EaiError) as refused:
         run_browser.deleted(record.path.name)
+    assert refused.value.code == "run-open"
     record.add(RunEnded("r12345678", 0, "done", 0.0))
     (entry,) = run_browser.listed()
     assert (entry["name"], entry["starred"], entry["state"]) == ("best so far", True, "done")
