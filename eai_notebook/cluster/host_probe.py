@@ -115,8 +115,8 @@ def describe_host(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer what is asked, then tell the time for as long as somebody asks."""
-    # The mark tells the answer from what the shell's start-up files print.
+    """Answer the request, then return the time as long as requests come."""
+    # The mark separates the answer from the output of the shell's start-up files.
     sys.stdout.write(MARK + json.dumps(describe_host(json.loads(sys.stdin.readline()))) + "\n")
     sys.stdout.flush()
     for _ in sys.stdin:

@@ -89,7 +89,7 @@ def explain(log: str) -> str:
     r"""Return why ``mpirun`` failed, in its own words or those of a rank, as one paragraph.
 
     The error of a rank's Python comes first, then the first message that Open MPI has put between
-    two rules and that tells no mere consequence, then whatever was printed last; empty if nothing
+    two rules and that is no mere consequence, then whatever was printed last; empty if nothing
     was.
 
     Examples:

@@ -117,7 +117,7 @@ def _read(client: Any) -> None:
 
 
 def _relay(message: Any, metadata: Any, on_output: OnOutput) -> None:
-    """Pass a message on, and drop the copy that the client would keep for ever."""
+    """Pass a message on, and drop the copy that the client would keep without end."""
     kind, content = message["header"]["msg_type"], message["content"]
     if kind == "data_message":
         kind, content = "data", dict(metadata["data"])

@@ -89,7 +89,7 @@ def _pointer(_context: Any, _address: Any) -> _Built:
 
 @njit(inline="always")
 def bytes_at(address: Any, count: Any) -> Any:
-    """Return bytes that lie at an address as an array; whoever asks keeps them there."""
+    """Return bytes that lie at an address as an array; the caller keeps them alive."""
     return carray(_pointer(address), (count,), np.uint8)
 
 

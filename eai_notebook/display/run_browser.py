@@ -198,5 +198,5 @@ def _plain(change: Change) -> dict[str, Any]:
         "before_ms": change.before_ms,
         "after_ms": change.after_ms,
     }
-    told = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-    return {**told, "sure": change.is_sure}
+    finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+    return {**finite, "sure": change.is_sure}

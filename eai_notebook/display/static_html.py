@@ -96,16 +96,16 @@ def _legend(view: dict[str, Any]) -> str:
     entries = []
     for part, length in zip(view["parts"], means, strict=True):
         if length is None or not step:
-            told = "one rank" if alone and BY_NAME[part].needs_peers else "not measured"
+            shown = "one rank" if alone and BY_NAME[part].needs_peers else "not measured"
         else:
-            told = f"{ms(length / 1e3)} · {percent(length / step)}"
+            shown = f"{ms(length / 1e3)} · {percent(length / step)}"
             if part == "wait_peer" and view["waiting_ms"]:
-                told += f" ({ms(view['waiting_ms'] / 1e3)} on a rank that waits)"
+                shown += f" ({ms(view['waiting_ms'] / 1e3)} on a rank that waits)"
         entries.append(
             f'<span title="{escape(BY_NAME[part].meaning)}" style="white-space: nowrap; font-size: 12px">'
             f'<span style="display: inline-block; width: 10px; height: 10px; border-radius: 2px; '
             f'background: {BY_NAME[part].colour}; margin-right: 5px"></span>{part} '
-            f'<span style="{_FAINT}">{told}</span></span>'
+            f'<span style="{_FAINT}">{shown}</span></span>'
         )
     if any(view["buckets"]["unmeasured_ms"]):
         entries.append(
@@ -230,10 +230,10 @@ def _step_axis(first: int, span: int, note: str) -> str:
             f'<span style="position: absolute; left: {at:.2f}%; {inward}">'
             f"{'' if marks else 'step '}{tick:,}</span>"
         )
-    told = f'<div style="text-align: right">{escape(note)}</div>' if note else ""
+    shown = f'<div style="text-align: right">{escape(note)}</div>' if note else ""
     return (
         f'<div style="margin-left: 48px; {_FAINT}; font-size: 11px">'
-        f'<div style="position: relative; height: 16px">{"".join(marks)}</div>{told}</div>'
+        f'<div style="position: relative; height: 16px">{"".join(marks)}</div>{shown}</div>'
     )
 
 
@@ -251,10 +251,10 @@ def _ranks(view: dict[str, Any]) -> str:
         named = rank["rank"] == view["verdict"]["rank"]
         name = f"rank {rank['rank']}" + (f" · {rank['host']}" if several_hosts else "")
         if few:
-            label, told = name, ms(sum(part or 0.0 for part in rank["ms"]) / 1e3)
+            label, shown = name, ms(sum(part or 0.0 for part in rank["ms"]) / 1e3)
         else:
             label = name if place % max(8, len(ranks) // 8) == 0 else ""
-            told = f"◀ rank {rank['rank']}" if named else ""
+            shown = f"◀ rank {rank['rank']}" if named else ""
         rows.append(
             f'<div style="display: flex; align-items: center; height: {height}px; '
             f'margin-bottom: {gap}px{"; font-weight: 700" if named else ""}">'
@@ -262,7 +262,7 @@ def _ranks(view: dict[str, Any]) -> str:
             f"{escape(label)}</span>"
             f"{_rank_bar(rank, view['parts'], longest, height, name)}"
             f'<span style="width: 64px; flex: none; padding-left: 6px; box-sizing: border-box; '
-            f'white-space: nowrap; line-height: 1">{told}</span></div>'
+            f'white-space: nowrap; line-height: 1">{shown}</span></div>'
         )
     return f'<div style="{_FAINT}; font-size: 11px; margin-top: 8px">{"".join(rows)}</div>'
 
@@ -275,15 +275,15 @@ def _rank_bar(
     name: str,
 ) -> str:
     pieces, left = "", 0.0
-    told = [name]
+    shown = [name]
     for part, length in zip(parts, rank["ms"], strict=True):
         if length:
             begin, end = round(WIDTH * left / longest), round(WIDTH * (left + length) / longest)
             pieces += f'<rect x="{begin}" width="{end - begin}" height="1" fill="{BY_NAME[part].colour}"/>'
             left += length
-            told.append(f"{part} {ms(length / 1e3)}")
+            shown.append(f"{part} {ms(length / 1e3)}")
     return (
         f'<svg role="img" viewBox="0 0 {WIDTH} 1" preserveAspectRatio="none" '
         f'style="flex: 1; min-width: 0; height: {height}px" xmlns="http://www.w3.org/2000/svg">'
-        f"<title>{escape(', '.join(told))}</title>{pieces}</svg>"
+        f"<title>{escape(', '.join(shown))}</title>{pieces}</svg>"
     )

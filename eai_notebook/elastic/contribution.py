@@ -53,7 +53,7 @@ class Contribution:
     """A rank's part of an exchange, or the sum of all.
 
     Numbers are summed in float64, so that a sum rounded to float32 is all but always the same
-    whoever has added up what first.
+    in whatever order the ranks are added.
 
     Attributes:
         numbers: float64 of one length on all ranks.

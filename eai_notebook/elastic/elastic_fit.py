@@ -47,7 +47,7 @@ LEAST = "EAI_LEAST_RANKS"
 
 @dataclass
 class Settings:
-    """What `fit` is told beside model and training data.
+    """The arguments of `fit` besides model and training data.
 
     Attributes:
         epochs: How often to go through the data.

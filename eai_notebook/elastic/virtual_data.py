@@ -26,7 +26,7 @@ _REMEDY = (
 
 
 class VirtualData(Protocol):
-    """Batches by virtual rank, epoch and step; the same whoever asks, and however often."""
+    """Batches by virtual rank, epoch and step; the same for every caller, and at every call."""
 
     def count(self, virtual: int) -> int:
         """Return how many batches a virtual rank has in an epoch."""

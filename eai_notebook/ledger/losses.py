@@ -228,14 +228,14 @@ class PeerIsLate(Rule):
     def _whence(self, waited: float, where: dict[str, float], unexplained: float) -> str:
         """Return where the waiting comes from; the numbers add up to it."""
         seldom = 0.005
-        told = [
+        fragments = [
             f"{ms(length)} from `{part}`"
             for part, length in sorted(where.items(), key=lambda item: -item[1])
             if length >= seldom * waited
         ]
         if unexplained >= seldom * waited:
-            told.append(f"{ms(unexplained)} unexplained")
-        return f"of these {ms(waited)}: {', '.join(told)}"
+            fragments.append(f"{ms(unexplained)} unexplained")
+        return f"of these {ms(waited)}: {', '.join(fragments)}"
 
     def _cores(self, facts: Facts, rank: int | None) -> str:
         share = core_share(facts.context.cores.get(rank, {})) if rank is not None else 1.0

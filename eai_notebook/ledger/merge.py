@@ -1,6 +1,6 @@
 """Merge the rows of all ranks and split each step into its parts.
 
-A rank alone cannot tell waiting for a slower rank from moving bytes: both happen between
+A rank alone cannot distinguish waiting for a slower rank from moving bytes: both happen between
 its own gradients being ready and the reduced ones being there. With every rank's rows on
 one clock the moment the last rank arrived is known, and the split is a subtraction.
 

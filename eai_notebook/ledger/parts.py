@@ -2,7 +2,7 @@
 
 Merge, summary, verdict, comparison and every display read it; TypeScript gets it by
 ``tools/generate_front.py``, and added parts with each run's view. Colours are Okabe and Ito's set,
-which people with any colour vision can tell apart.
+which people with any colour vision can distinguish.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ OWN: Final = tuple(index for index, part in enumerate(TABLE) if part.makes_late)
 """The parts that a rank spends on itself; in a ring all other time is the same for all."""
 
 MARKED: Final = tuple(PARTS.index(part.name) for part in BUILT_IN[:-1])
-"""The parts that marks in the graph tell: a step without any of them was not measured."""
+"""The parts that timestamps in the graph measure: a step without any of them was not measured."""
 
 IN_ORDER_OF_CLAIM: Final = (*MARKED, *(PARTS.index(part.name) for part in ADDED))
 """All parts but `other`: where they are longer than the step, the later ones are cut."""

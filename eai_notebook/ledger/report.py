@@ -94,24 +94,26 @@ class Report:
     def _notes(self) -> list[str]:
         rates = self.rates
         size = len(self.ranks)
-        told = [f"step {ms(rates.step)}" if np.isfinite(rates.step) else "no step was measured"]
+        fragments = [
+            f"step {ms(rates.step)}" if np.isfinite(rates.step) else "no step was measured"
+        ]
         if np.isfinite(rates.samples_per_s):
-            told.append(f"{count(rates.samples_per_s)} samples/s")
+            fragments.append(f"{count(rates.samples_per_s)} samples/s")
         if np.isfinite(rates.bytes_per_step):
-            told.append(f"{amount(rates.bytes_per_step)}/step" + _of_embeddings(rates))
+            fragments.append(f"{amount(rates.bytes_per_step)}/step" + _of_embeddings(rates))
         if np.isfinite(rates.bus_bandwidth):
-            told.append(f"bus bandwidth {amount(rates.bus_bandwidth)}/s")
+            fragments.append(f"bus bandwidth {amount(rates.bus_bandwidth)}/s")
         if rates.hidden > 0:
-            told.append(f"{ms(rates.hidden)} of communication hidden behind compute")
+            fragments.append(f"{ms(rates.hidden)} of communication hidden behind compute")
         if np.isfinite(self.measuring_pct):
-            told.append(f"measuring cost {self.measuring_pct:.2f} %")
+            fragments.append(f"measuring cost {self.measuring_pct:.2f} %")
         counted = (
             f"{self.title}: {self.steps} steps on {size} rank{'s' * (size != 1)}, "
             f"{self.counted} of them typical"
         )
         if rates.redone > 0:
-            told.append(f"{rates.redone:.3g} exchanges a step made again: fp16 overflowed")
-        notes = [" · ".join(told), counted, *self.remarks]
+            fragments.append(f"{rates.redone:.3g} exchanges a step made again: fp16 overflowed")
+        notes = [" · ".join(fragments), counted, *self.remarks]
         if self.input_wait:
             notes.insert(0, self.input_wait)
         if self.clamped:
@@ -146,9 +148,9 @@ def _report(summary: Summary, info: RunInfo | None) -> Report:
 
 def _input_wait(numbers: PartNumbers, context: Context) -> str | None:
     """Return the stage that input waits for, where the input is worth a word at all."""
-    told = input_waits.describe_input_wait(context.input.values())
-    if told is None or numbers.share >= WORTH_NAMING or np.isnan(numbers.share):
-        return told
+    waited = input_waits.describe_input_wait(context.input.values())
+    if waited is None or numbers.share >= WORTH_NAMING or np.isnan(numbers.share):
+        return waited
     return f"input: no problem, {percent(numbers.share)} of the steps"
 
 

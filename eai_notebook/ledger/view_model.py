@@ -59,8 +59,8 @@ def run_view(
     ``means_ms`` are
     the means over the ranks, ``waiting_ms`` is the waiting of a rank that waits. ``heat``
     is how long each rank was busy by itself in each stretch. ``price`` adds up the whole
-    run, in seconds of rank time. ``training`` is the loss and the metrics, None if none
-    were told.
+    run, in seconds of rank time. ``training`` is the loss and the metrics, None without
+    any.
     """
     facts = Facts(summary.kept, Context.of(info))
     by_rank_ms = _plain(1e3 * facts.by_rank, EXACT_DIGITS)

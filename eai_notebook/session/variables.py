@@ -90,7 +90,7 @@ def _answer(group: Group, ranks: Sequence[int], errand: Any, *arguments: Any) ->
     except KeyboardInterrupt:
         group.interrupt(ranks)
         raise
-    group.client.purge_local_results(request)  # it would keep every value for ever
+    group.client.purge_local_results(request)  # it would keep every value without end
     return found
 
 
