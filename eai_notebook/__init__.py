@@ -96,5 +96,5 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def _jupyter_labextension_paths() -> list[dict[str, str]]:
-    """Tell JupyterLab's tools where the built front end lies."""
+    """Return the folder of the built front end, for JupyterLab's tools."""
     return [{"src": "labextension", "dest": "eai-notebook"}]

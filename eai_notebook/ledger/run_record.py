@@ -4,7 +4,7 @@ A run outlives its notebook tab, its kernel and the program that drew it, so eve
 goes to disk as it comes. ``run.json`` says what the run is; ``rank-<r>.steps`` holds
 that rank's rows of `STEP_DTYPE`, appended and never rewritten, so a run that was cut
 off can be read up to its last whole row. ``training.jsonl`` has a line for each time that
-a rank told its loss and metrics. ``labels.json`` is what the user has said of the run since:
+a rank reported its loss and metrics. ``labels.json`` is what the user has said of the run since:
 a file of its own, since the run may go on, and its session writes ``run.json``.
 """
 
@@ -246,7 +246,7 @@ class RunRecord:
         return as_steps(rows)
 
     def training(self, start: int = 0) -> tuple[list[TrainingProgress], int]:
-        """Return what the ranks told of their training from byte `start` on, and where it ends.
+        """Return the ranks' reports of their training from byte `start` on, and their end.
 
         A half-written line is left.
         """

@@ -74,7 +74,7 @@ class CellOutput:
         self._show_runs()
 
     def say(self, words: str) -> None:
-        """Tell the user something that no rank said."""
+        """Show the user a line that no rank printed."""
         self._watcher.text("stderr", words + "\n")
 
     def close(self) -> None:

@@ -234,7 +234,7 @@ class OverflowLog:
     """The file of a cell that prints more than a notebook shows: all its lines, from the first.
 
     What it will begin with is kept until it is needed. A file that cannot be written, or has become
-    very large, is told of, and ends nothing.
+    very large, is reported, and ends nothing.
     """
 
     def __init__(self, path: Path) -> None:

@@ -98,7 +98,7 @@ class RunRecorder:
         A trace waits for the rows of its steps. With `ended` the cell is over, and what
         some ranks have sent is all there is.
         """
-        told = []
+        lines = []
         for run, taken in list(self._traces.items()):
             record, live = self._open[run], self._live.get(run)
             last = max(each.last for each in taken.values())
@@ -108,8 +108,8 @@ class RunRecorder:
                 with self._books.doing(TRACE):
                     file, words = profile_merge.write(record, taken)
                     self.trace = {"file": str(file), "words": words}
-                    told.append(f"{words}\ntrace: {file}, for ui.perfetto.dev")
-        return told
+                    lines.append(f"{words}\ntrace: {file}, for ui.perfetto.dev")
+        return lines
 
     def notices_due(self) -> list[str]:
         """Return what the user should know beside the runs, each line once."""
@@ -162,7 +162,7 @@ class RunRecorder:
         record.add(message)
 
     def _give_up(self, run: str) -> None:
-        """Let go of a run that cannot be recorded; a reader of it is told that rows are missing."""
+        """Let go of a run that cannot be recorded; a reader of it sees that rows are missing."""
         self._given_up.add(run)
         if (record := self._open.get(run)) is not None:
             with self._books.doing(RECORD, self.root):

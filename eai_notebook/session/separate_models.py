@@ -15,7 +15,7 @@ _CLOSE: Final = 1e-5
 
 
 class SeparateModels:
-    """Takes what ranks say of their trainings in one cell; tells in `lines` what went apart.
+    """Collects the ranks' reports of trainings in one cell; `lines` names separate models.
 
     Examples:
         >>> found = SeparateModels()
@@ -38,9 +38,9 @@ class SeparateModels:
 
     def lines(self) -> list[str]:
         """Return a line on Keras fits, one on custom loops, or none."""
-        told = [_of_fits(len(self._alone))] if len(self._alone) > 1 else []
-        apart = [] if told else _apart(list(self._trained.values()))
-        return [*told, _of_loops(apart)] if apart else told
+        lines = [_of_fits(len(self._alone))] if len(self._alone) > 1 else []
+        apart = [] if lines else _apart(list(self._trained.values()))
+        return [*lines, _of_loops(apart)] if apart else lines
 
 
 def _of_fits(ranks: int) -> str:

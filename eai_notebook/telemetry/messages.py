@@ -1,6 +1,6 @@
 """Telemetry messages from ranks to the kernel, and this process's hub for them.
 
-The step clock (rank side) calls `emit`; whoever owns the process decides where the
+The step clock (rank side) calls `emit`; the owner of the process decides where the
 messages go by calling `set_sink`: an engine sends them to the kernel, a plain script
 under ``mpirun`` writes the record itself. So `train` and `engine` meet here without
 knowing each other.
@@ -81,7 +81,7 @@ class RunEnded:
 
     ``measuring`` is the time this rank spent measuring, in seconds, over the whole run,
     so that the cost of the clock is in the same record as what it measured. ``input`` is
-    what its steps waited for in the input, see `waits.Sums`; empty where no reader tells.
+    what its steps waited for in the input, see `waits.Sums`; empty without a reader.
     ``notes`` are what was found out on the way, and go to the record's ``meta``. ``named`` and
     ``cores`` are as in `StepsDone`.
     """
@@ -98,7 +98,7 @@ class RunEnded:
 
 @dataclass(frozen=True)
 class StackLocation:
-    """What a rank is doing right now, as its own stack tells it.
+    """The current location of a rank, from its own stack.
 
     ``line`` is the line of the cell (from 1) and ``code`` its text; ``exchange`` names
     the exchange between ranks it is in, if it is in one that it asked for by itself. One
@@ -271,7 +271,7 @@ def on_cell_end(hook: Callable[[str], None]) -> None:
 
 
 def cell_ended(outcome: str) -> None:
-    """Tell the hooks that the current cell has ended."""
+    """Call the hooks of the end of a cell."""
     set_queue_depth(None)
     for hook in _cell_end_hooks:
         with books.doing(TELEMETRY):
@@ -283,7 +283,7 @@ _step_counter: Callable[[], int | None] | None = None
 
 
 def set_step_counter(counter: Callable[[], int | None]) -> None:
-    """Have `counter` tell how many steps the run that is open on this rank has taken."""
+    """Set the counter of the steps of the run that is open on this rank."""
     global _step_counter
     _step_counter = counter
 
@@ -326,7 +326,7 @@ def has_step_listener() -> bool:
 
 
 def step_ended(run: str, step: int | None) -> bool:
-    """Tell the watch, if there is one; return whether it took time that belongs to no step."""
+    """Call the watch, if there is one; return whether it took time that belongs to no step."""
     if _step_watch is not None:
         with books.doing(TRACE):
             return _step_watch(run, step)

@@ -263,7 +263,7 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
             running.opens_epoch = True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Tell the epoch's metrics; stop everywhere when one rank wants to."""
+        """Report the epoch's metrics; stop everywhere when one rank wants to."""
         running = step_clock.current()
         if running is not None:
             running.end_epoch(epoch, logs)

@@ -387,6 +387,6 @@ def _kind(described: list[Any]) -> str:
 
 
 def _say(line: str) -> None:
-    """Tell the user once, from rank 0."""
+    """Print a line once, on rank 0."""
     if collective.rank() == 0:
         sys.stdout.write(f"{line}\n")
