@@ -72,6 +72,11 @@ drills: setup ## faults in real groups of two and four ranks
 	$(call say,"drills")
 	pytest -m drill tests/drills $(PYTEST)
 
+.PHONY: clusters
+clusters: setup sshd slurm ## groups in jobs of a real Slurm of three nodes
+	$(call say,"tests with Slurm")
+	pytest tests/clusters $(PYTEST)
+
 .PHONY: quick
 quick: setup ## the tests without ranks, on all cores
 	pytest $(PARALLEL) -m 'not ($(ALONE))' $(UNIT) $(PYTEST)
@@ -111,12 +116,15 @@ wheel: $(STAMP)/packages $(STAMP)/front ## build the sdist and, from it, the whe
 .PHONY: front
 front: $(STAMP)/packages $(STAMP)/front ## build the JupyterLab panel and the live chart
 
-.PHONY: chromium sshd
+.PHONY: chromium sshd slurm
 chromium:
 	@tools/chromium
 
 sshd:
 	@tools/sshd
+
+slurm:
+	@tools/slurm
 
 .PHONY: constraints
 constraints: ## pin the newest packages that fit together, with hashes (needs uv)

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import eai_notebook
-from eai_notebook.cli import check_hosts
+from eai_notebook.cli import check_hosts, check_slurm
 from eai_notebook.cli.machine_checks import Finding, findings
 from eai_notebook.cluster.hostfile import parse_hosts
 from eai_notebook.terminal import console
@@ -35,14 +35,22 @@ def check(
         str | None,
         typer.Option(help="This machine's interface or network that the hosts can reach."),
     ] = None,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Check Slurm instead, by a short job of two ranks.")
+    ] = False,
+    partition: Annotated[str | None, typer.Option(help="The partition to check.")] = None,
 ) -> None:
     """Check this machine: versions, ranks, cores, memory, GPUs, ports.
 
     With --hosts: check that ssh reaches each host, that its software is the same, that it reaches
-    this machine, and that an allreduce over all of them works. Each problem has a remedy. The exit
-    code is 1 if training will not work, 0 otherwise.
+    this machine, and that an allreduce over all of them works. With --slurm: list partitions and
+    limits, and run a job of two ranks that checks its nodes and sums. Each problem has a remedy. The
+    exit code is 1 if training will not work, 0 otherwise.
     """
-    if hosts is None:
+    if slurm:
+        with console.err.status("checking Slurm by a job of two ranks"):
+            found = check_slurm.findings(partition, interface, prove_horovod=not quick)
+    elif hosts is None:
         with console.err.status("checking this machine"):
             found = list(findings(prove_horovod=not quick))
     else:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 GROUP: Final = "eai_notebook.launchers"
 LOCAL: Final = "local"
-_BUILT_IN: Final = {"local": "LocalLauncher", "ssh": "SshLauncher"}
+_BUILT_IN: Final = {"local": "LocalLauncher", "ssh": "SshLauncher", "slurm": "SlurmLauncher"}
 
 
 @cache

@@ -199,7 +199,8 @@ def table(found: Iterable[Entry]) -> str:
 def _row(entry: Entry) -> tuple[str, ...]:
     user = f"process {entry.owner[0]}" if entry.owner and entry.is_used else ""
     age = _age(time.time() - entry.since)
-    return entry.name, str(entry.size), entry.host, age, entry.state, user
+    host = entry.host if entry.launcher == "local" else f"{entry.launcher} from {entry.host}"
+    return entry.name, str(entry.size), host, age, entry.state, user
 
 
 def _age(seconds: float) -> str:

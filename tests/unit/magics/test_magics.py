@@ -112,10 +112,8 @@ def error(cell: Any) -> tuple[str, str]:
         ("help up", "-n N"),
         ("completion", "'restart',\n  'status',\n  'trace',\n  'up'"),
         ("completion", "['--patience', '--ranks', '--restart', '--setup']"),
-        (
-            "flags",
-            "'--interface', '--keep', '--measure-again', '--mode', '--servers', '--wire', '-n']",
-        ),
+        ("flags", "'--interface', '--keep', '--launcher', '--least', '--measure-again'"),
+        ("flags", "'--partition', '--qos', '--sbatch', '--servers', '--show', '--slurm', '--time'"),
         ("list", "in use"),
         ("where", "ranks 0-1: between cells"),
         ("diff", "`x['a']` of rank 1 differs from rank 0: max abs difference 1, 1 of 1 values"),
@@ -151,7 +149,7 @@ def test_every_rank_prints(cells: dict[str, Any], name: str, expected: str) -> N
     [
         ("report before", "no run is recorded yet"),
         ("pull before", "no group is running: start one with `%eai up`"),
-        ("no ranks", "`-n 2`"),
+        ("no ranks", "a group of 0 ranks is not possible: ask for 1 or more: `-n 2`"),
         ("up again", "already up: use it, or end it first with `%eai down`"),
         ("syntax", "invalid syntax in line 2 of the cell, `y = 1 +`: correct it"),
         ("bad ranks", "there is no rank 7 in a group of 2: choose from 0-1"),

@@ -1,0 +1,27 @@
+"""Fixtures: a real Slurm, or a line that says why there is none."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from clusters.slurm_cluster import SlurmCluster, why_not
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[SlurmCluster]:
+    """Give three nodes with links of their own; Slurm's commands of this process reach them."""
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    inside = [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_"))]
+    with SlurmCluster(3, cores=4) as made, pytest.MonkeyPatch.context() as patch:
+        for name in inside:
+            patch.delenv(name)
+        for name, value in made.environment().items():
+            patch.setenv(name, value)
+        yield made
