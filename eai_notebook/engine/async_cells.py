@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -37,6 +38,9 @@ class RankKernel(IPythonParallelKernel):
         self.shell_channel_thread: Any = SimpleNamespace(parent_thread=threading.main_thread())
         try:
             reply: dict[str, Any] = await super().do_execute(*args, **kwargs)
+            if reply.get("ename") == "NoneType":  # ipykernel 7, when the result cannot be displayed
+                error = sys.last_value
+                reply |= {"ename": type(error).__name__, "evalue": str(error)}
         except asyncio.CancelledError:  # before its first line
             return self._failed(KeyboardInterrupt())
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the session waits for a reply

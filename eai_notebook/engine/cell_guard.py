@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from eai_notebook import collective
 from eai_notebook.bookkeeping import TELEMETRY
-from eai_notebook.engine import async_cells, forks, long_traceback, stack_location
+from eai_notebook.engine import async_cells, forks, long_traceback, prompts, stack_location
 from eai_notebook.telemetry import messages
 
 INTERRUPT_GRACE_S = 1.0
@@ -72,6 +72,11 @@ class Guard:
                 which = ((type(error), error, error.__traceback__),)
                 if left_out:
                     sys.stderr.write(f"{left_out:,} frames of the traceback are left out\n")
+        if self._shell.call_pdb:  # by `%pdb on`; it would hide the error behind its own refusal
+            self._shell.call_pdb = False
+            sys.stderr.write(
+                f"%pdb is off: no debugger can ask from a rank; {prompts.DEBUG_REMEDY}\n"
+            )
         self._show_error(*which, running_compiled_code=running_compiled_code, **how)
 
     def after_cell(self, result: Any) -> None:

@@ -6,12 +6,16 @@ core and much longer on a busy one, while the other ranks wait. What a reader ne
 
 from __future__ import annotations
 
+from collections import Counter
 from types import TracebackType
 from typing import Final
 
 FIRST: Final = 60
 LAST: Final = 20
 """Frames that are kept at each end."""
+
+REPEATS: Final = 3
+"""How often a line of a recursion is kept, before the last frames: one that repeats adds nothing."""
 
 
 def shorten(error: BaseException) -> int:
@@ -28,8 +32,11 @@ def shorten(error: BaseException) -> int:
         seen.add(id(one))
         frames = _frames(one.__traceback__)
         if len(frames) > FIRST + LAST:
-            left_out += len(frames) - FIRST - LAST
-            one.__traceback__ = _chained(frames[:FIRST] + frames[-LAST:])
+            kept = _without_repeats(frames[:FIRST]) + frames[-LAST:][-REPEATS:]
+            if len(kept) == FIRST + REPEATS:  # no recursion
+                kept = frames[:FIRST] + frames[-LAST:]
+            left_out += len(frames) - len(kept)
+            one.__traceback__ = _chained(kept)
         todo += [one.__cause__, one.__context__]
     return left_out
 
@@ -40,6 +47,18 @@ def _frames(traceback: TracebackType | None) -> list[TracebackType]:
         found.append(traceback)
         traceback = traceback.tb_next
     return found
+
+
+def _without_repeats(frames: list[TracebackType]) -> list[TracebackType]:
+    """Return the frames without those of a line that came `REPEATS` times before."""
+    counts: Counter[tuple[object, int]] = Counter()
+    kept = []
+    for each in frames:
+        line = each.tb_frame.f_code, each.tb_lineno
+        counts[line] += 1
+        if counts[line] <= REPEATS:
+            kept.append(each)
+    return kept
 
 
 def _chained(frames: list[TracebackType]) -> TracebackType | None:

@@ -7,6 +7,10 @@ added up over the ranks and the metric is computed from the total.
 
 from __future__ import annotations
 
+import ast
+import functools
+import inspect
+import textwrap
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +29,8 @@ def reduce_metrics(
     """Return `logs` with the values that hold for all ranks' samples; none for one rank.
 
     The model's metrics are left with the summed state, as if this rank had seen it all;
-    Keras resets them before they are used again. Metrics of the user's own keep their
-    state and their values are averaged. All ranks must call it.
+    Keras resets them before they are used again. Metrics of the user's own that do more than
+    add keep their state and their values are averaged. All ranks must call it.
 
     Args:
         model: Its metrics hold what this rank has counted.
@@ -111,10 +115,61 @@ def leaves(metrics: Iterable[Any]) -> Iterator[keras.metrics.Metric]:
 
 
 def is_additive(metric: keras.metrics.Metric) -> bool:
-    """Keras's own metrics, and what inherits from one, keep sums; others may keep anything."""
+    """Return whether a metric's states are sums over rows, which can be added up over ranks.
+
+    Keras's own are, and what inherits from one; of others, those whose ``update_state`` only adds.
+
+    Examples:
+        >>> is_additive(keras.metrics.AUC())
+        True
+    """
     bases = type(metric).__mro__
     keeps = bases[: bases.index(keras.metrics.Metric)]
-    return any(base.__module__.startswith("keras.") for base in keeps)
+    return any(base.__module__.startswith("keras.") for base in keeps) or _only_adds(type(metric))  # type: ignore[arg-type]  # a class is hashable
+
+
+@functools.cache
+def _only_adds(kind: type[keras.metrics.Metric]) -> bool:
+    """Return whether all that ``update_state`` and ``reset_state`` do to variables is seen, and adds.
+
+    So do ``self.total.assign_add(...)`` and ``self.total.assign(self.total + ...)``; a state that
+    is reset in a way of its own need not begin at zero.
+    """
+    if kind.reset_state is not keras.metrics.Metric.reset_state:
+        return False
+    update = inspect.unwrap(kind.update_state)
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(update)))
+    except (OSError, TypeError, SyntaxError):  # made by a program, or compiled
+        return False
+    changes = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr.startswith(("assign", "scatter", "update"))
+    ]
+    return bool(changes) and all(map(_adds, changes))
+
+
+def _adds(change: ast.Call) -> bool:
+    """Return whether a call adds to a variable something else than itself."""
+    assert isinstance(change.func, ast.Attribute)  # noqa: S101 -- as it was chosen
+    variable = ast.unparse(change.func.value)
+    if not change.args:
+        return False
+    value = change.args[0]
+    if change.func.attr == "assign_add":
+        return variable not in ast.unparse(value)
+    if change.func.attr != "assign":
+        return False
+    terms: list[ast.expr] = []
+    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add):
+        terms = [value.left, value.right]
+    elif isinstance(value, ast.Call) and ast.unparse(value.func).endswith("ops.add"):
+        terms = list(value.args)
+    texts = [ast.unparse(term) for term in terms]
+    return texts.count(variable) == 1 and sum(variable in text for text in texts) == 1
 
 
 def _averaged(logs: dict[str, Any]) -> dict[str, Any]:

@@ -48,13 +48,25 @@ def deep(frames: int) -> None:
             raise ValueError("the end") from cause
 
 
+def test_a_long_traceback_without_recursion_keeps_more_frames() -> None:
+    lines = "".join(f"def f{i}():\n    return f{i + 1}()\n" for i in range(200))
+    names: dict[str, object] = {}
+    exec(f"{lines}def f200():\n    raise ValueError('the end')", names)  # noqa: S102 -- ours
+    with pytest.raises(ValueError, match="the end") as caught:
+        names["f0"]()  # type: ignore[operator]
+    long_traceback.shorten(caught.value)
+    kept = traceback.extract_tb(caught.value.__traceback__)
+    assert len(kept) == long_traceback.FIRST + long_traceback.LAST
+    assert (kept[1].name, kept[-1].name) == ("f0", "f200")
+
+
 def test_a_long_traceback_keeps_both_ends() -> None:
     with pytest.raises(ValueError, match="the end") as caught:
         deep(900)
     error = caught.value
-    assert long_traceback.shorten(error) > 700
+    assert long_traceback.shorten(error) > 800
     kept = traceback.extract_tb(error.__traceback__)
-    assert len(kept) == long_traceback.FIRST + long_traceback.LAST
+    assert len(kept) == 1 + 2 * long_traceback.REPEATS  # the test, and both ends of the recursion
     assert kept[0].name == "test_a_long_traceback_keeps_both_ends"
     assert kept[-1].line == 'raise ValueError("the end") from cause'
     assert isinstance(error.__cause__, KeyError)

@@ -268,6 +268,22 @@ def test_what_would_ask_is_refused_with_the_remedy(
     assert type(caught.value).__name__ == "EaiError"
 
 
+def test_pdb_on_does_not_hide_the_error(session: Session, said: Listener) -> None:
+    session.run("%pdb on")
+    with pytest.raises(RankError) as caught:
+        session.run("1 / 0")
+    assert caught.value.ename == "ZeroDivisionError"
+    assert "%pdb is off" in said.everything()
+
+
+def test_a_result_that_cannot_be_displayed_names_its_error(
+    session: Session, said: Listener
+) -> None:
+    with pytest.raises(RankError, match="no text") as caught:
+        session.run("class R:\n    def __repr__(self):\n        raise ValueError('no text')\nR()")
+    assert caught.value.ename == "ValueError"
+
+
 def test_standard_input_is_empty(session: Session, said: Listener) -> None:
     session.run("import os; print(repr(os.read(0, 9)))")
     assert by_rank(said.everything()) == {0: ["b''"], 1: ["b''"]}
