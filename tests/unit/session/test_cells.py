@@ -273,7 +273,7 @@ def test_pdb_on_does_not_hide_the_error(session: Session, said: Listener) -> Non
     with pytest.raises(RankError) as caught:
         session.run("1 / 0")
     assert caught.value.ename == "ZeroDivisionError"
-    assert "%pdb is off" in said.everything()
+    assert "%pdb is off" in said.said["stderr"]
 
 
 def test_a_result_that_cannot_be_displayed_names_its_error(
