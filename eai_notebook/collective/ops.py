@@ -8,12 +8,14 @@ returns what a ring of one would.
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from eai_notebook.collective.membership import horovod, is_formed, next_call, rank, size
 from eai_notebook.collective.objects import decode, encode
+from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 _UNSUPPORTED: Final = {"uint32": "int64", "uint64": "int64", "bfloat16": "float32"}
 """Formats that Horovod over MPI cannot carry, and the ones that hold their values exactly
 (seeds in uint64 keep their bits)."""
+
+_MISMATCH: Final = re.compile(r"Mismatched [^\[\n]*[^\[\n. ]")
+"""How Horovod says that ranks have given other kinds or shapes under one name."""
 
 
 _scope = ""
@@ -124,6 +129,9 @@ def allreduce_numpy(array: np.ndarray, *, largest: bool = False) -> np.ndarray:
     """Return the sum of `array` over the ranks, or with `largest` the maximum.
 
     Shape and dtype must be the same on all ranks, and are the result's.
+
+    Raises:
+        EaiError: The ranks are in different exchanges; on all of them.
     """
     values: np.ndarray = np.asarray(array)
     if not is_formed():
@@ -132,8 +140,20 @@ def allreduce_numpy(array: np.ndarray, *, largest: bool = False) -> np.ndarray:
     operation = hvd.Max if largest else hvd.Sum
     import tensorflow as tf
 
+    name = f"eai.numpy.{next_call()}"
     with tf.init_scope(), tf.device("CPU:0"):
-        total = hvd.allreduce(tf.constant(values), op=operation, name=f"eai.numpy.{next_call()}")
+        try:
+            total = hvd.allreduce(tf.constant(values), op=operation, name=name)
+        except tf.errors.FailedPreconditionError as error:
+            mismatch = _MISMATCH.search(error.message)
+            if mismatch is None:
+                raise
+            raise EaiError(
+                f"the ranks are in different exchanges ({mismatch[0]})",
+                "let all ranks run the same code, and run what is for one rank in a cell of its "
+                "own: `%%distributed --ranks 0`",
+                code="exchanges-differ",
+            ) from None
     reduced: np.ndarray = total.numpy().reshape(values.shape)
     return reduced
 

@@ -40,6 +40,29 @@ def test_a_program_under_mpirun_is_told_its_rank_before_anything_forms_the_ring(
     assert run_ranks(code, n=2) == [[0, 2, 0], [1, 2, 1]]
 
 
+def test_ranks_in_different_exchanges_are_told_so(run_ranks: RunRanks) -> None:
+    reports = run_ranks(
+        """
+        import numpy as np
+        from eai_notebook import collective
+        from eai_notebook.errors import EaiError
+        collective.ensure_formed()
+        found = []
+        for one, other in [(np.ones(3), np.ones(4)), (np.ones(2), np.ones(2, int))]:
+            try:
+                collective.allreduce_numpy(one if collective.rank() else other)
+            except EaiError as error:
+                found.append([error.code, error.what])
+        report(found)
+        """,
+        n=2,
+    )
+    for found in reports:
+        assert [code for code, _ in found] == ["exchanges-differ"] * 2
+        assert "shapes" in found[0][1]
+        assert "data types" in found[1][1]
+
+
 def test_exchanges_in_a_ring_of_three(run_ranks: RunRanks) -> None:
     reports = run_ranks(
         """
