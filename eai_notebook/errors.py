@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 
 class EaiError(RuntimeError):
@@ -34,6 +34,49 @@ class EaiError(RuntimeError):
     def _render_traceback_(self) -> list[str]:
         """Let IPython show one line without a traceback: the user's code is not at fault."""
         return [f"{type(self).__name__} [{self.code}]: {self}"]
+
+
+class ExchangeReleased(EaiError):  # noqa: N818 -- it says what has happened, as KeyboardInterrupt does
+    """An exchange ended without a result because its ring was released.
+
+    A peer failed or was stopped, and freed the ranks that waited for it.
+
+    Attributes:
+        cause: The error of the library below; None where there is none.
+
+    Examples:
+        >>> ExchangeReleased().code
+        'exchange-released'
+    """
+
+    def __init__(
+        self,
+        what: str = "the ring was released while this rank exchanged, or before",
+        remedy: str = "see which rank failed or was stopped first, then form the ring again",
+        *,
+        cause: BaseException | None = None,
+        code: str = "exchange-released",
+    ) -> None:
+        super().__init__(what, remedy, code=code)
+        self.cause = cause
+
+
+class ExchangeFailed(ExchangeReleased):
+    """An exchange ended because its library failed: a peer died or a link broke."""
+
+    def __init__(
+        self,
+        what: str = "an exchange between ranks failed",
+        remedy: str = "see whether all ranks and hosts are there, then form the ring again",
+        *,
+        cause: BaseException | None = None,
+        code: str = "exchange-failed",
+    ) -> None:
+        super().__init__(what, remedy, cause=cause, code=code)
+
+
+RELEASED: Final = frozenset({ExchangeReleased.__name__, ExchangeFailed.__name__})
+"""The names of these types, for processes that hear of an error by the name of its type."""
 
 
 def _again(kind: type[EaiError], args: tuple[Any, ...]) -> EaiError:

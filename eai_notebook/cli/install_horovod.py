@@ -115,4 +115,4 @@ def _install(wheel: Path) -> None:
 
 def _prove(found: mpi_finder.Mpi) -> Proof:
     with console.err.status("testing it with two ranks"):
-        return prove(found)
+        return prove(found, backend="horovod")

@@ -23,6 +23,7 @@ import psutil
 
 import eai_notebook
 from eai_notebook.cluster import listening, registry
+from eai_notebook.collective.backend_registry import named_backend
 from eai_notebook.errors import EaiError
 from eai_notebook.horovod_build import mpi_finder
 from eai_notebook.horovod_build.cache_key import HOROVOD, installed, installed_tensorflow
@@ -202,7 +203,8 @@ def _writable() -> Finding:
 def _horovod_version() -> Finding:
     version = installed("horovod")
     if version is None:
-        return Finding("Horovod", "fail", "not installed", "`eai-notebook install-horovod`")
+        found = "not installed: ranks exchange by plain mpi4py, which is slower"
+        return Finding("Horovod", "note", found, "`eai-notebook install-horovod`")
     if version != HOROVOD:
         found = f"{version}, but this package is made for {HOROVOD}"
         return Finding("Horovod", "note", found, "`eai-notebook install-horovod --force`")
@@ -210,16 +212,24 @@ def _horovod_version() -> Finding:
 
 
 def _proof() -> Finding:
+    """Sum on two ranks with the library that ranks would use."""
     known = _horovod_version()
-    if known.state == "fail":
-        return known
     try:
         proof = prove(mpi_finder.find())
     except EaiError as error:
-        return Finding("Horovod", "fail", error.what, error.remedy)
-    operations = " and ".join(proof.operations)
-    found = f"{proof.horovod} ({operations} operations), {proof.size} ranks summed correctly"
-    return Finding("Horovod", known.state, found, known.remedy)
+        return Finding("exchange", "fail", error.what, error.remedy)
+    found = (
+        f"{proof.backend} {proof.version} ({' and '.join(proof.operations)} operations), "
+        f"{proof.size} ranks summed correctly"
+    )
+    if proof.backend != "Horovod" and named_backend() is None:
+        return Finding(
+            "exchange",
+            "note",
+            f"{found}; {known.found}",
+            "`eai-notebook install-horovod --force` builds Horovod, which is faster",
+        )
+    return Finding("exchange", known.state, found, known.remedy)
 
 
 def _cpu_quota() -> float | None:

@@ -11,6 +11,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Final
 
+from eai_notebook.collective.backend_registry import forwarded_names
 from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
@@ -21,18 +22,7 @@ MORE: Final = "EAI_FORWARD"
 
 _SEARCH_PATHS: Final = "PATH PYTHONPATH LD_LIBRARY_PATH LD_PRELOAD"
 _OURS: Final = """
-    EAI_AWAY EAI_HOROVOD_REST_MS EAI_LISTEN EAI_MPIRUN EAI_RUNS EAI_TUNE_FUSION EAI_WIRE
-"""
-_HOROVOD: Final = """
-    HOROVOD_ADASUM_MPI_CHUNK_SIZE HOROVOD_AUTOTUNE HOROVOD_AUTOTUNE_LOG
-    HOROVOD_AUTOTUNE_WARMUP_SAMPLES HOROVOD_AUTOTUNE_STEPS_PER_SAMPLE HOROVOD_BATCH_D2D_MEMCOPIES
-    HOROVOD_CACHE_CAPACITY HOROVOD_CPU_OPERATIONS HOROVOD_CYCLE_TIME HOROVOD_DISABLE_GROUP_FUSION
-    HOROVOD_ENABLE_ASYNC_COMPLETION HOROVOD_FUSION_THRESHOLD HOROVOD_GPU_OPERATIONS
-    HOROVOD_HIERARCHICAL_ALLGATHER HOROVOD_HIERARCHICAL_ALLREDUCE HOROVOD_LOG_HIDE_TIME
-    HOROVOD_LOG_LEVEL HOROVOD_MPI_THREADS_DISABLE HOROVOD_NUM_NCCL_STREAMS
-    HOROVOD_STALL_CHECK_DISABLE HOROVOD_STALL_CHECK_TIME_SECONDS
-    HOROVOD_STALL_SHUTDOWN_TIME_SECONDS HOROVOD_THREAD_AFFINITY HOROVOD_TIMELINE
-    HOROVOD_TIMELINE_MARK_CYCLES HOROVOD_TORUS_ALLREDUCE
+    EAI_AWAY EAI_LISTEN EAI_MPIRUN EAI_RUNS EAI_TUNE_FUSION EAI_WIRE
 """
 _TENSORFLOW: Final = """
     KERAS_BACKEND OMP_NUM_THREADS NVIDIA_TF32_OVERRIDE
@@ -50,8 +40,9 @@ _NCCL: Final = """
     NCCL_NTHREADS NCCL_P2P_DISABLE NCCL_P2P_LEVEL NCCL_PROTO NCCL_SHM_DISABLE NCCL_SOCKET_FAMILY
     NCCL_SOCKET_IFNAME NCCL_SOCKET_NTHREADS NCCL_TOPO_FILE
 """
-KNOWN: Final = frozenset(f"{_SEARCH_PATHS} {_OURS} {_HOROVOD} {_TENSORFLOW} {_NCCL}".split())
-"""What is forwarded where it is set: settings of the programs that ranks run, and no others."""
+KNOWN: Final = frozenset(f"{_SEARCH_PATHS} {_OURS} {_TENSORFLOW} {_NCCL}".split())
+"""What is forwarded where it is set, beside the variables of collective backends: settings of the
+programs that ranks run, and no others."""
 
 _SECRET: Final = re.compile(
     r"(?<![A-Z])(TOKEN|SECRET|PASS|PASSWD|PASSWORD|PASSPHRASE|KEY|KEYS|CREDENTIALS?|AUTH|COOKIE|"
@@ -68,7 +59,7 @@ def forwarded(environment: Mapping[str, str]) -> list[str]:
         EaiError: `EAI_FORWARD` names a variable that looks like a secret, or no variable.
     """
     known = {**os.environ, **environment}
-    names = sorted((KNOWN | extra_names(known.get(MORE, ""))) & known.keys())
+    names = sorted((KNOWN | forwarded_names() | extra_names(known.get(MORE, ""))) & known.keys())
     return [word for name in names for word in ("-x", name)]
 
 

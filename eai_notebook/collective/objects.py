@@ -84,7 +84,9 @@ def _plain(value: Any, parts: list[bytes]) -> Any:
         parts.append(file.getvalue())
         return {f"{_TAG}array": len(parts) - 1}
     what = f"an object of type {type(value).__name__} cannot travel between ranks"
-    raise EaiError(what, "pass numbers, text, lists, dicts or NumPy arrays")
+    raise EaiError(
+        what, "pass numbers, text, lists, dicts or NumPy arrays", code="not-exchangeable"
+    )
 
 
 def _back(value: Any, parts: list[bytes]) -> Any:

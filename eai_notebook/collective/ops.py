@@ -1,19 +1,27 @@
 """Collective operations: allreduce, allgather, alltoall, broadcast, barrier.
 
-Everything that blocks goes through Horovod, because only Horovod's collectives can be
-freed from outside (`release`) when a peer has failed. Without a ring each function
-returns what a ring of one would.
+Everything that blocks goes through the ring's backend, whose exchanges `release` ends when a
+peer has failed; MPI's own collectives nobody could end. Before a ring is formed each function
+returns what a ring of one would; after a release it raises `ExchangeReleased`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eai_notebook.collective.membership import horovod, is_formed, next_call, rank, size
+from eai_notebook.collective import xla_context
+from eai_notebook.collective.membership import (
+    active_backend,
+    exchanges,
+    is_formed,
+    next_call,
+    rank,
+    size,
+    translated,
+)
 from eai_notebook.collective.objects import decode, encode
 from eai_notebook.errors import EaiError
 
@@ -22,13 +30,7 @@ if TYPE_CHECKING:
 
     import tensorflow as tf
 
-_UNSUPPORTED: Final = {"uint32": "int64", "uint64": "int64", "bfloat16": "float32"}
-"""Formats that Horovod over MPI cannot carry, and the ones that hold their values exactly
-(seeds in uint64 keep their bits)."""
-
-_MISMATCH: Final = re.compile(r"Mismatched [^\[\n]*[^\[\n. ]")
-"""How Horovod says that ranks have given other kinds or shapes under one name."""
-
+    from eai_notebook.collective.backend import Operation
 
 _scope = ""
 
@@ -57,14 +59,8 @@ def allreduce(tensor: tf.Tensor, name: str, *, average: bool = True) -> tf.Tenso
     import tensorflow as tf
 
     tensor = tf.convert_to_tensor(tensor)
-    if not is_formed():
-        return tensor
-    hvd = horovod()
-    dtype = tensor.dtype
-    carried = tf.as_dtype(_UNSUPPORTED.get(dtype.name, dtype.name))
-    operation = hvd.Average if average else hvd.Sum
-    total = hvd.allreduce(tf.cast(tensor, carried), op=operation, name=f"eai.{_scope}{name}")
-    return tf.cast(total, dtype)
+    with _exchanging():
+        return active_backend().allreduce(tensor, _full(name), "average" if average else "sum")
 
 
 def allgather(tensor: tf.Tensor, name: str) -> tf.Tensor:
@@ -75,52 +71,57 @@ def allgather(tensor: tf.Tensor, name: str) -> tf.Tensor:
     import tensorflow as tf
 
     tensor = tf.convert_to_tensor(tensor)
-    if not is_formed():
-        return tensor
-    dtype = tensor.dtype
-    carried = tf.as_dtype(_UNSUPPORTED.get(dtype.name, dtype.name))
-    return tf.cast(horovod().allgather(tf.cast(tensor, carried), name=f"eai.{_scope}{name}"), dtype)
+    with _exchanging():
+        return active_backend().allgather(tensor, _full(name))
 
 
 def alltoall(tensor: tf.Tensor, name: str, splits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Send rank r its stretch of `tensor`; return what came in, in rank order, and its lengths.
 
-    `splits` is int32 of shape [size]: how long along the first axis each rank's stretch is.
+    `splits` is int32 of shape [size]: the length of each rank's stretch along the first axis.
     The other axes and the dtype must be the same on all ranks.
     """
     import tensorflow as tf
 
-    tensor = tf.convert_to_tensor(tensor)
-    if not is_formed():
-        return tensor, splits
-    received, lengths = horovod().alltoall(tensor, splits, name=f"eai.{_scope}{name}")
-    return received, lengths
+    tensor, splits = tf.convert_to_tensor(tensor), tf.convert_to_tensor(splits)
+    with _exchanging():
+        return active_backend().alltoall(tensor, splits, _full(name))
+
+
+@contextlib.contextmanager
+def _exchanging() -> Iterator[None]:
+    """Exchange in the body, or trace an exchange."""
+    if exchanges():
+        xla_context.leave()
+    with translated():
+        yield
+
+
+def _full(name: str) -> str:
+    return f"eai.{_scope}{name}"
 
 
 def broadcast_variables(variables: Sequence[Any], root: int = 0) -> None:
     """Give every rank the values that `root` has in `variables`.
 
     `variables` are Keras or TensorFlow variables, in the same order on all ranks. It is
-    done in one graph, so that Horovod can fuse the small ones.
+    done in one graph, so that the backend can join small ones into one message.
     """
-    if not is_formed() or not variables:
+    ring = active_backend()
+    if size() == 1 or not variables:
         return
     import tensorflow as tf
 
-    hvd = horovod()
     number = next_call()
     plain = [v if isinstance(v, tf.Variable) else v.value for v in variables]
 
     def exchange() -> None:
         for index, variable in enumerate(plain):
-            here = variable.read_value()
-            carried = tf.as_dtype(_UNSUPPORTED.get(here.dtype.name, here.dtype.name))
             name = f"eai.broadcast.{number}.{index}"
-            there = hvd.broadcast(tf.cast(here, carried), root, name=name)
-            variable.assign(tf.cast(there, here.dtype))
+            variable.assign(ring.broadcast(variable.read_value(), root, name))
 
     # A training step that is being traced calls this before anything has run.
-    with tf.init_scope():
+    with translated(), tf.init_scope():
         # Called as a concrete function: TensorFlow warns of functions made again and again.
         tf.function(exchange, autograph=False).get_concrete_function()()
 
@@ -134,22 +135,21 @@ def allreduce_numpy(array: np.ndarray, *, largest: bool = False) -> np.ndarray:
         EaiError: The ranks are in different exchanges; on all of them.
     """
     values: np.ndarray = np.asarray(array)
+    ring = active_backend()
     if not is_formed():
         return values
-    hvd = horovod()
-    operation = hvd.Max if largest else hvd.Sum
     import tensorflow as tf
 
-    name = f"eai.numpy.{next_call()}"
+    operation: Operation = "max" if largest else "sum"
     with tf.init_scope(), tf.device("CPU:0"):
         try:
-            total = hvd.allreduce(tf.constant(values), op=operation, name=name)
-        except tf.errors.FailedPreconditionError as error:
-            mismatch = _MISMATCH.search(error.message)
-            if mismatch is None:
+            with translated():
+                total = ring.allreduce(tf.constant(values), f"eai.numpy.{next_call()}", operation)
+        except EaiError as error:
+            if error.code != "exchange-mismatch":
                 raise
             raise EaiError(
-                f"the ranks are in different exchanges ({mismatch[0]})",
+                f"the ranks are in different exchanges ({error.what})",
                 "let all ranks run the same code, and run what is for one rank in a cell of its "
                 "own: `%%distributed --ranks 0`",
                 code="exchanges-differ",
@@ -167,6 +167,7 @@ def broadcast_object(value: Any, root: int = 0) -> Any:
     Raises:
         EaiError: it holds something else.
     """
+    active_backend()  # after a release there is none
     if not is_formed():
         return value
     content = encode(value) if rank() == root else b""
@@ -188,4 +189,5 @@ def gather_numpy(array: np.ndarray) -> np.ndarray:
 
 def barrier() -> None:
     """Wait until every rank of the ring is here."""
-    allreduce_numpy(np.zeros(1, dtype=np.int32))
+    with translated():
+        active_backend().barrier(f"eai.barrier.{next_call()}")

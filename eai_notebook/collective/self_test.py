@@ -1,7 +1,7 @@
-"""Self-test of Horovod: every rank sums with the others and checks the sum.
+"""Self-test of the collective backend: every rank sums with the others and checks the sum.
 
 Run under MPI by `eai-notebook install-horovod` and `eai-notebook check`, in processes of
-its own: a broken library then breaks the probe and not the command.
+their own: a broken library then breaks the self-test and not the command.
 """
 
 from __future__ import annotations
@@ -15,44 +15,49 @@ MARK = "eai-probe:"
 
 
 def probe() -> dict[str, Any]:
-    """Sum over all ranks, check the sum, and return what this Horovod is made of.
+    """Sum over all ranks, check the sum, and return the versions of what took part.
 
     Raises:
-        RuntimeError: the sum is not what it must be.
+        RuntimeError: the sum is wrong.
     """
-    from mpi4py import MPI  # isort: skip  before Horovod, so that Horovod does not own MPI
-    import horovod
-    import horovod.tensorflow as hvd
+    from eai_notebook import collective
+    from eai_notebook.collective.membership import active_backend
+
+    collective.form()
     import keras
     import tensorflow as tf
 
-    hvd.init()
-    rank, size = hvd.rank(), hvd.size()
-    summed = hvd.allreduce(tf.constant([1.0, 2.0]) * (rank + 1), op=hvd.Sum).numpy().tolist()
+    rank, size = collective.rank(), collective.size()
+    mine = tf.constant([1.0, 2.0]) * (rank + 1)
+    summed = collective.allreduce(mine, "self-test", average=False).numpy().tolist()
     ranks = size * (size + 1) / 2
     if summed != [ranks, 2 * ranks]:
         message = f"rank {rank} of {size} summed to {summed}, not {[ranks, 2 * ranks]}"
         raise RuntimeError(message)
+    backend = active_backend()
+    version, operations = backend.library()
     found = {
         "rank": rank,
         "size": size,
-        "horovod": horovod.__version__,
+        "backend": backend.title,
+        "version": version,
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
-        "mpi": MPI.Get_library_version().split(",")[0].strip(),
-        "operations": [
-            name
-            for name, built in (
-                ("MPI", hvd.mpi_built()),
-                ("NCCL", bool(hvd.nccl_built())),
-                ("Gloo", hvd.gloo_built()),
-            )
-            if built
-        ],
+        "mpi": _mpi(size),
+        "operations": operations,
         "gpus": len(tf.config.list_physical_devices("GPU")),
     }
-    hvd.shutdown()
+    collective.barrier()
+    collective.release()
     return found
+
+
+def _mpi(size: int) -> str:
+    if size == 1:
+        return "no MPI"
+    from mpi4py import MPI
+
+    return str(MPI.Get_library_version().split(",")[0].strip())
 
 
 if __name__ == "__main__":

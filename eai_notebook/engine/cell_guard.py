@@ -105,6 +105,8 @@ class Guard:
             return KeyboardInterrupt()
         if self._cancelled and isinstance(result.error_in_exec, asyncio.CancelledError):
             result.error_in_exec = KeyboardInterrupt()
+        if isinstance(result.error_in_exec, Exception):
+            result.error_in_exec = collective.translate(result.error_in_exec)
         error: BaseException | None = result.error_in_exec or result.error_before_exec
         return error
 

@@ -95,6 +95,7 @@ def describe_rank() -> dict[str, Any]:
         "rank": shell.kernel.engine_id,
         "host": socket.gethostname(),
         "pid": os.getpid(),
+        "notice": collective.notice(),
     }
 
 

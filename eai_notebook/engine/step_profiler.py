@@ -1,4 +1,4 @@
-"""Profile a few steps on request: TensorFlow's profiler and Horovod's timeline.
+"""Profile a few steps on request: TensorFlow's profiler and the collective's timeline.
 
 The session asks on the control channel, also while a cell runs, and names the step to
 begin with, so that all ranks record the same ones. What starting, stopping and reading
@@ -47,6 +47,7 @@ class Recording:
     notes: list[str] = field(default_factory=list)
     _profiled: bool = False
     _timed: bool = False
+    _library: str = ""
 
     @property
     def _timeline(self) -> Path:
@@ -55,6 +56,7 @@ class Recording:
     def begin(self) -> None:
         """Switch the two records on; what cannot be is noted."""
         try:
+            self._library = collective.backend_title()
             self._timed = collective.start_timeline(self._timeline)
         except EaiError as error:
             self.notes.append(f"{error.what}: {error.remedy}")
@@ -73,7 +75,8 @@ class Recording:
         except Exception as error:  # noqa: BLE001 - a trace is worth less than the training
             self.notes.append(f"TensorFlow's profile of rank {self.rank} was lost: {error}")
         if self._timed:
-            tracks += horovod_tracks(collective.stop_timeline(self._timeline))
+            spans = collective.stop_timeline(self._timeline)
+            tracks += exchange_tracks(spans, self._library)
         self.folder.cleanup()
         tracks, left_out = longest(tracks, MOST_SPANS // max(1, collective.size()))
         if left_out:
@@ -82,8 +85,8 @@ class Recording:
         return ProfileTaken(self.run, self.rank, self.first, self.reached, tuple(tracks), notes)
 
 
-def horovod_tracks(exchanges: list[collective.Exchange]) -> list[Track]:
-    """Return a track for each tensor that was exchanged."""
+def exchange_tracks(exchanges: list[collective.Exchange], library: str) -> list[Track]:
+    """Return a track for each tensor that was exchanged by `library`."""
     by_tensor: dict[str, list[collective.Exchange]] = {}
     for each in exchanges:
         by_tensor.setdefault(each.tensor, []).append(each)
@@ -92,7 +95,7 @@ def horovod_tracks(exchanges: list[collective.Exchange]) -> list[Track]:
         names = tuple(sorted({each.stage for each in stages}))
         tracks.append(
             Track(
-                source="Horovod",
+                source=library,
                 name=tensor,
                 names=names,
                 which=np.array([names.index(each.stage) for each in stages], np.int32),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from eai_notebook.cluster.launchers.local import private_environment
 from eai_notebook.cluster.mpirun_output import explain, left_over
+from eai_notebook.collective.backend_registry import VARIABLE
 from eai_notebook.errors import EaiError
 from eai_notebook.files import write_private
 from eai_notebook.horovod_build.cache_key import HorovodKey, cache
@@ -35,7 +36,8 @@ class Proof:
     """Result of the test: versions and operations that two ranks reported."""
 
     size: int
-    horovod: str
+    backend: str
+    version: str
     tensorflow: str
     keras: str
     mpi: str
@@ -45,14 +47,16 @@ class Proof:
     def sentence(self) -> str:
         """Return the proof in one line."""
         return (
-            f"Horovod {self.horovod} ({' and '.join(self.operations)} operations) "
+            f"{self.backend} {self.version} ({' and '.join(self.operations)} operations) "
             f"for TensorFlow {self.tensorflow} and Keras {self.keras} on {self.mpi}; "
             f"{self.size} ranks summed correctly"
         )
 
 
-def prove(mpi: Mpi) -> Proof:
+def prove(mpi: Mpi, *, backend: str | None = None) -> Proof:
     """Run an allreduce on two local ranks with `mpi` and return their report.
+
+    `backend` is the collective backend to prove; None for the one that ranks would use.
 
     Raises:
         EaiError: The ranks failed, hung or computed a wrong sum; it quotes the end of their output.
@@ -61,6 +65,8 @@ def prove(mpi: Mpi) -> Proof:
     env = mpi.environment() | {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [*mpi.launch(RANKS), *module_command("eai_notebook.collective.self_test")]
     env |= private_environment()
+    if backend is not None:
+        env[VARIABLE] = backend
     lease = Lease()  # whatever ends this process, the ranks end with it
     with subprocess.Popen(
         command,

@@ -11,6 +11,9 @@ necessary. All four problems are solved without editing its source:
   ``TENSORFLOW_VERSION`` is defined, so a compiler wrapper undefines it for that file alone.
 * Four files poll or wait without a pause. The wrapper includes a header of this package before
   each; the headers in ``headers/`` explain their change.
+
+The build stops if one of these files is not the one that the change was written for
+(`source_check`).
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ import psutil
 
 from eai_notebook.errors import EaiError
 from eai_notebook.files import private_folder
+from eai_notebook.horovod_build import source_check
 from eai_notebook.horovod_build.cache_key import HOROVOD, HorovodKey, cache
 from eai_notebook.terminal import console
 from eai_notebook.terminal.run_logged import run_logged, tail
@@ -68,11 +72,14 @@ _WRAPPER = """\
 # that has them compiles to nothing. {ldflags_reason}
 for argument in "$@"; do
   case "$argument" in
-    *xla_mpi_ops.cc) exec {compiler} "$@" -UTENSORFLOW_VERSION ;;
+    *xla_mpi_ops.cc)
+      {check} "$argument" || exit 1
+      exec {compiler} "$@" -UTENSORFLOW_VERSION ;;
     */horovod/common/*.cc)
       name="${{argument##*/}}"
       header={headers}/"${{name%.cc}}.h"
       if [ -f "$header" ]; then
+        {check} "$argument" || exit 1
         exec {compiler} "$@" -iquote "${{argument%%/common/*}}/common" -include "$header"
       fi ;;
   esac
@@ -81,6 +88,7 @@ exec {compiler} {ldflags} "$@"
 """
 
 _HEADERS = Path(__file__).with_name("headers")
+_SOURCE_CHECK = Path(source_check.__file__)
 _MARK = b"EAI_HOROVOD_REST_MS"
 """Variable that only a patched Horovod reads."""
 
@@ -206,6 +214,7 @@ def _write_wrapper(path: Path, compiler: str, mpi: Mpi) -> Path:
         _WRAPPER.format(
             compiler=compiler,
             headers=shlex.quote(str(_HEADERS)),
+            check=shlex.join([sys.executable, "-I", str(_SOURCE_CHECK)]),
             ldflags="'-Wl,-rpath,$ORIGIN/../../../..'" if inside else "",
             ldflags_reason="MPI is first searched relative to the wheel." if inside else "",
         ),
@@ -247,11 +256,23 @@ def _pip(
     env = {name: value for name, value in env.items() if name != "PIP_CONSTRAINT"}
     status = run_logged([*command, *arguments], log, env=env, on_line=on_line)
     if status:
+        _raise_if_unknown(log)
         console.note(tail(log))
         raise EaiError(
             f"{doing} failed (pip ended with {status})",
             f"the lines above are the end of {log}; the first error in it is the cause",
             code="horovod-build-failed",
+        )
+
+
+def _raise_if_unknown(log: Path) -> None:
+    """Raise if the build has stopped at a file that is not the one our changes are for."""
+    found = re.search(rf"{source_check.MARK} (.+)", log.read_text(errors="replace"))
+    if found:
+        raise EaiError(
+            f"Horovod's {found[1].strip()} is not the file that our changes to it were written for",
+            f"only Horovod {HOROVOD} as published can be built; log: {log}",
+            code="horovod-source-unknown",
         )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from eai_notebook.errors import RELEASED
 from eai_notebook.session.rank_sets import name_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_RELEASED = "Horovod has been shut down"
 _PEER_FAILED = "PeerFailedError"
 """What elastic training raises on the other ranks."""
 _RANKS_STAY = "The cell has ended; the ranks and their variables stay (`%eai down` ends them)."
@@ -39,8 +39,8 @@ class Reply:
 
     @property
     def was_released(self) -> bool:
-        """Whether this rank failed only because the ring it waited in was released."""
-        return self.failed and (_RELEASED in self.evalue or self.ename == _PEER_FAILED)
+        """Whether this rank failed only because its exchange was released or lost a peer."""
+        return self.ename in RELEASED or self.ename == _PEER_FAILED
 
     @property
     def was_stopped(self) -> bool:

@@ -16,6 +16,7 @@ from eai_notebook.cluster.group import Group
 from eai_notebook.cluster.group_start import start_group
 from eai_notebook.cluster.launcher_registry import make_launcher
 from eai_notebook.cluster.mpi_environment import unused_settings
+from eai_notebook.collective.backend_registry import expected_slowness
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.report import Report, report_record
 from eai_notebook.ledger.run_record import RunRecord, list_runs, runs_folder
@@ -82,6 +83,7 @@ class Session:
         self._cells: CellRunner | None = None
         self._kept = False
         self._warm_up: WarmUp | None = None
+        self._told_slow = False
         self._setup: list[tuple[str, list[int] | None]] = []
 
     def __enter__(self) -> Self:
@@ -144,7 +146,10 @@ class Session:
             self._bring_up(keep=keep)
             with self._books.doing(PANEL):
                 self._view.note_start_time("start", time.monotonic() - began)
-            notes = filter(None, [self.launcher.start_note(), unused_settings()])
+            local = self.launcher.name == "local"
+            slow = expected_slowness(self.size) if local else None
+            self._told_slow = slow is not None
+            notes = filter(None, [self.launcher.start_note(), unused_settings(), slow])
             self.watcher.progress(
                 "; ".join([f"{self._view.words}, loading TensorFlow", *notes]), final=True
             )
@@ -457,6 +462,10 @@ class Session:
             raise EaiError(what, "run `eai-notebook check`", code="ranks-not-ready") from None
         self._warm_up = None
         self._view.note_ranks(found)
+        slow = next((info["notice"] for info in found if info.get("notice")), None)
+        if slow is not None and not self._told_slow:
+            self._told_slow = True
+            self.watcher.progress(slow, final=True)
         me = socket.gethostname()
         with self._books.doing(REGISTRY):
             group.cover([info["pid"] for info in found if info["host"] == me])

@@ -26,8 +26,18 @@ def is_fitting() -> bool:
     return bool(_fitting)
 
 
+_noted = 0
+
+
+def noted() -> int:
+    """Return how many exchanges of gradients this process has made or traced so far."""
+    return _noted
+
+
 def note_exchange() -> None:
-    """Note that the model that is being fitted exchanges gradients."""
+    """Note that gradients are exchanged, in the training step of the model that is being fitted."""
+    global _noted
+    _noted += 1
     model = _fitting[-1]() if _fitting else None
     if model is not None:
         _exchanging.add(model)

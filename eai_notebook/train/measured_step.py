@@ -17,8 +17,8 @@ import numpy as np
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
-from eai_notebook.train import rank_consistency
-from eai_notebook.train.exchange.gradients import made
+from eai_notebook.train import lone_fits, rank_consistency
+from eai_notebook.train.exchange.xla_clusters import compiled
 from eai_notebook.train.held_optimizers import has_own_step
 from eai_notebook.train.iterator_release import release_in_background
 from eai_notebook.train.recording import graph_timestamps, step_clock
@@ -127,10 +127,11 @@ class MeasuredStep:
         before()
         self.data = None
         if not self._ready and not self._eager:
-            began, weights, exchanged = time.perf_counter(), len(self._model.weights), made()
+            began, weights = time.perf_counter(), len(self._model.weights)
+            exchanged = lone_fits.noted()
             self._marked.get_concrete_function(*_spec_of(iterator))
             self.tracing_s = time.perf_counter() - began
-            if made() == exchanged and self._model.trainable_weights:
+            if lone_fits.noted() == exchanged and self._model.trainable_weights:
                 rank_consistency.refuse_plain("the model's training step exchanges no gradients")
             if len(self._model.weights) != weights:
                 before()
@@ -243,7 +244,8 @@ def _compiled(model: keras.Model, *, eager: bool, marked: bool) -> Any:
             asked, got = tf.unstack(times)
         batch = keras.tree.map_structure(_none_for_optional, batch)
         (batch,) = graph_timestamps.held([batch], got)
-        logs = model.train_step(batch)
+        with compiled(bool(model.jit_compile)):
+            logs = model.train_step(batch)
         with tf.device("CPU:0"):
             head = tf.stack([asked, got, _samples(tensors)])
             return logs, tf.concat([head, graph_timestamps.read()], axis=0)

@@ -59,7 +59,8 @@ MAY_USE = {
     # Its measuring programs run under a short mpirun of their own.
     "cluster": ANYONE | {"collective", "files"},
     # What a session has the ranks do is imported on the ranks, inside functions.
-    "session": ANYONE | {"cluster", "compression", "engine", "ledger", "pickled"},
+    # Of `collective` the kernel reads the registry of backends, which loads no library.
+    "session": ANYONE | {"cluster", "collective", "compression", "engine", "ledger", "pickled"},
     "display": ANYONE | {"compression", "ledger"},
     # `%eai list` reads the record of groups; everything else of the cluster goes by the session.
     "magics": ANYONE | {"advice", "session", "display", "cluster", "compression", "ledger"},

@@ -24,6 +24,8 @@ CODED_ROOMS = (
     "cli",
     "clicklog",
     "cluster",
+    "collective",
+    "compression",
     "datasets",
     "display",
     "elastic",

@@ -35,6 +35,7 @@ from eai_notebook.cluster.allreduce_tuning.openmpi_rules import (
     worth_trying,
 )
 from eai_notebook.cluster.mpi_environment import find_mpirun
+from eai_notebook.collective.backend_registry import fusion_variable
 from eai_notebook.errors import EaiError
 from eai_notebook.files import private_folder, write_private
 
@@ -86,11 +87,11 @@ class AllreduceChoice:
 
     @property
     def fusion_threshold(self) -> int:
-        """Return the bytes up to which Horovod should put small tensors into one message.
+        """Return the bytes up to which the backend should put small tensors into one message.
 
         Twice the smallest size that is exchanged as fast as the largest: more would only
         keep the first gradients waiting for the last. What is exchanged in a moment does not
-        count: buffers on the way may take it whole, and for each message Horovod's ranks have
+        count: buffers on the way may take it whole, and for each message the ranks have
         to agree, which takes milliseconds where cores are busy.
         """
         long = [each for each in self.sizes if each.seconds >= LONG_S] or self.sizes[-1:]
@@ -113,12 +114,16 @@ class AllreduceChoice:
             if choice.algorithm != DEFAULT:
                 line += f" ({own / 1e6:.1f} by {DEFAULT})"
             said.append(line)
-        said.append(f"  Horovod fuses up to {_bytes(self.fusion_threshold)}")
+        if (variable := fusion_variable()) is not None:
+            said.append(f"  {variable[1]} fuses up to {_bytes(self.fusion_threshold)}")
         return said
 
     def environment(self) -> dict[str, str]:
-        """Return what Horovod is told; a value the user has set stands, and is not tuned."""
-        name = "HOROVOD_FUSION_THRESHOLD"
+        """Return the ranks' fusion threshold; a value the user has set stands, and is not tuned."""
+        variable = fusion_variable()
+        if variable is None:
+            return {}
+        name = variable[0]
         if name in os.environ:
             return {name: os.environ[name], "EAI_TUNE_FUSION": "0"}
         return {name: str(self.fusion_threshold)}

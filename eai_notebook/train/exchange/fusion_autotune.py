@@ -1,4 +1,4 @@
-"""Tune Horovod's fusion size on a model's first steps and remember it.
+"""Tune the collective backend's fusion size on a model's first steps and remember it.
 
 Large messages use the link best, and small ones leave sooner, while the rest is still
 computed. Which is worth more depends on the model, its batch and the link, so a few sizes
@@ -35,7 +35,7 @@ WORTH: Final = 10
 """A training must have so many times the steps that tuning takes."""
 _NETWORKS: Final = "OMPI_MCA_btl_tcp_if_include"
 SWITCH: Final = "EAI_TUNE_FUSION"
-"""``0``: never, as when the user has set Horovod's threshold; ``1``: also on one host."""
+"""``0``: never, as when the user has set the backend's threshold; ``1``: also on one host."""
 
 
 class FusionTuner:
@@ -87,14 +87,15 @@ class FusionTuner:
                 f"{size >> 20} MB: {1e3 * seconds:.0f} ms"
                 for size, seconds in sorted(zip(sizes, slowest, strict=True))
             )
-            print(f"Horovod fuses up to {self.chosen >> 20} MB now ({tried} a step)", flush=True)  # noqa: T201
+            fused = f"{collective.backend_title()} fuses up to {self.chosen >> 20} MB now"
+            print(f"{fused} ({tried} a step)", flush=True)  # noqa: T201
             self._kept.parent.mkdir(parents=True, exist_ok=True)
             self._kept.write_text(json.dumps({"fused": self.chosen}))
         return self.chosen
 
 
 def use(size: int) -> None:
-    """Have Horovod put up to `size` bytes into one message; all ranks, between two steps."""
+    """Have up to `size` bytes joined into one message; all ranks, between two steps."""
     collective.barrier()  # nothing is under way when the ring is left
     collective.fuse_up_to(size)
 
@@ -104,9 +105,9 @@ def tuner_for(model: keras.Model, steps: int) -> FusionTuner | None:
 
     Every rank must call it. What was found for this model and group before is used at once.
     """
-    if not _is_worth_it(model):
+    now = collective.fused_bytes()
+    if now is None or not _is_worth_it(model):
         return None
-    now = int(os.environ["HOROVOD_FUSION_THRESHOLD"])
     kept = _place_of(model)
     known = collective.broadcast_object(_read(kept))
     if known is not None:

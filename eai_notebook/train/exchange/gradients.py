@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eai_notebook import collective
+from eai_notebook.collective import xla_context
 from eai_notebook.compression.row_sums import sum_rows_by_id
 from eai_notebook.compression.wire_registry import AUTO
 from eai_notebook.errors import EaiError
 from eai_notebook.train import lone_fits, matching
-from eai_notebook.train.exchange import buckets, dense, sparse, wire_autotune
+from eai_notebook.train.exchange import buckets, dense, sparse, wire_autotune, xla_clusters
 from eai_notebook.train.exchange.traffic import Tally, as_float
 from eai_notebook.train.recording import graph_timestamps
 from eai_notebook.train.sharded import sharded_variables
@@ -51,14 +52,6 @@ class Exchanged:
         graph_timestamps.write(self.counted, applied, self.ready, self.reduced)
 
 
-_made = 0
-
-
-def made() -> int:
-    """Return how many exchanges this process has made or traced so far."""
-    return _made
-
-
 def local(gradients: Sequence[Any], wire: Wire) -> Exchanged:
     """Return `gradients` as they are, stamped as ready; for a step without an exchange.
 
@@ -66,6 +59,8 @@ def local(gradients: Sequence[Any], wire: Wire) -> Exchanged:
     """
     import tensorflow as tf
 
+    if not xla_context.is_compiled():  # by itself, a step may be compiled as a whole
+        xla_clusters.compile_so_far()
     if wire.sparse == "merged":
         gradients = [merged(gradient) for gradient in gradients]
     ready = graph_timestamps.stamp(gradients)
@@ -127,8 +122,7 @@ def exchange_copies(gradients: Sequence[Any], variables: Sequence[Any], wire: Wi
         EaiError: The ranks have gradients of different variables; on all of them.
 
     """
-    global _made
-    _made += 1
+    xla_clusters.compile_so_far()
     lone_fits.note_exchange()
     order = matching.agree(gradients, variables)
     whole = sharded_variables.without_parts(gradients, variables)
@@ -153,6 +147,7 @@ def _check(given: Mapping[int, Any], names: Sequence[str], wire: Wire) -> None:
                 f"the gradient of `{names[place]}` is {gradient.dtype.name}: whole numbers "
                 f"cannot travel as {wire.format}",
                 'train floating-point variables, or use wire="fp32"',
+                code="integer-gradient",
             )
 
 

@@ -70,7 +70,9 @@ class Wire:
     def __init__(self, wire: str = "fp32", sparse: str = "merged") -> None:
         check_wire(wire)
         if sparse not in SPARSE:
-            raise EaiError(f"sparse={sparse!r} is unknown", f"use one of {SPARSE}")
+            raise EaiError(
+                f"sparse={sparse!r} is unknown", f"use one of {SPARSE}", code="sparse-setting"
+            )
         self.format = wire
         self.sparse = sparse
         self.now: Any = None

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from eai_notebook.collective import xla_context
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -29,7 +31,7 @@ GROUPS: Final = 4
 
 A group starts when its last gradient is ready, so fewer groups overlap less with the
 backward pass. More are costly: every group is two readings a step, and what comes later
-by some microseconds misses Horovod's next look for work more often.
+by some microseconds misses the backend's next look for work more often.
 """
 
 BYTES: Final = 0
@@ -60,6 +62,11 @@ def left_out() -> Iterator[None]:
         _taken = before
 
 
+def _are_left_out() -> bool:
+    """Return whether marks are left out; XLA, which compiles a step as a whole, cannot take any."""
+    return not _taken or xla_context.is_compiled()
+
+
 def row() -> tf.Variable:
     """Return the process's row of marks: float64, shape [WIDTH]."""
     global _row
@@ -76,7 +83,7 @@ def read() -> tf.Tensor:
     """Return what `row` holds; all NaN where marks are left out."""
     import tensorflow as tf
 
-    if not _taken:
+    if _are_left_out():
         return tf.fill([WIDTH], tf.constant(np.nan, tf.float64))
     return row().read_value()
 
@@ -89,7 +96,7 @@ def stamp(after: Iterable[Any] = ()) -> tf.Tensor:
     """
     import tensorflow as tf
 
-    if not _taken:
+    if _are_left_out():
         with tf.device("CPU:0"):
             return tf.constant(np.nan, tf.float64)
     held_back = list(waits(after))
@@ -122,7 +129,7 @@ def held(values: Iterable[Any], until: tf.Tensor) -> list[Any]:
     import tensorflow as tf
 
     structure = list(values)
-    if not _taken:
+    if _are_left_out():
         return structure
     tensors = tf.nest.flatten(structure, expand_composites=True)
     present = [tensor for tensor in tensors if tensor is not None]
@@ -161,7 +168,7 @@ def runs_one_at_a_time() -> bool:
     """Return whether TensorFlow runs the operations of a graph on one thread, one by one.
 
     It does where ranks have a core each. Then an update that begins while other gradients
-    have yet to be handed to Horovod, or stamped as reduced, holds both up: what it takes
+    have yet to be handed to the backend, or stamped as reduced, holds both up: what it takes
     would be booked to `transfer`, on all ranks, and be paid by all of them.
     """
     import tensorflow as tf
@@ -196,7 +203,7 @@ def write(
     """
     import tensorflow as tf
 
-    if not _taken:
+    if _are_left_out():
         return
     with tf.device("CPU:0"):
         missing = tf.constant(np.nan, tf.float64)

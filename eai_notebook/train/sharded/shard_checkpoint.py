@@ -102,7 +102,11 @@ def together(work: Callable[[], None], verb: str, folder: Path, remedy: str) -> 
     if failed.any():
         first = int(np.argmax(failed))
         problem = collective.broadcast_object(problem, first)
-        raise EaiError(f"rank {first} cannot {verb} its part in {folder}: {problem}", remedy)
+        raise EaiError(
+            f"rank {first} cannot {verb} its part in {folder}: {problem}",
+            remedy,
+            code="shard-files",
+        )
 
 
 def _write_one(path: Path, part: Any) -> int:

@@ -71,6 +71,7 @@ class ShardedEmbedding(keras.layers.Layer):  # type: ignore[misc,unused-ignore]
             raise EaiError(
                 f"input_dim is {input_dim} and output_dim is {output_dim}",
                 "give whole numbers of at least 1",
+                code="embedding-size",
             )
         check_wire(wire, tuple(n for n in format_names() if wire_format(n).without_memory))
         super().__init__(name=name, **kwargs)
@@ -125,6 +126,7 @@ class ShardedEmbedding(keras.layers.Layer):  # type: ignore[misc,unused-ignore]
                 f"the rows of `{self.name}` were made for rank {shard.rank} of {shard.ranks}, and "
                 f"this is rank {collective.rank()} of {collective.size()}",
                 "use all ranks the model was made on, or make it again from a checkpoint",
+                code="shard-of-another-ring",
             )
         if isinstance(inputs, np.ndarray) or (tf.is_tensor(inputs) and hasattr(inputs, "numpy")):
             flat = np.asarray(inputs).ravel()
@@ -186,6 +188,7 @@ class ShardedEmbedding(keras.layers.Layer):  # type: ignore[misc,unused-ignore]
                 f"`{self.name}` is spread over {self._shard.ranks} ranks and cannot be {what} by "
                 "one of them",
                 "use eai.Checkpoint, and go on from it on one rank to save the model as one file",
+                code="sharded-table",
             )
 
     def get_config(self) -> dict[str, Any]:
@@ -242,6 +245,7 @@ def outside_error(name: str, bad: int, rows: int) -> EaiError:
         f"rank {collective.rank()}: id {bad} is outside of the table `{name}`, which has rows 0 to "
         f"{rows - 1}",
         "hash or clip the ids, or give a larger input_dim",
+        code="id-outside-table",
     )
 
 

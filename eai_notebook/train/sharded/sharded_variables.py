@@ -143,12 +143,14 @@ def check_optimizer(optimizer: Any, variables: Iterable[Any]) -> None:
                 raise EaiError(
                     f"{name} needs the gradient of all of `{own[0].path}`, and each rank has a part",
                     "use clipvalue, or keras.layers.Embedding",
+                    code="sharded-clipping",
                 )
         if isinstance(each, keras.optimizers.LossScaleOptimizer):
             raise EaiError(
                 f"with a loss scale each rank would decide alone whether to update its part of "
                 f"`{own[0].path}`",
                 "leave the loss scale away (bfloat16 needs none), or use keras.layers.Embedding",
+                code="sharded-loss-scale",
             )
 
 

@@ -14,7 +14,7 @@ from eai_notebook.horovod_build.mpi_finder import Mpi
 from eai_notebook.horovod_build.verify import Proof
 
 OURS = Mpi(Path(sys.prefix).resolve(), "Open MPI", "5.0.11")
-PROOF = Proof(2, "0.28.1", "2.21.0", "3.15.1", "Open MPI v5.0.11", ("MPI",), 0)
+PROOF = Proof(2, "Horovod", "0.28.1", "2.21.0", "3.15.1", "Open MPI v5.0.11", ("MPI",), 0)
 
 
 class Machine:
@@ -45,7 +45,8 @@ class Machine:
         self.steps.append("install")
         self.has_horovod = True
 
-    def prove(self, _mpi: Mpi) -> Proof:
+    def prove(self, _mpi: Mpi, *, backend: str) -> Proof:
+        assert backend == "horovod"
         self.steps.append("prove")
         if isinstance(self.proof, EaiError):
             raise self.proof

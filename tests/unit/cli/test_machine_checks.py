@@ -13,6 +13,7 @@ import eai_notebook
 from eai_notebook.cli import app, machine_checks
 from eai_notebook.cli.machine_checks import Finding
 from eai_notebook.errors import EaiError
+from eai_notebook.horovod_build.verify import Proof
 
 RUN = CliRunner()
 
@@ -70,10 +71,17 @@ def test_package_versions(monkeypatch: pytest.MonkeyPatch, version: str | None, 
     assert bool(finding.remedy) is (state == "fail")
 
 
-def test_no_horovod_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("quick", [True, False])
+def test_without_horovod_a_note_names_what_is_used_and_the_command(
+    monkeypatch: pytest.MonkeyPatch, quick: bool
+) -> None:
+    proof = Proof(2, "mpi4py", "4.1.2", "2.21.0", "3.15.1", "Open MPI v5.0.11", ("MPI",), 0)
     monkeypatch.setattr(machine_checks, "installed", lambda _name: None)
-    finding = machine_checks._proof()
-    assert (finding.state, finding.remedy) == ("fail", "`eai-notebook install-horovod`")
+    monkeypatch.setattr(machine_checks, "prove", lambda _mpi: proof)
+    finding = machine_checks._horovod_version() if quick else machine_checks._proof()
+    assert finding.state == "note"
+    assert "mpi4py" in finding.found
+    assert "eai-notebook install-horovod" in finding.remedy
 
 
 def test_a_horovod_that_does_not_sum_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +90,7 @@ def test_a_horovod_that_does_not_sum_fails(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(machine_checks, "prove", fails)
     assert machine_checks._proof() == Finding(
-        "Horovod", "fail", "two ranks could not sum", "build again"
+        "exchange", "fail", "two ranks could not sum", "build again"
     )
 
 

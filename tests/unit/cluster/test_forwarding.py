@@ -8,6 +8,7 @@ import pytest
 
 from eai_notebook.cluster import forwarding
 from eai_notebook.cluster.forwarding import KNOWN, forwarded, looks_secret
+from eai_notebook.collective.backend_registry import forwarded_names
 from eai_notebook.errors import EaiError
 
 
@@ -44,7 +45,7 @@ def test_settings_of_what_ranks_run_go_along(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_no_known_name_looks_like_a_secret() -> None:
-    assert not [name for name in KNOWN if looks_secret(name)]
+    assert not [name for name in KNOWN | forwarded_names() if looks_secret(name)]
 
 
 def test_more_names_are_forwarded_if_they_are_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,7 +126,7 @@ def test_a_released_ring_frees_the_blocked_peer_and_can_be_formed_again(
             try:
                 collective.barrier()
             except Exception as caught:
-                error = type(caught).__name__ + str(caught)[:300]
+                error = type(caught).__name__
             collective.release()
         took = time.monotonic() - began
         collective.form()
@@ -141,7 +141,7 @@ def test_a_released_ring_frees_the_blocked_peer_and_can_be_formed_again(
         2,
     )
     (blocked, took, total, alone), (refused, _, other_total, sub) = reports
-    assert "shut down" in blocked
+    assert blocked == "ExchangeReleased"
     assert took < 5
     assert (total, other_total) == (3, 3)
     assert "released" in refused

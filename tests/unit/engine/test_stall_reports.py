@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from eai_notebook.collective.backends.horovod_reports import ReportReader
 from eai_notebook.engine import stall_reports
-from eai_notebook.engine.stall_reports import ReportReader
 from eai_notebook.session import stall_detector
 from eai_notebook.session.stall_detector import StallWatch
 from eai_notebook.telemetry import messages
@@ -36,7 +36,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[messages.Message]]:
 def test_a_report_is_taken_out_of_stderr_however_it_comes(
     sent: list[messages.Message], size: int
 ) -> None:
-    reader = ReportReader()
+    reader = ReportReader(stall_reports.send)
     whole = f"[before] a line\n{REPORT}after\nno end"
     shown = "".join(reader.feed(whole[at : at + size]) for at in range(0, len(whole), size))
     shown += reader.pause()
@@ -47,7 +47,7 @@ def test_a_report_is_taken_out_of_stderr_however_it_comes(
 def test_a_report_at_the_end_is_sent_when_nothing_more_comes(
     sent: list[messages.Message],
 ) -> None:
-    reader = ReportReader()
+    reader = ReportReader(stall_reports.send)
     assert reader.feed(REPORT) == ""
     assert (sent, reader.waits) == ([], True)
     assert (reader.pause(), reader.waits) == ("", False)
@@ -55,7 +55,7 @@ def test_a_report_at_the_end_is_sent_when_nothing_more_comes(
 
 
 def test_other_text_is_not_kept_back() -> None:
-    reader = ReportReader()
+    reader = ReportReader(stall_reports.send)
     assert reader.feed("working... ") == "working... "
     assert reader.feed("done\n[") == "done\n"
     assert reader.pause() == "["

@@ -14,7 +14,7 @@ from eai_notebook.horovod_build.cache_key import key_for
 from eai_notebook.horovod_build.verify import Proof
 
 OURS = mpi_finder.Mpi(Path(sys.prefix).resolve(), "Open MPI", "5.0.11")
-PROOF = Proof(2, "0.28.1", "2.21.0", "3.15.1", "Open MPI v5.0.11", ("MPI",), 0)
+PROOF = Proof(2, "Horovod", "0.28.1", "2.21.0", "3.15.1", "Open MPI v5.0.11", ("MPI",), 0)
 
 
 def mpirun_that(folder: Path, script: str) -> mpi_finder.Mpi:
@@ -50,7 +50,7 @@ def test_failed_ranks_tell_their_error_in_one_line(tmp_path: Path) -> None:
 
 def test_ranks_that_do_not_see_each_other_are_no_proof(tmp_path: Path) -> None:
     alone = (
-        'eai-probe:{"rank": 0, "size": 1, "horovod": "0", "tensorflow": "0", "keras": "0", '
+        'eai-probe:{"rank": 0, "size": 1, "backend": "x", "version": "0", "tensorflow": "0", "keras": "0", '
         '"mpi": "x", "operations": [], "gpus": 0}'
     )
     lonely = mpirun_that(tmp_path / "mpi", f"echo '{alone}'")

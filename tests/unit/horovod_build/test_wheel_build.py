@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from eai_notebook.errors import EaiError
-from eai_notebook.horovod_build import wheel_build
+from eai_notebook.horovod_build import source_check, wheel_build
 from eai_notebook.horovod_build.cache_key import key_for
 from eai_notebook.horovod_build.mpi_finder import Mpi
 
@@ -90,6 +91,15 @@ def test_gpu_environment_chooses_nccl(tmp_path: Path, monkeypatch: pytest.Monkey
     assert env["HOROVOD_CUDA_HOME"] == "/opt/cuda"
 
 
+@pytest.fixture
+def any_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the wrapper take every file for the one it knows."""
+    stub = tmp_path / "check.py"
+    stub.write_text("")
+    monkeypatch.setattr(wheel_build, "_SOURCE_CHECK", stub)
+
+
+@pytest.mark.usefixtures("any_source")
 @pytest.mark.parametrize(
     ("mpi", "source", "expected"),
     [
@@ -110,6 +120,7 @@ def test_compiler_wrapper_mends_one_file_only(
     assert output.splitlines() == expected
 
 
+@pytest.mark.usefixtures("any_source")
 def test_the_thread_of_the_timeline_sleeps_between_two_looks(tmp_path: Path) -> None:
     env = wheel_build.build_environment(tmp_path, OURS, gpu=False)
     code = "#include <thread>\nvoid look() { std::this_thread::yield(); }\n"
@@ -126,6 +137,38 @@ def test_the_thread_of_the_timeline_sleeps_between_two_looks(tmp_path: Path) -> 
         found[name] = seen.stdout.rpartition("void look()")[2].strip()
     assert found["other.cc"] == "{ std::this_thread::yield(); }"
     assert "sleep_for(std::chrono::milliseconds(10))" in found["timeline.cc"]
+
+
+@pytest.mark.parametrize("name", ["common/timeline.cc", "tensorflow/xla_mpi_ops.cc"])
+def test_a_file_that_our_changes_were_not_written_for_stops_the_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    source = tmp_path / "horovod" / name
+    source.parent.mkdir(parents=True)
+    source.write_text("void look() {}\n")
+    env = wheel_build.build_environment(tmp_path, OURS, gpu=False)
+    known = hashlib.sha256(source.read_bytes()).hexdigest()
+    compiled = [env["CXX"], "-c", str(source), "-o", str(tmp_path / "object")]
+    said = subprocess.run(compiled, capture_output=True, text=True, check=False)
+    assert said.returncode
+    assert not (tmp_path / "object").exists()
+    log = tmp_path / "build.log"
+    log.write_text(f"compiling\n{said.stderr}make: stopped\n")
+    with pytest.raises(EaiError, match=name) as raised:
+        wheel_build._raise_if_unknown(log)
+    assert raised.value.code == "horovod-source-unknown"
+    monkeypatch.setitem(source_check.SHA256, name, known)
+    assert source_check.unknown(source) == []
+    source.write_text("void look() { }\n")
+    assert source_check.unknown(source) == [name]
+
+
+def test_every_file_that_a_header_changes_is_known() -> None:
+    changed = {header.stem for header in wheel_build._HEADERS.glob("*.h")}
+    changed -= {"blocking_wait", "idle_sleep"}  # included by the others
+    known = {Path(name).stem for name in source_check.SHA256 if name.endswith(".cc")}
+    assert known == changed | {"xla_mpi_ops"}
 
 
 def test_the_horovod_of_this_environment_was_built_with_the_headers() -> None:

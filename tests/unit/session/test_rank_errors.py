@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from eai_notebook.session.rank_errors import Reply, interruption, root_cause
+import pytest
 
-RELEASED = "Horovod has been shut down. This was caused by an exception on one of the ranks"
+from eai_notebook.errors import RELEASED
+from eai_notebook.session.rank_errors import Reply, interruption, root_cause
 
 
 def error(rank: int, at: float, ename: str, evalue: str = "") -> Reply:
@@ -13,10 +14,9 @@ def test_a_cell_that_went_well_has_no_error() -> None:
     assert root_cause([Reply(0, "here", 1.0), Reply(1, "here", 2.0)]) is None
 
 
-def test_the_cause_is_the_rank_that_failed_by_itself() -> None:
-    found = root_cause(
-        [error(0, 1.0, "UnknownError", RELEASED), error(1, 2.0, "ValueError", "bad row")]
-    )
+@pytest.mark.parametrize("kind", sorted(RELEASED))
+def test_the_cause_is_the_rank_that_failed_by_itself(kind: str) -> None:
+    found = root_cause([error(0, 1.0, kind, "released"), error(1, 2.0, "ValueError", "bad row")])
     assert found is not None
     assert (type(found).__name__, str(found), found.rank) == ("ValueError", "bad row", 1)
     shown = "\n".join(found._render_traceback_())

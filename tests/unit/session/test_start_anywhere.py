@@ -11,7 +11,8 @@ import pytest
 from paths import RANKS
 
 from eai_notebook import python_command
-from eai_notebook.collective import membership
+from eai_notebook.collective.backends import horovod_backend
+from eai_notebook.collective.keras_check import check_keras
 from eai_notebook.errors import EaiError
 from eai_notebook.session import Session, Watcher
 
@@ -139,8 +140,8 @@ def test_an_import_that_fails_names_its_own_cause(
     monkeypatch: pytest.MonkeyPatch, found: list[str], error: Exception, words: str
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in found else None)
-    monkeypatch.setattr(membership, "_fails", lambda _package: False)
-    told = membership._import_failure(error)
+    monkeypatch.setattr(horovod_backend, "_fails", lambda _package: False)
+    told = horovod_backend.import_failure(error)
     assert words in told.what
     assert ("not installed" in told.what) == (len(found) == 2)
 
@@ -148,4 +149,4 @@ def test_an_import_that_fails_names_its_own_cause(
 def test_another_backend_of_keras_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     with pytest.raises(EaiError, match=r"jax.*KERAS_BACKEND=tensorflow"):
-        membership.horovod()
+        check_keras()

@@ -1,17 +1,13 @@
-"""Record Horovod's timeline for a few steps.
-
-Only the ring's first rank writes one: it decides for all when a tensor is exchanged.
-"""
+"""Record Horovod's timeline for a few steps, and read it."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from eai_notebook.collective.membership import horovod, is_formed, rank, size
+from eai_notebook.collective.backend import Exchange
 from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
@@ -20,38 +16,25 @@ if TYPE_CHECKING:
 _PATIENCE_S: Final = 2.0
 
 
-@dataclass(frozen=True)
-class Exchange:
-    """One stage of a tensor's way: times in seconds since the epoch, on this rank's clock."""
-
-    tensor: str
-    stage: str
-    start: float
-    length: float
-
-
-def start_timeline(file: Path) -> bool:
-    """Begin to record into `file`; return whether this rank is the one that records.
+def start(hvd: Any, file: Path) -> None:
+    """Begin to record into `file`.
 
     Raises:
         EaiError: The user's ``HOROVOD_TIMELINE`` records to a file of its own already.
-
     """
-    if not is_formed() or size() == 1 or rank() != 0:
-        return False
     try:
-        horovod().start_timeline(str(file))
+        hvd.start_timeline(str(file))
     except ValueError as error:
         named = os.environ.get("HOROVOD_TIMELINE", "")
         what = f"Horovod's timeline cannot be switched on (HOROVOD_TIMELINE is {named!r})"
-        raise EaiError(what, "unset it, and start the group again") from error
-    return True
+        remedy = "unset it, and start the group again"
+        raise EaiError(what, remedy, code="timeline-in-use") from error
 
 
-def stop_timeline(file: Path) -> list[Exchange]:
-    """End the record and return what is in it; empty if the ring was released meanwhile."""
-    if is_formed():
-        horovod().stop_timeline()
+def stop(hvd: Any, file: Path) -> list[Exchange]:
+    """End the record and return what is in it; `hvd` is None where Horovod was shut down."""
+    if hvd is not None:
+        hvd.stop_timeline()
     deadline = time.monotonic() + _PATIENCE_S
     # Another thread writes it: it is whole when its list is closed.
     while time.monotonic() < deadline:
@@ -79,18 +62,18 @@ def read_timeline(text: str) -> list[Exchange]:
     open_stages: dict[int, list[dict[str, Any]]] = {}
     found = []
     for event in json.loads(text):
-        place = event.get("pid", 0)
+        track = event.get("pid", 0)
         arguments = event.get("args", {})
         if event["ph"] == "M":
             zero = arguments.get("start_time_since_epoch_in_micros", zero)
             if event["name"] == "process_name" and "name" in arguments:
-                tensors[place] = arguments["name"]
+                tensors[track] = arguments["name"]
         elif event["ph"] == "B":
-            open_stages.setdefault(place, []).append(event)
-        elif event["ph"] == "E" and open_stages.get(place):
-            begun = open_stages[place].pop()
+            open_stages.setdefault(track, []).append(event)
+        elif event["ph"] == "E" and open_stages.get(track):
+            begun = open_stages[track].pop()
             start, length = zero + begun["ts"], event["ts"] - begun["ts"]
             found.append(
-                Exchange(tensors.get(place, "?"), begun["name"], 1e-6 * start, 1e-6 * length)
+                Exchange(tensors.get(track, "?"), begun["name"], 1e-6 * start, 1e-6 * length)
             )
     return found

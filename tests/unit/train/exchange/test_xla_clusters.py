@@ -1,0 +1,43 @@
+"""Models and steps that XLA is to compile train on ranks; only their exchange is not compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from paths import RANKS
+
+RunRanks = Callable[..., list[Any]]
+
+pytestmark = [pytest.mark.ranks, pytest.mark.slow]
+PROGRAM = (RANKS / "xla_training.py").read_text()
+BACKWARD = 3
+"""Matrix products of two dense layers' backward pass.
+
+Those of the forward pass TensorFlow joins with the bias on CPUs before XLA sees them, unless XLA
+compiles the whole step, which it does on one rank.
+"""
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_every_way_to_train_trains_alike_whatever_xla_compiles(
+    run_ranks: RunRanks, size: int
+) -> None:
+    reports = run_ranks(PROGRAM, size)
+    first = reports[0]["found"]
+    for report in reports:
+        for way, told in report["found"].items():
+            kind, _, setting = way.partition(" ")
+            plain = first[f"{kind} False"]
+            for ours, theirs in zip(told["weights"], plain["weights"], strict=True):
+                np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=1e-6, err_msg=way)
+            if setting == "False":
+                assert told["products"] == 0, way
+            else:
+                assert told["products"] >= BACKWARD, way
+        assert report["sparse"] == pytest.approx(reports[0]["sparse"], rel=1e-6)
+        for other in reports[1:]:
+            for way, told in other["found"].items():
+                assert told["weights"] == first[way]["weights"], way
