@@ -115,6 +115,8 @@ class MessageExchange:
         self._arrived: dict[tuple[str, int], deque[Part]] = defaultdict(deque)
         self._coming: deque[_Incoming] = deque()
         self._sends: list[tuple[MPI.Request, Any]] = []
+        self._left: set[int] = set()  # peers that have left the ring
+        self._ends = 0.0
         self._leaving = False
         self._drain_s = _DRAIN_S
         self._error: EaiError | None = None
@@ -191,7 +193,14 @@ class MessageExchange:
         for request in complete:
             self._waiting.remove(request)
             self._finish(request)
+        if self._left and not self._may_complete():
+            raise ExchangeReleased
         return moved or bool(complete)
+
+    def _may_complete(self) -> bool:
+        """Return whether parts that a peer has sent before it left are still on their way."""
+        coming = any(part.source in self._left for part in self._coming)
+        return coming and time.monotonic() < self._ends
 
     def _receive_headers(self) -> bool:
         from mpi4py import MPI
@@ -202,7 +211,9 @@ class MessageExchange:
             header = bytearray(status.Get_count(MPI.BYTE))
             self._comm.Recv(_bytes(header), source=source, tag=_HEADER)
             if header == _RELEASED:
-                raise ExchangeReleased
+                self._left.add(source)
+                self._ends = time.monotonic() + 2 * _DRAIN_S
+                continue
             name, kind, shape, dtype, own_shape = json.loads(header)
             part = Part(kind, tuple(shape), np.empty(own_shape, _dtype(dtype)))
             pieces = [
