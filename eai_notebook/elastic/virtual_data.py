@@ -157,6 +157,13 @@ class OpenedData:
                 "give a function of (rank, size, epoch) that shuffles with a seed made of them",
                 code="elastic-data",
             )
+        elif row_data.is_shared_out(data) or hasattr(data, "go_to"):
+            raise EaiError(
+                "readers of eai.io share their rows out over live ranks, in an order that depends on "
+                "the epochs read before",
+                "give arrays, or a function that returns a tf.data.Dataset",
+                code="elastic-data",
+            )
         self._opened[virtual] = epoch, data
         return data
 

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
 import eai_notebook as eai
 from eai_notebook.elastic import virtual_step
+from eai_notebook.elastic.virtual_data import OpenedData
 from eai_notebook.elastic.virtual_ranks import block_of
 from eai_notebook.errors import EaiError
 
@@ -151,6 +154,20 @@ def test_a_function_opens_the_data_of_a_virtual_rank(of_epoch: bool) -> None:
     found = trained(model_of(), x=of_three if of_epoch else of_two, y=None)
     again = trained(model_of(), x=of_three if of_epoch else of_two, y=None)
     assert found == again
+
+
+@pytest.mark.parametrize("shard", [False, True])
+def test_readers_of_files_are_refused(tmp_path: Path, shard: bool) -> None:
+    x = np.arange(20.0)
+    pq.write_table(pa.table({"x": x, "y": x}), tmp_path / "rows.parquet")
+
+    def rows(_rank: int, _size: int) -> tf.data.Dataset:
+        file = str(tmp_path / "rows.parquet")
+        return eai.io.parquet(file, batch_size=4, label="y", shard=shard)
+
+    with pytest.raises(EaiError) as refused:
+        OpenedData(rows, 2, None).count(0)
+    assert refused.value.code == "elastic-data"
 
 
 def test_what_another_rank_could_not_go_on_with_is_refused() -> None:
