@@ -39,7 +39,7 @@ from eai_notebook.formats.images.image_decode import decode_crop
 from eai_notebook.formats.parquet.snappy import decompress_ranges
 from eai_notebook.formats.tfrecord.example_kernels import FRAME, HEADER
 from eai_notebook.io.pipeline.byte_ranges import cut_all, spans_of
-from eai_notebook.io.sources.decompress import unpack
+from eai_notebook.io.sources.decompress import decompress
 from eai_notebook.io.sources.find import find_files
 
 if TYPE_CHECKING:
@@ -632,7 +632,7 @@ NPY = Format(
 
 
 def _unpacked(path: str) -> Values:
-    file = unpack(find_files(path)[0])
+    file = decompress(find_files(path)[0])
     with file.open() as stream:
         return {"content": stream.read()}
 

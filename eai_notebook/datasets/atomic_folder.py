@@ -1,4 +1,4 @@
-"""Write a folder atomically: it appears when it is complete."""
+"""`whole_folder`: write a folder atomically, so that it appears when it is complete."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 
 
 def is_free(target: Path) -> bool:
-    """Return whether `target` is not there, or is an empty folder."""
+    """Return whether `target` does not exist or is an empty folder."""
     return not target.exists() or (target.is_dir() and not any(target.iterdir()))
 
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Give a folder to write to that becomes `target` at the end; after an error it is gone.
+    """Yield a temporary folder that becomes `target` at the end; after an error it is deleted.
 
     Args:
-        target: What `is_free` says is free.
+        target: The folder to write; `is_free` must be true for it.
 
     Raises:
-        EaiError: It cannot be written.
+        EaiError: The folder cannot be written.
 
     Examples:
         >>> home = Path(tempfile.mkdtemp())
         >>> with whole_folder(home / "data") as work:
-        ...     _ = (work / "file").write_text("all of it")
+        ...     _ = (work / "file").write_text("content")
         >>> [path.name for path in (home / "data").iterdir()]
         ['file']
     """
-    work = _beside(target)
+    work = _temporary_folder(target)
     try:
         yield work
         if target.exists():
@@ -52,8 +52,8 @@ def whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _beside(target: Path) -> Path:
-    """Make a folder on the same file system, so that renaming is atomic."""
+def _temporary_folder(target: Path) -> Path:
+    """Make a folder on the same file system, so that the rename is atomic."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))

@@ -1,4 +1,4 @@
-"""Generate click logs in Criteo's format from a known model, with the best possible AUC."""
+"""Generate click logs in Criteo's format from a known model, whose best AUC is known."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 VERSION: Final = 1
-"""Of the planted model; data of another version is other data."""
+"""The version of the generator; another version generates other data."""
 
 TRUTH: Final = "truth.json"
-_TEST_SHARE: Final = 8  # one file in so many is held out
+_TEST_SHARE: Final = 8  # one file in eight is held out
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What was planted, stored beside the data as ``truth.json``.
+    """The description of generated data, stored beside it as ``truth.json``.
 
     Attributes:
-        seed: What everything was drawn from.
+        seed: The seed of all random numbers.
         rows: Rows in all files.
         files: Number of files, of which `test_files` are held out.
         test_files: Files named ``test-*``; the others are named ``train-*``.
         test_rows: Rows in the held-out files.
         ctr: Share of clicks in all rows.
-        bayes_auc: The AUC of the true probabilities on all rows: no model can do better on
-            average; None if there are only clicks or only others.
+        bayes_auc: The AUC of the true probabilities on all rows: no model is better on average;
+            None if all labels are equal.
         bayes_auc_test: The same on the held-out rows.
-        version: Of the planted model.
-        recipe: Name of the recipe that the rows follow.
+        version: The version of the generator.
+        recipe: The name of the recipe.
     """
 
     seed: int
@@ -56,20 +56,20 @@ class Truth:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Truth:
-        """Read the truth of the data in `folder`."""
+        """Read the description of the data in `folder`."""
         path = Path(folder) / TRUTH
         try:
             return cls(**json.loads(path.read_text()))
         except FileNotFoundError:
             raise EaiError(
                 f"there is no {path}",
-                "make data with `eai-notebook make-data criteo`",
+                "generate data with `eai-notebook make-data criteo`",
                 code="truth-unreadable",
             ) from None
         except (ValueError, TypeError) as error:
             raise EaiError(
                 f"{path} cannot be read ({error})",
-                "delete the folder, make it anew",
+                "delete the folder and generate the data again",
                 code="truth-unreadable",
             ) from error
 
@@ -83,27 +83,27 @@ def criteo(
     *,
     recipe: str = LOGS.name,
 ) -> Truth:
-    """Write click logs in Criteo's format from a planted model whose best AUC is known.
+    """Write click logs in Criteo's format from a known model, whose best AUC is known.
 
-    The last eighth of the files is held out as ``test-*.tsv``, the rest is ``train-*.tsv``.
-    The same arguments give the same bytes. The folder appears when it is complete and not
-    before; if it already holds exactly this data, nothing is written.
+    The last eighth of the files is held out as ``test-*.tsv``, the rest is ``train-*.tsv``. The same
+    arguments give the same bytes. The folder appears when it is complete; if it already holds this
+    data, nothing is written.
 
     Args:
-        folder: Where to; made if need be.
+        folder: The target; created if it does not exist.
         rows: Rows in all files together.
-        files: Files to spread them over, evenly.
+        files: The number of files, with equally many rows.
         seed: Another seed draws other effects, values and clicks.
-        progress: Called with the number of rows that were just written.
-        recipe: What decides about a click: ``"logs"``, much like published ones, or
-            ``"rules"``, see `eai_notebook.datasets.click_recipes`.
+        progress: Called with the number of rows just written.
+        recipe: ``"logs"``, similar to published logs, or ``"rules"``; see
+            `eai_notebook.datasets.click_recipes`.
 
     Returns:
-        What was planted, also stored in ``truth.json``.
+        The description, also stored in ``truth.json``.
 
     Raises:
-        EaiError: The folder holds something else, cannot be written, the numbers make no
-            sense, or there is no such recipe.
+        EaiError: The folder holds something else or cannot be written, a number is out of range,
+            or there is no such recipe.
 
     Examples:
         >>> import tempfile
@@ -118,10 +118,12 @@ def criteo(
     target = Path(folder)
     if files < 1 or rows < files:
         raise EaiError(
-            f"{rows} rows in {files} files", "give at least one row a file", code="option-invalid"
+            f"{rows} rows in {files} files",
+            "use at least one row for each file",
+            code="option-invalid",
         )
     if seed < 0:
-        raise EaiError(f"seed {seed} is negative", "give 0 or more", code="option-invalid")
+        raise EaiError(f"seed {seed} is negative", "use 0 or more", code="option-invalid")
     find_recipe(recipe)
     found = _already_there(target, (rows, files, seed, VERSION, recipe))
     if found is not None:
@@ -132,14 +134,14 @@ def criteo(
         return _write_all(work, rows, files, seed, progress, recipe)
 
 
-def _already_there(target: Path, wanted: tuple[int, int, int, int, str]) -> Truth | None:
-    """Return the truth if `target` holds this very data; None if it is free."""
+def _already_there(target: Path, expected: tuple[int, int, int, int, str]) -> Truth | None:
+    """Return the description if `target` holds exactly this data; None if it is free."""
     if is_free(target):
         return None
     if (target / TRUTH).exists():
         truth = Truth.load(target)
         found = (truth.rows, truth.files, truth.seed, truth.version, truth.recipe)
-        if found == wanted:
+        if found == expected:
             return truth
     raise EaiError(
         f"{target} already holds something else",
@@ -156,18 +158,18 @@ def _write_all(
     progress: Callable[[int], None] | None,
     recipe: str,
 ) -> Truth:
-    # Compiling (numba) starts here, not when the package is imported.
+    # Imported here, because it compiles (Numba).
     from eai_notebook.datasets.click_model import PlantedModel
     from eai_notebook.datasets.click_tsv_writer import to_text
 
     model = PlantedModel(seed, find_recipe(recipe))
     names = file_names(files)
-    labels, chances = [], []
+    labels, probabilities = [], []
     for part, name in enumerate(names):
         batch = model.draw(part, rows * (part + 1) // files - rows * part // files)
         to_text(batch).tofile(folder / name)
         labels.append(batch.labels)
-        chances.append(batch.probabilities.astype(np.float32))
+        probabilities.append(batch.probabilities.astype(np.float32))
         if progress is not None:
             progress(len(batch.labels))
     test = sum(name.startswith("test-") for name in names)
@@ -178,9 +180,9 @@ def _write_all(
         test_files=test,
         test_rows=sum(len(part) for part in labels[files - test :]),
         ctr=float(np.mean(np.concatenate(labels))),
-        bayes_auc=_bayes(np.concatenate(labels), np.concatenate(chances)),
+        bayes_auc=_bayes(np.concatenate(labels), np.concatenate(probabilities)),
         bayes_auc_test=_bayes(
-            np.concatenate(labels[files - test :]), np.concatenate(chances[files - test :])
+            np.concatenate(labels[files - test :]), np.concatenate(probabilities[files - test :])
         )
         if test
         else None,
@@ -191,7 +193,7 @@ def _write_all(
 
 
 def file_names(files: int) -> list[str]:
-    """Return the names of the files in the order their rows are drawn.
+    """Return the names of the files, in the order in which their rows are drawn.
 
     Examples:
         >>> file_names(8)[-2:]
@@ -203,8 +205,8 @@ def file_names(files: int) -> list[str]:
     return train + [f"test-{number:0{width}d}.tsv" for number in range(test)]
 
 
-def _bayes(labels: np.ndarray, chances: np.ndarray) -> float | None:
-    """Return the AUC of the true probabilities, None where all labels are equal."""
+def _bayes(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
+    """Return the AUC of the true probabilities; None if all labels are equal."""
     if labels.min() == labels.max():
         return None
-    return auc(labels, chances)
+    return auc(labels, probabilities)

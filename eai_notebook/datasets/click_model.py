@@ -1,16 +1,16 @@
-"""The known click model that generated click logs are drawn from.
+"""`PlantedModel`: the known model from which click logs are generated.
 
-Real click logs cannot say how good a model could become. Here each row's click probability
-is known, so the best AUC any model can reach (the Bayes AUC) is known too. What is planted:
+For real click logs, the best possible score is unknown. Here each row's click probability is known,
+and so is the best AUC that any model can reach (the Bayes AUC). The effects are:
 
-- effects of single values, also of rare ones, which a logistic regression on hashed ids finds;
-- pairs of columns with few values, where each *combination* has a weight of its own, which
-  needs feature crosses;
-- pairs of columns with many values whose combinations follow a hidden taste vector for each
-  value, which need embeddings and a network on top;
-- integers with a bend, which need more than a line.
+- single values, also rare ones: a logistic regression on hashed ids learns them;
+- pairs of columns with few values, in which each *combination* has a weight of its own: they need
+  feature crosses;
+- pairs of columns with many values, in which each value has a hidden vector: they need embeddings
+  and a network;
+- integers with a V-shaped effect: a linear model cannot learn it.
 
-How much of each is the matter of a `Recipe`.
+A `Recipe` sets the size of each effect.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 INTEGERS: Final = 13
 MISSING: Final = np.iinfo(np.int64).min
-"""Marks a missing integer."""
+"""The value of a missing integer."""
 
 _MISSING_CATEGORICAL: Final = (
     0, 0, 0.03, 0.03, 0, 0.12, 0, 0, 0, 0, 0, 0.03, 0,
@@ -41,19 +41,19 @@ _SPREAD: Final = (1.0, 1.8, 1.6, 1.0, 2.4, 1.8, 1.4, 1.0, 1.5, 0.5, 0.9, 0.7, 1.
 _MISSING_INTEGER: Final = (
     0.45, 0, 0.21, 0.22, 0.03, 0.22, 0.04, 0, 0.04, 0.45, 0.04, 0.76, 0.22,
 )  # fmt: skip
-_MAY_BE_NEGATIVE: Final = 1  # I2 goes down to -3, as in the published logs
+_MAY_BE_NEGATIVE: Final = 1  # the column I2: values from -3 on, as in the published logs
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows as drawn: before they become text.
+    """Generated rows, before they are written as text.
 
     Attributes:
         labels: uint8 ``[rows]``, 1 for a click.
-        integers: int64 ``[rows, 13]``, `MISSING` where missing.
+        integers: int64 ``[rows, 13]``, `MISSING` if missing.
         values: uint32 ``[rows, 26]``, the categoricals.
-        missing: bool ``[rows, 26]``, where a categorical is missing.
-        probabilities: float64 ``[rows]``, of a click.
+        missing: bool ``[rows, 26]``, True for a missing categorical.
+        probabilities: float64 ``[rows]``, the probability of a click.
     """
 
     labels: NDArray[np.uint8]
@@ -64,7 +64,7 @@ class Batch:
 
 
 class PlantedModel:
-    """Draws rows; everything about it follows from `seed`."""
+    """Draws rows; `seed` and recipe determine all of its effects."""
 
     def __init__(self, seed: int, recipe: Recipe = LOGS) -> None:
         rng = np.random.default_rng([seed, 0])
@@ -74,7 +74,7 @@ class PlantedModel:
         self._popularity = [
             _zipf(count, power) for count, power in zip(distinct, recipe.zipf, strict=True)
         ]
-        # One effect more than there are values: the last is that of a missing value.
+        # The last effect of a column is that of a missing value.
         self._single = {
             column: size * rng.standard_normal(distinct[column] + 1)
             for column, size in recipe.single.items()
@@ -93,7 +93,7 @@ class PlantedModel:
         }
 
     def draw(self, part: int, rows: int) -> Batch:
-        """Draw the rows of file number `part`; the same ones each time."""
+        """Draw the rows of file number `part`; the result is always the same."""
         rng = np.random.default_rng([self._seed, 1, part])
         choices, missing = self._categoricals(rng, rows)
         integers, logs = _integers(rng, rows)
@@ -102,13 +102,15 @@ class PlantedModel:
             logit += effect[choices[:, column]]
         for (left, right), table in self._combined.items():
             logit += table[choices[:, left], choices[:, right]]
-        for (left, right), (ours, theirs) in self._taste.items():
-            logit += np.sum(ours[choices[:, left]] * theirs[choices[:, right]], axis=1)
+        for (left, right), (left_vectors, right_vectors) in self._taste.items():
+            logit += np.sum(
+                left_vectors[choices[:, left]] * right_vectors[choices[:, right]], axis=1
+            )
         for column, slope in self._recipe.line.items():
             logit += slope * (logs[:, column] - _SIZE[column])
         for column, size in self._recipe.bend.items():
-            middle = (logs[:, column] - _SIZE[column]) / _SPREAD[column]
-            logit += size * (np.minimum(np.abs(middle), 2.0) - 1.0)
+            standardized = (logs[:, column] - _SIZE[column]) / _SPREAD[column]
+            logit += size * (np.minimum(np.abs(standardized), 2.0) - 1.0)
         probabilities = 1.0 / (1.0 + np.exp(-logit))
         labels = (rng.random(rows) < probabilities).astype(np.uint8)
         columns = np.arange(CATEGORICALS, dtype=np.uint64)
@@ -121,7 +123,7 @@ class PlantedModel:
         choices = np.empty((rows, CATEGORICALS), np.int64)
         for column, popularity in enumerate(self._popularity):
             drawn = np.searchsorted(popularity, rng.random(rows), side="right")
-            # A missing value has an effect too: the one in the last place.
+            # A missing value has the last effect.
             choices[:, column] = np.where(missing[:, column], len(popularity), drawn)
         return choices, missing
 
@@ -132,7 +134,7 @@ def _taste(rng: np.random.Generator, count: int, recipe: Recipe) -> NDArray[np.f
 
 
 def _zipf(count: int, power: float) -> NDArray[np.float64]:
-    """Return cumulated popularities: the last is 1 exactly, so that no draw falls outside."""
+    """Return cumulative probabilities; the last is exactly 1, so that every draw is in range."""
     weights = np.arange(1, count + 1, dtype=np.float64) ** -power
     cumulated = np.cumsum(weights / weights.sum())
     cumulated[-1] = 1.0
@@ -140,7 +142,7 @@ def _zipf(count: int, power: float) -> NDArray[np.float64]:
 
 
 def _integers(rng: np.random.Generator, rows: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Draw heavy-tailed integers; also return their logarithms, at the middle where missing."""
+    """Draw heavy-tailed integers; also return their logarithms, the mean one where missing."""
     size, spread = np.asarray(_SIZE), np.asarray(_SPREAD)
     drawn = np.exp(size + spread * rng.standard_normal((rows, INTEGERS)))
     integers = np.floor(np.minimum(drawn, 2.0e9)).astype(np.int64)
@@ -152,7 +154,7 @@ def _integers(rng: np.random.Generator, rows: int) -> tuple[NDArray[np.int64], N
 
 
 def _names(choices: NDArray[np.int64], columns: NDArray[np.uint64]) -> NDArray[np.uint32]:
-    """Give each value a 32-bit name that tells nothing about its rank (splitmix64)."""
+    """Return a 32-bit name for each value, independent of its rank (splitmix64)."""
     mixed = choices.astype(np.uint64) + (columns << np.uint64(32))
     mixed = (mixed + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,4 +1,4 @@
-"""Recipes for generated click logs: which columns decide about a click, and how much."""
+"""`Recipe`: which columns of a generated click log affect clicks, and how strongly."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from eai_notebook.errors import EaiError
 
 CATEGORICALS: Final = 26
 
-_BUCKETS_A_VALUE: Final = 100
-_MOST_BUCKETS: Final = 10_000
+_BUCKETS_PER_VALUE: Final = 100
+_MAX_BUCKETS: Final = 10_000
 
-# Distinct values of each categorical column: a few, some, and far more than are ever seen
-# twice, in the mixture real logs have.
+# Distinct values of each categorical column: from a few to far more than occur twice, as in real
+# logs.
 _LOGS_DISTINCT: Final = (
     1400, 550, 60000, 40000, 300, 24, 12000, 600, 3, 50000, 5000, 60000, 3000,
     27, 14000, 60000, 10, 5000, 2000, 4, 60000, 18, 15, 40000, 100, 30000,
@@ -23,25 +23,25 @@ _LOGS_DISTINCT: Final = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """Which columns decide about a click, and how much.
+    """Which columns affect clicks, and how strongly.
 
     Columns are numbered from 0: ``0`` is C1, or I1 among the integers. Sizes are standard
     deviations of effects on the logit.
 
     Attributes:
-        name: What the recipe is called on the command line and in ``truth.json``.
+        name: The recipe's name on the command line and in ``truth.json``.
         distinct: Distinct values of each categorical column.
-        zipf: The popularity of a column's k-th value falls as k to this power.
+        zipf: The exponent of each column's Zipf distribution of values.
         single: Size of the effects of a column's values, by column.
-        combined: Pairs of columns each combination of which has an effect of its own.
-        combined_size: Size of these.
-        taste: Pairs of columns whose values have taste vectors; their product is the effect.
+        combined: Pairs of columns; each combination of values has an effect of its own.
+        combined_size: Size of these effects.
+        taste: Pairs of columns whose values have hidden vectors; their dot product is the effect.
         taste_size: Size of one product of two coordinates.
-        taste_length: Length of a taste vector.
-        taste_mean: Mean of a coordinate; where it is not 0, a value has an effect by itself, too.
+        taste_length: Length of a hidden vector.
+        taste_mean: Mean of a coordinate; if it is not 0, a single value has an effect, too.
         line: Slope in an integer's logarithm, by column.
-        bend: Size of a V-shaped effect of it, by column.
-        bias: The logit where nothing else counts.
+        bend: Size of a V-shaped effect of the logarithm, by column.
+        bias: The logit without any effects.
     """
 
     name: str
@@ -62,14 +62,13 @@ class Recipe:
     def schema(self) -> ClickSchema:
         """Criteo's columns, with buckets for these values and crosses of these pairs.
 
-        What somebody would choose who has counted each column's values and knows which
-        columns belong together.
+        The choice of a user who has counted each column's values and knows which columns interact.
         """
-        # Of n values in b buckets, about n squared / 2b pairs fall together, and of 20 values
-        # already one pair costs a tenth of what their crosses know.
+        # Of n values in b buckets, about n**2 / 2b pairs collide; among 20 values, one collision
+        # loses a tenth of the information in their crosses.
         return replace(
             CRITEO,
-            buckets=tuple(min(_BUCKETS_A_VALUE * each, _MOST_BUCKETS) for each in self.distinct),
+            buckets=tuple(min(_BUCKETS_PER_VALUE * each, _MAX_BUCKETS) for each in self.distinct),
             crosses=tuple((f"C{left + 1}", f"C{right + 1}") for left, right in self.combined),
         )
 
@@ -88,7 +87,7 @@ LOGS: Final = Recipe(
     bend={5: 0.45, 10: 0.35},
     bias=-1.9,
 )
-"""Much like published logs: a little of everything, and many values too rare to be learned."""
+"""Similar to published logs: some of each effect, and many values too rare to be learned."""
 
 
 def _rules() -> Recipe:
@@ -117,21 +116,21 @@ def _rules() -> Recipe:
 
 
 RULES: Final = _rules()
-"""Memory and judgement are both needed, and both can be learned from some hundred thousand rows.
+"""Needs both memorization and generalization, learnable from some hundred thousand rows.
 
-Three pairs of columns have 144 combinations each, every one with an effect that follows from
-nothing else: an exception, to be remembered. Two pairs have 900, many of them rare, whose effects
-follow from a hidden taste of either value: a rule, to be found.
+Three pairs of columns have 144 combinations each, every one with an independent effect, which a
+model must memorize. Two pairs have 900 combinations, many of them rare, whose effects follow from a
+hidden vector of either value, so a model can generalize.
 """
 
 RECIPES: Final = {recipe.name: recipe for recipe in (LOGS, RULES)}
 
 
 def find_recipe(name: str) -> Recipe:
-    """Return the recipe of a name.
+    """Return the recipe with a name.
 
     Raises:
-        EaiError: There is none.
+        EaiError: There is no such recipe.
 
     Examples:
         >>> find_recipe("rules").schema.crosses[0]

@@ -1,4 +1,4 @@
-"""Write generated rows as Criteo's text, without a Python step for each row."""
+"""Compiled writer of generated rows as Criteo's tab-separated text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eai_notebook.datasets.click_recipes import CATEGORICALS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_ROW_AT_MOST = 2 + 21 * INTEGERS + 9 * CATEGORICALS
+_MAX_ROW = 2 + 21 * INTEGERS + 9 * CATEGORICALS
 _DIGITS = np.frombuffer(b"0123456789abcdef", np.uint8).copy()
 _MISSING = int(MISSING)
 _TAB, _NEWLINE, _MINUS, _ZERO = 9, 10, 45, 48
@@ -46,8 +46,8 @@ def _write(
             while rest > 0:
                 digits += 1
                 rest //= 10
-            for place in range(digits - 1, -1, -1):
-                text[pos + place] = _ZERO + value % 10
+            for digit in range(digits - 1, -1, -1):
+                text[pos + digit] = _ZERO + value % 10
                 value //= 10
             pos += digits
         for column in range(values.shape[1]):
@@ -56,8 +56,8 @@ def _write(
             if missing[row, column]:
                 continue
             word = np.int64(values[row, column])
-            for place in range(8):
-                text[pos + place] = _DIGITS[(word >> (28 - 4 * place)) & 15]
+            for digit in range(8):
+                text[pos + digit] = _DIGITS[(word >> (28 - 4 * digit)) & 15]
             pos += 8
         text[pos] = _NEWLINE
         pos += 1
@@ -66,6 +66,6 @@ def _write(
 
 def to_text(batch: Batch) -> NDArray[np.uint8]:
     """Return the rows of `batch` as the bytes of a tab-separated file."""
-    text = np.empty(len(batch.labels) * _ROW_AT_MOST, np.uint8)
+    text = np.empty(len(batch.labels) * _MAX_ROW, np.uint8)
     end = _write(batch.labels, batch.integers, batch.values, batch.missing, text)
     return text[:end]

@@ -1,7 +1,7 @@
 """Generate and read documents as word counts in the svmlight format, with known topics.
 
-A row is ``topic word:count word:count ...``, words numbered from 1, the way published
-collections such as RCV1 come; ``sklearn.datasets.load_svmlight_file`` reads it too.
+A row is ``topic word:count word:count ...`` with words numbered from 1, as in published collections
+such as RCV1; ``sklearn.datasets.load_svmlight_file`` reads it too.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Documents:
         return len(self.topics)
 
     def part(self, rank: int, size: int) -> Documents:
-        """Return every `size`-th document from number `rank` on, as many for each rank."""
+        """Return every `size`-th document from number `rank` on, equally many for each rank."""
         rows = slice(rank, len(self) - len(self) % size, size)
         return Documents(self.counts[rows], self.topics[rows])
 
@@ -52,10 +52,10 @@ def read_documents(pattern: Pattern, vocabulary: int) -> Documents:
 
     Args:
         pattern: A glob, a folder, a file, or a list of files, paths or URLs.
-        vocabulary: Words there are.
+        vocabulary: The number of words.
 
     Raises:
-        EaiError: No such file, or a row that is none; it is named.
+        EaiError: No such file, or a bad row.
 
     Examples:
         >>> import tempfile
@@ -77,17 +77,17 @@ def read_documents(pattern: Pattern, vocabulary: int) -> Documents:
 
 def _row(path: File, number: int, line: str, vocabulary: int) -> tuple[int, NDArray[np.float32]]:
     counts = np.zeros(vocabulary, np.float32)
-    # Behind a # stands a comment.
+    # A # begins a comment.
     topic, *pairs = line.partition("#")[0].split() or [""]
     try:
         for pair in pairs:
             word, _, count = pair.partition(":")
-            # A word 0 would count as the last one.
+            # (Index -1 would be the last word.)
             counts[range(vocabulary)[int(word) - 1] if int(word) else vocabulary] = float(count)
         return int(topic), counts
     except (ValueError, IndexError) as error:
         raise EaiError(
-            f"{path}, row {number} is no document ({error})",
+            f"{path} row {number} is not a document ({error})",
             f"a row is `topic word:count ...`, with words from 1 to {vocabulary}",
             code="row-bad",
         ) from None
@@ -102,22 +102,23 @@ def make_documents(
     words: int = 60,
     seed: int = 0,
 ) -> None:
-    """Write documents that are about known topics, in words that mostly belong to no topic.
+    """Write documents with known topics, in which many words belong to no topic.
 
-    A topic prefers some words. A document has one topic for about half of its words,
-    another for some, and takes the rest from what everybody says. Which documents belong
-    together is therefore known, and mere shared words tell little.
+    A topic has preferred words. About half of a document's words come from its topic, some from a
+    second topic, and the rest from a distribution that all topics share. So it is known which
+    documents belong together, while common words say little about it.
 
     Args:
-        folder: Where ``train.svm`` and ``test.svm`` (one in six) go; made if missing.
-        documents: In both files together.
-        vocabulary: Words there are.
-        topics: Topics, equally frequent.
-        words: Mean words of a document.
+        folder: The folder of ``train.svm`` and ``test.svm`` (one document in six); created if
+            it does not exist.
+        documents: Documents in both files together.
+        vocabulary: The number of words.
+        topics: The number of topics, equally frequent.
+        words: The mean number of words in a document.
         seed: Another seed draws other topics and documents.
 
     Raises:
-        EaiError: The numbers make no sense.
+        EaiError: A number is out of range.
     """
     if min(documents // 6, vocabulary // topics, topics, words) < 1 or seed < 0:
         raise EaiError(
@@ -127,20 +128,20 @@ def make_documents(
             code="option-invalid",
         )
     rng = np.random.default_rng([seed, 3])
-    everybody = rng.permutation(1 / np.arange(1, vocabulary + 1))
-    everybody /= everybody.sum()
-    # Concentrated on about a tenth of the words, the common ones no less than the rare.
-    preferred = rng.dirichlet(np.full(vocabulary, 0.1) * vocabulary * everybody, topics)
-    place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
+    shared = rng.permutation(1 / np.arange(1, vocabulary + 1))
+    shared /= shared.sum()
+    # Concentrated on about a tenth of the words, common and rare ones alike.
+    preferred = rng.dirichlet(np.full(vocabulary, 0.1) * vocabulary * shared, topics)
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
     held_out = documents // 6
     for name, count in (("train.svm", documents - held_out), ("test.svm", held_out)):
         lines = []
         for _ in range(count):
             topic = int(rng.integers(topics))
             second = preferred[int(rng.integers(topics))]
-            mixed = 0.5 * preferred[topic] + 0.1 * second + 0.4 * everybody
+            mixed = 0.5 * preferred[topic] + 0.1 * second + 0.4 * shared
             drawn = rng.multinomial(max(int(rng.poisson(words)), 5), mixed)
             found = np.flatnonzero(drawn)
             lines.append(f"{topic} " + " ".join(f"{word + 1}:{drawn[word]}" for word in found))
-        (place / name).write_text("\n".join(lines) + "\n")
+        (target / name).write_text("\n".join(lines) + "\n")

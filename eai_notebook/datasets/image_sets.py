@@ -1,4 +1,4 @@
-"""Generate image data sets as files: shapes, and real digits."""
+"""`make_pictures`: generate image data sets as files, of shapes or of real digits."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from eai_notebook.datasets.image_layouts import Picture
+    from eai_notebook.datasets.image_layouts import LabeledImage
 
 TRUTH: Final = "truth.json"
 KINDS: Final = ("planted", "digits")
-_TEST_SHARE: Final = 8  # one picture in so many is held out
-_VAL, _TRAIN = 0, 1  # parts of the planted pictures
-_WHITE: Final = 16  # of the digits
+_TEST_SHARE: Final = 8  # one image in eight is held out
+_VAL, _TRAIN = 0, 1  # parts of the generated shapes
+_WHITE: Final = 16  # the largest value of a digit's pixel
 
 
 @dataclass(frozen=True)
 class PictureTruth:
-    """What was written, stored beside it as ``truth.json``.
+    """The description of a data set, stored beside it as ``truth.json``.
 
     Attributes:
         kind: ``"planted"`` or ``"digits"``.
         layout: ``"folders"`` or ``"tfrecord"``.
-        classes: Their names, in the order of their numbers; folders sort the same way.
+        classes: The classes' names, in the order of their numbers; folders sort in this order.
         size: Height and width in pixels.
-        train: Pictures to train on.
-        val: Held-out pictures.
-        shards: Files that records to train on are in; 0 for folders.
-        seed: What everything was drawn from.
-        label_noise: Share of labels drawn anew.
-        best_top1: The top-1 accuracy that seeing every picture rightly has, on average.
-        version: Changes when the same arguments come to mean other files.
+        train: Training images.
+        val: Held-out images.
+        shards: Files with training records; 0 for folders.
+        seed: The seed of all random numbers.
+        label_noise: The share of labels that are drawn at random.
+        best_top1: The expected top-1 accuracy of a model that recognizes every image.
+        version: The version of the generator.
     """
 
     kind: str
@@ -73,27 +73,27 @@ def make_pictures(  # noqa: PLR0913 - options, all but the first by name
     shards: int = 8,
     progress: Callable[[int], None] | None = None,
 ) -> PictureTruth:
-    """Write a set of pictures as JPEG files, or as records, in ImageNet's layouts.
+    """Write a set of images as JPEG files or as records, in ImageNet's layouts.
 
-    One picture in eight is held out. The folder appears when it is complete; if it holds
-    exactly this set already, nothing is written. `eai.io.images` reads folders,
-    `eai_notebook.io.imagenet` records.
+    One image in eight is held out. The folder appears when it is complete; if it already holds this
+    set, nothing is written. `eai.io.images` reads folders, `eai.io.imagenet` reads records.
 
     Args:
-        folder: Where to; made if need be.
-        kind: ``"planted"``, see `eai_notebook.datasets.shapes`; or ``"digits"``, the 1797 digits of 8
-            x 8 grey pixels that scikit-learn brings, written by people, made larger.
-        layout: ``"folders"``, one a class, or ``"tfrecord"``; see `eai_notebook.datasets.image_layouts`.
-        pictures: How many in all; of the digits, at most so many.
-        classes: How many, if planted; digits have ten.
+        folder: The target; created if it does not exist.
+        kind: ``"planted"``, see `eai_notebook.datasets.shapes`; or ``"digits"``, enlarged from the
+            1797 handwritten digits of 8 x 8 grey pixels in scikit-learn.
+        layout: ``"folders"``, one a class, or ``"tfrecord"``; see
+            `eai_notebook.datasets.image_layouts`.
+        pictures: The number of images; at most 1797 digits.
+        classes: The number of classes of shapes; digits have ten.
         size: Height and width in pixels.
-        seed: Draws the pictures; of the digits, which are held out.
-        label_noise: Share of wrong labels, if planted.
-        shards: Files that records to train on are spread over.
-        progress: Called with the number of pictures that were just written.
+        seed: Draws the shapes; of the digits, those that are held out.
+        label_noise: The share of labels of shapes that are drawn at random.
+        shards: Files with training records.
+        progress: Called with the number of images just written.
 
     Raises:
-        EaiError: An argument makes no sense, scikit-learn is missing, or the folder holds
+        EaiError: An argument has an invalid value, scikit-learn is missing, or the folder holds
             something else or cannot be written.
 
     Examples:
@@ -106,20 +106,20 @@ def make_pictures(  # noqa: PLR0913 - options, all but the first by name
     target = Path(folder)
     if kind not in KINDS or layout not in LAYOUTS:
         raise EaiError(
-            f"kind {kind!r}, layout {layout!r}",
-            f"choose from {', '.join(KINDS)} and from {', '.join(LAYOUTS)}",
+            f"kind is {kind!r} and layout is {layout!r}",
+            f"use one of {', '.join(KINDS)} and one of {', '.join(LAYOUTS)}",
             code="option-invalid",
         )
     if pictures < _TEST_SHARE or shards < 1 or seed < 0:
         raise EaiError(
             f"{pictures} pictures in {shards} shards with seed {seed}",
-            f"give at least {_TEST_SHARE} pictures, 1 shard and a seed of 0 or more",
+            f"use at least {_TEST_SHARE} pictures, 1 shard and a seed of 0 or more",
             code="option-invalid",
         )
     source = (
-        _Planted(PlantedPictures(classes, size, seed, label_noise), pictures)
+        _ShapeSet(PlantedPictures(classes, size, seed, label_noise), pictures)
         if kind == "planted"
-        else _Digits(pictures, size, seed)
+        else _DigitSet(pictures, size, seed)
     )
     truth = PictureTruth(
         kind=kind,
@@ -133,9 +133,9 @@ def make_pictures(  # noqa: PLR0913 - options, all but the first by name
         label_noise=label_noise if kind == "planted" else 0.0,
         best_top1=source.best_top1,
     )
-    told = progress or (lambda _: None)
-    if _is_there(target, truth):
-        told(truth.train + truth.val)
+    report = progress or (lambda _: None)
+    if _exists_already(target, truth):
+        report(truth.train + truth.val)
         return truth
     with whole_folder(target) as work:
         for part in ("train", "val"):
@@ -148,13 +148,13 @@ def make_pictures(  # noqa: PLR0913 - options, all but the first by name
                 )
             )
             for count in written:
-                told(count)
+                report(count)
         (work / TRUTH).write_text(json.dumps(asdict(truth), indent=2) + "\n")
     return truth
 
 
-def _is_there(target: Path, truth: PictureTruth) -> bool:
-    """Return whether `target` holds this very set; False if it is free."""
+def _exists_already(target: Path, truth: PictureTruth) -> bool:
+    """Return whether `target` holds exactly this set; False if it is free."""
     if is_free(target):
         return False
     stored = target / TRUTH
@@ -167,37 +167,41 @@ def _is_there(target: Path, truth: PictureTruth) -> bool:
     )
 
 
-class _Planted:
-    """Planted pictures, some megabytes at a time."""
+class _ShapeSet:
+    """Generated shapes, in batches of some megabytes."""
 
-    def __init__(self, planted: PlantedPictures, pictures: int) -> None:
-        self._planted = planted
+    def __init__(self, shapes: PlantedPictures, pictures: int) -> None:
+        self._shapes = shapes
         self.val = pictures // _TEST_SHARE
         self.train = pictures - self.val
-        # Numbered, so that folders sort in the order of the classes.
-        self.names = [f"{number:02d}-{name}" for number, name in enumerate(planted.names)]
-        self.best_top1 = planted.best_top1
+        # With numbers, so that folders sort in the order of the classes.
+        self.names = [f"{number:02d}-{name}" for number, name in enumerate(shapes.names)]
+        self.best_top1 = shapes.best_top1
 
-    def part(self, name: str) -> Iterator[Picture]:
+    def part(self, name: str) -> Iterator[LabeledImage]:
         part, rows = (_TRAIN, self.train) if name == "train" else (_VAL, self.val)
-        for batch in self._planted.batches(part, rows):
+        for batch in self._shapes.batches(part, rows):
             yield from zip(batch.images, batch.labels.tolist(), strict=True)
 
 
-class _Digits:
-    """Scikit-learn's digits, shuffled, larger than they come."""
+class _DigitSet:
+    """Scikit-learn's digits, shuffled and enlarged."""
 
     best_top1 = 1.0
 
     def __init__(self, pictures: int, size: int, seed: int) -> None:
-        if size < 8:  # noqa: PLR2004 - their own size
-            raise EaiError(f"digits of {size} pixels", "give at least 8", code="option-invalid")
+        if size < 8:  # noqa: PLR2004 - the original size
+            raise EaiError(
+                f"the size of the digits is {size} pixels",
+                "use at least 8",
+                code="option-invalid",
+            )
         try:
             from sklearn.datasets import load_digits
         except ImportError as error:
             raise EaiError(
-                "the digits come with scikit-learn, which is not installed",
-                "pip install 'eai_notebook[baselines]', or make planted pictures",
+                "the digits are in scikit-learn, which is not installed",
+                "pip install 'eai_notebook[baselines]', or use kind=\"planted\"",
                 code="package-missing",
             ) from error
         grey, labels = load_digits(return_X_y=True)
@@ -209,7 +213,7 @@ class _Digits:
         self.train = len(chosen) - self.val
         self.names = [str(digit) for digit in range(10)]
 
-    def part(self, name: str) -> Iterator[Picture]:
+    def part(self, name: str) -> Iterator[LabeledImage]:
         from PIL import Image
 
         rows = range(self.val, len(self._labels)) if name == "train" else range(self.val)

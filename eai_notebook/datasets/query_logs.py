@@ -1,7 +1,7 @@
 """Generate and read query-click logs with known relevance.
 
-A row is ``query <tab> clicked title [<tab> title shown and not clicked]...``, each row with as
-many titles: the form that learning from clicks needs, whatever the search engine.
+A row is ``query <tab> clicked title [<tab> title that was shown but not clicked]...``; all rows have
+the same number of titles.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TITLES: Final = "titles.txt"
 _TRUTH: Final = "truth.json"
-_FEWEST: Final = 2  # the query and the clicked title
+_MIN_FIELDS: Final = 2  # the query and the clicked title
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class QueryClicks:
     """Rows of a query-click log.
 
     Attributes:
-        queries: One a row.
-        clicked: The title that was clicked, one a row.
-        shown: The titles that were shown and not clicked, equally many in each row.
+        queries: The query of each row.
+        clicked: The clicked title of each row.
+        shown: The titles of each row that were shown but not clicked, equally many in all rows.
     """
 
     queries: list[str] = field(default_factory=list)
@@ -44,7 +44,7 @@ class QueryClicks:
         return len(self.queries)
 
     def part(self, rank: int, size: int) -> QueryClicks:
-        """Return every `size`-th row from row `rank` on, as many for each rank."""
+        """Return every `size`-th row from row `rank` on, equally many for each rank."""
         rows = slice(rank, len(self) - len(self) % size, size)
         return QueryClicks(self.queries[rows], self.clicked[rows], self.shown[rows])
 
@@ -56,7 +56,7 @@ def read_queries(pattern: Pattern) -> QueryClicks:
         pattern: A glob, a folder, a file, or a list of files, paths or URLs; plain UTF-8 text.
 
     Raises:
-        EaiError: No such file, or a row with too few fields or other ones than the first.
+        EaiError: No such file, or a row with too few fields or not as many as the first one.
 
     Examples:
         >>> import tempfile
@@ -72,11 +72,12 @@ def read_queries(pattern: Pattern) -> QueryClicks:
             for number, line in enumerate(lines, start=1):
                 fields = line.rstrip("\n").split("\t")
                 width = width or len(fields)
-                if len(fields) != width or width < _FEWEST or not all(fields):
+                if len(fields) != width or width < _MIN_FIELDS or not all(fields):
                     raise EaiError(
-                        f"{path}, row {number} has {sum(map(bool, fields))} fields of text, not "
-                        f"{max(width, _FEWEST)}",
-                        "a row is a query, the clicked title and equally many others, by tabs",
+                        f"{path} row {number} has {sum(map(bool, fields))} fields with text "
+                        f"instead of {max(width, _MIN_FIELDS)}",
+                        "write a query, the clicked title and equally many other titles, "
+                        "separated by tabs",
                         code="row-bad",
                     )
                 log.queries.append(fields[0])
@@ -87,10 +88,10 @@ def read_queries(pattern: Pattern) -> QueryClicks:
 
 @dataclass(frozen=True)
 class QueryTruth:
-    """What `make_queries` planted, stored as ``truth.json``.
+    """The description of a generated log, stored as ``truth.json``.
 
     Attributes:
-        seed: What everything was drawn from.
+        seed: The seed of all random numbers.
         titles: Titles in ``titles.txt``.
         train_rows: Rows in ``train.tsv``.
         test_rows: Rows in ``test.tsv``; none of their queries is in the training rows.
@@ -111,44 +112,47 @@ def make_queries(
     shown: int = 2,
     seed: int = 0,
 ) -> QueryTruth:
-    """Write query-click logs in which the right document often shares no word with its query.
+    """Write query-click logs in which the clicked title often shares no word with its query.
 
-    Each meaning has a word that titles use and a synonym that people ask with. A title has
-    four meanings; a query names two or three of the clicked title's, half of the time by the
-    synonym, sometimes in another form or mistyped.
+    Each meaning has a word, which titles use, and a synonym, which only queries use. A title has
+    four meanings; a query has two or three of them, half of the time as the synonym, sometimes with
+    another ending or a typing error.
 
     Args:
-        folder: Where ``train.tsv``, ``test.tsv`` and ``titles.txt`` go; made if missing.
-        titles: Documents there are.
-        rows: Rows to train on.
+        folder: The folder of ``train.tsv``, ``test.tsv`` and ``titles.txt``; created if it does
+            not exist.
+        titles: The number of titles.
+        rows: Training rows.
         test_rows: Held-out rows.
-        shown: Unclicked titles in a row; they share a meaning with the clicked one.
+        shown: Titles in a row that were not clicked; they share a meaning with the clicked one.
         seed: Another seed draws other words, titles and clicks.
 
     Raises:
-        EaiError: The numbers make no sense.
+        EaiError: A number is out of range.
     """
     if min(titles // 10, rows, test_rows) < 1 or shown < 0 or seed < 0:
         raise EaiError(
             f"{titles} titles, {rows} and {test_rows} rows, {shown} shown, seed {seed}",
-            "give at least 10 titles and a row of each kind, and nothing negative",
+            "use at least 10 titles, 1 row and 1 test row, and no negative numbers",
             code="option-invalid",
         )
     rng = np.random.default_rng([seed, 2])
-    place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    planted = _Planted(rng, titles)
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    generator = _TitleModel(rng, titles)
     seen: set[str] = set()
-    _write(place / "train.tsv", [planted.row(rng, shown, seen, new=False) for _ in range(rows)])
-    _write(place / "test.tsv", [planted.row(rng, shown, seen, new=True) for _ in range(test_rows)])
-    (place / TITLES).write_text("\n".join(planted.titles) + "\n", encoding="utf-8")
+    _write(target / "train.tsv", [generator.row(rng, shown, seen, new=False) for _ in range(rows)])
+    _write(
+        target / "test.tsv", [generator.row(rng, shown, seen, new=True) for _ in range(test_rows)]
+    )
+    (target / TITLES).write_text("\n".join(generator.titles) + "\n", encoding="utf-8")
     truth = QueryTruth(seed, titles, rows, test_rows)
-    (place / _TRUTH).write_text(json.dumps(asdict(truth), indent=2) + "\n")
+    (target / _TRUTH).write_text(json.dumps(asdict(truth), indent=2) + "\n")
     return truth
 
 
-class _Planted:
-    """Titles by their meanings, and the words for each meaning."""
+class _TitleModel:
+    """The titles' meanings, and the word and synonym of each meaning."""
 
     _MEANINGS = 4  # of a title
 
@@ -174,7 +178,7 @@ class _Planted:
                 self._with[meaning].append(number)
 
     def row(self, rng: np.random.Generator, shown: int, seen: set[str], *, new: bool) -> list[str]:
-        """Draw a row; a `new` one has a query that was not drawn before."""
+        """Draw a row; if `new`, its query is one that was not drawn before."""
         while True:
             title = int(rng.integers(len(self.titles)))
             query = self._query(rng, title)
@@ -187,17 +191,17 @@ class _Planted:
     def _query(self, rng: np.random.Generator, title: int) -> str:
         count = int(rng.integers(2, 4))
         chosen = rng.choice(self._meanings[title], count, replace=False)
-        return " ".join(self._said(rng, int(meaning)) for meaning in chosen)
+        return " ".join(self._word(rng, int(meaning)) for meaning in chosen)
 
-    def _said(self, rng: np.random.Generator, meaning: int) -> str:
+    def _word(self, rng: np.random.Generator, meaning: int) -> str:
         how, synonym = rng.random(2)
         word = (self._synonyms if synonym < 0.5 else self._words)[meaning]  # noqa: PLR2004
-        if how < 0.2:  # noqa: PLR2004 -- shares, told above
+        if how < 0.2:  # noqa: PLR2004 -- a share of the words
             return another_form(rng, word)
         return mistyped(rng, word) if how < 0.3 else word  # noqa: PLR2004
 
     def _like(self, rng: np.random.Generator, title: int) -> int:
-        """Return another title, one that shares a meaning where there is one."""
+        """Return another title, one that shares a meaning if possible."""
         shared = self._with[int(rng.choice(self._meanings[title]))]
         others = [each for each in shared if each != title] or [(title + 1) % len(self.titles)]
         return others[int(rng.integers(len(others)))]

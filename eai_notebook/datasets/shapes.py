@@ -1,9 +1,8 @@
-"""Generate images of shapes: the class is a silhouette and its filling.
+"""`PlantedPictures`: generate images of shapes, whose class is a silhouette and its fill.
 
-Real photographs cannot say why a model errs, nor how good one could become. Here the class
-decides two things, the outline and what fills it. Place, size, rotation, colours, background,
-a second blob and noise are drawn apart from it, so that none of them gives it away; and a share
-of wrong labels, drawn too, bounds what any model can reach on average.
+For photographs, the best possible accuracy is unknown. Here the class determines only outline and
+fill. Position, size, rotation, colours, background, a second blob and noise are independent of it,
+and a share of random labels bounds the accuracy that any model can reach on average.
 """
 
 from __future__ import annotations
@@ -23,23 +22,23 @@ if TYPE_CHECKING:
 SILHOUETTES: Final = (
     "disc", "square", "triangle", "plus", "ring", "star", "crescent", "clover",
 )  # fmt: skip
-FILLINGS: Final = ("solid", "striped", "checked", "dotted")
-MOST_CLASSES: Final = len(SILHOUETTES) * len(FILLINGS)
+FILLS: Final = ("solid", "striped", "checked", "dotted")
+MAX_CLASSES: Final = len(SILHOUETTES) * len(FILLS)
 
 _EDGE: Final = 0.06  # width of an outline's soft edge, in units of the silhouette
-_TOGETHER: Final = 1 << 22  # pixels drawn at once: tens of megabytes
-_CONTRAST: Final = (0.25, 0.6)  # how much lighter a silhouette is than its background
-_TURN: Final = np.pi / 6  # at most, to either side
+_PIXELS_PER_BATCH: Final = 1 << 22  # some tens of megabytes
+_CONTRAST: Final = (0.25, 0.6)  # a silhouette is lighter than its background by this range
+_MAX_ROTATION: Final = np.pi / 6  # in either direction
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures as drawn.
+    """Generated images.
 
     Attributes:
         images: uint8 ``[rows, size, size, 3]``.
-        labels: int32 ``[rows]``, what is written beside a picture.
-        drawn: int32 ``[rows]``, what is in it: other than the label where that is wrong.
+        labels: int32 ``[rows]``, the labels, of which a share is wrong.
+        drawn: int32 ``[rows]``, the true classes.
     """
 
     images: NDArray[np.uint8]
@@ -49,18 +48,18 @@ class Pictures:
 
 @dataclass(frozen=True)
 class PlantedPictures:
-    """Draws pictures; everything about them follows from the seed and the part's number.
+    """Draws images of shapes; the seed and the part's number determine them.
 
     Args:
-        classes: How many, from 2 to `MOST_CLASSES`. Class k is silhouette ``k % 8`` with
-            filling ``k // 8``.
+        classes: The number of classes, from 2 to `MAX_CLASSES`. Class k is silhouette ``k % 8``
+            with fill ``k // 8``.
         size: Height and width in pixels.
-        seed: Another seed draws other pictures of the same classes.
-        label_noise: Share of pictures whose label is drawn anew from all classes.
-        nuisance: How strong noise and background are; 0 is a clean shape on one colour.
+        seed: Another seed draws other images of the same classes.
+        label_noise: The share of images whose label is drawn from all classes at random.
+        nuisance: Strength of noise and background; 0 is a clean shape on one colour.
 
     Raises:
-        EaiError: A number makes no sense.
+        EaiError: A number is out of range.
 
     Examples:
         >>> pictures = PlantedPictures(classes=10, size=32).draw(part=0, rows=4)
@@ -77,18 +76,23 @@ class PlantedPictures:
     nuisance: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 2 <= self.classes <= MOST_CLASSES:  # noqa: PLR2004 - one class is no choice
+        if not 2 <= self.classes <= MAX_CLASSES:  # noqa: PLR2004 - one class is no choice
             raise EaiError(
-                f"{self.classes} classes", f"give 2 to {MOST_CLASSES}", code="option-invalid"
+                f"the number of classes is {self.classes}",
+                f"use 2 to {MAX_CLASSES}",
+                code="option-invalid",
             )
-        if self.size < 8:  # noqa: PLR2004 - below, the fillings cannot be told apart
+        if self.size < 8:  # noqa: PLR2004 - in smaller images, the fills look alike
             raise EaiError(
-                f"pictures of {self.size} pixels", "give at least 8", code="option-invalid"
+                f"the size of the images is {self.size} pixels",
+                "use at least 8",
+                code="option-invalid",
             )
         if not 0 <= self.label_noise <= 1 or self.nuisance < 0 or self.seed < 0:
             raise EaiError(
-                f"label_noise {self.label_noise}, nuisance {self.nuisance}, seed {self.seed}",
-                "give a share from 0 to 1 as noise, and 0 or more for the others",
+                f"label_noise is {self.label_noise}, nuisance is {self.nuisance}, seed is "
+                f"{self.seed}",
+                "use a label_noise from 0 to 1, and 0 or more for the others",
                 code="option-invalid",
             )
 
@@ -97,17 +101,17 @@ class PlantedPictures:
         """The classes' names, such as ``striped-ring``."""
         shapes = len(SILHOUETTES)
         return [
-            f"{FILLINGS[label // shapes]}-{SILHOUETTES[label % shapes]}"
+            f"{FILLS[label // shapes]}-{SILHOUETTES[label % shapes]}"
             for label in range(self.classes)
         ]
 
     @property
     def best_top1(self) -> float:
-        """The top-1 accuracy that seeing every picture rightly has, on average."""
+        """The expected top-1 accuracy of a model that recognizes every image."""
         return 1 - self.label_noise * (self.classes - 1) / self.classes
 
     def draw(self, part: int, rows: int) -> Pictures:
-        """Return the first `rows` pictures of a part; parts have nothing in common."""
+        """Return the first `rows` images of a part; parts are independent of each other."""
         batches = list(self.batches(part, rows))
         return Pictures(
             np.concatenate([batch.images for batch in batches]),
@@ -116,17 +120,19 @@ class PlantedPictures:
         )
 
     def batches(self, part: int, rows: int) -> Iterator[Pictures]:
-        """Yield what `draw` returns, in pieces of some megabytes."""
+        """Yield the result of `draw` in batches of some megabytes."""
         if rows < 1:
-            raise EaiError(f"{rows} pictures", "give at least 1", code="option-invalid")
+            raise EaiError(
+                f"the number of images is {rows}", "use at least 1", code="option-invalid"
+            )
         rng = np.random.default_rng([self.seed, part])
-        # All that is not a pixel comes first, so that fewer rows are the first of more.
+        # Everything except pixels is drawn first, so that fewer rows are a prefix of more.
         drawn = rng.integers(0, self.classes, rows, dtype=np.int32)
         wrong = rng.random(rows) < self.label_noise
         labels = np.where(wrong, rng.integers(0, self.classes, rows, dtype=np.int32), drawn)
-        together = max(_TOGETHER // self.size**2, 1)
-        for first in range(0, rows, together):
-            some = slice(first, first + together)
+        batch = max(_PIXELS_PER_BATCH // self.size**2, 1)
+        for first in range(0, rows, batch):
+            some = slice(first, first + batch)
             images = _render(drawn[some], self.size, self.nuisance, rng)
             yield Pictures(images, labels[some].astype(np.int32), drawn[some])
 
@@ -134,20 +140,20 @@ class PlantedPictures:
 def _render(
     drawn: NDArray[np.int32], size: int, nuisance: float, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Return one picture, uint8 ``[rows, size, size, 3]``, for each class in `drawn`."""
+    """Return one image, uint8 ``[rows, size, size, 3]``, for each class in `drawn`."""
     rows = len(drawn)
     axis = ((np.arange(size) + 0.5) / size * 2 - 1).astype(np.float32)
     x, y = np.broadcast_arrays(axis[None, None, :], axis[None, :, None])
-    shape, filling = drawn % len(SILHOUETTES), drawn // len(SILHOUETTES)
+    shape, fill = drawn % len(SILHOUETTES), drawn // len(SILHOUETTES)
     radius = rng.uniform(0.5, 0.8, rows)
-    u, v = _turned(x, y, rng.uniform(-1, 1, (2, rows)) * (1 - radius), radius, rng)
+    u, v = _shape_coordinates(x, y, rng.uniform(-1, 1, (2, rows)) * (1 - radius), radius, rng)
     cover = np.empty((rows, size, size), np.float32)
     for number, inside in enumerate(_OUTLINES):
-        ours = shape == number
-        cover[ours] = np.clip(0.5 - inside(u[ours], v[ours]) / _EDGE, 0, 1)
+        selected = shape == number
+        cover[selected] = np.clip(0.5 - inside(u[selected], v[selected]) / _EDGE, 0, 1)
     for number, pattern in enumerate(_PATTERNS):
-        ours = filling == number
-        cover[ours] *= pattern(u[ours], v[ours])
+        selected = fill == number
+        cover[selected] *= pattern(u[selected], v[selected])
     front, back = _colours(rows, rng)
     images = back + _background(x, y, rows, nuisance, rng)
     blob = _blob(x, y, rows, rng)[..., None] * min(nuisance, 1)
@@ -158,15 +164,15 @@ def _render(
     return np.asarray(np.clip(images * light, 0, 1) * 255 + 0.5, np.uint8)
 
 
-def _turned(
+def _shape_coordinates(
     x: NDArray[np.float32],
     y: NDArray[np.float32],
     centre: NDArray[np.float64],
     radius: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return each pixel's place in its silhouette's own coordinates, ``[rows, size, size]``."""
-    angle = rng.uniform(-_TURN, _TURN, len(radius))
+    """Return each pixel's coordinates in the frame of its silhouette, ``[rows, size, size]``."""
+    angle = rng.uniform(-_MAX_ROTATION, _MAX_ROTATION, len(radius))
     left, up, scale, cosine, sine = (
         values.astype(np.float32)[:, None, None]
         for values in (*centre, radius, np.cos(angle), np.sin(angle))
@@ -180,7 +186,7 @@ def _colours(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return colours for silhouette and background, the lighter one first, ``[rows, 1, 1, 3]``."""
     back = rng.uniform(0.1, 0.5, (rows, 1, 1, 3))
-    # Of any hue, but lighter in the mean of its three channels by what is drawn.
+    # Any hue, but the mean of the three channels is lighter by a random amount.
     hue = rng.uniform(-0.2, 0.2, (rows, 1, 1, 3))
     lighter = rng.uniform(*_CONTRAST, (rows, 1, 1, 1))
     front = back + lighter + hue - hue.mean(axis=-1, keepdims=True)
@@ -194,7 +200,7 @@ def _background(
     nuisance: float,
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
-    """Return a wave across the picture, ``[rows, size, size, 3]``."""
+    """Return a wave across the image, ``[rows, size, size, 3]``."""
     wave = rng.uniform(-6, 6, (2, rows)).astype(np.float32)[:, :, None, None]
     phase = rng.uniform(0, 6.3, (rows, 1, 1)).astype(np.float32)
     height = rng.uniform(-0.15, 0.15, (rows, 1, 1, 3)).astype(np.float32) * nuisance
@@ -204,13 +210,13 @@ def _background(
 def _blob(
     x: NDArray[np.float32], y: NDArray[np.float32], rows: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Return how much of a pixel a stray blob behind the silhouette covers."""
+    """Return the share of each pixel that a blob behind the silhouette covers."""
     left, up = rng.uniform(-1, 1, (2, rows, 1, 1)).astype(np.float32)
     wide = rng.uniform(0.1, 0.35, (rows, 1, 1)).astype(np.float32)
     return np.asarray(np.clip((wide - np.hypot(x - left, y - up)) / _EDGE, 0, 1))
 
 
-# ------------------------------------------------------------------ outlines and fillings
+# ------------------------------------------------------------------ outlines and fills
 
 
 def _polygon(u: NDArray[np.float32], v: NDArray[np.float32], corners: int) -> NDArray[np.float32]:
@@ -240,15 +246,15 @@ _OUTLINES: Final[tuple[Callable[[Any, Any], NDArray[np.float32]], ...]] = (
     lambda u, v: np.maximum(np.hypot(u, v) - 0.95, 0.75 - np.hypot(u - 0.45, v)),
     lambda u, v: _petals(u, v, 3, 0.3),
 )
-"""By silhouette: below 0 inside, above 0 outside; a silhouette fits the circle of radius 1."""
+"""By silhouette: negative inside, positive outside; a silhouette fits into the unit circle."""
 
 _WAVES: Final = np.float32(9)
-_DOTS: Final = 0.9  # the lower, the larger the holes
+_DOTS: Final = 0.9  # a lower value makes larger holes
 
 _PATTERNS: Final[tuple[Callable[[Any, Any], NDArray[np.float32]], ...]] = (
-    lambda u, v: np.ones_like(u),  # noqa: ARG005 - the fillings' common shape
+    lambda u, v: np.ones_like(u),  # noqa: ARG005 - all fills have this signature
     lambda u, v: (np.sin(_WAVES * v) > 0).astype(np.float32),  # noqa: ARG005
     lambda u, v: (np.sin(_WAVES * u) * np.sin(_WAVES * v) > 0).astype(np.float32),
     lambda u, v: (np.cos(_WAVES * u) + np.cos(_WAVES * v) < _DOTS).astype(np.float32),
 )
-"""By filling: how much of the silhouette's colour is there."""
+"""By fill: the share of the silhouette's colour in each pixel."""

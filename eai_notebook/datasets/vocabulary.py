@@ -1,8 +1,7 @@
-"""The vocabulary of the query and document generators, with known topics.
+"""Words, endings and typing errors for the query and document generators.
 
-A *meaning* is what words have in common; people who want the same thing use other words for
-it (synonyms), other forms of a word (endings), and mistype. Which words share a meaning is
-planted, so that what a search should find is known.
+A *meaning* has a word and a synonym; people also use other endings and make typing errors. The
+generators know which words share a meaning, and so which title a query should find.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 
 
 def make_words(rng: np.random.Generator, count: int) -> list[str]:
-    """Return `count` different words of two or three syllables.
+    """Return `count` distinct words of two or three syllables.
 
     Examples:
         >>> import numpy as np
@@ -63,9 +62,9 @@ def mistyped(rng: np.random.Generator, word: str) -> str:
         >>> sum(a != b for a, b in zip("plant", wrong))
         1
     """
-    at = int(rng.integers(len(word)))
-    letter = _pick(rng, [letter for letter in _LETTERS if letter != word[at]])
-    return word[:at] + letter + word[at + 1 :]
+    index = int(rng.integers(len(word)))
+    letter = _pick(rng, [letter for letter in _LETTERS if letter != word[index]])
+    return word[:index] + letter + word[index + 1 :]
 
 
 def _pick(rng: np.random.Generator, choices: Sequence[str]) -> str:

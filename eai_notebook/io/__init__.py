@@ -1,6 +1,6 @@
 """Input: from files to batches, read ahead while the model computes.
 
-Names are loaded when first used: the schema and the generator need no TensorFlow.
+Names are imported on first use: the schema and the generators do not need TensorFlow.
 """
 
 from __future__ import annotations
@@ -54,6 +54,6 @@ __all__ = [
 
 
 READERS: Final = "eai_notebook.file_formats"
-"""Entry points by which another package adds a reader: ``eai.io.NAME`` is then its function."""
+"""Entry point group for readers of other packages: the function becomes ``eai.io.NAME``."""
 
 __getattr__, __dir__ = lazy_attributes(__name__, _HOMES, group=READERS)

@@ -1,4 +1,4 @@
-"""`Part` and `Source`: the seam between file formats and the input pipeline."""
+"""`Part` and `Source`: the interface between file formats and the input pipeline."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from eai_notebook.io.sources.file import File
 
 Columns = dict[str, "NDArray[Any]"]
-"""Arrays of equal first dimension; the key ``"label"`` is what a model should predict."""
+"""Arrays of equal first dimension, by name; ``"label"`` is the label."""
 
 LABEL: Final = "label"
 
 
 @dataclass(frozen=True)
 class Field:
-    """What one row of a column is: its type, and its shape without the batch."""
+    """Type and shape of a row in one column; the shape has no batch dimension."""
 
     dtype: DTypeLike
     shape: tuple[int, ...] = ()
@@ -32,10 +32,13 @@ class Field:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The good rows of a part, and what was bad: how many, and where the first begins.
+    """The result of loading a part: its good rows, and facts about the bad ones.
 
-    ``first_bad`` is whatever the part's own `Part.fault` understands: a byte, a row. Where a
-    part is of several files, ``bad_paths`` are those of the bad rows.
+    Attributes:
+        columns: The good rows.
+        bad: The number of bad rows.
+        first_bad: The first bad row: the argument of `Part.fault`, an offset or an index.
+        bad_paths: The file of each bad row, if the part consists of several files.
     """
 
     columns: Columns
@@ -45,14 +48,14 @@ class Loaded:
 
 
 class Part(Protocol):
-    """A piece of a file that is fetched and parsed at once; it can travel between processes.
+    """A piece of a file that is fetched and parsed at once; it can be pickled.
 
-    The thread that has fetched a part also parses it, before it fetches the next one.
+    The thread that fetches a part also parses it, before it fetches the next one.
     """
 
     @property
     def name(self) -> str:
-        """What people call it: file and place."""
+        """File and position, for messages; unique within a source."""
 
     @property
     def path(self) -> str:
@@ -60,20 +63,20 @@ class Part(Protocol):
 
     @property
     def rows(self) -> int:
-        """How many rows there are, bad ones included; known without reading it."""
+        """The number of rows, including bad ones; known without reading the part."""
 
     def fetch(self) -> Any:
-        """Get the bytes: waits for storage, computes nothing."""
+        """Read the bytes: waits for storage and computes nothing."""
 
     def parse(self, fetched: Any) -> Loaded:
-        """Make rows of the bytes: computes, waits for nothing."""
+        """Turn the bytes into rows: computes and waits for nothing."""
 
     def fault(self, first_bad: int) -> EaiError:
-        """Return the error about a bad row: file, row, what is wrong with it, remedy."""
+        """Return the error about a bad row: file, row, fault and remedy."""
 
 
 class RowRange:
-    """What parts that are rows `begin` to `end` of a file have in common; their fields are."""
+    """Base of parts that are rows `begin` to `end` of a file; subclasses define the fields."""
 
     file: File
     begin: int
@@ -86,29 +89,29 @@ class RowRange:
 
     @property
     def rows(self) -> int:
-        """Rows, bad ones included."""
+        """The number of rows, including bad ones."""
         return self.end - self.begin
 
 
 @runtime_checkable
 class ByEpoch(Protocol):
-    """What is something else in each epoch, such as random views of the same pictures."""
+    """A part or reader that differs by epoch, such as random crops of the same images."""
 
     def at_epoch(self, epoch: int) -> Self:
-        """Return it as an epoch sees it."""
+        """Return the object for an epoch."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A rank's share of some files: its parts, and what their rows are.
+    """A rank's shard of some files: its parts, and the type and shape of their rows.
 
     Attributes:
-        name: What the data is called in messages.
-        parts: What this rank reads.
-        spec: The columns of a row, the label among them where there is one.
-        files: How many files all ranks read.
-        total_bytes: Their size as this rank sees it, which all ranks must see alike.
-        holds_gil: Parsing is arbitrary Python, which gets processes instead of threads.
+        name: The name of the data in messages.
+        parts: The parts that this rank reads.
+        spec: Type and shape of each column, including the label if there is one.
+        files: The number of files that all ranks read.
+        total_bytes: The size of all files on this host; it must be equal on all ranks.
+        holds_gil: Whether parsing holds the interpreter lock, so that it runs in processes.
     """
 
     name: str
@@ -119,17 +122,17 @@ class Source:
     holds_gil: bool = False
 
     def parts_at(self, epoch: int) -> Sequence[Part]:
-        """Return the parts as an epoch sees them: of some formats, such as pictures, other views."""
+        """Return the parts for an epoch: in some formats, such as images, parts differ by epoch."""
         return [part.at_epoch(epoch) if isinstance(part, ByEpoch) else part for part in self.parts]
 
     @property
     def rows(self) -> int:
-        """Rows of all parts of this rank."""
+        """The number of rows in all parts of this rank."""
         return sum(part.rows for part in self.parts)
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row in memory; of an object, such as text, its reference alone."""
+        """Bytes of a row in memory; an object, such as text, counts as its pointer."""
         return sum(
             np.dtype(field.dtype).itemsize * int(np.prod(field.shape, dtype=np.int64))
             for field in self.spec.values()

@@ -20,7 +20,7 @@ from eai_notebook.formats.tfrecord.feature_readers import (
 )
 from eai_notebook.io.part import ByEpoch, Loaded, Source
 from eai_notebook.io.pipeline.byte_ranges import CHUNK, read, spans_of
-from eai_notebook.io.sources.decompress import Unpacked, beginning_of, is_compressed
+from eai_notebook.io.sources.decompress import Decompressed, beginning_of, is_compressed
 from eai_notebook.io.sources.file import changed
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class EpochRecordPart(RecordPart):
 
 def _records_in(span: Span) -> tuple[tuple[int, int, int], ...]:
     # (The cache must not keep a decompressed file longer than its data set.)
-    return _cut.__wrapped__(span) if isinstance(span.file, Unpacked) else _cut(span)
+    return _cut.__wrapped__(span) if isinstance(span.file, Decompressed) else _cut(span)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -1,4 +1,4 @@
-"""One read buffer for each thread, used again for every read."""
+"""`ThreadMemory`: one buffer for each thread, reused by every read."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 class ThreadMemory(threading.local):
-    """Bytes of which each thread has its own, and keeps them as long as it lives."""
+    """A buffer of its own for each thread, kept until the thread ends."""
 
     def __init__(self) -> None:
         self._bytes = np.empty(0, np.uint8)
 
     def of(self, size: int) -> NDArray[np.uint8]:
-        """Return `size` bytes; they hold until this thread asks again.
+        """Return `size` bytes; this thread's next call returns the same memory.
 
         Examples:
             >>> memory = ThreadMemory()

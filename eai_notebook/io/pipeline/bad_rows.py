@@ -1,4 +1,4 @@
-"""Bad rows: raise at the first one, or skip and count them up to a share."""
+"""`BadRows`: raise an error at the first bad row, or count bad rows up to a limit."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class BadRows:
-    """The bad rows that were met so far, by part: one that is read again counts once."""
+    """The bad rows found so far, by part; a part that is read again counts once."""
 
     plan: Plan
     by_part: dict[int, int] = field(default_factory=dict)
     _paths: dict[int, tuple[str, ...]] = field(default_factory=dict)
     _first: EaiError | None = None
 
-    def note(self, index: int, loaded: Loaded) -> None:
-        """Take note of a part's bad rows.
+    def add(self, index: int, loaded: Loaded) -> None:
+        """Add the bad rows of a part.
 
         Raises:
-            EaiError: There is one, and none is wanted; or there are too many.
+            EaiError: There is one and `on_error` is ``"raise"``, or there are too many.
         """
         if not loaded.bad:
             return
@@ -48,14 +48,14 @@ class BadRows:
             raise EaiError(
                 f"{bad:,} of {rows:,} rows are bad, more than max_skipped={plan.max_skipped:g} "
                 f"allows; the first: {self._first.what}",
-                "mend the files, or allow a larger share",
+                "repair the files, or allow a larger share",
                 code="too-many-bad-rows",
             )
 
     @property
     def by_file(self) -> dict[str, int]:
-        """Bad rows of each file."""
-        found: Counter[str] = Counter()
+        """The number of bad rows in each file."""
+        counts: Counter[str] = Counter()
         for _, paths in sorted(self._paths.items()):
-            found.update(paths)
-        return dict(found)
+            counts.update(paths)
+        return dict(counts)

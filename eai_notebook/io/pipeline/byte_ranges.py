@@ -1,7 +1,7 @@
-"""Share out byte ranges of text files: every row exactly once over all ranks.
+"""Split text files into byte ranges over ranks: every row exactly once.
 
-Ranks share out byte ranges, not files: the shares stay even when files are few or uneven.
-A row belongs to the range that holds its first byte, so ranges need not know each other.
+Ranks get equal byte ranges, not files, so few or unequal files are no problem. A row belongs to the
+range with its first byte.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from eai_notebook.compiled.swar import PADDING
 from eai_notebook.io.memory.thread_buffer import ThreadMemory
-from eai_notebook.io.sources.decompress import is_compressed, share_whole, unpack_all
+from eai_notebook.io.sources.decompress import decompress_all, is_compressed, share_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,24 +24,26 @@ if TYPE_CHECKING:
     from eai_notebook.io.sources.file import File
 
 CHUNK: Final = 1 << 20
-"""Bytes read and parsed at a time: large enough for a cluster file system, small enough
-that a shuffle over chunks mixes well."""
+"""Bytes that are read and parsed at once: enough for a cluster file system to be fast, few enough
+to shuffle well over chunks."""
 
 REQUESTS: Final = 16
-"""Ranges of a remote file that are asked for at once while its rows are counted."""
+"""Parallel requests for ranges of a remote file while its rows are counted."""
 
 _NEWLINE: Final = 10
 _UTF8: Final = b"\xef\xbb\xbf"
-"""What some programs put before UTF-8 text."""
-_BLANKS: Final = 256
-"""Bytes at a file's end in which blank lines are looked for."""
+"""The byte order mark that some programs write before UTF-8 text."""
+
+_MAX_BLANKS: Final = 256
+"""Bytes at a file's end that are searched for blank lines."""
+
 _SEARCH: Final = 1 << 16
 _memory = ThreadMemory()
 
 
 @dataclass(frozen=True)
 class Span:
-    """Bytes ``begin`` to ``end`` of a file: the rows whose first byte lies there."""
+    """The rows of a file whose first byte is from ``begin`` to ``end``."""
 
     file: File
     begin: int
@@ -56,21 +58,21 @@ class Chunk(Span):
 
 
 def spans_of(files: Sequence[File], rank: int, size: int) -> list[Span]:
-    """Return the spans of `rank`: equal parts of plain files, and compressed ones as wholes.
+    """Return the spans of `rank`: equal byte ranges of plain files, and whole compressed files.
 
     Raises:
-        EaiError: Compressed files are fewer than ranks, damaged, or there is no room for them.
+        EaiError: Compressed files are fewer than ranks, damaged, or too large for the disk.
     """
-    packed = [file for file in files if is_compressed(file)]
+    compressed = [file for file in files if is_compressed(file)]
     spans = share([file for file in files if not is_compressed(file)], rank, size)
-    if packed:
-        mine = unpack_all(share_whole(packed, rank, size))
+    if compressed:
+        mine = decompress_all(share_whole(compressed, rank, size))
         spans += [Span(file, 0, file.size) for file in mine]
     return spans
 
 
 def share(files: Sequence[File], rank: int, size: int) -> list[Span]:
-    """Return the spans of `rank`: an equal part of all bytes, in file order."""
+    """Return the spans of `rank`: an equal share of all bytes, in file order."""
     total = sum(file.size for file in files)
     begin, end = total * rank // size, total * (rank + 1) // size
     spans = []
@@ -86,8 +88,8 @@ def share(files: Sequence[File], rank: int, size: int) -> list[Span]:
 def cut_all(spans: Iterable[Span], chunk: int = CHUNK) -> list[Chunk]:
     """Cut spans at row ends into chunks of about `chunk` bytes, counting their lines.
 
-    This reads the bytes once (counting costs a sixteenth of parsing), because all ranks
-    must agree on the number of steps before the first one.
+    This reads all bytes once, because all ranks must agree on the number of steps before the first
+    one; counting takes a sixteenth of the time of parsing.
     """
     return [piece for span in spans for piece in cut(span, chunk)]
 
@@ -100,30 +102,31 @@ def cut(span: Span, chunk: int = CHUNK) -> list[Chunk]:
         Span(span.file, begin, min(begin + chunk, span.end))
         for begin in range(span.begin, span.end, chunk)
     ]
-    # Waiting for storage is what takes the time where there is a network between.
+    # Remote files: most of the time is spent waiting for storage.
     if span.file.is_local or len(pieces) == 1:
-        found = [_rows_begun(piece) for piece in pieces]
+        counts = [_count_rows(piece) for piece in pieces]
     else:
         with ThreadPoolExecutor(REQUESTS, "eai-count") as pool:
-            found = list(pool.map(_rows_begun, pieces))
-    begun = [(first, lines) for first, lines, _ in found if lines]
-    if not begun:
+            counts = list(pool.map(_count_rows, pieces))
+    begins = [(first, lines) for first, lines, _ in counts if lines]
+    if not begins:
         return []
-    last = min(_row_begin(span.file, span.end), found[-1][2])
-    ends = [first for first, _ in begun[1:]] + [last]
+    last = min(_next_row(span.file, span.end), counts[-1][2])
+    ends = [first for first, _ in begins[1:]] + [last]
     return [
-        Chunk(span.file, first, end, lines) for (first, lines), end in zip(begun, ends, strict=True)
+        Chunk(span.file, first, end, lines)
+        for (first, lines), end in zip(begins, ends, strict=True)
     ]
 
 
 def read(file: File, begin: int, end: int) -> NDArray[np.uint8]:
     """Return the bytes from `begin` to `end`, a newline, and the parser's padding.
 
-    They hold until this thread reads again: asking the system for fresh memory each time
-    would cost as much as reading.
+    They are in this thread's buffer, which its next call overwrites: new memory for each read would
+    cost as much time as reading.
 
     Raises:
-        EaiError: The file is gone, has changed, or its storage fails for good.
+        EaiError: The file was removed or has changed, or its storage fails permanently.
     """
     text = _memory.of(end - begin + 1 + PADDING)
     file.read_into(text[: end - begin], begin)
@@ -131,22 +134,22 @@ def read(file: File, begin: int, end: int) -> NDArray[np.uint8]:
     return text
 
 
-def _rows_begun(span: Span) -> tuple[int, int, int]:
-    """Return where the first row begins whose first byte lies in a span, and how many do.
+def _count_rows(span: Span) -> tuple[int, int, int]:
+    """Return the offset of a span's first row, its number of rows, and the end of the file's rows.
 
-    And where the file's rows end, as far as the span shows it: lines without anything at the end
-    of a file are no rows, nor is the mark before its first byte that it is UTF-8.
+    The last is known if the span is near the file's end. Blank lines at the end of a file are not
+    rows, nor is a byte order mark at its beginning.
     """
-    # A row begins after a newline; the file's first one, after an imagined one.
+    # A row begins after a newline; treat the file's first row as if there was one before it.
     before = max(span.begin - 1, 0)
     size = span.file.size
-    near_end = span.end + _BLANKS > size
-    first = min(before, max(size - _BLANKS, 0)) if near_end else before
-    to = size if near_end else span.end - 1
-    # (The mark before the first row may be longer than a span is.)
-    to = max(to, min(len(_UTF8), size)) if span.begin == 0 else to
-    text = read(span.file, first, to)
-    end = _without_blanks(text[: size - first]) + first if near_end else size
+    near_end = span.end + _MAX_BLANKS > size
+    first = min(before, max(size - _MAX_BLANKS, 0)) if near_end else before
+    stop = size if near_end else span.end - 1
+    # (A byte order mark may be longer than the span.)
+    stop = max(stop, min(len(_UTF8), size)) if span.begin == 0 else stop
+    text = read(span.file, first, stop)
+    end = _end_of_rows(text[: size - first]) + first if near_end else size
     last = min(span.end, end)
     if last <= span.begin:
         return span.end, 0, end
@@ -159,29 +162,29 @@ def _rows_begun(span: Span) -> tuple[int, int, int]:
     return (before + int(np.argmax(newlines)) + 1 if lines else span.end), lines, end
 
 
-def _without_blanks(text: NDArray[np.uint8]) -> int:
-    """Return where the last row of a file's end ends, of which blank lines may follow."""
+def _end_of_rows(text: NDArray[np.uint8]) -> int:
+    """Return the end of the last row in the last bytes of a file, before any blank lines."""
     end = len(text)
-    rest = text[max(end - _BLANKS, 0) :].tobytes()
+    rest = text[max(end - _MAX_BLANKS, 0) :].tobytes()
     content = rest.rstrip(b"\r\n")
     if not content and len(rest) < end:
-        return end  # more blank lines than anybody means
+        return end  # too many blank lines to be an accident
     blanks = rest[len(content) :]
-    # (The first newline is the last row's own, if there is one.)
+    # (The first newline belongs to the last row.)
     own = blanks.find(b"\n") + 1 if content else 0
     if content == _UTF8 and len(rest) == end:
         return 0
     return end - len(blanks) + (own or (len(blanks) if content else 0))
 
 
-def _row_begin(file: File, pos: int) -> int:
-    """Return the first row begin at or after `pos` (or the end of the file)."""
+def _next_row(file: File, pos: int) -> int:
+    """Return the offset of the first row that begins at or after `pos`; else the file's end."""
     # The row begins at `pos` itself if the byte before it is a newline.
-    at = pos - 1
-    while at < file.size - 1:
-        end = min(at + _SEARCH, file.size)
-        found = np.flatnonzero(read(file, at, end)[: end - at] == _NEWLINE)
-        if len(found):
-            return at + int(found[0]) + 1
-        at = end
+    begin = pos - 1
+    while begin < file.size - 1:
+        end = min(begin + _SEARCH, file.size)
+        newlines = np.flatnonzero(read(file, begin, end)[: end - begin] == _NEWLINE)
+        if len(newlines):
+            return begin + int(newlines[0]) + 1
+        begin = end
     return file.size

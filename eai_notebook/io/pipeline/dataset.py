@@ -1,8 +1,8 @@
 """`InputData`: a rank's batches, as Keras and custom loops accept them.
 
-`InputData` is a `tf.data.Dataset`, so `model.fit`, `evaluate`, `predict`, every dataset
-method and a plain Python loop take it. A graph gets a batch by one call into Python, whatever
-its size, where a generator would cost a fifth of a step; a loop in Python gets it from `Batches`.
+`InputData` is a `tf.data.Dataset`, so `model.fit`, `evaluate`, `predict`, every dataset method and a
+plain Python loop accept it. A graph gets each batch by one call into Python; a generator would take
+a fifth of a step. A loop in Python gets it from `Batches`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from eai_notebook.errors import EaiError
+from eai_notebook.io.memory.dlpack import tensors_of
 from eai_notebook.io.part import LABEL
 from eai_notebook.io.pipeline.bad_rows import BadRows
-from eai_notebook.io.pipeline.batch_iterator import Batches, tensors_of
+from eai_notebook.io.pipeline.batch_iterator import Batches
 from eai_notebook.io.pipeline.epoch import WEIGHT, ClosedError, Epoch
 from eai_notebook.io.pipeline.reader_autotune import ReaderAutotune
 from eai_notebook.io.pipeline.wait_meter import WaitMeter
@@ -27,33 +28,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from eai_notebook.io.part import Columns
+    from eai_notebook.io.pipeline.batch_iterator import Batch
     from eai_notebook.io.pipeline.epoch_plan import Plan
 
-
-Batch = Any
-"""``(features by name, label)``, ``(features, label, weight)`` with ``uneven="pad"``, or the
-features alone where there is no label."""
-
-_UNDER_WAY = 2  # batches after which an epoch counts: Keras looks at one before it begins
+_COUNTED_FROM = 2  # batches after which an epoch counts: Keras inspects one before it begins
 
 
 class InputData(tf.data.Dataset):
-    """Batches ``(features, labels)`` of this rank's rows; made by `eai_notebook.io.criteo` and others.
+    """Batches ``(features, labels)`` of this rank's rows; `eai_notebook.io.criteo` and others make it.
 
-    One loop at a time: a new one ends the one before it.
+    Only one loop at a time: a new loop ends the one before.
 
     Attributes:
-        rows: Rows this rank reads, bad ones among them.
+        rows: Rows that this rank reads, including bad ones.
         batch_size: Rows in a batch.
         steps_per_epoch: Batches in an epoch, the same on every rank.
-        dropped_rows: Rows of this rank that are left out of each epoch because not every
-            rank can fill a batch with them. With shuffling, they are others each time.
+        dropped_rows: Rows of this rank that each epoch skips because they do not fill a batch on
+            every rank. With shuffling, they are others each time.
         epoch: The number of the epoch that begins next; set it to repeat one.
-        first_step: The step that the next loop begins with, 0 again once it has begun.
-        error: What ended the last epoch early, if something did.
-        epochs_begun: Loops begun so far, also those left after one batch.
-        meter: What reading has cost and what was waited for.
-        sizing: How many parts are read at once, and how many batches are kept ready.
+        first_step: The first step of the next loop; reset to 0 when that begins.
+        error: The error that ended the last epoch early, if any.
+        epochs_begun: Loops begun so far, including those that were left after one batch.
+        meter: Seconds of work and of waiting, by stage.
+        sizing: The number of readers and of batches that are prepared ahead.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -70,10 +67,10 @@ class InputData(tf.data.Dataset):
         self.sizing = ReaderAutotune(plan, self.meter)
         self._bad = BadRows(plan)
         self._workers = WorkerPool()
-        self._told = False
-        self._now: Epoch | None = None
-        self._goes_on = False
-        # Every batch is full, but perhaps the last one where no good row is left out.
+        self._reported = False
+        self._current: Epoch | None = None
+        self._continues = False
+        # Every batch is full, except perhaps the last one if every row is read.
         known = plan.on_error == "raise" and plan.steps * plan.batch_size <= self.rows
         full = not plan.whole or known
         self._names, self._spec = _spec(plan, plan.batch_size if full else None)
@@ -97,65 +94,65 @@ class InputData(tf.data.Dataset):
 
     @property
     def element_spec(self) -> Any:
-        """What a batch is: types and shapes."""
+        """Types and shapes of a batch."""
         return self._spec
 
     @property
     def cpu_seconds(self) -> float:
-        """Processor time the readers have used: a cost that waiting times do not show."""
+        """Processor time of the readers: a cost that waiting times do not show."""
         return self.meter.cpu_s
 
     @property
     def skipped(self) -> dict[str, int]:
-        """Bad rows left out so far, by file; empty unless ``on_error="skip"``."""
+        """The number of bad rows skipped so far, by file; empty unless ``on_error="skip"``."""
         return self._bad.by_file
 
     def position(self, epoch: int, step: int) -> dict[str, Any]:
-        """Return what `go_to` needs to begin with a step of an epoch, as JSON can hold it.
+        """Return the position of a step in an epoch, for `go_to` and for JSON.
 
-        The order of files, the place in them and the state of shuffling all follow from it.
+        The order of files, the offset in them and the state of shuffling follow from it.
         """
         plan = self.plan
         return {"epoch": epoch, "step": step, "rank": plan.rank, "identity": plan.identity}
 
     def go_to(self, position: dict[str, Any]) -> None:
-        """Begin the next loop where `position` says: nothing is repeated or left out.
+        """Begin the next loop at a position, without repeated or skipped rows.
 
         Raises:
-            EaiError: It is a position in other data.
+            EaiError: The position belongs to other data.
 
         Examples:
             ``data.go_to(data.position(epoch=2, step=100))``
         """
         if position != self.position(position.get("epoch", 0), position.get("step", 0)):
             raise EaiError(
-                f"the saved position is in other data than {self!r}",
+                f"the saved position does not belong to {self!r}",
                 "open the same files, unchanged, with the same options and number of ranks",
                 code="position-invalid",
             )
         if not 0 <= position["step"] < self.steps_per_epoch:
             raise EaiError(
                 f"step {position['step']} is not in an epoch of {self.steps_per_epoch} steps",
-                "give a step from 0 on",
+                f"use a step from 0 to {self.steps_per_epoch - 1}",
                 code="position-invalid",
             )
         self.epoch, self.first_step = position["epoch"], position["step"]
 
     def close(self) -> None:
-        """End the loop under way, if there is one, its readers, and their processes."""
+        """End the current loop, its readers and their processes."""
         self.end_loop()
         self._workers.close()
 
     def end_loop(self) -> None:
-        """End the loop under way, if there is one; reader processes wait for the next."""
-        if self._now is not None:
-            self._now.close()
-            self._now = None
+        """End the current loop; reader processes wait for the next one."""
+        if self._current is not None:
+            self._current.close()
+            self._current = None
 
     def begin_loop(self, *, in_python: bool) -> int:
-        """Begin a loop, ending the one before, and return its number.
+        """Begin a loop, end the one before, and return its number.
 
-        Its batches are made as tensors for a loop `in_python`, else as a graph wants them.
+        Batches are tensors for a loop `in_python`, else arrays for a graph.
         """
         self.end_loop()
         self.error = None
@@ -163,7 +160,7 @@ class InputData(tf.data.Dataset):
         self._workers.open()
         input_waits.set_input_wait_provider(self._waits)
         first, self.first_step = self.first_step, 0
-        self._now = Epoch(
+        self._current = Epoch(
             self.plan,
             self.epoch,
             first,
@@ -179,26 +176,26 @@ class InputData(tf.data.Dataset):
         """Return the next batch of a loop in Python; None after the last one.
 
         Raises:
-            ClosedError: The loop was left, or another one has begun.
+            ClosedError: The loop was closed, or another one has begun.
             EaiError: A row or a file is bad.
         """
-        now = self._now
-        if now is None or loop != self.epochs_begun:
+        current = self._current
+        if current is None or loop != self.epochs_begun:
             raise ClosedError
-        return None if now.taken == self.steps_per_epoch else self._next_of(now)
+        return None if current.delivered == self.steps_per_epoch else self._next_of(current)
 
     def rest_of(self, loop: int) -> tf.data.Dataset:
-        """Return a dataset that goes on with a loop; 0 is one that has not begun."""
-        self._goes_on = self._now is not None and loop == self.epochs_begun
-        return self._resumed if self._goes_on or self.first_step else self
+        """Return a dataset that continues a loop; 0 is one that has not begun."""
+        self._continues = self._current is not None and loop == self.epochs_begun
+        return self._resumed if self._continues or self.first_step else self
 
     def _inputs(self) -> list[Any]:
         return [self._source]
 
     def _in_graph(self) -> tuple[tf.data.Dataset, tf.data.Dataset]:
-        """Make the dataset whose every iterator begins a loop, numbered, and fetches for it.
+        """Return the dataset whose iterators each begin a loop, and one for loops within an epoch.
 
-        A second one, for loops that begin within an epoch, promises no number of batches.
+        The second dataset has no known number of batches.
         """
         steps = self.steps_per_epoch
         loops = tf.data.Dataset.range(1).map(
@@ -207,11 +204,11 @@ class InputData(tf.data.Dataset):
         batches = loops.flat_map(
             lambda loop, first: tf.data.Dataset.range(first, steps).map(lambda _: self._fetch(loop))
         )
-        # The readers are ahead already. A second queue would only hide what waiting costs.
+        # The readers already read ahead; a second queue would only hide the cost of waiting.
         options = tf.data.Options()
         options.autotune.enabled = False
         options.experimental_optimization.inject_prefetch = False
-        # There is nothing to optimize in one call, and looking for it takes longer than the call.
+        # There is nothing to optimize in one call, and the optimizer takes longer than the call.
         options.experimental_optimization.apply_default_optimizations = False
         counted = batches.apply(tf.data.experimental.assert_cardinality(steps))
         return counted.with_options(options), batches.with_options(options)
@@ -227,17 +224,17 @@ class InputData(tf.data.Dataset):
         return tf.nest.pack_sequence_as(self._spec, tensors)
 
     def _begin(self) -> tuple[Any, Any]:
-        """Begin a loop, or go on with the one under way; return its number and first step."""
-        goes_on, self._goes_on = self._goes_on, False
-        now = self._now
-        if not goes_on or now is None:
+        """Begin a loop, or continue the current one; return its number and first step."""
+        continues, self._continues = self._continues, False
+        current = self._current
+        if not continues or current is None:
             self.begin_loop(in_python=False)
-            now = self._now
-            assert now is not None  # noqa: S101 - it has just begun
-        return np.int64(self.epochs_begun), np.int64(now.taken)
+            current = self._current
+            assert current is not None  # noqa: S101 - it has just begun
+        return np.int64(self.epochs_begun), np.int64(current.delivered)
 
     def _waits(self) -> input_waits.Sums:
-        """Return what this data was waited for, and the sizes it has come to."""
+        """Return the waiting times of this data, and the current sizes."""
         meter = self.meter
         now = {"depth": meter.depth, "readers": self.sizing.readers.size}
         now |= {"queue": self.sizing.queue.size, "batches": meter.batches}
@@ -245,29 +242,29 @@ class InputData(tf.data.Dataset):
 
     def _next_rows(self, loop: np.int64) -> list[np.ndarray]:
         """Return the arrays of a loop's next batch, for a graph."""
-        now = self._now
-        if now is None or loop != self.epochs_begun:
+        current = self._current
+        if current is None or loop != self.epochs_begun:
             raise ClosedError
-        batch = self._next_of(now)
+        batch = self._next_of(current)
         if isinstance(batch, list):
             return batch
-        # The loop has begun in Python.
+        # The loop was begun in Python.
         return [tensor.numpy() for tensor in tf.nest.flatten(batch)]
 
-    def _next_of(self, now: Epoch) -> Any:
-        """Return a loop's next batch, as it was made."""
-        if now.taken + 1 == min(now.first + _UNDER_WAY, self.steps_per_epoch):
+    def _next_of(self, current: Epoch) -> Any:
+        """Return a loop's next batch, as `finish` has returned it."""
+        if current.delivered + 1 == min(current.first + _COUNTED_FROM, self.steps_per_epoch):
             self.epoch += 1
         try:
-            batch = now.next()
+            batch = current.next()
         except ClosedError:
-            raise  # the loop was left, or another one began: not the data's fault
+            raise  # the loop was closed, or another one began: not an error of the data
         except EaiError as error:
             self.error = error
-            # TensorFlow prints the way an error took; the reader's threads are no help.
+            # TensorFlow prints the traceback; that of a reader's thread is no help.
             raise error.with_traceback(None) from None
-        if now.taken == self.steps_per_epoch:
-            self._tell(now)
+        if current.delivered == self.steps_per_epoch:
+            self._report_skipped(current)
         return batch
 
     def _as_arrays(self, columns: Columns) -> list[np.ndarray]:
@@ -275,29 +272,29 @@ class InputData(tf.data.Dataset):
         return [columns[name] for name in self._names]
 
     def _as_tensors(self, columns: Columns) -> Batch:
-        """Return a batch's columns as `element_spec` says."""
+        """Return a batch's columns in the structure of `element_spec`."""
         tensors = tensors_of([columns[name] for name in self._names])
-        found = dict(zip(self._names, tensors, strict=True))
+        by_name = dict(zip(self._names, tensors, strict=True))
         if isinstance(self._spec, dict):
-            return {name: found[name] for name in self._spec}
-        features = {name: found[name] for name in self._spec[0]}
+            return {name: by_name[name] for name in self._spec}
+        features = {name: by_name[name] for name in self._spec[0]}
         return (features, *tensors[len(features) :])
 
-    def _tell(self, now: Epoch) -> None:
-        """Say once, at the end of an epoch, what was left out of it."""
-        if self._told or not self.skipped:
+    def _report_skipped(self, current: Epoch) -> None:
+        """Print once, at the end of an epoch, which rows were skipped."""
+        if self._reported or not self.skipped:
             return
-        self._told = True
+        self._reported = True
         for path, count in self.skipped.items():
-            sys.stdout.write(f"{path}: {count:,} bad rows left out\n")
-        if now.repeats and self.plan.uneven == "drop":
+            sys.stdout.write(f"{path}: {count:,} bad rows skipped\n")
+        if current.repeats and self.plan.uneven == "drop":
             sys.stdout.write(
-                f"rank {self.plan.rank} was left with too few rows and read some a second time\n"
+                f"rank {self.plan.rank} had too few good rows and read some a second time\n"
             )
 
 
 def _spec(plan: Plan, batch: int | None) -> tuple[list[str], Any]:
-    """Return the names of the columns as TensorFlow flattens a batch, and what a batch is."""
+    """Return the columns' names in the order in which TensorFlow flattens a batch, and its spec."""
     specs = {
         name: tf.TensorSpec((batch, *field.shape), tf.dtypes.as_dtype(np.dtype(field.dtype)))
         for name, field in plan.source.spec.items()

@@ -1,7 +1,7 @@
-"""One epoch of a rank's rows: read, parse, shuffle and batch ahead of the training step.
+"""`Epoch`: one epoch of a rank's rows, read, parsed, shuffled and batched ahead of the step.
 
-Readers load parts, always some ahead; one more thread mixes their rows and cuts batches, which
-wait in a bounded queue. Each of them works while the others wait.
+Readers load parts ahead; another thread shuffles their rows and cuts batches, which wait in a bounded
+queue. The stages work in parallel.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from eai_notebook.errors import EaiError
-from eai_notebook.io.memory.alignment import nothing, rows_in
+from eai_notebook.io.memory.alignment import empty_columns, rows_in
 from eai_notebook.io.pipeline.prefetch import POLL_S, PartLoader, Prefetcher, ThreadLoader
 from eai_notebook.io.pipeline.row_gather import RowView
 from eai_notebook.io.pipeline.shuffle_order import ShuffleOrder, Start
@@ -35,36 +35,36 @@ if TYPE_CHECKING:
     from eai_notebook.io.pipeline.worker_pool import WorkerPool
 
 WEIGHT: Final = "weight"
-"""The column that says which rows only fill up a batch: 1 or 0."""
+"""The column of sample weights: 1, or 0 for rows that only pad a batch."""
 
 
 class ClosedError(EaiError):
-    """A batch was asked of an epoch that is over."""
+    """A batch was requested from an epoch that has ended."""
 
     def __init__(self) -> None:
         super().__init__(
-            "this loop over the data is over, another one may have begun",
+            "this loop over the data has ended; another one may have begun",
             "open the files a second time to read them in two loops at once",
             code="loop-over",
         )
 
 
 class ReadyBatch(NamedTuple):
-    """A batch, and what held it up while it was made."""
+    """A batch, and the intervals in which its preparation waited for a stage."""
 
     batch: Any
     held: list[WaitInterval]
 
 
 class Epoch:
-    """The batches of one epoch from `first` on, made ahead by threads that end with it.
+    """The batches of one epoch from step `first` on, prepared ahead by threads that end with it.
 
-    `finish` makes of a batch's columns what is handed over.
+    `finish` turns a batch's columns into the batch that `next` returns.
 
     Attributes:
-        first: The step it began with.
-        taken: Batches delivered so far, those before `first` counted.
-        repeats: Whether rows are read again because too few were left.
+        first: The first step.
+        delivered: Batches delivered so far, including those before `first`.
+        repeats: Whether rows are read again because too few were good.
     """
 
     def __init__(
@@ -89,22 +89,22 @@ class Epoch:
         self._held: list[WaitInterval] = []
         self._ready: queue.Queue[ReadyBatch | BaseException] = queue.Queue(sizing.queue.size)
         self._stop = threading.Event()
-        self.first = self.taken = first
+        self.first = self.delivered = first
         self.repeats = False
         sizing.begin(time.perf_counter())
         self._thread = threading.Thread(target=self._run, name="eai-input", daemon=True)
         self._thread.start()
 
     def next(self) -> Any:
-        """Return the next batch, waiting for it if need be.
+        """Return the next batch; waits until it is ready.
 
         Raises:
-            ClosedError: The epoch was closed, or all its batches were taken.
+            ClosedError: The epoch was closed, or all its batches were delivered.
             EaiError: A row or a file is bad.
         """
-        if self.taken == self._plan.steps:
+        if self.delivered == self._plan.steps:
             raise ClosedError
-        asked, depth = time.perf_counter(), self._ready.qsize()
+        requested, depth = time.perf_counter(), self._ready.qsize()
         while True:
             try:
                 item = self._ready.get(timeout=POLL_S)
@@ -116,30 +116,30 @@ class Epoch:
         if isinstance(item, BaseException):
             self.close()
             raise item
-        self._meter.delivered(asked, time.perf_counter(), item.held, depth)
-        self.taken += 1
+        self._meter.delivered(requested, time.perf_counter(), item.held, depth)
+        self.delivered += 1
         return item.batch
 
     def close(self) -> None:
-        """Let the threads end; batches not taken are lost."""
+        """Stop the threads; batches that were not delivered are lost."""
         self._stop.set()
 
     def _run(self) -> None:
         began = time.thread_time()
         try:
-            for columns in itertools.islice(self._batches(), self._plan.steps - self.taken):
+            for columns in itertools.islice(self._batches(), self._plan.steps - self.delivered):
                 if not self._put(ReadyBatch(self._finish(columns), self._held)):
                     return
                 self._held = []
-                self._sizing.look(time.perf_counter())
+                self._sizing.update(time.perf_counter())
                 self._meter.add_cpu(-began + (began := time.thread_time()))
-        except BaseException as error:  # noqa: BLE001 - given to whoever waits
+        except BaseException as error:  # noqa: BLE001 - raised again in `next`
             self._put(error)
         finally:
             self._meter.add_cpu(time.thread_time() - began)
 
     def _put(self, item: ReadyBatch | BaseException) -> bool:
-        """Wait for room; return False when nobody wants batches any more."""
+        """Wait for a free slot in the queue; return False if the epoch was closed."""
         began = time.perf_counter()
         while not self._stop.is_set():
             self._ready.maxsize = self._sizing.queue.size
@@ -152,78 +152,82 @@ class Epoch:
         return False
 
     def _batches(self) -> Iterator[Columns]:
-        """Yield the batches from the first one on; those before it are not made."""
-        # Where rows may be left out, only reading tells how many came before.
+        """Yield the batches from the first one on; those before it are not prepared."""
+        # If bad rows are skipped, the position of a step is known only after reading up to it.
         exact = self._plan.on_error == "raise"
-        none = Start(0, np.empty((0, 2), np.int64), self.taken)
-        start = self._order.start(self.taken) if exact and self.taken else none
+        none = Start(0, np.empty((0, 2), np.int64), self.delivered)
+        start = self._order.start(self.delivered) if exact and self.delivered else none
         parts = self._plan.source.parts_at(self._order.epoch)
-        old = sorted(set(start.rest[:, 0].tolist()))
+        rest = sorted(set(start.rest[:, 0].tolist()))
         needed = self._order.last_window + 1
-        indices = itertools.chain(old, self._indices(range(start.window, needed)))
+        indices = itertools.chain(rest, self._indices(range(start.window, needed)))
         more = range(needed, self._order.windows) if self._order.once else itertools.count(needed)
         spare = self._indices(more)
         readers = self._sizing.readers.size
-        reading = Prefetcher(parts, indices, spare, self._desk, readers, self._order.width)
+        prefetcher = Prefetcher(
+            parts, indices, spare, self._make_loader, readers, self._order.width
+        )
         try:
-            yield from itertools.islice(self._mixed(reading, start, old), start.passed, None)
+            yield from itertools.islice(self._shuffled(prefetcher, start, rest), start.passed, None)
         finally:
-            reading.close()
+            prefetcher.close()
 
-    def _mixed(self, reading: Prefetcher, start: Start, old: list[int]) -> Iterator[Columns]:
-        """Yield the batches from a window on, first what was left over before it."""
+    def _shuffled(
+        self, prefetcher: Prefetcher, start: Start, rest_parts: list[int]
+    ) -> Iterator[Columns]:
+        """Yield the batches from a window on; rows left over from before come first."""
         plan, size = self._plan, self._plan.batch_size
-        rest = [self._left_over(reading, start.rest, old)]
+        rest = [self._load_rest(prefetcher, start.rest, rest_parts)]
         good = rows_in(rest[0])
         for window in itertools.count(start.window):
-            pieces = [*rest, *self._loaded(reading, len(self._order.parts(window)))]
+            pieces = [*rest, *self._load_parts(prefetcher, len(self._order.parts(window)))]
             if self._stop.is_set():
                 return
             good += sum(rows_in(piece) for piece in pieces[len(rest) :])
-            pile = RowView(pieces)
-            order = self._order.mixed(window, pile.rows)
-            whole = pile.rows // size * size
+            view = RowView(pieces)
+            order = self._order.permutation_of(window, view.rows)
+            whole = view.rows // size * size
             for begin in range(0, whole, size):
-                yield self._cut(pile, order, begin)
-            # (Rows that keep their order wait where they lie: to copy them for each part that is
-            # smaller than a batch costs more than to make the batch of them.)
-            rest = [pile.take(order[whole:])] if plan.shuffle else pile.rest(whole)
+                yield self._cut(view, order, begin)
+            # (Without shuffling the rest is not copied: if parts are smaller than a batch, a copy for
+            # each part would take longer than the batch.)
+            rest = [view.gather(order[whole:])] if plan.shuffle else view.rest(whole)
             if (window + 1) % self._order.windows:
                 continue
-            # All parts were read. What comes now is for steps that they do not fill.
+            # All parts were read: now come the steps that they do not fill.
             left = RowView(rest)
             if plan.whole:
                 if left.rows:
                     yield left.slice(0, left.rows)
                 return
             if plan.uneven == "pad":
-                yield from self._padding(left if left.rows else pile, left.rows)
+                yield from self._padding(left if left.rows else view, left.rows)
             if good == 0:
                 raise EaiError(
-                    "there is no good row in the input",
-                    "check its format",
+                    "all rows of the input are bad",
+                    "check the format",
                     code="too-many-bad-rows",
                 )
             self.repeats = True
 
-    def _padding(self, pile: RowView, count: int) -> Iterator[Columns]:
-        """Yield for ever batches that count for nothing, but for the first `count` rows."""
+    def _padding(self, view: RowView, count: int) -> Iterator[Columns]:
+        """Yield endless batches of weight 0, except for the first `count` rows."""
         size = self._plan.batch_size
-        order = np.arange(size) % pile.rows
+        order = np.arange(size) % view.rows
         while True:
-            batch = self._weighted(pile.take(order))
+            batch = self._weighted(view.gather(order))
             batch[WEIGHT][count:] = 0
             yield batch
             count = 0
 
-    def _cut(self, pile: RowView, order: NDArray[np.int64], begin: int) -> Columns:
-        """Return the batch whose rows stand in `order` from `begin` on."""
+    def _cut(self, view: RowView, order: NDArray[np.int64], begin: int) -> Columns:
+        """Return the batch of the rows in `order` from index `begin` on."""
         end = begin + self._plan.batch_size
         if self._plan.shuffle:
-            picked = functools.partial(pile.take, order[begin:end])
+            work = functools.partial(view.gather, order[begin:end])
         else:
-            picked = functools.partial(pile.slice, begin, end)
-        return self._weighted(self._timed(picked))
+            work = functools.partial(view.slice, begin, end)
+        return self._weighted(self._timed(work))
 
     def _weighted(self, batch: Columns) -> Columns:
         if self._plan.uneven == "pad" and not self._plan.whole:
@@ -231,45 +235,47 @@ class Epoch:
         return batch
 
     def _timed(self, work: Callable[[], Columns]) -> Columns:
-        """Return what `work` does, booked to shuffling."""
+        """Return the result of `work`, and count its time as shuffling."""
         began = time.perf_counter()
-        done = work()
+        batch = work()
         ended = time.perf_counter()
         self._held.append(WaitInterval("shuffle", began, ended))
         self._meter.add("shuffle", ended - began)
-        return done
+        return batch
 
-    def _left_over(self, reading: Prefetcher, rest: NDArray[np.int64], old: list[int]) -> Columns:
-        """Return the rows that windows before the first one have left."""
-        empty = nothing(self._plan.source.spec)
+    def _load_rest(
+        self, prefetcher: Prefetcher, rest: NDArray[np.int64], parts: list[int]
+    ) -> Columns:
+        """Return the rows left over from the windows before the first one."""
+        empty = empty_columns(self._plan.source.spec)
         if not len(rest):
             return empty
-        pieces = dict(zip(old, self._loaded(reading, len(old)), strict=False))
+        pieces = dict(zip(parts, self._load_parts(prefetcher, len(parts)), strict=False))
         if self._stop.is_set():
             return empty
         sizes = {part: rows_in(piece) for part, piece in pieces.items()}
         begins = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist(), strict=False))
-        places = np.array([begins[part] + place for part, place in rest.tolist()], np.int64)
-        return RowView(list(pieces.values())).take(places)
+        rows = np.array([begins[part] + row for part, row in rest.tolist()], np.int64)
+        return RowView(list(pieces.values())).gather(rows)
 
-    def _loaded(self, reading: Prefetcher, count: int) -> Iterator[Columns]:
-        """Yield the good rows of the next parts, as many as are there until one stops."""
+    def _load_parts(self, prefetcher: Prefetcher, count: int) -> Iterator[Columns]:
+        """Yield the good rows of the next parts; stops early if the epoch was closed."""
         for _ in range(count):
-            reading.readers = self._sizing.readers.size
-            found = reading.next(self._stop)
-            if found is None:
+            prefetcher.readers = self._sizing.readers.size
+            result = prefetcher.next(self._stop)
+            if result is None:
                 return
-            index, loaded, held = found
+            index, loaded, held = result
             self._held += held
-            self._bad.note(index, loaded)
+            self._bad.add(index, loaded)
             yield loaded.columns
 
     def _indices(self, windows: Iterable[int]) -> Iterator[int]:
-        """Yield the parts of some windows, which may be of several laps."""
+        """Yield the parts of some windows, over several laps if necessary."""
         for number in windows:
             yield from self._order.parts(number).tolist()
 
-    def _desk(self) -> PartLoader:
+    def _make_loader(self) -> PartLoader:
         if self._plan.source.holds_gil:
             return ProcessLoader(self._meter, self._workers, self._stop)
         return ThreadLoader(self._meter)

@@ -1,4 +1,4 @@
-"""`Plan`: batch size, steps, seed and options of an epoch, fixed before it begins."""
+"""`Plan`: source, batch size, steps, seed and options of an epoch."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ Uneven = Literal["drop", "pad", "repeat"]
 Size = int | Literal["auto"]
 
 SHUFFLE_WINDOW: Final = 16
-"""Parts whose rows are mixed with each other; it decides the order, as the seed does.
+"""Parts whose rows are shuffled together; like the seed, it determines the order.
 
 16 parts are about 80,000 rows of Criteo's log."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides an epoch: the same plan and epoch number give the same batches.
+    """Everything that determines an epoch: equal plan and epoch number give equal batches.
 
     Attributes:
-        source: Where the rows come from.
+        source: The rows.
         batch_size: Rows in a batch.
         steps: Batches in an epoch.
-        shuffle: Whether rows are mixed.
-        seed: What decides the order, together with `rank` and the epoch.
-        rank: Whose share this is.
-        on_error: What to do at a bad row.
-        max_skipped: The share of this rank's rows that may be left out.
-        uneven: What fills the steps of a rank that runs out of rows.
-        whole: The last batch may be smaller, and no row is left out or read twice.
-        readers: Parts in flight at once, or ``"auto"``.
-        queue: Batches kept ready, or ``"auto"``.
+        shuffle: Whether rows are shuffled.
+        seed: Determines the order, together with `rank` and the epoch.
+        rank: The rank that reads these rows.
+        on_error: ``"raise"`` at a bad row, or ``"skip"`` it.
+        max_skipped: The share of this rank's rows that may be skipped.
+        uneven: ``"drop"``, ``"pad"`` or ``"repeat"`` rows that do not fill a batch on every rank.
+        whole: Every row is read exactly once, and the last batch may be smaller.
+        readers: Parts that are loaded in parallel, or ``"auto"``.
+        queue: Batches that are prepared ahead, or ``"auto"``.
     """
 
     source: Source
@@ -53,7 +53,7 @@ class Plan:
 
     @property
     def identity(self) -> str:
-        """A digest that is equal for plans that deliver the same batches from unchanged files."""
+        """A digest that is equal for plans with the same batches, if the files are unchanged."""
         digest = hashlib.sha256()
         facts = (
             self.batch_size,

@@ -1,4 +1,4 @@
-"""From an opened source to this rank's batches: the last step of every reader."""
+"""`open_batches`: the data set of an opened source, the last step of every reader."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def check_options(
     readers: Size = "auto",
     queue: Size = "auto",
 ) -> None:
-    """Refuse what no reader can do, before files are opened.
+    """Check the options that all readers share, before files are opened.
 
     Raises:
-        EaiError: An option has no meaning.
+        EaiError: An option has an invalid value.
     """
     size_given: Any = batch_size
     if isinstance(size_given, bool) or not isinstance(size_given, Integral) or size_given < 1:
@@ -41,8 +41,8 @@ def check_options(
         )
     for name, value, known in (("on_error", on_error, OnError), ("uneven", uneven, Uneven)):
         if value not in get_args(known):
-            told = " or ".join(f'"{one}"' for one in get_args(known))
-            raise EaiError(f"{name} is {value!r}", f"give {told}", code="option-invalid")
+            choices = " or ".join(f'"{one}"' for one in get_args(known))
+            raise EaiError(f"{name} is {value!r}", f"use {choices}", code="option-invalid")
     if not 0 <= max_skipped <= 1:
         raise EaiError(
             f"max_skipped is {max_skipped!r}", "give a share from 0 to 1", code="option-invalid"
@@ -70,37 +70,35 @@ def open_batches(  # noqa: PLR0913 - options, all but the first two by name
     queue: Size = "auto",
     shard: bool = True,
 ) -> InputData:
-    """Return the batches of a rank's share, after all ranks have agreed on the steps.
+    """Return the batches of a rank's shard, after all ranks have agreed on the number of steps.
 
     In a group, all ranks must call this together, unless `shard` is False.
 
     Args:
-        source: This rank's parts and what their rows are.
+        source: This rank's parts.
         batch_size: Rows in each of this rank's batches.
-        shuffle: Mix the rows, in another order each epoch.
+        shuffle: Shuffle the rows, in another order each epoch.
         seed: The same seed, epoch and number of ranks give the same order.
-        on_error: ``"raise"`` to stop at a bad row, ``"skip"`` to leave bad rows out, count
-            them by file and say so.
-        max_skipped: The share of this rank's rows that may be left out before it is an
-            error after all.
-        uneven: What becomes of rows that do not fill a batch on every rank. ``"drop"``
-            leaves them out, other ones each epoch; ``"repeat"`` has ranks with fewer rows
-            read some again; ``"pad"`` fills up with rows of weight 0, so that every row
-            counts exactly once: a batch is then ``(features, label, weight)``.
-        readers: Parts that are fetched or parsed at once, or ``"auto"``.
-        queue: Batches kept ready, or ``"auto"``.
-        shard: False if this rank reads all rows alone, to the last one.
+        on_error: ``"raise"`` to stop at a bad row, ``"skip"`` to skip bad rows, count them by
+            file and report them.
+        max_skipped: The share of this rank's rows that may be skipped; more is an error.
+        uneven: Rows that do not fill a batch on every rank: ``"drop"`` skips them, other ones
+            each epoch; ``"repeat"`` makes ranks with fewer rows read some again; ``"pad"`` adds
+            rows of weight 0, so that every row counts exactly once, and batches are
+            ``(features, label, weight)``.
+        readers: Parts that are fetched or parsed in parallel, or ``"auto"``.
+        queue: Batches that are prepared ahead, or ``"auto"``.
+        shard: False to read all rows on this rank.
 
     Raises:
-        EaiError: An option has no meaning, there is no label to pad with, ranks see other files, or
-            there are too few rows.
+        EaiError: An option has an invalid value, padding without a label, ranks that see different
+            files, or too few rows.
     """
     check_options(batch_size, on_error, uneven, max_skipped, readers, queue)
     if uneven == "pad" and shard and LABEL not in source.spec:
         raise EaiError(
-            'uneven="pad" fills up with rows of weight 0, and a batch without a label has no place '
-            "for weights",
-            'read the label as well, or give uneven="drop" or "repeat"; shard=False reads every row '
+            'uneven="pad" adds rows of weight 0, but batches without a label have no weights',
+            'read the label as well, or use uneven="drop" or "repeat"; shard=False reads every row '
             "once on every rank",
             code="options-conflict",
         )
@@ -121,21 +119,21 @@ def open_batches(  # noqa: PLR0913 - options, all but the first two by name
         queue=queue,
     )
     if shard:
-        print_step_agreement(counts.told(batch_size, steps, uneven))
+        print_step_agreement(counts.remainder_line(batch_size, steps, uneven))
     elif on_error == "skip":
         return InputData(_without_bad(plan))
     return InputData(plan)
 
 
 def _without_bad(plan: Plan) -> Plan:
-    """Return a plan for as many steps as the good rows fill, by parsing everything once.
+    """Return a plan whose steps are the batches of good rows, by parsing all rows once.
 
-    Only needed where no row may be left out or read twice.
+    Only needed if every row must be read exactly once.
     """
     bad = BadRows(plan)
     for index, part in enumerate(plan.source.parts):
-        bad.note(index, part.parse(part.fetch()))
+        bad.add(index, part.parse(part.fetch()))
     for path, count in bad.by_file.items():
-        sys.stdout.write(f"{path}: {count:,} bad rows left out\n")
+        sys.stdout.write(f"{path}: {count:,} bad rows skipped\n")
     good = plan.source.rows - sum(bad.by_part.values())
     return replace(plan, steps=-(-good // plan.batch_size))

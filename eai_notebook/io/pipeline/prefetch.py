@@ -1,9 +1,8 @@
-"""Prefetch parts in several threads and return them in order.
+"""`Prefetcher`: loads parts in several threads and returns them in order.
 
-A reader is a thread that fetches one part and then parses it. While it waits for storage it
-costs nothing, so there may be many; parsing takes a processor, so no more parse at once than
-there are processors, and a fetched part waits for its turn in its reader's hands. That
-bounds what lies in memory without a queue between the two.
+A reader is a thread that fetches a part and then parses it. There may be many readers, because
+waiting for storage is cheap; but only as many parse in parallel as there are processors, and a
+fetched part waits in its reader. So the memory is bounded without a queue between the two stages.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ if TYPE_CHECKING:
     from eai_notebook.io.part import Loaded, Part
 
 POLL_S = 0.1
-"""Seconds between looks at whether anyone still wants what is read."""
+"""Seconds between checks whether the epoch was closed."""
 
 
 def processors() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -40,7 +39,7 @@ _parsing = threading.BoundedSemaphore(processors())
 
 @dataclass
 class Job:
-    """A part on its way: when it was fetched, and what came of it."""
+    """A part that is being loaded: when it was fetched, and the result."""
 
     index: int
     part: Part
@@ -50,18 +49,18 @@ class Job:
 
 
 class PartLoader(Protocol):
-    """Where a reader works."""
+    """Loads parts, in a thread or in a process."""
 
     def load(self, job: Job) -> Loaded:
-        """Fetch and parse; notes in the job when it was fetched."""
+        """Fetch and parse the part; set `job.fetched`."""
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Release all resources."""
 
 
 @dataclass
 class ThreadLoader:
-    """Works in the reader's own thread: for what leaves the interpreter alone."""
+    """Loads in the reader's own thread: for parsers that release the interpreter lock."""
 
     meter: WaitMeter
 
@@ -79,17 +78,17 @@ class ThreadLoader:
         return loaded
 
     def close(self) -> None:
-        """There is nothing to leave behind."""
+        """Do nothing: there are no resources."""
 
 
 class Prefetcher:
-    """The parts at some indices, loaded ahead, in the order in which they were asked for.
+    """Loads the parts at some indices ahead and returns them in this order.
 
-    Those at `spare` indices follow, each loaded when it is asked for: most epochs end before.
+    Parts at `spare` indices follow; each is loaded only when it is requested, because most epochs
+    end before.
 
     Attributes:
-        readers: How many read at once; may be changed under way.
-        ahead: How many parts may be loaded or on their way.
+        readers: The number of readers; may be changed at any time.
     """
 
     def __init__(
@@ -97,16 +96,16 @@ class Prefetcher:
         parts: Sequence[Part],
         indices: Iterator[int],
         spare: Iterator[int],
-        desk: Callable[[], PartLoader],
+        make_loader: Callable[[], PartLoader],
         readers: int,
         width: int,
     ) -> None:
         self._parts = parts
         self._indices = indices
         self._spare = spare
-        self._desk = desk
-        # No `SimpleQueue`: of several threads that wait in it with a timeout, one that misses
-        # a job by a moment may wait for ever (CPython 3.11).
+        self._make_loader = make_loader
+        # Not a `SimpleQueue`: if several threads wait in it with a timeout, one that just misses a
+        # job may wait forever (CPython 3.11).
         self._jobs: queue.Queue[Job] = queue.Queue()
         self._ahead: deque[Job] = deque()
         self._stop = threading.Event()
@@ -115,32 +114,35 @@ class Prefetcher:
         self.readers = readers
 
     def next(self, stopped: threading.Event) -> tuple[int, Loaded, list[WaitInterval]] | None:
-        """Return the next part's index, its rows, and what it was waited for; None if stopped.
+        """Return the next part's index, its rows, and the intervals of waiting; None if stopped.
 
         Raises:
-            EaiError: It cannot be fetched, or holds other rows than when it was opened.
+            EaiError: The part cannot be loaded, or has changed since it was opened.
         """
-        self._top_up()
+        self._start_jobs()
         job = self._ahead.popleft()
-        asked = time.perf_counter()
+        requested = time.perf_counter()
         while not job.done.wait(POLL_S):
             if stopped.is_set():
                 return None
-        got = time.perf_counter()
+        received = time.perf_counter()
         if isinstance(job.result, BaseException):
             raise job.result
-        assert job.result is not None  # noqa: S101 - done means that there is one
+        assert job.result is not None  # noqa: S101 - `done` was set after it
         _check(job.part, job.result)
-        fetched = min(max(job.fetched, asked), got)
-        held = [WaitInterval("fetch", asked, fetched), WaitInterval("parse", fetched, got)]
+        fetched = min(max(job.fetched, requested), received)
+        held = [
+            WaitInterval("fetch", requested, fetched),
+            WaitInterval("parse", fetched, received),
+        ]
         return job.index, job.result, held
 
     def close(self) -> None:
-        """Let the readers end after what they are at; nobody waits for them."""
+        """Stop the readers after their current parts, without waiting for them."""
         self._stop.set()
 
-    def _top_up(self) -> None:
-        """Ask for more parts, and for more readers where there are too few."""
+    def _start_jobs(self) -> None:
+        """Queue further parts, and start readers if there are too few."""
         while len(self._ahead) < self._width + self.readers:
             index = next(self._indices, None)
             if index is None and not self._ahead:
@@ -152,40 +154,40 @@ class Prefetcher:
             self._jobs.put(job)
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         wanted = min(self.readers, len(self._ahead))
-        for place in range(len(self._threads), wanted):
+        for number in range(len(self._threads), wanted):
             thread = threading.Thread(
-                target=self._read, args=(place,), name=f"eai-read-{place}", daemon=True
+                target=self._read, args=(number,), name=f"eai-read-{number}", daemon=True
             )
             self._threads.append(thread)
             thread.start()
 
-    def _read(self, place: int) -> None:
-        """Work on jobs until nobody wants them, or until there are fewer readers."""
-        desk: PartLoader | None = None
+    def _read(self, number: int) -> None:
+        """Load parts until the prefetcher is closed or has fewer readers than this one's number."""
+        loader: PartLoader | None = None
         stop_with(self._stop)
         try:
-            while not self._stop.is_set() and place < self.readers:
+            while not self._stop.is_set() and number < self.readers:
                 try:
                     job = self._jobs.get(timeout=POLL_S)
                 except queue.Empty:
                     continue
                 try:
-                    if desk is None:
-                        desk = self._desk()
-                    job.result = desk.load(job)
-                except BaseException as error:  # noqa: BLE001 - given to whoever waits
+                    if loader is None:
+                        loader = self._make_loader()
+                    job.result = loader.load(job)
+                except BaseException as error:  # noqa: BLE001 - raised again in `next`
                     job.result = error
                 job.done.set()
         finally:
-            if desk is not None:
-                desk.close()
+            if loader is not None:
+                loader.close()
 
 
 def _check(part: Part, loaded: Loaded) -> None:
     rows = rows_in(loaded.columns) + loaded.bad
     if rows != part.rows:
         raise EaiError(
-            f"{part.name} holds {rows:,} rows, {part.rows:,} were counted when it was opened",
+            f"{part.name} has {rows:,} rows, but {part.rows:,} were counted when it was opened",
             "do not change the files while they are read",
             code="file-changed",
         )

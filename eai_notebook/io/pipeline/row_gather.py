@@ -1,6 +1,6 @@
-"""Gather rows from several pieces as if they were one array.
+"""`RowView`: gathers rows from several pieces as if they were one array.
 
-Rows are copied once, from where they were parsed into the batch that TensorFlow keeps.
+Rows are copied once: from the memory in which they were parsed into the batch.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _EIGHT: Final = 8
 
 
 class RowView:
-    """Some pieces' rows, numbered on from piece to piece.
+    """The rows of several pieces, numbered continuously.
 
     Attributes:
-        rows: How many there are.
+        rows: The number of rows.
 
     Examples:
-        >>> pile = RowView([{"x": np.array([1, 2])}, {"x": np.array([3])}])
-        >>> pile.rows, pile.take(np.array([2, 0]))["x"].tolist(), pile.slice(1, 3)["x"].tolist()
+        >>> view = RowView([{"x": np.array([1, 2])}, {"x": np.array([3])}])
+        >>> view.rows, view.gather(np.array([2, 0]))["x"].tolist(), view.slice(1, 3)["x"].tolist()
         (3, [3, 1], [2, 3])
     """
 
@@ -47,9 +47,9 @@ class RowView:
         self._sources: dict[str, tuple[list[NDArray[Any]], NDArray[np.int64]]] = {}
 
     def slice(self, begin: int, end: int) -> Columns:
-        """Return the rows from `begin` to `end`; where they lie well, without a copy."""
+        """Return the rows from `begin` to `end`; without a copy if they are aligned in one piece."""
         if (begin, end) in self._whole:
-            # (As it lies: of hundreds of columns it would cost to look at each.)
+            # (A whole piece: to check the alignment of hundreds of columns would take long.)
             return dict(self._whole[begin, end])
         spans = [
             (piece, max(begin - first, 0), min(end - first, size))
@@ -57,16 +57,16 @@ class RowView:
             if begin < first + size and first < end
         ]
         return {
-            name: _joined([piece[name][low:high] for piece, low, high in spans], column)
+            name: _concatenated([piece[name][low:high] for piece, low, high in spans], column)
             for name, column in self._pieces[0].items()
         }
 
     def rest(self, begin: int) -> list[Columns]:
-        """Return the rows from `begin` on where they lie, in at least one piece.
+        """Return the rows from `begin` on as pieces, at least one, without a copy.
 
         Examples:
-            >>> pile = RowView([{"x": np.array([1, 2])}, {"x": np.array([3])}])
-            >>> [piece["x"].tolist() for piece in pile.rest(1)], pile.rest(3)[0]["x"].tolist()
+            >>> view = RowView([{"x": np.array([1, 2])}, {"x": np.array([3])}])
+            >>> [piece["x"].tolist() for piece in view.rest(1)], view.rest(3)[0]["x"].tolist()
             ([[2], [3]], [])
         """
         left = [
@@ -76,66 +76,71 @@ class RowView:
         ]
         return left or [{name: column[:0] for name, column in self._pieces[0].items()}]
 
-    def take(self, order: NDArray[np.int64]) -> Columns:
-        """Return the rows at `order`, in fresh memory that TensorFlow may keep."""
+    def gather(self, order: NDArray[np.int64]) -> Columns:
+        """Return a copy of the rows at `order`, in aligned memory."""
         if not len(order):
             return {name: column[:0] for name, column in self._pieces[0].items()}
-        return {name: self._taken(name, column, order) for name, column in self._pieces[0].items()}
+        return {
+            name: self._gather_column(name, column, order)
+            for name, column in self._pieces[0].items()
+        }
 
-    def _taken(self, name: str, like: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any]:
+    def _gather_column(
+        self, name: str, like: NDArray[Any], order: NDArray[np.int64]
+    ) -> NDArray[Any]:
         if like.dtype.hasobject:
-            whole: NDArray[Any] = np.concatenate([piece[name] for piece in self._pieces])[order]
-            return whole
-        chosen = aligned((len(order), *like.shape[1:]), like.dtype)
-        if not chosen.nbytes:  # rows of nothing
-            return chosen
+            objects: NDArray[Any] = np.concatenate([piece[name] for piece in self._pieces])[order]
+            return objects
+        gathered = aligned((len(order), *like.shape[1:]), like.dtype)
+        if not gathered.nbytes:  # rows of 0 bytes
+            return gathered
         if name not in self._sources:
-            arrays = [_rows_whole(piece[name]) for piece in self._pieces]
+            arrays = [_contiguous_rows(piece[name]) for piece in self._pieces]
             begins = [(one.ctypes.data, one.strides[0]) for one in arrays]
             self._sources[name] = arrays, np.array(begins, np.int64)
         if self._of_row is None:
-            numbers = np.arange(len(self._sizes), dtype=np.int32)
-            places = [np.arange(size, dtype=np.int32) for size in self._sizes]
-            self._of_row = np.repeat(numbers, self._sizes), np.concatenate(places)
+            pieces = np.arange(len(self._sizes), dtype=np.int32)
+            indices = [np.arange(size, dtype=np.int32) for size in self._sizes]
+            self._of_row = np.repeat(pieces, self._sizes), np.concatenate(indices)
         _, sources = self._sources[name]
-        width = chosen.nbytes // len(order)
-        _gather(sources, *self._of_row, order, width, chosen.ctypes.data)
-        return chosen
+        width = gathered.nbytes // len(order)
+        _gather_rows(sources, *self._of_row, order, width, gathered.ctypes.data)
+        return gathered
 
 
-def _joined(spans: Sequence[NDArray[Any]], like: NDArray[Any]) -> NDArray[Any]:
+def _concatenated(spans: Sequence[NDArray[Any]], like: NDArray[Any]) -> NDArray[Any]:
     if len(spans) == 1 and is_aligned(spans[0]):
         return spans[0]
     rows = sum(len(span) for span in spans)
-    chosen = aligned((rows, *like.shape[1:]), like.dtype)
+    joined = aligned((rows, *like.shape[1:]), like.dtype)
     if spans:
-        np.concatenate(spans, out=chosen)
-    return chosen
+        np.concatenate(spans, out=joined)
+    return joined
 
 
-def _rows_whole(column: NDArray[Any]) -> NDArray[Any]:
-    """Return `column`, copied only if the bytes of a row do not lie together."""
+def _contiguous_rows(column: NDArray[Any]) -> NDArray[Any]:
+    """Return `column`, copied only if the bytes of a row are not contiguous."""
     return column if column[0].flags.c_contiguous else np.ascontiguousarray(column)
 
 
 @compiled
-def _gather(
+def _gather_rows(
     sources: NDArray[np.int64],
     pieces: NDArray[np.int32],
-    places: NDArray[np.int32],
+    indices: NDArray[np.int32],
     order: NDArray[np.int64],
     width: int,
-    to: int,
+    target: int,
 ) -> None:
-    """Copy rows of `width` bytes; a width known when compiling makes it a single move."""
-    for row in range(len(order)):
-        which = order[row]
-        piece = pieces[which]
-        origin = sources[piece, 0] + np.int64(places[which]) * sources[piece, 1]
-        target = to + row * width
+    """Copy rows of `width` bytes to the address `target`; constant widths compile to one move."""
+    for i in range(len(order)):
+        row = order[i]
+        piece = pieces[row]
+        source = sources[piece, 0] + np.int64(indices[row]) * sources[piece, 1]
+        address = target + i * width
         if width == _FOUR:
-            copy_bytes(target, origin, 4)
+            copy_bytes(address, source, 4)
         elif width == _EIGHT:
-            copy_bytes(target, origin, 8)
+            copy_bytes(address, source, 8)
         else:
-            copy_bytes(target, origin, width)
+            copy_bytes(address, source, width)

@@ -1,4 +1,4 @@
-"""Share out rows that come in groups: every row exactly once over all ranks."""
+"""Split rows that are stored in groups over ranks: every row exactly once."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ class Slice(NamedTuple):
     end: int
 
 
-def share_rows(groups: Sequence[int], rank: int, size: int, most: int = 0) -> list[Slice]:
-    """Return which rows of which groups are a rank's: an equal part of all, in order.
+def share_rows(groups: Sequence[int], rank: int, size: int, max_rows: int = 0) -> list[Slice]:
+    """Return a rank's rows as slices of groups: an equal number for each rank, in order.
 
-    A group in which one rank's rows end and the next one's begin is read by both, each its part.
+    Two ranks may read different rows of one group.
 
     Args:
         groups: Rows in each group.
-        rank: Whose share.
+        rank: The rank.
         size: Number of ranks.
-        most: Rows in a slice, where groups can be cut without cost; 0 to leave them whole.
+        max_rows: Rows in a slice, if groups can be split without cost; 0 not to split them.
 
     Examples:
-        >>> share_rows([10, 0, 5], 0, 2), share_rows([10, 0, 5], 1, 2, most=4)
+        >>> share_rows([10, 0, 5], 0, 2), share_rows([10, 0, 5], 1, 2, max_rows=4)
         ([Slice(group=0, begin=0, end=7)],
          [Slice(group=0, begin=7, end=10), Slice(group=2, begin=0, end=4),
           Slice(group=2, begin=4, end=5)])
@@ -39,7 +39,7 @@ def share_rows(groups: Sequence[int], rank: int, size: int, most: int = 0) -> li
     offset = 0
     for group, rows in enumerate(groups):
         begin, end = max(first - offset, 0), min(last - offset, rows)
-        step = most or max(end - begin, 1)
-        slices += [Slice(group, at, min(at + step, end)) for at in range(begin, end, step)]
+        step = max_rows or max(end - begin, 1)
+        slices += [Slice(group, row, min(row + step, end)) for row in range(begin, end, step)]
         offset += rows
     return slices

@@ -1,9 +1,8 @@
-"""The shuffle order: a function of seed, rank and epoch alone.
+"""`ShuffleOrder`: the order of rows as a function of seed, rank and epoch.
 
-A rank's parts are drawn in random order, and the rows of a window of them are mixed. What
-does not fill a batch at a window's end is mixed with the next window. Every window draws from
-its own generator, so that reading can begin in the middle of an epoch: the rows that come
-next follow from the numbers of rows, without the batches that came before.
+A rank's parts are read in random order, and the rows of a window of parts are shuffled. Rows that do
+not fill a batch at the end of a window go into the next one. Every window has its own random
+generator, so reading can begin within an epoch: its position follows from the numbers of rows alone.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ if TYPE_CHECKING:
 
     from eai_notebook.io.pipeline.epoch_plan import Plan
 
-MOST_BYTES: Final = 256 << 20
-"""Of the rows that are mixed; there are as many again on their way."""
+MAX_WINDOW_BYTES: Final = 256 << 20
+"""Memory of the rows in a window; the parts that are read ahead need as much again."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where to begin for a given step.
+    """The position at which reading begins for a step.
 
     Attributes:
-        window: The window that holds the step's first new row.
-        rest: Rows that the windows before have left over: ``[rows, 2]``, part and row in it.
-        passed: Batches of that window that come before the step.
+        window: The window with the step's first new row.
+        rest: Rows left over from earlier windows: ``[rows, 2]``, part and row in it.
+        passed: Batches of that window before the step.
     """
 
     window: int
@@ -44,24 +43,24 @@ class Start:
 
 @dataclass(frozen=True)
 class ShuffleOrder:
-    """The order of one epoch; its windows are numbered on through as many laps as needed."""
+    """The order of one epoch; window numbers continue when all parts are read again (a lap)."""
 
     plan: Plan
     epoch: int
 
     @property
     def once(self) -> bool:
-        """Whether no part is read a second time."""
+        """Whether every part is read only once."""
         return self.plan.whole or self.plan.uneven == "pad"
 
     @cached_property
     def width(self) -> int:
-        """Parts in a window: fewer where their rows are large, as images are."""
+        """Parts in a window: fewer if they are large, as images are."""
         if not self.plan.shuffle:
             return 1
         source = self.plan.source
         part = max(source.row_bytes * source.rows // max(len(source.parts), 1), 1)
-        return max(1, min(epoch_plan.SHUFFLE_WINDOW, MOST_BYTES // part))
+        return max(1, min(epoch_plan.SHUFFLE_WINDOW, MAX_WINDOW_BYTES // part))
 
     @property
     def windows(self) -> int:
@@ -70,14 +69,14 @@ class ShuffleOrder:
 
     @cached_property
     def last_window(self) -> int:
-        """The window that the last step ends in, if no row is bad: what follows is not read."""
+        """The window in which the last step ends, if no row is bad; later ones are not read."""
         rows = np.array([part.rows for part in self.plan.source.parts], np.int64)
         wanted = self.plan.steps * self.plan.batch_size
         if self.once and wanted >= rows.sum():
             return self.windows - 1
         lap, left = divmod(wanted - 1, int(rows.sum()))
-        place = int(np.searchsorted(np.cumsum(rows[self.lap(lap)]), left, side="right"))
-        return lap * self.windows + place // self.width
+        index = int(np.searchsorted(np.cumsum(rows[self.lap(lap)]), left, side="right"))
+        return lap * self.windows + index // self.width
 
     def lap(self, number: int) -> NDArray[np.int64]:
         """Return the parts of a lap, in order."""
@@ -85,16 +84,16 @@ class ShuffleOrder:
         return self._rng(0, number).permutation(count) if self.plan.shuffle else np.arange(count)
 
     def parts(self, window: int) -> NDArray[np.int64]:
-        """Return the parts of a window, counted over all laps."""
-        lap, place = divmod(window, self.windows)
-        return self.lap(lap)[place * self.width : (place + 1) * self.width]
+        """Return the parts of a window; windows are numbered over all laps."""
+        lap, index = divmod(window, self.windows)
+        return self.lap(lap)[index * self.width : (index + 1) * self.width]
 
-    def mixed(self, window: int, rows: int) -> NDArray[np.int64]:
-        """Return the order of a window's rows, those left over before it in front."""
+    def permutation_of(self, window: int, rows: int) -> NDArray[np.int64]:
+        """Return the order of a window's rows, where rows left over from before come first."""
         return self._rng(1, window).permutation(rows) if self.plan.shuffle else np.arange(rows)
 
     def start(self, step: int) -> Start:
-        """Return where reading begins for `step`, if no row is bad."""
+        """Return the position at which reading begins for `step`, if no row is bad."""
         size = self.plan.batch_size
         sizes = [part.rows for part in self.plan.source.parts]
         rest = np.empty((0, 2), np.int64)
@@ -105,7 +104,7 @@ class ShuffleOrder:
             last = window % self.windows == self.windows - 1
             if made + whole > step or (last and self.once):
                 return Start(window, rest, step - made)
-            rest = rows[self.mixed(window, len(rows))[whole * size :]]
+            rest = rows[self.permutation_of(window, len(rows))[whole * size :]]
             made += whole
             window += 1
 
@@ -114,7 +113,7 @@ class ShuffleOrder:
 
 
 def _rows_of(parts: NDArray[np.int64], sizes: Sequence[int]) -> NDArray[np.int64]:
-    """Return part and place of each row of some parts, ``[rows, 2]``."""
+    """Return part and index of each row of some parts, ``[rows, 2]``."""
     counts = [sizes[part] for part in parts.tolist()]
-    places = [np.arange(count) for count in counts]
-    return np.stack([np.repeat(parts, counts), np.concatenate(places)], axis=1)
+    indices = [np.arange(count) for count in counts]
+    return np.stack([np.repeat(parts, counts), np.concatenate(indices)], axis=1)

@@ -1,4 +1,4 @@
-"""Agree on the number of steps over all ranks before the first one."""
+"""`RowCounts`: all ranks agree on the number of steps before the first one."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RowCounts:
-    """Rows on each rank, and how many files they come from."""
+    """The number of rows on each rank, and the number of files."""
 
     rows: tuple[int, ...]
     files: int
 
     @classmethod
     def of_all_ranks(cls, source: Source, *, together: bool) -> RowCounts:
-        """Ask all ranks, where they read `together`.
+        """Gather the counts of all ranks if they read `together`, else only this rank's.
 
         Raises:
-            EaiError: Ranks see files of other sizes.
+            EaiError: Ranks see files of different sizes.
         """
         if not together or collective.size() == 1:
             return cls((source.rows,), source.files)
@@ -36,17 +36,17 @@ class RowCounts:
         for other, size in enumerate(table[:, 1].tolist()):
             if size != table[0, 1]:
                 raise EaiError(
-                    f"rank 0 sees {table[0, 1]:,} bytes of input, rank {other} sees {size:,}",
+                    f"rank 0 found {table[0, 1]:,} bytes of input, rank {other} found {size:,}",
                     "give all hosts the same files, completely written",
                     code="ranks-see-different-files",
                 )
         return cls(tuple(table[:, 0].tolist()), source.files)
 
     def steps(self, batch_size: int, uneven: Uneven, *, whole: bool) -> int:
-        """Return the steps every rank takes; with `whole`, a smaller last one too.
+        """Return the number of steps of every rank; with `whole`, the last batch may be smaller.
 
         Raises:
-            EaiError: A rank has not one batch, or nothing to repeat.
+            EaiError: A rank has too few rows for one batch, or none to repeat.
 
         Examples:
             >>> RowCounts((100, 70), 2).steps(30, "drop", whole=False)
@@ -63,16 +63,16 @@ class RowCounts:
             raise EaiError(
                 f"rank {self.rows.index(fewest)} has {fewest} rows of {sum(self.rows)} in "
                 f"{self.files} files, fewer than one batch of {batch_size}",
-                "take a smaller batch_size, fewer ranks, or more data",
+                "use a smaller batch_size, fewer ranks, or more data",
                 code="too-few-rows",
             )
         return steps
 
-    def told(self, batch_size: int, steps: int, uneven: Uneven) -> str | None:
-        """Return in one line what an epoch leaves out, repeats or pads; None if nothing.
+    def remainder_line(self, batch_size: int, steps: int, uneven: Uneven) -> str | None:
+        """Return a line about the rows that an epoch drops, repeats or pads; None if there are none.
 
         Examples:
-            >>> RowCounts((100, 70), 2).told(30, 4, "repeat")
+            >>> RowCounts((100, 70), 2).remainder_line(30, 4, "repeat")
             '70 rows are read a second time in each epoch, so that every rank takes 4 full steps'
         """
         total = sum(self.rows)
@@ -96,6 +96,6 @@ class RowCounts:
 
 
 def print_step_agreement(line: str | None) -> None:
-    """Tell the user once, from rank 0."""
+    """Print the line once, on rank 0."""
     if line is not None and collective.rank() == 0:
         sys.stdout.write(f"{line}\n")

@@ -1,8 +1,8 @@
-"""Count reading costs and waiting times by stage, in seconds.
+"""`WaitMeter`: seconds of work and of waiting, by stage of the input pipeline.
 
-Stages work beside each other, so their work says nothing about what the step waited for. Each
-batch carries when which stage was being waited for while it was made; the part of this that
-lies within the step's own wait is what that stage has cost the step.
+Stages work in parallel, so their work does not show what the step waited for. Each batch carries
+the intervals in which its preparation waited for a stage; the overlap with the time in which the
+step waited for the batch is what that stage has cost the step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STAGES: Final = ("fetch", "parse", "shuffle")
 
 
 class WaitInterval(NamedTuple):
-    """Time in which the next batch was held up by a stage: `time.perf_counter` seconds."""
+    """An interval in which the next batch waited for a stage: `time.perf_counter` seconds."""
 
     stage: str
     begin: float
@@ -32,17 +32,17 @@ class WaitInterval(NamedTuple):
 
 @dataclass
 class WaitMeter:
-    """Sums over the life of some data; stages run in several threads.
+    """Sums over the lifetime of a data set; safe to use from several threads.
 
     Attributes:
-        waited: Seconds the step was blocked, by what it waited for; ``hand_over`` is what
-            no stage explains, such as waking up.
+        waited: Seconds in which the step was blocked, by stage; ``hand_over`` is the rest, such as
+            the time to wake up a thread.
         worked: Seconds of work in each stage, summed over threads.
-        full_s: Seconds in which mixing was held up because enough batches were ready.
+        full_s: Seconds in which shuffling waited because the queue of batches was full.
         slot_s: Seconds in which fetched parts waited for a processor to parse them.
         cpu_s: Processor seconds of all readers.
         batches: Batches delivered.
-        depth: Batches that were ready when the last one was asked for.
+        depth: Batches in the queue when the last one was requested.
     """
 
     waited: dict[str, float] = field(
@@ -58,7 +58,7 @@ class WaitMeter:
 
     @contextmanager
     def work(self, stage: str) -> Iterator[None]:
-        """Book the time within to a stage's work."""
+        """Add the time in this context to a stage's work."""
         began = time.perf_counter()
         try:
             yield
@@ -66,29 +66,31 @@ class WaitMeter:
             self.add(stage, time.perf_counter() - began)
 
     def add(self, stage: str, seconds: float) -> None:
-        """Book work of a stage."""
+        """Add work of a stage."""
         with self._lock:
             self.worked[stage] += seconds
 
     def add_cpu(self, seconds: float) -> None:
-        """Book processor time of a reader."""
+        """Add processor time of a reader."""
         with self._lock:
             self.cpu_s += seconds
 
     def add_slot(self, seconds: float) -> None:
-        """Book time that a fetched part waited for a processor."""
+        """Add time in which a fetched part waited for a processor."""
         with self._lock:
             self.slot_s += seconds
 
-    def delivered(self, asked: float, got: float, made: Sequence[WaitInterval], depth: int) -> None:
-        """Book the wait for a batch, from `asked` to `got`, to what it was for."""
-        left = got - asked
-        for stretch in made:
-            shared = min(got, stretch.end) - max(asked, stretch.begin)
-            if shared > 0:
-                self.waited[stretch.stage] += shared
-                left -= shared
-        self.waited["hand_over"] += max(left, 0.0)
+    def delivered(
+        self, requested: float, received: float, held: Sequence[WaitInterval], depth: int
+    ) -> None:
+        """Divide the wait for a batch, from `requested` to `received`, among the stages."""
+        rest = received - requested
+        for interval in held:
+            overlap = min(received, interval.end) - max(requested, interval.begin)
+            if overlap > 0:
+                self.waited[interval.stage] += overlap
+                rest -= overlap
+        self.waited["hand_over"] += max(rest, 0.0)
         self.batches += 1
         self.depth = depth
         messages.set_queue_depth(depth)

@@ -1,7 +1,7 @@
-"""Reader processes for parts whose parsing is arbitrary Python; kept between epochs.
+"""`WorkerPool`: reader processes for parts whose parsing holds the interpreter lock.
 
-Threads would take turns at the interpreter with the training loop. A process that dies is an
-error at once that names it and its file; nothing is tried again silently.
+Threads would compete with the training loop for the lock. Processes are kept between epochs. A
+process that dies is an error that names it and its file; nothing is retried silently.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 
 _MAIN: Final = "from eai_notebook.io.pipeline.worker_process import main; main({channel}, {life})"
 _POLL_S: Final = 0.1
-_END_S: Final = 1.0  # given to a process to end by itself
+_END_S: Final = 1.0  # for a process to end by itself, before it is killed
 
 
 class StoppedError(Exception):
-    """Nobody wants the rows any more."""
+    """The epoch was closed while a part was being loaded."""
 
 
 class Worker:
-    """One reader process; used by one thread at a time.
+    """A reader process; used by one thread at a time.
 
     Attributes:
-        pid: Its number, for messages.
+        pid: The process id, for messages.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Worker:
                 code_command(command),
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), ends),
-                # Jupyter interrupts all of a session; a reader must not die of that.
+                # Jupyter interrupts a whole session; that must not end a reader.
                 start_new_session=True,
             )
         os.close(ends)
@@ -65,26 +65,26 @@ class Worker:
         send(self._link, cloudpickle.dumps(sys.path))
 
     def load(self, part: Part, stop: threading.Event) -> tuple[WorkerReply, list[int]]:
-        """Return what came of a part.
+        """Return the reply for a part, and the descriptors of its memory.
 
         Raises:
             EaiError: The process has died.
-            StoppedError: Nobody wants it any more.
+            StoppedError: `stop` was set.
         """
         try:
             send(self._link, cloudpickle.dumps(part))
             while not select.select([self._link], [], [], _POLL_S)[0]:
                 if stop.is_set():
                     raise StoppedError
-            text, memory = receive_memory(self._link)
+            message, memory = receive_memory(self._link)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise EaiError(
-                f"reader process {self.pid} {self._ended()} while it read {part.name}",
-                "look for what ended it (often too little memory), then start the cell again",
+                f"reader process {self.pid} {self._exit_reason()} while it read {part.name}",
+                "find out why it ended (often too little memory), then run the cell again",
                 code="reader-process-died",
             ) from None
-        answer: WorkerReply = pickle.loads(text)  # noqa: S301 - from our own process
-        return answer, memory
+        reply: WorkerReply = pickle.loads(message)  # noqa: S301 - from our own process
+        return reply, memory
 
     def close(self) -> None:
         """End the process, at once if it is busy."""
@@ -97,22 +97,22 @@ class Worker:
             self._process.kill()
             self._process.wait()
 
-    def _ended(self) -> str:
-        """Return how the process came to its end."""
+    def _exit_reason(self) -> str:
+        """Return how the process ended."""
         try:
             code = self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
-            return "does not answer"
+            return "does not reply"
         if code < 0:
             return f"was ended by {signal.Signals(-code).name}"
         return f"ended with exit code {code}"
 
 
 class WorkerPool:
-    """Processes of some data that wait for their next epoch.
+    """The idle reader processes of a data set.
 
-    Those of older data end when newer data is opened: a cell that is run again and again
-    must not gather processes, and theirs may know older versions of the user's functions.
+    A new pool closes the older ones: a cell that is run repeatedly must not accumulate processes,
+    and older processes may have older versions of the user's functions.
     """
 
     def __init__(self) -> None:
@@ -124,19 +124,19 @@ class WorkerPool:
         self._closed = False
 
     def open(self) -> None:
-        """Let processes wait again."""
+        """Allow idle processes again after `close`."""
         with self._lock:
             self._closed = False
 
-    def take(self) -> Worker:
-        """Return one that waits, or a new one."""
+    def acquire(self) -> Worker:
+        """Return an idle process, or start one."""
         with self._lock:
             if self._idle:
                 return self._idle.pop()
         return Worker()
 
-    def give(self, worker: Worker) -> None:
-        """Let one wait."""
+    def release(self, worker: Worker) -> None:
+        """Return a process to the pool; end it if the pool is closed."""
         with self._lock:
             if not self._closed:
                 self._idle.append(worker)
@@ -144,7 +144,7 @@ class WorkerPool:
         worker.close()
 
     def close(self) -> None:
-        """End those that wait, and those at work when they are done, until they are opened again."""
+        """End idle processes now, and busy ones when they are released."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -156,38 +156,38 @@ _pools: weakref.WeakSet[WorkerPool] = weakref.WeakSet()
 
 
 class ProcessLoader:
-    """Works in a process of its own."""
+    """Loads parts in a reader process: for parsers that hold the interpreter lock."""
 
     def __init__(self, meter: WaitMeter, workers: WorkerPool, stop: threading.Event) -> None:
         self._meter = meter
         self._workers = workers
         self._stop = stop
-        self._worker: Worker | None = workers.take()
+        self._worker: Worker | None = workers.acquire()
 
     def load(self, job: Job) -> Loaded:
-        """Have a part fetched and parsed."""
+        """Load a part in the process."""
         if self._stop.is_set():
             raise StoppedError
         if self._worker is None:
-            self._worker = self._workers.take()
+            self._worker = self._workers.acquire()
         worker, self._worker = self._worker, None
         began = time.perf_counter()
         try:
-            answer, memory = worker.load(job.part, self._stop)
+            reply, memory = worker.load(job.part, self._stop)
         except BaseException:
             worker.close()
             raise
         self._worker = worker
-        job.fetched = began + answer.fetch_s
-        self._meter.add("fetch", answer.fetch_s)
-        self._meter.add("parse", answer.parse_s)
-        self._meter.add_cpu(answer.cpu_s)
-        if answer.error is not None:
-            raise answer.error
-        return Loaded(columns_of(answer, memory), answer.bad, answer.first_bad)
+        job.fetched = began + reply.fetch_s
+        self._meter.add("fetch", reply.fetch_s)
+        self._meter.add("parse", reply.parse_s)
+        self._meter.add_cpu(reply.cpu_s)
+        if reply.error is not None:
+            raise reply.error
+        return Loaded(columns_of(reply, memory), reply.bad, reply.first_bad)
 
     def close(self) -> None:
-        """Let the process wait for the next epoch."""
+        """Return the process to the pool for the next epoch."""
         if self._worker is not None:
-            self._workers.give(self._worker)
+            self._workers.release(self._worker)
             self._worker = None

@@ -1,8 +1,8 @@
-"""The program of a reader process: load parts and send their rows back.
+"""The program of a reader process: loads parts and sends their rows back.
 
-Rows travel in memory without a name: nothing is left of it when the last one who holds it
-goes, however that happens. The process ends with its parent, which it learns from a pipe
-that ends; in a session of its own, it does not hear the parent's interrupts.
+Rows are in anonymous shared memory, which the system frees when its last user is gone. The process
+ends with its parent: it waits for the end of a pipe that the parent holds open. It is in a session of
+its own and does not receive the parent's interrupts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ALIGNMENT: Final = 64
 
 @dataclass(frozen=True)
 class ArraySlot:
-    """Where a column lies in shared memory."""
+    """Offset, type and shape of a column in shared memory."""
 
     begin: int
     dtype: np.dtype[Any]
@@ -44,21 +44,21 @@ class ArraySlot:
 
 @dataclass(frozen=True)
 class WorkerReply:
-    """What came of a part: its rows, in memory that is sent beside it, or an error.
+    """The result of a part: its rows, in shared memory that is sent with it, or an error.
 
     Attributes:
-        places: Columns in shared memory.
-        others: Columns of objects, such as text, which memory alone cannot hold.
+        slots: Columns in shared memory.
+        others: Columns of objects, such as text, which are pickled.
         size: Bytes of shared memory.
-        bad: Bad rows.
-        first_bad: Where the first of them is.
+        bad: The number of bad rows.
+        first_bad: The first bad row, see `Loaded`.
         fetch_s: Seconds of fetching.
         parse_s: Seconds of parsing.
         cpu_s: Processor seconds of both.
-        error: What went wrong, in place of all others.
+        error: The error; if it is set, there are no rows.
     """
 
-    places: dict[str, ArraySlot]
+    slots: dict[str, ArraySlot]
     others: Columns
     size: int = 0
     bad: int = 0
@@ -70,84 +70,84 @@ class WorkerReply:
 
 
 def main(channel: int, life: int) -> None:
-    """Answer until the parent is gone or wants no more."""
+    """Load parts until the parent closes the channel or ends."""
     threading.Thread(target=_end_with_parent, args=(life,), daemon=True).start()
     with socket.socket(fileno=channel) as link:
         sys.path[:] = pickle.loads(receive(link))  # noqa: S301 - from the parent alone
         with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
             while True:
-                text = receive(link)
-                answer, memory = _answer(text)
-                send(link, pickle.dumps(answer), memory)
+                message = receive(link)
+                reply, memory = _load_part(message)
+                send(link, pickle.dumps(reply), memory)
                 if memory is not None:
                     os.close(memory)
 
 
-def send(link: socket.socket, text: bytes, memory: int | None = None) -> None:
-    """Send one message, and with it a descriptor."""
-    length = _LENGTH.pack(len(text))
+def send(link: socket.socket, message: bytes, memory: int | None = None) -> None:
+    """Send one message, with a file descriptor if there is one."""
+    length = _LENGTH.pack(len(message))
     if memory is None:
         link.sendall(length)
     else:
         socket.send_fds(link, [length], [memory])
-    link.sendall(text)
+    link.sendall(message)
 
 
 def receive(link: socket.socket) -> bytes:
     """Return one message.
 
     Raises:
-        EOFError: The other end is gone.
+        EOFError: The other end is closed.
     """
     return receive_all(link, _LENGTH.unpack(receive_all(link, _LENGTH.size))[0])
 
 
 def receive_all(link: socket.socket, count: int) -> bytes:
-    """Return so many bytes.
+    """Return the next `count` bytes.
 
     Raises:
-        EOFError: The other end is gone.
+        EOFError: The other end is closed.
     """
-    text = bytearray()
-    while len(text) < count:
-        more = link.recv(min(count - len(text), 1 << 20))
+    data = bytearray()
+    while len(data) < count:
+        more = link.recv(min(count - len(data), 1 << 20))
         if not more:
             raise EOFError
-        text += more
-    return bytes(text)
+        data += more
+    return bytes(data)
 
 
 def receive_memory(link: socket.socket) -> tuple[bytes, list[int]]:
-    """Return one message and the descriptors that came with it.
+    """Return one message and the descriptors that were sent with it.
 
     Raises:
-        EOFError: The other end is gone.
+        EOFError: The other end is closed.
     """
-    begun, memory, _, _ = socket.recv_fds(link, _LENGTH.size, 1)
-    if not begun:
+    header, memory, _, _ = socket.recv_fds(link, _LENGTH.size, 1)
+    if not header:
         raise EOFError
     try:
-        begun += receive_all(link, _LENGTH.size - len(begun))
-        return receive_all(link, _LENGTH.unpack(begun)[0]), memory
+        header += receive_all(link, _LENGTH.size - len(header))
+        return receive_all(link, _LENGTH.unpack(header)[0]), memory
     except EOFError:
         for descriptor in memory:
             os.close(descriptor)
         raise
 
 
-def columns_of(answer: WorkerReply, memory: list[int]) -> Columns:
-    """Return the rows of an answer; their memory goes when the last column does."""
-    columns = dict(answer.others)
-    # (There is no memory where there are no rows.)
-    whole = np.empty(0, np.uint8)
+def columns_of(reply: WorkerReply, memory: list[int]) -> Columns:
+    """Return the rows of a reply; their memory is freed with the last column."""
+    columns = dict(reply.others)
+    # (Without rows there is no memory.)
+    block = np.empty(0, np.uint8)
     if memory:
-        # The mapping outlives its descriptor, and the arrays keep the mapping.
-        whole = np.frombuffer(mmap.mmap(memory[0], answer.size), np.uint8)
+        # The mapping outlives its descriptor, and the arrays refer to the mapping.
+        block = np.frombuffer(mmap.mmap(memory[0], reply.size), np.uint8)
         os.close(memory[0])
-    for name, place in answer.places.items():
-        size = int(np.prod(place.shape, dtype=np.int64)) * place.dtype.itemsize
-        flat = whole[place.begin : place.begin + size]
-        columns[name] = flat.view(place.dtype).reshape(place.shape)
+    for name, slot in reply.slots.items():
+        size = int(np.prod(slot.shape, dtype=np.int64)) * slot.dtype.itemsize
+        flat = block[slot.begin : slot.begin + size]
+        columns[name] = flat.view(slot.dtype).reshape(slot.shape)
     return columns
 
 
@@ -157,63 +157,63 @@ def _end_with_parent(life: int) -> None:
     os._exit(1)
 
 
-def _answer(text: bytes) -> tuple[WorkerReply, int | None]:
+def _load_part(message: bytes) -> tuple[WorkerReply, int | None]:
     cpu, began = time.process_time(), time.perf_counter()
     try:
-        part: Part = pickle.loads(text)  # noqa: S301 - from the parent alone
+        part: Part = pickle.loads(message)  # noqa: S301 - from the parent alone
         fetched = part.fetch()
-        got = time.perf_counter()
+        fetched_at = time.perf_counter()
         loaded = part.parse(fetched)
-        parsed = time.perf_counter()
+        parsed_at = time.perf_counter()
     except EaiError as error:
         return WorkerReply({}, {}, error=error), None
-    except BaseException as error:  # noqa: BLE001 - told by the parent
+    except BaseException as error:  # noqa: BLE001 - raised by the parent
         traceback.print_exc()
-        return WorkerReply({}, {}, error=_told(error)), None
-    places, size = _placed(loaded)
-    memory = _shared(loaded, places, size) if size else None
-    others = {name: column for name, column in loaded.columns.items() if name not in places}
-    answer = WorkerReply(
-        places=places,
+        return WorkerReply({}, {}, error=_function_error(error)), None
+    slots, size = _layout_of(loaded)
+    memory = _share_columns(loaded, slots, size) if size else None
+    others = {name: column for name, column in loaded.columns.items() if name not in slots}
+    reply = WorkerReply(
+        slots=slots,
         others=others,
         size=size,
         bad=loaded.bad,
         first_bad=loaded.first_bad,
-        fetch_s=got - began,
-        parse_s=parsed - got,
+        fetch_s=fetched_at - began,
+        parse_s=parsed_at - fetched_at,
         cpu_s=time.process_time() - cpu,
     )
-    return answer, memory
+    return reply, memory
 
 
-def _placed(loaded: Loaded) -> tuple[dict[str, ArraySlot], int]:
-    """Return where each column goes, and how much memory all take."""
-    places, size = {}, 0
+def _layout_of(loaded: Loaded) -> tuple[dict[str, ArraySlot], int]:
+    """Return the slot of each column in shared memory, and the size of the memory."""
+    slots, size = {}, 0
     for name, column in loaded.columns.items():
         if not column.dtype.hasobject:
-            places[name] = ArraySlot(size, column.dtype, column.shape)
+            slots[name] = ArraySlot(size, column.dtype, column.shape)
             size += -(-column.nbytes // _ALIGNMENT) * _ALIGNMENT
-    return places, size
+    return slots, size
 
 
-def _shared(loaded: Loaded, places: dict[str, ArraySlot], size: int) -> int:
-    """Return the descriptor of memory that holds the columns."""
+def _share_columns(loaded: Loaded, slots: dict[str, ArraySlot], size: int) -> int:
+    """Copy the columns to shared memory and return its descriptor."""
     memory = os.memfd_create("eai-rows")
     os.ftruncate(memory, size)
-    whole: NDArray[np.uint8] = np.frombuffer(mmap.mmap(memory, size), np.uint8)
-    for name, place in places.items():
+    block: NDArray[np.uint8] = np.frombuffer(mmap.mmap(memory, size), np.uint8)
+    for name, slot in slots.items():
         column = loaded.columns[name]
-        target = whole[place.begin : place.begin + column.nbytes].view(place.dtype)
-        target.reshape(place.shape)[...] = column
+        target = block[slot.begin : slot.begin + column.nbytes].view(slot.dtype)
+        target.reshape(slot.shape)[...] = column
     return memory
 
 
-def _told(error: BaseException) -> EaiError:
-    """Return what went wrong in someone's own code, and where."""
+def _function_error(error: BaseException) -> EaiError:
+    """Return the error about an exception in the user's function, with file and line."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f", line {frames[-1].lineno} of {frames[-1].filename}" if frames else ""
     return EaiError(
         f"a reader process failed with {type(error).__name__}: {error}{where}",
-        "try the function on that file alone; the whole traceback is in the log",
+        "call the function on that file alone; the full traceback is in the log",
         code="reader-process-failed",
     )

@@ -1,9 +1,8 @@
-"""Decompress text files once into an unnamed temporary file.
+"""Decompress text files once, into an unnamed temporary file.
 
-All ranks must agree on the number of steps before the first one, so compressed files have to
-be unpacked when they are opened. What comes out is kept: then they are shuffled, read in
-ranges and gone on with like plain ones, and a second epoch costs no more than theirs. The file
-has no name from the beginning, so that nothing is left behind however the process ends.
+All ranks must agree on the number of steps before the first one, so compressed files are decompressed
+when they are opened. The content is kept, so it can be shuffled and read in ranges like a plain file,
+also in further epochs. The file has no name, so the system frees it when the process ends.
 """
 
 from __future__ import annotations
@@ -29,44 +28,46 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BLOCK: Final = 4 << 20
-_GZIP: Final = 31  # zlib's word for a window of 32 KiB and a gzip header
-_AT_ONCE: Final = 4  # files; unpacking leaves the interpreter alone
-_LOOK_AGAIN: Final = 64 << 20  # bytes after which it is asked again how much room is left
-_LEFT_FREE: Final = 256 << 20  # bytes that unpacking leaves to others, at most a tenth of all
+_GZIP: Final = 31  # zlib's wbits for a window of 32 KiB and a gzip header
+_PARALLEL: Final = 4  # files; decompression releases the interpreter lock
+_CHECK_SPACE_EVERY: Final = 64 << 20  # bytes
+_MIN_FREE: Final = 256 << 20  # bytes of the disk that stay free; at most a tenth of the disk
 
 
 @dataclass(frozen=True)
-class Unpacked(File):
-    """A compressed file's content; `url` is still the compressed file's, for messages."""
+class Decompressed(File):
+    """The content of a compressed file; `url` is that of the compressed file, for messages."""
 
     descriptor: int = -1
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise EaiError(
-            f"{self.url} was unpacked for this process alone",
-            "open it in the other too",
+            f"{self.url} was decompressed for this process only",
+            "open it in the other process too",
             code="decompressed-elsewhere",
         )
 
     @property
     def is_local(self) -> bool:
-        """It lies on this host now."""
+        """True: the content is on this host."""
         return True
 
     def read_into(self, memory: NDArray[np.uint8], begin: int = 0) -> None:
         """Fill `memory` with the bytes from `begin` on."""
-        got = 0
-        while got < len(memory):
-            more = os.preadv(self.descriptor, [memory[got:].data], begin + got)
-            if not more:
+        done = 0
+        while done < len(memory):
+            count = os.preadv(self.descriptor, [memory[done:].data], begin + done)
+            if not count:
                 raise EaiError(
-                    f"{self.url} was unpacked too short", "open it again", code="file-changed"
+                    f"the decompressed content of {self.url} became shorter",
+                    "open it again",
+                    code="file-changed",
                 )
-            got += more
+            done += count
 
     def open(self) -> IO[bytes]:
-        """Return a stream with a place of its own."""
-        # Descriptors that were duplicated share a place; one opened by its number does not.
+        """Return a stream with an offset of its own."""
+        # Duplicated descriptors share an offset; one that is opened through /proc does not.
         return open(f"/proc/self/fd/{self.descriptor}", "rb")  # noqa: PTH123
 
     def __del__(self) -> None:
@@ -75,22 +76,22 @@ class Unpacked(File):
 
 
 def is_compressed(file: File) -> bool:
-    """Return whether a file's bytes are not its rows.
+    """Return whether a file is compressed, by its suffix.
 
     Raises:
-        EaiError: It is packed in a way that is not read here.
+        EaiError: The compression is not supported.
     """
     if file.suffix in {".zip", ".xz"}:
         raise EaiError(
-            f"{file} is a {file.suffix} file",
-            "unpack it, or pack it as .gz or .zst",
+            f"{file} is a {file.suffix} file, which is not supported",
+            "decompress it, or compress it as .gz or .zst",
             code="compression-unsupported",
         )
     return file.suffix in COMPRESSED
 
 
 def share_whole(files: Sequence[File], rank: int, size: int) -> list[File]:
-    """Return a rank's files, in order: the largest go first, each to who has least.
+    """Return a rank's files, in order: largest first, each goes to the rank with the fewest bytes.
 
     Raises:
         EaiError: There are fewer files than ranks.
@@ -102,93 +103,93 @@ def share_whole(files: Sequence[File], rank: int, size: int) -> list[File]:
     """
     if len(files) < size:
         raise EaiError(
-            f"{len(files)} compressed files cannot be shared out among {size} ranks",
-            "unpack them, pack them as more files, or take fewer ranks",
+            f"{size} ranks need at least {size} files that cannot be split, there are {len(files)}",
+            "decompress them, write more files, or use fewer ranks",
             code="too-few-files",
         )
     loads = [0] * size
     mine = set()
-    for place in sorted(range(len(files)), key=lambda place: -files[place].size):
-        least = loads.index(min(loads))
-        loads[least] += max(files[place].size, 1)
-        if least == rank:
-            mine.add(place)
-    return [file for place, file in enumerate(files) if place in mine]
+    for index in sorted(range(len(files)), key=lambda index: -files[index].size):
+        receiver = loads.index(min(loads))
+        loads[receiver] += max(files[index].size, 1)
+        if receiver == rank:
+            mine.add(index)
+    return [file for index, file in enumerate(files) if index in mine]
 
 
-def unpack_all(files: Sequence[File]) -> list[File]:
-    """Unpack some files, several at once, in order."""
-    with ThreadPoolExecutor(_AT_ONCE, "eai-unpack") as pool:
-        return list(pool.map(unpack, files))
+def decompress_all(files: Sequence[File]) -> list[File]:
+    """Decompress files, several in parallel; the result is in order."""
+    with ThreadPoolExecutor(_PARALLEL, "eai-decompress") as pool:
+        return list(pool.map(decompress, files))
 
 
-def unpack(file: File) -> Unpacked:
-    """Unpack a file into the folder for temporary files (`TMPDIR`), as a stream.
+def decompress(file: File) -> Decompressed:
+    """Decompress a file, block by block, into the folder for temporary files (`TMPDIR`).
 
     Raises:
-        EaiError: It is cut off or damaged, or there is no room.
+        EaiError: It is cut off or damaged, or the disk is full.
     """
-    with tempfile.TemporaryFile(prefix="eai-") as kept:
-        size = looked = 0
-        _check_room(file, kept)
-        with file.open() as packed:
-            counted = _Counted(packed, file)
-            for block in _unpacked(counted, file):
+    with tempfile.TemporaryFile(prefix="eai-") as target:
+        size = checked = 0
+        _check_space(file, target)
+        with file.open() as compressed:
+            counted = _CountedStream(compressed, file)
+            for block in _blocks(counted, file):
                 size += len(block)
-                _write(kept, block, file)
-                if size - looked > _LOOK_AGAIN:
-                    looked = size
-                    _check_room(file, kept)
-        kept.flush()
-        return Unpacked(file.url, size, file.mark, os.dup(kept.fileno()))
+                _write(target, block, file)
+                if size - checked > _CHECK_SPACE_EVERY:
+                    checked = size
+                    _check_space(file, target)
+        target.flush()
+        return Decompressed(file.url, size, file.mark, os.dup(target.fileno()))
 
 
 def beginning_of(file: File, size: int) -> bytes:
-    """Return the first bytes of a compressed file's content, without unpacking the rest.
+    """Return the first bytes of a compressed file's content, without decompressing the rest.
 
     Raises:
-        EaiError: It is damaged there.
+        EaiError: These bytes are damaged.
     """
-    found = bytearray()
-    with file.open() as packed:
-        for block in _unpacked(_Counted(packed, file), file):
-            found += block
-            if len(found) >= size:
+    content = bytearray()
+    with file.open() as compressed:
+        for block in _blocks(_CountedStream(compressed, file), file):
+            content += block
+            if len(content) >= size:
                 break
-    return bytes(found[:size])
+    return bytes(content[:size])
 
 
-def _write(kept: IO[bytes], block: bytes | pa.Buffer, file: File) -> None:
+def _write(target: IO[bytes], block: bytes | pa.Buffer, file: File) -> None:
     try:
-        kept.write(block)
-        kept.flush()
+        target.write(block)
+        target.flush()
     except OSError as error:
-        raise _no_room(file, str(error.strerror)) from error
+        raise _no_space(file, str(error.strerror)) from error
 
 
-def _check_room(file: File, kept: IO[bytes]) -> None:
-    """Stop before the disk is full: what is packed may be a thousand times as large in plain.
+def _check_space(file: File, target: IO[bytes]) -> None:
+    """Stop before the disk is full: the content may be a thousand times as large as the file.
 
     Raises:
-        EaiError: There is hardly any room left.
+        EaiError: The disk is nearly full.
     """
-    room = os.fstatvfs(kept.fileno())
-    free, whole = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
-    if free < min(_LEFT_FREE, whole // 10):
-        raise _no_room(file, f"only {free >> 20:,} MB are free there")
+    disk = os.fstatvfs(target.fileno())
+    free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+    if free < min(_MIN_FREE, total // 10):
+        raise _no_space(file, f"only {free >> 20:,} MB are free there")
 
 
-def _no_room(file: File, why: str) -> EaiError:
+def _no_space(file: File, why: str) -> EaiError:
     return EaiError(
-        f"{file} cannot be unpacked into {tempfile.gettempdir()} ({why})",
-        "set TMPDIR to a folder with room, or unpack the files",
+        f"{file} cannot be decompressed into {tempfile.gettempdir()} ({why})",
+        "set TMPDIR to a folder with more space, or decompress the files yourself",
         code="decompress-no-space",
     )
 
 
 @dataclass
-class _Counted:
-    """A stream that knows how far it is, and tells its faults as ours."""
+class _CountedStream:
+    """A stream that counts its bytes, and raises storage errors as `EaiError`."""
 
     stream: IO[bytes]
     file: File
@@ -205,29 +206,29 @@ class _Counted:
         return block
 
 
-def _unpacked(packed: _Counted, file: File) -> Iterator[bytes | pa.Buffer]:
+def _blocks(compressed: _CountedStream, file: File) -> Iterator[bytes | pa.Buffer]:
     """Yield the content, block by block."""
     if file.suffix == ".gz":
-        yield from _gunzipped(packed, file)
+        yield from _gzip_blocks(compressed, file)
         return
     kind = COMPRESSED[file.suffix]
     try:
-        with pa.CompressedInputStream(pa.PythonFile(_Readable(packed), "r"), kind) as stream:
-            # (`read` makes its bytes first, and loses them where it fails.)
+        with pa.CompressedInputStream(pa.PythonFile(_ArrowInput(compressed), "r"), kind) as stream:
+            # (`read` allocates its bytes first, and leaks them if it fails.)
             while block := stream.read_buffer(_BLOCK):
                 yield block
     except (OSError, pa.ArrowException) as error:
-        raise _damaged(file, packed.offset, str(error)) from error
-    if packed.offset < file.size:
-        raise _damaged(file, packed.offset, "what follows is not compressed")
+        raise _damaged(file, compressed.offset, str(error)) from error
+    if compressed.offset < file.size:
+        raise _damaged(file, compressed.offset, "other data follows the compressed data")
 
 
-def _gunzipped(packed: _Counted, file: File) -> Iterator[bytes]:
+def _gzip_blocks(compressed: _CountedStream, file: File) -> Iterator[bytes]:
     """Yield a gzip file's content, all its members."""
     member = zlib.decompressobj(_GZIP)
     rest, begun = b"", False
     while True:
-        block = rest or packed.read(_BLOCK)
+        block = rest or compressed.read(_BLOCK)
         rest = b""
         if not block:
             break
@@ -239,32 +240,32 @@ def _gunzipped(packed: _Counted, file: File) -> Iterator[bytes]:
                     yield content
                 block = member.unconsumed_tail
         except zlib.error as error:
-            raise _damaged(file, packed.offset, str(error)) from error
+            raise _damaged(file, compressed.offset, str(error)) from error
         if member.eof:
-            # Zeros after the last member are padding, as of tapes.
+            # Zeros after the last member are padding, as on tapes.
             rest = member.unused_data.lstrip(b"\0")
             member, begun = zlib.decompressobj(_GZIP), False
     if begun or file.size == 0:
-        raise _damaged(file, packed.offset, "it ends within its data")
+        raise _damaged(file, compressed.offset, "it ends within its data")
 
 
 def _damaged(file: File, offset: int, why: str) -> EaiError:
     return EaiError(
-        f"{file} cannot be unpacked, by byte {offset:,} of {file.size:,}: {why}",
+        f"{file} is damaged before byte {offset:,} of {file.size:,}: {why}",
         "copy the file again, or leave it out",
         code="compressed-file-damaged",
     )
 
 
 @dataclass
-class _Readable:
-    """What pyarrow wants of a file."""
+class _ArrowInput:
+    """The stream as a file object for pyarrow."""
 
-    packed: _Counted
+    compressed: _CountedStream
     closed: bool = False
 
     def read(self, count: int) -> bytes:
-        return self.packed.read(count)
+        return self.compressed.read(count)
 
     def readable(self) -> bool:
         return True

@@ -9,25 +9,26 @@ from urllib.parse import urlsplit
 
 from eai_notebook.errors import EaiError
 from eai_notebook.io.sources.retry import with_retries
-from eai_notebook.io.sources.storage import scheme_of, storage_of
+from eai_notebook.io.sources.storage import storage_of
+from eai_notebook.io.sources.urls import scheme_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 COMPRESSED: Final = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
-"""Suffixes of files that have to be unpacked before they can be read."""
+"""Suffixes of files that are decompressed before they are read."""
 
 
 @dataclass(frozen=True)
 class File:
-    """A file anywhere; small, the same on every rank, and able to travel between processes.
+    """A local or remote file: a small, picklable description, equal on all ranks.
 
     Attributes:
         url: A local path, or a URL such as ``s3://bucket/day-1.tsv``.
         size: Bytes.
-        mark: What changes with the content: a time of change or an entity tag, as the
-            storage gives it; empty if it gives none.
+        mark: The version of the content: a modification time or an entity tag, as the storage
+            reports it; empty if it reports none.
     """
 
     url: str
@@ -39,7 +40,7 @@ class File:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a path of this host, which costs nothing to ask about."""
+        """Whether it is a path on this host."""
         return not scheme_of(self.url)
 
     @property
@@ -54,7 +55,7 @@ class File:
 
     @property
     def kind(self) -> str:
-        """The suffix that tells what is in it, beneath a compression's.
+        """The suffix of the file's format, without that of a compression.
 
         Examples:
             >>> File("a.tsv.gz", 10).kind
@@ -69,28 +70,28 @@ class File:
         return self.url if self.is_local else urlsplit(self.url).path or self.url
 
     def read_into(self, memory: NDArray[np.uint8], begin: int = 0) -> None:
-        """Fill `memory` with the bytes from `begin` on; many threads may do so at once.
+        """Fill `memory` with the bytes from `begin` on; thread-safe.
 
         Raises:
-            EaiError: It has changed, or is too short; or the storage fails for good.
+            EaiError: The file has changed or is too short, or the storage fails permanently.
         """
         storage = storage_of(self.url)
-        got = with_retries(lambda: storage.read_into(self, memory, begin), self.url)
-        if got != len(memory):
+        count = with_retries(lambda: storage.read_into(self, memory, begin), self.url)
+        if count != len(memory):
             raise shorter(self)
 
     def open(self) -> IO[bytes]:
-        """Return a seekable stream of its bytes, for libraries that read files by themselves.
+        """Return a seekable stream of the bytes, for libraries that read files themselves.
 
         Raises:
-            EaiError: It has changed, or the storage fails for good.
+            EaiError: The file has changed, or the storage fails permanently.
         """
         storage = storage_of(self.url)
         return with_retries(lambda: storage.open(self), self.url)
 
 
 def changed(file: File) -> EaiError:
-    """Return the error about a file that is not what it was when it was found."""
+    """Return the error about a file that has changed since it was opened."""
     return EaiError(
         f"{file.url} has changed since it was opened",
         "wait until it is completely written, then open it again",
@@ -99,7 +100,7 @@ def changed(file: File) -> EaiError:
 
 
 def shorter(file: File) -> EaiError:
-    """Return the error about a file that has lost bytes since it was found."""
+    """Return the error about a file that has become shorter since it was opened."""
     return EaiError(
         f"{file.url} became shorter while it was read",
         "wait until it is completely written, then start again",

@@ -1,4 +1,4 @@
-"""Storage clients, configured from the environment as their vendors' tools are."""
+"""Storage clients, configured by the same environment variables as their vendors' tools."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 from eai_notebook.errors import EaiError
 
 CONNECT_S: Final = 5
-ANSWER_S: Final = 20
-"""Seconds after which a server that does not answer counts as gone, for this try."""
+READ_S: Final = 20
+"""Seconds after which a try fails if the server does not respond."""
 
-# What a scheme needs besides fsspec: the module to try, and the extra that brings it.
+# The module that a scheme needs besides fsspec, and the extra that installs it.
 _EXTRAS: Final = {
     "hdfs": ("hdfs_native", "hdfs"),
     "http": ("aiohttp", "http"),
@@ -22,11 +22,15 @@ _EXTRAS: Final = {
 }
 
 
-def client_of(scheme: str, place: str) -> Any:
-    """Return a scheme's client, with fsspec's face.
+def client_of(scheme: str, host: str) -> Any:
+    """Return a scheme's client, with fsspec's interface.
+
+    Args:
+        scheme: The scheme, such as ``s3``.
+        host: ``host:port`` of an HDFS name node, else empty.
 
     Raises:
-        EaiError: It needs a package that is not installed, or there is none.
+        EaiError: It needs a package that is not installed, or there is no client.
     """
     module, extra = _EXTRAS.get(scheme, ("", ""))
     if module:
@@ -40,21 +44,22 @@ def client_of(scheme: str, place: str) -> Any:
                 code="package-missing",
             ) from None
         except ImportError as error:
-            what = f"the package {module} for {scheme}:// is there and cannot be imported ({error})"
             raise EaiError(
-                what, f"see what `import {module}` says", code="package-broken"
+                f"the package {module} for {scheme}:// is installed but its import fails ({error})",
+                f"run `import {module}` and read its error",
+                code="package-broken",
             ) from None
     if scheme in {"s3", "gs", "oss"}:
         from fsspec.implementations.arrow import ArrowFSWrapper
 
         return ArrowFSWrapper({"s3": _s3, "gs": _gs, "oss": _oss}[scheme]())
     if scheme == "hdfs":
-        return _hdfs(place)
-    return _any_other(scheme, place)
+        return _hdfs(host)
+    return _other(scheme, host)
 
 
 def _s3() -> Any:
-    """Return Amazon's storage, or one with its interface at `AWS_ENDPOINT_URL`."""
+    """Return Amazon's storage, or a compatible one at `AWS_ENDPOINT_URL`."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if not endpoint:
         return _by_s3()
@@ -67,15 +72,15 @@ def _by_s3(**options: Any) -> Any:
 
     return fs.S3FileSystem(
         connect_timeout=CONNECT_S,
-        request_timeout=ANSWER_S,
-        # Trying again is done here, where one sees it.
+        request_timeout=READ_S,
+        # `with_retries` retries and prints each retry.
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=1),
         **options,
     )
 
 
 def _oss() -> Any:
-    """Return Alibaba's storage, by its S3 interface."""
+    """Return Alibaba's storage, through its S3 interface."""
     endpoint = os.environ.get("OSS_ENDPOINT")
     if not endpoint:
         raise EaiError(
@@ -90,7 +95,7 @@ def _oss() -> Any:
         region=os.environ.get("OSS_REGION", "oss"),
         access_key=os.environ.get("OSS_ACCESS_KEY_ID"),
         secret_key=os.environ.get("OSS_ACCESS_KEY_SECRET"),
-        # Their names are part of the host's name, but where the host is a plain address.
+        # A bucket's name is part of the host's name, unless the host is an IP address.
         force_virtual_addressing=not parts.hostname.replace(".", "").isdigit()
         if parts.hostname
         else True,
@@ -98,10 +103,10 @@ def _oss() -> Any:
 
 
 def _gs() -> Any:
-    """Return Google's storage, or one with its interface at `STORAGE_EMULATOR_HOST`."""
+    """Return Google's storage, or an emulator at `STORAGE_EMULATOR_HOST`."""
     from pyarrow import fs
 
-    # Left alone it tries again for a quarter of an hour, unseen; that is done here.
+    # By default it retries silently for 15 minutes; `with_retries` does it and prints.
     limit = timedelta(seconds=CONNECT_S)
     endpoint = os.environ.get("STORAGE_EMULATOR_HOST")
     if not endpoint:
@@ -115,42 +120,42 @@ def _gs() -> Any:
     )
 
 
-def _hdfs(place: str) -> Any:
+def _hdfs(host: str) -> Any:
     from hdfs_native import fsspec as native
 
-    host, _, port = place.partition(":")
+    name, _, port = host.partition(":")
     client = native.HdfsFileSystem(
-        host=host or None,
+        host=name or None,
         port=int(port) if port else None,
-        # A name node that is gone would else hold everything up for three minutes.
+        # By default, an unreachable name node blocks for three minutes.
         **{"dfs.client.failover.max.attempts": "1"},
     )
-    client.eai_place = place
+    client.eai_host = host
     return client
 
 
-def _any_other(scheme: str, place: str) -> Any:
+def _other(scheme: str, host: str) -> Any:
     import fsspec
 
     options: dict[str, Any] = {}
     if scheme in {"http", "https"}:
         from aiohttp import ClientTimeout
 
-        timeout = ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=ANSWER_S)
+        timeout = ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=READ_S)
         from eai_notebook.io.sources.http import RangeReader
 
         return RangeReader(client_kwargs={"timeout": timeout})
     if scheme == "webhdfs":
-        host, _, port = place.partition(":")
-        options = {"host": host, "port": int(port or 9870)}
+        name, _, port = host.partition(":")
+        options = {"host": name, "port": int(port or 9870)}
     try:
         client = fsspec.filesystem(scheme, **options)
     except (ImportError, ValueError) as error:
         raise EaiError(
             f"{scheme}:// cannot be read ({error})",
-            "take a path, hdfs://, s3://, oss://, gs:// or http(s)://, or install fsspec's client",
+            "use a path, hdfs://, s3://, oss://, gs:// or http(s)://, or install fsspec's client",
             code="scheme-unsupported",
         ) from None
     if scheme == "webhdfs":
-        client.eai_place = place
+        client.eai_host = host
     return client

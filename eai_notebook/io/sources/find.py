@@ -1,4 +1,4 @@
-"""Find input files, in an order that is equal on all ranks."""
+"""`find_files`: the input files of a pattern, in the same order on all ranks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from eai_notebook.errors import EaiError
 from eai_notebook.io.sources.retry import with_retries
-from eai_notebook.io.sources.storage import scheme_of, storage_of
+from eai_notebook.io.sources.storage import storage_of
+from eai_notebook.io.sources.urls import scheme_of
 
 if TYPE_CHECKING:
     from eai_notebook.io.sources.file import File
@@ -18,30 +19,30 @@ Pattern = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 """A glob, a folder, a file, a manifest, or a list of them; paths or URLs."""
 
 MANIFEST: Final = ".manifest"
-"""The suffix of a text file that names one file, or pattern, a line."""
+"""The suffix of a text file with one file name or pattern a line."""
 
-_DEEPEST: Final = 8
-_LARGEST: Final = 64 << 20  # bytes: about a million names
+_MAX_DEPTH: Final = 8
+_MAX_SIZE: Final = 64 << 20  # bytes: about a million names
 
 TEXT: Final = frozenset({".tsv", ".txt", ".csv"})
-"""What a folder of delimited text may hold, apart from compression."""
+"""Suffixes of delimited text, before that of a compression."""
 
 
 def find_files(pattern: Pattern, suffixes: frozenset[str] = TEXT) -> list[File]:
-    """Return the files a glob, a folder, a manifest or a list names; globs and folders sorted.
+    """Return the files of a glob, a folder, a manifest or a list; globs and folders are sorted.
 
     Args:
-        pattern: Paths or URLs: ``hdfs://``, ``s3://``, ``oss://``, ``gs://``, ``http(s)://``,
-            and whatever else fsspec has a client for. A file whose name ends in ``.manifest``
-            holds one of them a line, seen from its own folder; ``#`` begins a comment.
-        suffixes: Which files of a folder are meant.
+        pattern: Paths or URLs: ``hdfs://``, ``s3://``, ``oss://``, ``gs://``, ``http(s)://`` and
+            all others with a client of fsspec. A file whose name ends in ``.manifest`` has one
+            of them a line, relative to its folder; ``#`` begins a comment.
+        suffixes: Suffixes of the files to read if `pattern` is a folder.
 
     Raises:
-        EaiError: Nothing is there, it may not be read, or its client is not installed.
+        EaiError: There is no such file, it cannot be read, or its client is not installed.
     """
     if isinstance(pattern, (str, os.PathLike)):
-        return _of_one(os.fspath(pattern), suffixes, ())
-    files = [file for one in pattern for file in _of_one(os.fspath(one), suffixes, ())]
+        return _find_one(os.fspath(pattern), suffixes, ())
+    files = [file for one in pattern for file in _find_one(os.fspath(one), suffixes, ())]
     if not files:
         raise EaiError(
             "the list of input files is empty", "name at least one file", code="no-files"
@@ -49,34 +50,34 @@ def find_files(pattern: Pattern, suffixes: frozenset[str] = TEXT) -> list[File]:
     return files
 
 
-def _of_one(name: str, suffixes: frozenset[str], within: tuple[str, ...]) -> list[File]:
-    """Return the files that a name means; `within` are the manifests that have led to it."""
+def _find_one(name: str, suffixes: frozenset[str], parents: tuple[str, ...]) -> list[File]:
+    """Return the files of one name; `parents` are the manifests that name it."""
     storage = storage_of(name)
     files = with_retries(lambda: storage.find(name, suffixes), name)
     if len(files) != 1 or files[0].suffix != MANIFEST:
         return files
     manifest = files[0]
-    if manifest.url in within or len(within) == _DEEPEST:
-        told = "names itself" if manifest.url in within else "is named by too many others"
+    if manifest.url in parents or len(parents) == _MAX_DEPTH:
+        fault = "names itself" if manifest.url in parents else "is nested too deeply"
         raise EaiError(
-            f"{manifest} {told} (by way of {' -> '.join(within)})",
-            "name files of rows in it",
+            f"the manifest {manifest} {fault} (through {' -> '.join(parents)})",
+            "name data files in it",
             code="manifest-invalid",
         )
-    inner = (*within, manifest.url)
-    return [file for one in _listed(manifest) for file in _of_one(one, suffixes, inner)]
+    inner = (*parents, manifest.url)
+    return [file for one in _listed(manifest) for file in _find_one(one, suffixes, inner)]
 
 
 def _listed(manifest: File) -> list[str]:
-    """Return what a manifest names; relative names are seen from its folder.
+    """Return the names in a manifest; relative names are relative to its folder.
 
     Raises:
-        EaiError: It is no list of names.
+        EaiError: The file is not a list of names.
     """
-    if manifest.size > _LARGEST:
+    if manifest.size > _MAX_SIZE:
         raise EaiError(
-            f"{manifest} has {manifest.size:,} bytes, which is too much for a manifest",
-            "write one path or URL a line, and name files of rows by another suffix",
+            f"{manifest} has {manifest.size:,} bytes, which is too large for a manifest",
+            "write one path or URL a line, and give data files another suffix",
             code="manifest-invalid",
         )
     with manifest.open() as stream:
@@ -85,13 +86,13 @@ def _listed(manifest: File) -> list[str]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise EaiError(
-            f"{manifest} is no UTF-8 text at byte {error.start}",
+            f"the manifest {manifest} is not UTF-8 text at byte {error.start}",
             "write one path or URL a line",
             code="manifest-invalid",
         ) from error
     if "\0" in text:
         raise EaiError(
-            f"{manifest} is no text at byte {content.index(0)}",
+            f"the manifest {manifest} is not text at byte {content.index(0)}",
             "write one path or URL a line",
             code="manifest-invalid",
         )
@@ -99,7 +100,9 @@ def _listed(manifest: File) -> list[str]:
     names = [line for line in lines if line and not line.startswith("#")]
     if not names:
         raise EaiError(
-            f"{manifest} names no file", "write one path or URL a line", code="manifest-invalid"
+            f"the manifest {manifest} names no file",
+            "write one path or URL a line",
+            code="manifest-invalid",
         )
     folder = manifest.url.rpartition("/")[0]
     return [

@@ -1,4 +1,4 @@
-"""Ranges of files behind HTTP, each checked to be of the file that was found."""
+"""Range requests by HTTP; each response is checked to belong to the file as it was found."""
 
 from __future__ import annotations
 
@@ -15,56 +15,59 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _PARTIAL: Final = 206
-_FAILED: Final = 412  # what If-Match asks for is no longer so
+_FAILED: Final = 412  # the file has changed: If-Match does not hold
 _MARKS: Final = ("ETag", "Last-Modified")
 _RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 class RangeReader(HTTPFileSystem):
-    """fsspec's client, which also reads ranges and looks at what the server says of each."""
+    """fsspec's client with range requests whose response headers are checked."""
 
     def read_range(self, file: File, begin: int, end: int) -> bytes:
-        """Return some bytes of a file.
+        """Return the bytes of a file from `begin` to `end`.
 
         Raises:
-            EaiError: The file has been replaced, or the server serves no ranges.
+            EaiError: The file has changed, or the server does not support ranges.
         """
-        found: bytes = sync(self.loop, self._read_range, file, begin, end)
-        return found
+        data: bytes = sync(self.loop, self._read_range, file, begin, end)
+        return data
 
     async def _read_range(self, file: File, begin: int, end: int) -> bytes:
         headers = {"Range": f"bytes={begin}-{end - 1}", "Accept-Encoding": "identity"}
-        # (A weak tag never matches, as the protocol has it.)
+        # (The protocol defines that a weak tag never matches.)
         if file.mark.startswith('"'):
             headers["If-Match"] = file.mark
         session = await self.set_session()
         options = {**self.kwargs, "headers": {**self.kwargs.get("headers", {}), **headers}}
-        async with session.get(self.encode_url(file.url), **options) as answer:
-            if answer.status == _FAILED:
+        async with session.get(self.encode_url(file.url), **options) as response:
+            if response.status == _FAILED:
                 raise changed(file)
-            self._raise_not_found_for_status(answer, file.url)
-            check_answer(file, begin, end, answer.status, answer.headers)
-            text: bytes = await answer.read()
-        return text
+            self._raise_not_found_for_status(response, file.url)
+            check_response(file, begin, end, response.status, response.headers)
+            data: bytes = await response.read()
+        return data
 
 
-def check_answer(file: File, begin: int, end: int, status: int, headers: Mapping[str, Any]) -> None:
-    """Check that an answer is about the range of the file that was asked for.
+def check_response(
+    file: File, begin: int, end: int, status: int, headers: Mapping[str, Any]
+) -> None:
+    """Check that a response belongs to the requested range of the file.
 
     Raises:
-        EaiError: It is about another file, or another range.
+        EaiError: The file has changed, or the server has sent another range.
     """
     for name in _MARKS:
         mark = headers.get(name)
-        # (Which of the two the file was marked with shows in what it looks like.)
+        # (The form of `file.mark` shows whether it is an entity tag or a time.)
         if mark and file.mark and _is_tag(file.mark) == (name == "ETag") and mark != file.mark:
             raise changed(file)
     found = _RANGE.match(headers.get("Content-Range", ""))
     whole = begin == 0 and end == file.size
     if status != _PARTIAL and not whole:
         raise EaiError(
-            f"{file.url}: its server answers a request for bytes {begin}-{end} with the whole file",
-            "copy the file to a storage that serves ranges",
+            f"the server of {file.url} ignores range requests: it sends the whole file instead of "
+            f"bytes {begin}-{end}",
+            "copy the file to a storage that supports range requests",
             code="server-without-ranges",
         )
     if found is None:
@@ -73,9 +76,9 @@ def check_answer(file: File, begin: int, end: int, status: int, headers: Mapping
         raise shorter(file) if int(found[3]) < file.size else changed(file)
     if int(found[1]) != begin:
         raise EaiError(
-            f"{file.url}: its server answers a request for bytes {begin}-{end} with bytes "
-            f"{found[1]}-{int(found[2]) + 1}",
-            "copy the file to a storage that serves ranges",
+            f"the server of {file.url} sends bytes {found[1]}-{int(found[2]) + 1} instead of bytes "
+            f"{begin}-{end}",
+            "copy the file to a storage that supports range requests",
             code="server-without-ranges",
         )
 

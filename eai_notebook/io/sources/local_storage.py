@@ -1,4 +1,4 @@
-"""Local and mounted file systems, read with no layer in between."""
+"""`LocalStorage`: local and mounted file systems."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_MAKE = "or make data with `eai-notebook make-data criteo`"
+_MAKE = "or generate data with `eai-notebook make-data criteo`"
 
 
 class LocalStorage:
-    """Paths, absolute or as seen from the working folder."""
+    """Files by path, absolute or relative to the working folder."""
 
     def find(self, pattern: str, suffixes: frozenset[str]) -> list[File]:
         """Return the files of a glob, a folder or one name, sorted."""
         name = pattern.removeprefix("file://")
         expanded = Path(name).expanduser()
         if expanded.is_dir():
-            return [_found(path) for path in _in_folder(expanded, suffixes)]
-        # A file may be named like a pattern.
+            return [_checked_file(path) for path in _in_folder(expanded, suffixes)]
+        # A file's name may contain the signs of a pattern.
         if glob.has_magic(name) and not expanded.exists():
             matching = glob.glob(str(expanded), recursive=True)  # noqa: PTH207 - absolute patterns too
             files = sorted(path for path in map(Path, matching) if path.is_file())
             if not files:
                 raise EaiError(
-                    f"no file matches {name} (seen from {Path.cwd()})",
-                    f"check the folder, {_MAKE}",
+                    f"no file matches {name} (working folder {Path.cwd()})",
+                    f"check the pattern, {_MAKE}",
                     code="no-files",
                 )
-            return [_found(path) for path in files]
+            return [_checked_file(path) for path in files]
         if not expanded.exists():
             raise EaiError(
-                f"there is no file or folder {name} (seen from {Path.cwd()})",
+                f"there is no file or folder {name} (working folder {Path.cwd()})",
                 f"check the path, {_MAKE}",
                 code="no-files",
             )
-        return [_found(expanded)]
+        return [_checked_file(expanded)]
 
     def read_into(self, file: File, memory: NDArray[np.uint8], begin: int) -> int:
-        """Read with as few system calls as there can be."""
-        # Without a buffer between: the bytes go straight where they are wanted.
+        """Read with as few system calls as possible."""
+        # No buffered stream: the bytes go directly to `memory`.
         descriptor = os.open(file.url, os.O_RDONLY)
         try:
             _check(file, os.fstat(descriptor))
@@ -57,14 +57,14 @@ class LocalStorage:
                 if not more:
                     break
                 got += more
-            # Once more: somebody may have written to it in between.
+            # Check again: the file may have been written to in the meantime.
             _check(file, os.fstat(descriptor))
             return got
         finally:
             os.close(descriptor)
 
     def open(self, file: File) -> IO[bytes]:
-        """Open it, if it is what it was."""
+        """Return a stream, after a check that the file has not changed."""
         stream = Path(file.url).open("rb")  # noqa: SIM115 - the caller closes it
         try:
             _check(file, os.fstat(stream.fileno()))
@@ -82,17 +82,19 @@ def _in_folder(folder: Path, suffixes: frozenset[str]) -> list[Path]:
     )
     if not files:
         raise EaiError(
-            f"folder {folder} holds no {', '.join(sorted(suffixes))} file",
+            f"the folder {folder} has no {', '.join(sorted(suffixes))} file",
             "name the files with a glob",
             code="no-files",
         )
     return files
 
 
-def _found(path: Path) -> File:
+def _checked_file(path: Path) -> File:
     if not os.access(path, os.R_OK):
         raise EaiError(
-            f"{path} may not be read", f"allow it with `chmod +r {path}`", code="file-not-readable"
+            f"{path} cannot be read: permission denied",
+            f"allow it with `chmod +r {path}`",
+            code="file-not-readable",
         )
     status = path.stat()
     return File(str(path), status.st_size, str(status.st_mtime_ns))

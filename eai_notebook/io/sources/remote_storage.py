@@ -1,4 +1,4 @@
-"""Network storages, through pyarrow's clients or fsspec's."""
+"""`RemoteStorage`: network storages, through clients of pyarrow or fsspec."""
 
 from __future__ import annotations
 
@@ -28,28 +28,29 @@ _MARKS: Final = (
     "modification_time",
 )
 _HTTP: Final = frozenset({"http", "https"})
-_ASKED_EVERY_S: Final = 1.0
-"""Seconds after which a storage is asked again whether a file is what it was."""
+_CHECK_EVERY_S: Final = 1.0
+"""Seconds between checks whether a file has changed."""
+
 _BLOCK: Final = 1 << 20
-_KEPT: Final = 64  # open files: each has its own connection state
+_MAX_OPEN: Final = 64  # files; each has connection state
 
 
 class RemoteStorage:
-    """The files of one scheme; may be used from many threads."""
+    """The files of one scheme; thread-safe."""
 
-    def __init__(self, scheme: str, place: str) -> None:
+    def __init__(self, scheme: str, host: str) -> None:
         self._scheme = scheme
-        self._fs: Any = client_of(scheme, place)
-        # pyarrow reads ranges of an open file without holding the interpreter.
+        self._fs: Any = client_of(scheme, host)
+        # pyarrow releases the interpreter lock while it reads from an open file.
         self._arrow: Any = getattr(self._fs, "fs", None) if scheme in {"s3", "gs", "oss"} else None
         self._open: dict[File, Any] = {}
-        self._asked: dict[File, float] = {}
+        self._checked: dict[File, float] = {}
         self._lock = threading.Lock()
 
     def find(self, pattern: str, suffixes: frozenset[str]) -> list[File]:
         """Return the files of a glob, a folder or one name, sorted."""
         path = self._path(pattern)
-        # In a web address, a question mark begins a query.
+        # In an HTTP URL, a question mark begins a query.
         magic = _MAGIC - {"?"} if self._scheme in _HTTP else _MAGIC
         if magic & set(path):
             found = [info for info in self._fs.glob(path, detail=True).values() if _is_file(info)]
@@ -70,73 +71,73 @@ class RemoteStorage:
         ]
         if not found:
             raise EaiError(
-                f"folder {pattern} holds no {', '.join(sorted(suffixes))} file",
+                f"the folder {pattern} has no {', '.join(sorted(suffixes))} file",
                 "name the files with a glob",
                 code="no-files",
             )
         return self._files(found)
 
     def read_into(self, file: File, memory: NDArray[np.uint8], begin: int) -> int:
-        """Ask for a range of bytes of the file as it was found.
+        """Read a range of bytes, and check that the file has not changed.
 
         Raises:
-            EaiError: It has been replaced since, or its server gives other bytes than those.
+            EaiError: The file has changed, or the server has sent other bytes.
         """
         end = begin + len(memory)
         if not len(memory):
             return 0
         if self._arrow is not None:
-            text = self._handle(file).read_at(end - begin, begin)
+            data = self._handle(file).read_at(end - begin, begin)
         elif self._scheme in _HTTP:
-            text = self._fs.read_range(file, begin, end)
+            data = self._fs.read_range(file, begin, end)
         else:
-            text = self._fs.cat_file(self._path(file.url), start=begin, end=end)
-        if len(text) > len(memory):
+            data = self._fs.cat_file(self._path(file.url), start=begin, end=end)
+        if len(data) > len(memory):
             raise EaiError(
-                f"{file.url}: its server answers a request for bytes {begin}-{end} with "
-                f"{len(text):,} bytes",
-                "copy the file to a storage that serves ranges",
+                f"the server of {file.url} sends {len(data):,} bytes instead of bytes "
+                f"{begin}-{end}",
+                "copy the file to a storage that supports range requests",
                 code="server-without-ranges",
             )
         if self._scheme not in _HTTP:
-            self._ask_again(file)
-        memory[: len(text)] = np.frombuffer(text, np.uint8)
-        return len(text)
+            self._check_unchanged(file)
+        memory[: len(data)] = np.frombuffer(data, np.uint8)
+        return len(data)
 
     def open(self, file: File) -> IO[bytes]:
-        """Return a stream of which every part is read as `read_into` reads it."""
+        """Return a stream that reads by `read_into`."""
         return cast("IO[bytes]", io.BufferedReader(_Ranges(file), _BLOCK))
 
-    def _ask_again(self, file: File) -> None:
-        """Ask whether the file is still what it was, if that was not asked just now.
+    def _check_unchanged(self, file: File) -> None:
+        """Check that the file has not changed, unless that was checked just before.
 
-        An HTTP answer says it by itself; of other storages it costs a request.
+        HTTP responses contain the version; other storages need another request.
 
         Raises:
-            EaiError: It is not.
+            EaiError: The file has changed.
         """
         now = time.monotonic()
         with self._lock:
-            if now - self._asked.get(file, -_ASKED_EVERY_S) < _ASKED_EVERY_S:
+            if now - self._checked.get(file, -_CHECK_EVERY_S) < _CHECK_EVERY_S:
                 return
         info = self._fs.info(self._path(file.url))
         _check(file, info.get("size"))
         if file.mark and _mark(info) not in {"", file.mark}:
             raise changed(file)
         with self._lock:
-            while len(self._asked) >= _KEPT:
-                self._asked.pop(next(iter(self._asked)))
-            self._asked[file] = now
+            while len(self._checked) >= _MAX_OPEN:
+                self._checked.pop(next(iter(self._checked)))
+            self._checked[file] = now
 
     def _handle(self, file: File) -> Any:
-        """Return the file, open: opening costs a request, so it is done once."""
+        """Return an open file; opening costs a request, so open files are kept."""
         with self._lock:
             handle = self._open.get(file)
         if handle is None:
             handle = self._opened(file)
             with self._lock:
-                while len(self._open) >= _KEPT:
-                    # Closed when the last reader lets go of it.
+                while len(self._open) >= _MAX_OPEN:
+                    # It is closed when the last reader has finished.
                     self._open.pop(next(iter(self._open)))
                 handle = self._open.setdefault(file, handle)
         return handle
@@ -153,15 +154,15 @@ class RemoteStorage:
             url = self._url(info["name"])
             if size is None:
                 raise EaiError(
-                    f"{url}: its server does not tell its size",
-                    "copy the file to a storage that serves ranges",
+                    f"the server of {url} does not send the file's size",
+                    "copy the file to a storage that supports range requests",
                     code="server-without-ranges",
                 )
             found.append(File(url, int(size), _mark(info)))
         return sorted(found, key=lambda file: file.url)
 
     def _path(self, url: str) -> str:
-        """Return what the client calls a file."""
+        """Return the client's name of a file."""
         if self._scheme in _HTTP:
             return url
         rest = url[len(self._scheme) + 3 :]
@@ -170,11 +171,11 @@ class RemoteStorage:
         return rest
 
     def _url(self, path: str) -> str:
-        """Return the URL of what the client calls a file."""
+        """Return the URL of a file, given the client's name."""
         if "://" in path:
             return path
-        place = getattr(self._fs, "eai_place", "")
-        return f"{self._scheme}://{place}{path}"
+        host = getattr(self._fs, "eai_host", "")
+        return f"{self._scheme}://{host}{path}"
 
 
 def _is_file(info: dict[str, Any]) -> bool:
@@ -191,12 +192,12 @@ def _check(file: File, size: int | None) -> None:
 
 
 class _Ranges(io.RawIOBase):
-    """A file as a stream, read range by range."""
+    """A file as a raw stream of range reads."""
 
     def __init__(self, file: File) -> None:
         super().__init__()
         self._file = file
-        self._at = 0
+        self._offset = 0
 
     def readable(self) -> bool:
         """Return True."""
@@ -207,21 +208,21 @@ class _Ranges(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Return the byte that is read next."""
-        return self._at
+        """Return the offset of the next byte."""
+        return self._offset
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a byte."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._file.size}[whence]
+        """Move to an offset and return it."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._offset, io.SEEK_END: self._file.size}[whence]
         if base + offset < 0:
-            raise OSError(errno.EINVAL, f"there is no byte {base + offset}")
-        self._at = base + offset
-        return self._at
+            raise OSError(errno.EINVAL, f"negative offset {base + offset}")
+        self._offset = base + offset
+        return self._offset
 
     def readinto(self, memory: Any) -> int:
-        """Read the next bytes, as many as there are."""
+        """Read the next bytes, up to the end of the file."""
         view = np.frombuffer(memory, np.uint8)
-        count = max(min(len(view), self._file.size - self._at), 0)
-        self._file.read_into(view[:count], self._at)
-        self._at += count
+        count = max(min(len(view), self._file.size - self._offset), 0)
+        self._file.read_into(view[:count], self._offset)
+        self._offset += count
         return count

@@ -1,10 +1,11 @@
-"""The storage of a URL; its client library is loaded on first use."""
+"""`Storage` and the storage of a URL; its client library is imported on first use."""
 
 from __future__ import annotations
 
 import functools
-import re
 from typing import IO, TYPE_CHECKING, Protocol
+
+from eai_notebook.io.sources.urls import scheme_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -12,35 +13,22 @@ if TYPE_CHECKING:
 
     from eai_notebook.io.sources.file import File
 
-_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
-
 
 class Storage(Protocol):
-    """One kind of place where files lie. Raises what its client raises: `retry` looks at it."""
+    """One kind of storage. Methods raise the exceptions of its client; `retry` classifies them."""
 
     def find(self, pattern: str, suffixes: frozenset[str]) -> list[File]:
         """Return the files of a glob, a folder (those with a suffix) or one name, sorted."""
 
     def read_into(self, file: File, memory: NDArray[np.uint8], begin: int) -> int:
-        """Fill memory with the bytes from `begin` on, and return how many there were."""
+        """Fill memory with the bytes from offset `begin` on; return the number of bytes read."""
 
     def open(self, file: File) -> IO[bytes]:
         """Return a seekable stream."""
 
 
-def scheme_of(url: str) -> str:
-    """Return the scheme of a URL; empty for a path.
-
-    Examples:
-        >>> scheme_of("S3://bucket/file"), scheme_of("/data/a.tsv")
-        ('s3', '')
-    """
-    found = _URL.match(url)
-    return found[1].lower() if found else ""
-
-
 def storage_of(url: str) -> Storage:
-    """Return the storage of a path or URL, the same one for all files beside it.
+    """Return the storage of a path or URL; the same object for all its files.
 
     Raises:
         EaiError: It needs a package that is not installed, or no client knows the scheme.
@@ -48,9 +36,9 @@ def storage_of(url: str) -> Storage:
     scheme = scheme_of(url)
     if scheme in {"", "file"}:
         return _local()
-    place = url[len(scheme) + 3 :].split("/", 1)[0]
-    # Only HDFS has a connection to a host of its own; the others know hosts by configuration.
-    return _remote(scheme, place if scheme in {"hdfs", "webhdfs"} else "")
+    host = url[len(scheme) + 3 :].split("/", 1)[0]
+    # Only HDFS connects to the host in the URL; the others have hosts in their configuration.
+    return _remote(scheme, host if scheme in {"hdfs", "webhdfs"} else "")
 
 
 @functools.cache
@@ -61,7 +49,7 @@ def _local() -> Storage:
 
 
 @functools.cache
-def _remote(scheme: str, place: str) -> Storage:
+def _remote(scheme: str, host: str) -> Storage:
     from eai_notebook.io.sources.remote_storage import RemoteStorage
 
-    return RemoteStorage(scheme, place)
+    return RemoteStorage(scheme, host)

@@ -1,6 +1,6 @@
-"""Classify storage errors: transient ones, and those that the user must mend.
+"""Classify storage errors: transient ones, and those that the user must repair.
 
-Every client has its own exceptions and its own texts for the same few things.
+Every client has exceptions and messages of its own for the same few causes.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import re
 from typing import Final
 
 from eai_notebook.errors import EaiError
-from eai_notebook.io.sources.storage import scheme_of
+from eai_notebook.io.sources.urls import scheme_of
 
-_PASSING: Final = {
+_TRANSIENT: Final = {
     errno.EAGAIN,
     errno.ECONNABORTED,
     errno.ECONNRESET,
@@ -24,11 +24,11 @@ _PASSING: Final = {
     errno.ESTALE,
     errno.ETIMEDOUT,
 }
-"""Of a file system mounted from elsewhere. Of a disk, an EIO does not pass: then it is told."""
+"""Transient on network file systems; a local disk's EIO remains, and is reported after the retries."""
 
 _CLIENTS: Final = {"aiohttp", "asyncio", "botocore", "fsspec", "hdfs_native", "requests", "urllib3"}
 _GOOGLE: Final = "google::cloud::Status"
-"""In the text of what pyarrow raises, of no kind of its own, for Google's storage."""
+"""In the message of pyarrow's exceptions for Google's storage, which have no class of their own."""
 _DENIED: Final = re.compile(
     r"ACCESS_DENIED|AccessDenied|\b40[13]\b|Forbidden|Unauthorized|[Pp]ermission denied"
     r"|credential|OAuth2 access token|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|AccessControlException"
@@ -36,13 +36,13 @@ _DENIED: Final = re.compile(
 _MISSING: Final = re.compile(
     r"NO_SUCH_(BUCKET|KEY)|RESOURCE_NOT_FOUND|\b404\b|[Nn]ot [Ff]ound|does not exist"
 )
-_OWN_REQUEST: Final = range(400, 500)  # the HTTP answers that the same request gets again ...
-_TOO_EARLY: Final = {408, 425, 429}  # ... but for these
-_LONGEST: Final = 200  # characters of a client's text that are shown
+_CLIENT_ERRORS: Final = range(400, 500)  # HTTP statuses that a retry does not change ...
+_RETRY_LATER: Final = {408, 425, 429}  # ... except for these
+_MAX_SHOWN: Final = 200  # characters of a client's message
 
 
 def is_storage_fault(error: Exception) -> bool:
-    """Return whether a storage has failed, and not the program."""
+    """Return whether an exception comes from a storage, and not from a fault of the program."""
     module = type(error).__module__.partition(".")[0]
     return (
         isinstance(error, (OSError, TimeoutError))
@@ -51,38 +51,38 @@ def is_storage_fault(error: Exception) -> bool:
     )
 
 
-def is_passing(error: Exception, url: str) -> bool:
-    """Return whether trying again may help."""
+def is_transient(error: Exception, url: str) -> bool:
+    """Return whether a retry may help."""
     if _is_missing(error) or _is_denied(error):
         return False
     if isinstance(error, (IsADirectoryError, NotADirectoryError)):
         return False
     if not scheme_of(url):
-        return getattr(error, "errno", None) in _PASSING
+        return getattr(error, "errno", None) in _TRANSIENT
     status = getattr(error, "status", None)
-    return status not in _OWN_REQUEST or status in _TOO_EARLY
+    return status not in _CLIENT_ERRORS or status in _RETRY_LATER
 
 
 def describe_fault(error: Exception, url: str, tries: int) -> EaiError:
-    """Return the error for the user: file, what happened, remedy."""
+    """Return the error for the user: file, cause and remedy."""
     where = "there" if not scheme_of(url) else "there, and its address and endpoint"
     if _is_missing(error):
         return EaiError(
-            f"{url} cannot be read ({_text(error)})",
-            f"check that it is still {where}, and that every host sees it",
+            f"{url} cannot be read ({_message(error)})",
+            f"check that it is still {where}, and that every host can read it",
             code="storage-failed",
         )
     if _is_denied(error):
-        remedy = "check the credentials this rank has" if scheme_of(url) else "allow it"
+        remedy = "check the credentials of this rank" if scheme_of(url) else "give permission"
         return EaiError(
-            f"{url} may not be read ({_text(error)})",
+            f"{url} cannot be read: permission denied ({_message(error)})",
             f"{remedy}, on every host",
             code="file-not-readable",
         )
     after = f" after {tries} tries" if tries > 1 else ""
     return EaiError(
-        f"{url} cannot be read{after} ({_text(error)})",
-        f"check that it is still {where}, and that every host sees it",
+        f"{url} cannot be read{after} ({_message(error)})",
+        f"check that it is still {where}, and that every host can read it",
         code="storage-failed",
     )
 
@@ -97,8 +97,8 @@ def _is_denied(error: Exception) -> bool:
     return isinstance(error, PermissionError) or bool(_DENIED.search(str(error)))
 
 
-def _text(error: Exception) -> str:
-    """Return a client's text in one short line."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    line = " ".join(str(text).split())
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
+def _message(error: Exception) -> str:
+    """Return a client's message as one short line."""
+    message = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    line = " ".join(str(message).split())
+    return line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}..."

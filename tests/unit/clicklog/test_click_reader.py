@@ -182,7 +182,7 @@ def test_bad_rows_can_be_skipped_and_are_counted(
         str(folder / "train-0.tsv"): 2,
         str(folder / "train-1.tsv"): 1,
     }
-    assert "train-0.tsv: 2 bad rows left out" in capsys.readouterr().out
+    assert "train-0.tsv: 2 bad rows skipped" in capsys.readouterr().out
     assert sorted(numbers_of(data)) == sorted(set(range(400)) - {0, 216, 399})
     assert capsys.readouterr().out == ""  # the same again is not news
     assert sum(data.skipped.values()) == 3
@@ -272,7 +272,7 @@ def test_second_loop_at_once_is_refused_clearly(folder: Path) -> None:
     first, second = iter(data), iter(data)
     next(first)
     next(second)
-    with pytest.raises(Exception, match="this loop over the data is over"):
+    with raises_code("loop-over"):
         next(first)
     assert len(list(second)) == 199
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from expected_errors import raises_code
 
-from eai_notebook.datasets.shapes import MOST_CLASSES, PlantedPictures
+from eai_notebook.datasets.shapes import MAX_CLASSES, PlantedPictures
 
 
 def test_same_arguments_draw_the_same_and_parts_differ() -> None:
@@ -21,12 +21,12 @@ def test_same_arguments_draw_the_same_and_parts_differ() -> None:
 
 
 def test_classes_are_named_and_balanced() -> None:
-    planted = PlantedPictures(MOST_CLASSES, 8)
+    planted = PlantedPictures(MAX_CLASSES, 8)
     labels = planted.draw(0, 6400).labels
-    counts = np.bincount(labels, minlength=MOST_CLASSES)
+    counts = np.bincount(labels, minlength=MAX_CLASSES)
     assert counts.min() > 130
     assert counts.max() < 270
-    assert len(set(planted.names)) == MOST_CLASSES
+    assert len(set(planted.names)) == MAX_CLASSES
     assert (planted.names[4], planted.names[12]) == ("solid-ring", "striped-ring")
 
 
@@ -66,7 +66,7 @@ def test_pieces_are_what_draw_returns() -> None:
     "options",
     [
         {"classes": 1},
-        {"classes": MOST_CLASSES + 1},
+        {"classes": MAX_CLASSES + 1},
         {"size": 4},
         {"label_noise": 1.5},
         {"nuisance": -1.0},

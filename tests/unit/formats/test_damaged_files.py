@@ -25,7 +25,7 @@ from eai_notebook.formats.parquet.page_headers import FIELDS, find_pages
 from eai_notebook.formats.tfrecord import example_kernels
 from eai_notebook.io.sources.file import File
 from eai_notebook.io.sources.find import find_files
-from eai_notebook.io.sources.http import check_answer
+from eai_notebook.io.sources.http import check_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -423,7 +423,7 @@ def test_an_object_that_was_replaced_is_an_error(tag: str) -> None:
     mark = {"ETag": '"v1"', "Last-Modified": "Mon, 30 Nov 2026 10:00:00 GMT"}[tag]
     file = File("http://host/a", 10, mark)
     answer = {tag: mark, "Content-Range": "bytes 2-5/10"}
-    check_answer(file, 2, 6, 206, answer)
+    check_response(file, 2, 6, 206, answer)
     for code, other in (
         ("file-changed", {**answer, tag: mark.replace("1", "2")}),
         ("file-changed", {**answer, "Content-Range": "bytes 2-5/11"}),
@@ -431,9 +431,9 @@ def test_an_object_that_was_replaced_is_an_error(tag: str) -> None:
         ("file-changed", {**answer, "Content-Range": "bytes 2-5/9"}),
     ):
         with raises_code(code, "http://host/a"):
-            check_answer(file, 2, 6, 206, other)
+            check_response(file, 2, 6, 206, other)
     with raises_code("server-without-ranges", "http://host/a"):
-        check_answer(file, 2, 6, 200, {tag: mark})
+        check_response(file, 2, 6, 200, {tag: mark})
 
 
 def test_a_stream_of_a_remote_file_sees_that_it_grows() -> None:

@@ -5,37 +5,37 @@ import threading
 
 import numpy as np
 
-from eai_notebook.io.memory.buffer_pool import LEAST, MOST_KEPT, BufferPool
+from eai_notebook.io.memory.buffer_pool import MAX_IDLE, MIN_POOLED, BufferPool
 
 
 def test_memory_comes_back_when_the_last_view_of_it_is_gone() -> None:
     lender = BufferPool()
-    lent = lender.acquire(LEAST)
+    lent = lender.acquire(MIN_POOLED)
     lent[:] = 7
     view = lent[100:200].view(np.int32).reshape(5, 5)
     place = lent.ctypes.data
     del lent
-    other = lender.acquire(LEAST)  # while the view is held, others get other memory
+    other = lender.acquire(MIN_POOLED)  # while the view is held, others get other memory
     other[:] = 1
     assert other.ctypes.data != place
     assert (view.view(np.uint8) == 7).all()
     del view
-    assert lender.acquire(LEAST).ctypes.data == place
+    assert lender.acquire(MIN_POOLED).ctypes.data == place
 
 
 def test_no_more_is_kept_than_allowed() -> None:
     lender = BufferPool()
-    held = [lender.acquire(MOST_KEPT // 4) for _ in range(6)]
+    held = [lender.acquire(MAX_IDLE // 4) for _ in range(6)]
     places = {one.ctypes.data for one in held}
     held.clear()
-    again = [lender.acquire(MOST_KEPT // 4) for _ in range(4)]
+    again = [lender.acquire(MAX_IDLE // 4) for _ in range(4)]
     assert {one.ctypes.data for one in again} <= places
-    assert sum(len(some) for some in lender._kept.values()) == 0
+    assert sum(len(some) for some in lender._free.values()) == 0
 
 
 def test_as_much_is_kept_as_is_lent_and_let_go_of_when_nothing_is() -> None:
     lender = BufferPool()
-    room = MOST_KEPT // 2
+    room = MAX_IDLE // 2
     held = [lender.acquire(room) for _ in range(8)]
     for place in range(8):
         held[place][0] = 7  # the system's own memory comes as zeros
@@ -44,7 +44,7 @@ def test_as_much_is_kept_as_is_lent_and_let_go_of_when_nothing_is() -> None:
     assert [int(one[0]) for one in again] == [7] * 4
     again.clear()
     held.clear()
-    assert {size: len(some) for size, some in lender._kept.items() if some} == {room: 2}
+    assert {size: len(some) for size, some in lender._free.items() if some} == {room: 2}
 
 
 def test_many_threads_never_share_memory() -> None:
@@ -53,7 +53,7 @@ def test_many_threads_never_share_memory() -> None:
 
     def use(number: int) -> None:
         for _ in range(300):
-            lent = lender.acquire(LEAST + number % 2)
+            lent = lender.acquire(MIN_POOLED + number % 2)
             lent[:] = number
             gc.collect(0)
             if not (lent == number).all():

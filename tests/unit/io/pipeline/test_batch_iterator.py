@@ -14,8 +14,8 @@ from expected_errors import raises_code
 
 import eai_notebook as eai
 from eai_notebook.io import criteo
-from eai_notebook.io.memory.alignment import aligned, side_by_side
-from eai_notebook.io.pipeline.batch_iterator import tensor_of, tensors_of
+from eai_notebook.io.memory.alignment import adjacent_runs, aligned
+from eai_notebook.io.memory.dlpack import tensor_of, tensors_of
 from eai_notebook.telemetry import messages
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def test_many_columns_side_by_side_stay_where_they_lie_in_any_order() -> None:
     apart = np.arange(16)
     columns = [*block, *floats, apart, block[3], block[:, 2]]
     order = np.random.default_rng(0).permutation(len(columns)).tolist()
-    assert sorted(side_by_side(columns[:60])) == [[*range(40)], [*range(40, 60)]]
+    assert sorted(adjacent_runs(columns[:60])) == [[*range(40)], [*range(40, 60)]]
     tensors = tensors_of([columns[place] for place in order])
     places = [column.ctypes.data for column in columns]
     del block, floats

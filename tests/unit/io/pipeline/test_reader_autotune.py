@@ -10,7 +10,7 @@ import numpy as np
 from eai_notebook.io.part import Field, Part, Source
 from eai_notebook.io.pipeline import reader_autotune
 from eai_notebook.io.pipeline.epoch_plan import Plan, Size
-from eai_notebook.io.pipeline.reader_autotune import CALM_S, LOOK_S, MOST_READERS, ReaderAutotune
+from eai_notebook.io.pipeline.reader_autotune import CALM_S, INTERVAL_S, MAX_READERS, ReaderAutotune
 from eai_notebook.io.pipeline.wait_meter import WaitMeter
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ def run(
     made: ReaderAutotune, seconds: float, wait: Callable[[ReaderAutotune], float], stage: str
 ) -> None:
     """Let time pass in which a look finds what `wait` says was waited for."""
-    passed = 1.25 * LOOK_S
+    passed = 1.25 * INTERVAL_S
     for _ in range(int(seconds / passed)):
         made.meter.waited[stage] += wait(made) * passed
-        made.look(made._looked + passed)
+        made.update(made._updated + passed)
 
 
 def test_fetching_that_is_waited_for_gets_readers_until_it_is_hidden() -> None:
@@ -89,4 +89,4 @@ def test_memory_bounds_what_is_read_ahead(monkeypatch: pytest.MonkeyPatch) -> No
     assert made.readers.size == 5
     wide: Any = sized(width=1)
     run(wide, 5, lambda _: 0.5, "fetch")
-    assert wide.readers.size == MOST_READERS
+    assert wide.readers.size == MAX_READERS

@@ -44,12 +44,12 @@ def test_rows_in_any_order_are_those_of_the_pieces_put_together() -> None:
         name: np.concatenate([part[name] for part in parts]) for name in parts[0]
     }
     order = np.random.default_rng(1).permutation(sum(SIZES))
-    pile = RowView(parts)
-    assert pile.rows == sum(SIZES)
+    view = RowView(parts)
+    assert view.rows == sum(SIZES)
     for chosen in (order, order[:3], order[:0]):
-        taken = pile.take(chosen)
-        same(taken, {name: column[chosen] for name, column in whole.items()})
-        plain = [column for name, column in taken.items() if name not in {"text", "none"}]
+        gathered = view.gather(chosen)
+        same(gathered, {name: column[chosen] for name, column in whole.items()})
+        plain = [column for name, column in gathered.items() if name not in {"text", "none"}]
         assert all(is_aligned(column) for column in plain if column.size)
 
 
@@ -66,14 +66,14 @@ def test_a_stretch_of_rows_is_that_of_the_pieces_put_together(span: tuple[int, i
 def test_no_rows_at_all() -> None:
     empty = [{"x": np.empty((0, 2), np.float32)}] * 2
     assert RowView(empty).rows == 0
-    assert RowView(empty).take(np.empty(0, np.int64))["x"].shape == (0, 2)
+    assert RowView(empty).gather(np.empty(0, np.int64))["x"].shape == (0, 2)
     assert RowView(empty).slice(0, 0)["x"].shape == (0, 2)
 
 
 def test_a_piece_of_just_the_rows_asked_for_is_handed_on_as_it_lies() -> None:
     parts = pieces()
-    pile = RowView(parts)
-    found = pile.slice(6, 706)
+    view = RowView(parts)
+    found = view.slice(6, 706)
     assert all(found[name] is column for name, column in parts[3].items())
     found["weight"] = np.ones(700)
     assert "weight" not in parts[3]
