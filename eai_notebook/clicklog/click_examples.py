@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from eai_notebook.clicklog import click_kernels
 from eai_notebook.clicklog.text_part import IDS, NUMBERS, spec_of
 from eai_notebook.compiled.swar import PADDING
 from eai_notebook.formats.tfrecord import example_kernels as kernels
@@ -62,7 +63,7 @@ class ClickExamples:
         numbers = aligned((rows, len(schema.integers)), np.dtype(np.float32))
         ids = aligned((rows, len(schema.categorical)), np.dtype(np.int32))
         labels = aligned((rows, 1), np.dtype(np.float32))
-        kernels.click_features(
+        click_kernels.example_features(
             data,
             found.values,
             found.kinds,

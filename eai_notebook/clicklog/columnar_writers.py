@@ -11,7 +11,7 @@ from pyarrow import ipc
 
 from eai_notebook.clicklog.text_parser import MISSING
 from eai_notebook.clicklog.text_part import IDS, NUMBERS
-from eai_notebook.formats.tfrecord.example_writer import to_records
+from eai_notebook.formats.tfrecord.example_writer import ABSENT, to_records
 from eai_notebook.io.part import LABEL
 
 if TYPE_CHECKING:
@@ -127,9 +127,10 @@ class _Records:
 
     def write(self, parsed: Parsed) -> None:
         labels = parsed.rows.labels[:, 0].astype(np.int64)
-        values = np.concatenate([labels[:, None], parsed.raw.integers, parsed.raw.values], axis=1)
-        values[:, 1 + parsed.raw.integers.shape[1] :][parsed.raw.values < 0] = MISSING
-        self._file.write(to_records(values, self._names).data)
+        integers = np.where(parsed.raw.integers == MISSING, ABSENT, parsed.raw.integers)
+        values = np.where(parsed.raw.values < 0, ABSENT, parsed.raw.values)
+        fields = np.concatenate([labels[:, None], integers, values], axis=1)
+        self._file.write(to_records(fields, self._names).data)
 
     def close(self) -> None:
         self._file.close()

@@ -104,18 +104,7 @@ def make_pictures(  # noqa: PLR0913 - options, all but the first by name
         (14, 2, ['00-solid-disc', '01-solid-square'])
     """
     target = Path(folder)
-    if kind not in KINDS or layout not in LAYOUTS:
-        raise EaiError(
-            f"kind is {kind!r} and layout is {layout!r}",
-            f"use one of {', '.join(KINDS)} and one of {', '.join(LAYOUTS)}",
-            code="option-invalid",
-        )
-    if pictures < _TEST_SHARE or shards < 1 or seed < 0:
-        raise EaiError(
-            f"{pictures} pictures in {shards} shards with seed {seed}",
-            f"use at least {_TEST_SHARE} pictures, 1 shard and a seed of 0 or more",
-            code="option-invalid",
-        )
+    _check_options(kind, layout, pictures, shards, seed)
     source = (
         _ShapeSet(PlantedPictures(classes, size, seed, label_noise), pictures)
         if kind == "planted"
@@ -138,19 +127,43 @@ def make_pictures(  # noqa: PLR0913 - options, all but the first by name
         report(truth.train + truth.val)
         return truth
     with whole_folder(target) as work:
-        for part in ("train", "val"):
-            drawn = source.part(part)
-            written = (
-                write_folders(work, part, drawn, truth.classes)
-                if layout == "folders"
-                else write_records(
-                    work, part, drawn, truth.classes, shards if part == "train" else 1
-                )
-            )
-            for count in written:
-                report(count)
+        _write_parts(work, source, truth, report)
         (work / TRUTH).write_text(json.dumps(asdict(truth), indent=2) + "\n")
     return truth
+
+
+def _check_options(kind: str, layout: str, pictures: int, shards: int, seed: int) -> None:
+    if kind not in KINDS or layout not in LAYOUTS:
+        raise EaiError(
+            f"kind is {kind!r} and layout is {layout!r}",
+            f"use one of {', '.join(KINDS)} and one of {', '.join(LAYOUTS)}",
+            code="option-invalid",
+        )
+    if pictures < _TEST_SHARE or shards < 1 or seed < 0:
+        raise EaiError(
+            f"{pictures} pictures in {shards} shards with seed {seed}",
+            f"use at least {_TEST_SHARE} pictures, 1 shard and a seed of 0 or more",
+            code="option-invalid",
+        )
+
+
+def _write_parts(
+    folder: Path,
+    source: _ShapeSet | _DigitSet,
+    truth: PictureTruth,
+    report: Callable[[int], None],
+) -> None:
+    for part in ("train", "val"):
+        drawn = source.part(part)
+        written = (
+            write_folders(folder, part, drawn, truth.classes)
+            if truth.layout == "folders"
+            else write_records(
+                folder, part, drawn, truth.classes, truth.shards if part == "train" else 1
+            )
+        )
+        for count in written:
+            report(count)
 
 
 def _exists_already(target: Path, truth: PictureTruth) -> bool:

@@ -39,8 +39,7 @@ MAY_USE = {
     "collective": ANYONE,
     "compression": ANYONE | {"collective"},
     "io": ANYONE | {"collective", "compiled"},
-    # One compiled kernel of records hashes a click log's categoricals as it reads them.
-    "formats": ANYONE | {"collective", "compiled", "io", "clicklog"},
+    "formats": ANYONE | {"collective", "compiled", "io"},
     "clicklog": ANYONE | {"collective", "compiled", "io", "formats"},
     "datasets": ANYONE | {"compiled", "clicklog", "io", "metrics"},
     # Batch normalization over all ranks' samples is a layer that exchanges.

@@ -8,16 +8,13 @@ TensorFlow's parser.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numba import njit
 
-from eai_notebook.clicklog.bucket_hashing import bucket_of
-from eai_notebook.clicklog.text_parser import LOG1P, SMALL
 from eai_notebook.compiled.jit import compiled
-from eai_notebook.compiled.swar import hexadecimal, low32, word_at
+from eai_notebook.compiled.swar import low32, word_at
 from eai_notebook.compiled.varint import varint
 from eai_notebook.formats.tfrecord.crc32c import INITIAL, add_word, finish_crc, masked_crc
 
@@ -504,52 +501,3 @@ def parse_examples(  # noqa: C901, PLR0912, PLR0915 - one count_records over nes
                     count_wrong |= count not in (0, room)
         if good:
             status[row] = SEQUENCE if sequence else BAD_COUNT if count_wrong else GOOD
-
-
-@compiled
-def click_features(  # noqa: PLR0913, PLR0917 - arrays: compiled code has no objects
-    data: NDArray[np.uint8],
-    values: NDArray[np.int64],
-    kinds: NDArray[np.uint8],
-    missing_integer: float,
-    buckets: NDArray[np.int32],
-    numbers: NDArray[np.float32],
-    ids: NDArray[np.int32],
-    labels: NDArray[np.float32],
-    status: NDArray[np.uint8],
-) -> None:
-    """Turn one value a field, label, integers, categoricals, into a click log's features."""
-    integers = numbers.shape[1]
-    categoricals = ids.shape[1]
-    raw = np.empty(categoricals, np.int64)
-    for row in range(len(status)):
-        if status[row] != GOOD:
-            continue
-        label = values[row, 0]
-        wrong = kinds[row, 0] != INTEGERS or label < 0 or label > 1
-        labels[row, 0] = np.float32(label)
-        for column in range(integers):
-            kind = kinds[row, 1 + column]
-            value = values[row, 1 + column]
-            if kind == 0:
-                numbers[row, column] = missing_integer
-                continue
-            wrong |= kind != INTEGERS
-            size = abs(value)
-            log = LOG1P[size] if 0 <= size < SMALL else np.float32(math.log1p(abs(float(value))))
-            numbers[row, column] = -log if value < 0 else log
-        for column in range(categoricals):
-            kind = kinds[row, 1 + integers + column]
-            value = values[row, 1 + integers + column]
-            if kind == BYTES:
-                length = value & _MAX_UINT32
-                value = np.int64(hexadecimal(word_at(data, value >> 32))) if length == 8 else -1  # noqa: PLR2004
-                wrong |= value < 0 and length != 0
-                kind = np.uint8(0) if length == 0 else np.uint8(INTEGERS)
-            wrong |= kind == FLOATS or (kind != 0 and (value > _MAX_UINT32 or value < _MIN_INT32))
-            raw[column] = value if kind != 0 else np.int64(-1) << 32
-        for column in range(categoricals):
-            bucket = bucket_of(np.uint32(raw[column]), column, buckets[column])
-            ids[row, column] = np.int32(0) if raw[column] < _MIN_INT32 else bucket
-        if wrong:
-            status[row] = BAD_VALUE

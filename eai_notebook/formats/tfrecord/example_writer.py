@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numba import njit
 
-from eai_notebook.clicklog.text_parser import MISSING
 from eai_notebook.compiled.jit import compiled
 from eai_notebook.formats.tfrecord.crc32c import masked_crc
 
@@ -15,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+ABSENT: Final = np.iinfo(np.int64).min
+"""The value of a feature that a record does not have."""
 
 _FRAME = 16
 _MAX_VARINT = 10  # bytes
@@ -61,7 +63,7 @@ def _write(
         size = np.int64(0)
         for column in range(values.shape[1]):
             value = values[row, column]
-            if value != MISSING:
+            if value != ABSENT:
                 entry = 8 + (begins[column + 1] - begins[column]) + _varint_size(value)
                 size += 1 + _varint_size(entry) + entry
         body = 1 + _varint_size(size) + size
@@ -70,7 +72,7 @@ def _write(
         at = _put_varint(data, at + 1, size)
         for column in range(values.shape[1]):
             value = values[row, column]
-            if value == MISSING:
+            if value == ABSENT:
                 continue
             name = begins[column + 1] - begins[column]
             width = _varint_size(value)
@@ -99,7 +101,7 @@ def _write(
 
 
 def to_records(values: NDArray[np.int64], names: Sequence[str]) -> NDArray[np.uint8]:
-    """Return records of `values`, ``[rows, columns]``: one feature a column, none where `MISSING`."""
+    """Return records of `values`, ``[rows, columns]``: one feature a column, none where `ABSENT`."""
     keys = [name.encode() for name in names]
     begins = np.concatenate([[0], np.cumsum([len(key) for key in keys])]).astype(np.int64)
     longest = _FRAME + _MAX_VARINT + len(keys) * (_TAGS + _MAX_VARINT) + int(begins[-1])

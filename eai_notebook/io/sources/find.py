@@ -80,6 +80,30 @@ def _listed(manifest: File) -> list[str]:
             "write one path or URL a line, and give data files another suffix",
             code="manifest-invalid",
         )
+    text = _text_of(manifest)
+    lines = [line.strip() for line in text.splitlines()]
+    names = [line for line in lines if line and not line.startswith("#")]
+    if not names:
+        raise EaiError(
+            f"the manifest {manifest} names no file",
+            "write one path or URL a line",
+            code="manifest-invalid",
+        )
+    folder = manifest.url.rpartition("/")[0]
+    return [
+        name
+        if scheme_of(name) or PurePosixPath(name).is_absolute() or not folder
+        else f"{folder}/{name}"
+        for name in names
+    ]
+
+
+def _text_of(manifest: File) -> str:
+    """Return the content of a manifest.
+
+    Raises:
+        EaiError: It is not text.
+    """
     with manifest.open() as stream:
         content = stream.read()
     try:
@@ -96,18 +120,4 @@ def _listed(manifest: File) -> list[str]:
             "write one path or URL a line",
             code="manifest-invalid",
         )
-    lines = [line.strip() for line in text.splitlines()]
-    names = [line for line in lines if line and not line.startswith("#")]
-    if not names:
-        raise EaiError(
-            f"the manifest {manifest} names no file",
-            "write one path or URL a line",
-            code="manifest-invalid",
-        )
-    folder = manifest.url.rpartition("/")[0]
-    return [
-        name
-        if scheme_of(name) or PurePosixPath(name).is_absolute() or not folder
-        else f"{folder}/{name}"
-        for name in names
-    ]
+    return text
