@@ -15,7 +15,7 @@ from click_log_files import write_log
 from expected_errors import raises_code
 
 from eai_notebook.io.pipeline.byte_ranges import cut_all, read, spans_of
-from eai_notebook.io.sources.decompress import unpack
+from eai_notebook.io.sources.decompress import decompress
 from eai_notebook.io.sources.find import find_files
 
 if TYPE_CHECKING:
@@ -107,5 +107,5 @@ def test_damaged_files_leave_no_memory_behind(tmp_path: Path, suffix: str) -> No
         if again == 10:  # what libraries load at first is there
             before = address_space()
         with raises_code("compressed-file-damaged"):
-            unpack(file)
+            decompress(file)
     assert address_space() - before < 150 << 20  # where blocks were lost, it was 200 and more
