@@ -26,6 +26,10 @@ import numpy as np
 from eai_notebook.cluster.mpi_environment import find_mpirun, rank_environment
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+
+from preloaded_python import PreloadedPython  # noqa: E402 -- the tests are no package of ours
+
 FOLDER = HERE / "programs"
 MARK = re.compile(r"^(\s*)\S.*# eai: (.*)$")
 CLOSE = 1e-5
@@ -55,10 +59,13 @@ def main(names: list[str]) -> None:
     paths = sorted(FOLDER.glob("*.py"))
     chosen = [path for path in paths if not names or path.stem in names]
     rows = []
-    for path in chosen:
-        row = compare(path)
-        rows.append(row)
-        print(json.dumps(row), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        python = PreloadedPython(Path(folder), environment(2))
+        for path in chosen:
+            row = compare(path, python)
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+        python.close()
     known = [row["max_rel_diff"] for row in rows if row["max_rel_diff"] is not None]
     total = {
         "programs": len(rows),
@@ -72,14 +79,14 @@ def main(names: list[str]) -> None:
         harness.finish("programs", total, {"programs": rows})
 
 
-def compare(path: Path) -> dict[str, Any]:
+def compare(path: Path, python: PreloadedPython) -> dict[str, Any]:
     """Return how the program at `path` did on two ranks, next to one process."""
     source = path.read_text()
     ours, changed = distributed(source)
     row: dict[str, Any] = {"program": path.stem, "changed_lines": changed, "max_rel_diff": None}
     try:
-        ranks = run(ours, 2)
-        (alone,) = run(source, 1)
+        ranks = run(ours, 2, python)
+        (alone,) = run(source, 1, python)
     except RuntimeError as error:
         return {**row, "right": False, "error": str(error)}
     same = ranks[0]["weights"] == ranks[1]["weights"]
@@ -108,7 +115,13 @@ def difference(ours: list[list[float]], theirs: list[list[float]]) -> float:
     )
 
 
-def run(source: str, ranks: int) -> list[dict[str, Any]]:
+def environment(ranks: int) -> dict[str, str]:
+    """Return the environment of a program on so many ranks."""
+    own = {"PYTHONPATH": str(HERE.parent), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return {**os.environ, **rank_environment(ranks), **own}
+
+
+def run(source: str, ranks: int, python: PreloadedPython) -> list[dict[str, Any]]:
     """Run a program on so many ranks and return their reports.
 
     Raises:
@@ -119,22 +132,15 @@ def run(source: str, ranks: int) -> list[dict[str, Any]]:
         seed = "int(__import__('os').environ.get('OMPI_COMM_WORLD_RANK', 0)) + 1"
         script = Path(folder) / "program.py"
         script.write_text(f"{PRELUDE.replace('SEED', seed)}{source}\n{REPORT}")
-        command = [sys.executable, str(script)]
+        command = python.command(script)
         if ranks > 1:
             start = [find_mpirun(), "-n", str(ranks), "--oversubscribe", "--bind-to", "none"]
             command = [*start, *command]
-        environment = {
-            **os.environ,
-            **rank_environment(ranks),
-            "PYTHONPATH": str(HERE.parent),
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "PROGRAM_RESULT": folder,
-        }
         try:
             done = subprocess.run(
                 command,
                 cwd=folder,
-                env=environment,
+                env={**environment(ranks), "PROGRAM_RESULT": folder},
                 capture_output=True,
                 text=True,
                 timeout=LIMIT_S,
