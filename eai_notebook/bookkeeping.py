@@ -75,13 +75,13 @@ make room or allow writing there, or name another folder in EAI_RUNS.
         except Exception as error:  # noqa: BLE001  # that is what this class is for
             if task not in self._reported:
                 self._reported.add(task)
-                self._tell(_line(task, where, error))
+                self._show(_line(task, where, error))
 
     def begin_cell(self) -> None:
         """Report again what fails again: another cell, another run."""
         self._reported.clear()
 
-    def _tell(self, line: str) -> None:
+    def _show(self, line: str) -> None:
         """Report `line`; where even that fails, on the process's own stderr, or not at all."""
         for report in (self._report, _to_own_stderr):
             with contextlib.suppress(Exception):

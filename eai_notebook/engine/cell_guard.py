@@ -115,7 +115,7 @@ class Guard:
             self._usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch_signals(self) -> None:
-        """Act on signals beside the main thread, which may sit in C code for ever.
+        """Act on signals beside the main thread, which may be in C code without end.
 
         Python runs its handlers only between two of its own instructions, so a rank that
         is blocked in a collective never gets there. The C handler writes the signal's number at

@@ -80,7 +80,7 @@ def _listen_as_usual() -> None:
 def _follow_nanny() -> None:
     """Have this engine's nanny leave after it, on a host that may have lost the controller.
 
-    And with it whatever the cells have started in this engine's process group. A nanny would try for ever to deliver its last messages, in a session of its own where
+    And with it whatever the cells have started in this engine's process group. A nanny would try without end to deliver its last messages, in a session of its own where
     ``mpirun`` does not find it.
     """
     nannies = [child for child in psutil.Process().children() if NANNY in child.cmdline()]

@@ -77,20 +77,20 @@ class _Interrupted(KeyboardInterrupt):
         return [f"KeyboardInterrupt: {self}"]
 
 
-def interruption(ranks: Sequence[int], deaf: Sequence[int] = ()) -> KeyboardInterrupt:
+def interruption(ranks: Sequence[int], unresponsive: Sequence[int] = ()) -> KeyboardInterrupt:
     """Return the `KeyboardInterrupt` of a cell on `ranks` that the user stopped.
 
-    It has that very name, which is what a front end shows and other tools read. ``deaf``
+    It has that very name, which is what a front end shows and other tools read. ``unresponsive``
     are those that go on all the same.
     """
-    stopped = [rank for rank in ranks if rank not in deaf]
-    told = [f"{name_ranks(stopped)} stopped"] if stopped else []
-    told += [unreported(deaf)] if deaf else []
-    return _interrupted("; ".join([*told, "variables are as the cell left them"]))
+    stopped = [rank for rank in ranks if rank not in unresponsive]
+    sentences = [f"{name_ranks(stopped)} stopped"] if stopped else []
+    sentences += [unreported(unresponsive)] if unresponsive else []
+    return _interrupted("; ".join([*sentences, "variables are as the cell left them"]))
 
 
 def in_a_line(stop: KeyboardInterrupt, words: str) -> KeyboardInterrupt:
-    """Return `stop` if it is told in a line already, else one that says `words`."""
+    """Return `stop` if it already has a line of its own, else one with the line `words`."""
     return stop if isinstance(stop, _Interrupted) else _interrupted(words)
 
 
@@ -99,20 +99,20 @@ def _interrupted(words: str) -> KeyboardInterrupt:
     return kind(words)
 
 
-def unreported(deaf: Sequence[int]) -> str:
+def unreported(unresponsive: Sequence[int]) -> str:
     """Say of ranks that go on what that means for the next cell."""
     return (
-        f"{name_ranks(deaf)} did not listen, being inside code that lets no Python run; "
+        f"{name_ranks(unresponsive)} did not listen, being inside code that lets no Python run; "
         "the next cell waits for it, and `%eai restart` ends it together with all variables"
     )
 
 
-def root_cause(replies: Sequence[Reply], deaf: Sequence[int] = ()) -> RankError | None:
+def root_cause(replies: Sequence[Reply], unresponsive: Sequence[int] = ()) -> RankError | None:
     """Return the error to raise for `replies`, or None when no rank failed.
 
     The earliest rank that failed by itself is the cause: one that was released from a
     collective or stopped failed as a consequence. Ranks with the same error are named
-    together, and every other failed rank in one line. ``deaf`` are the ranks that go on
+    together, and every other failed rank in one line. ``unresponsive`` are the ranks that go on
     although they were interrupted.
     """
     failed = sorted((reply for reply in replies if reply.failed), key=lambda reply: reply.at)
@@ -122,7 +122,7 @@ def root_cause(replies: Sequence[Reply], deaf: Sequence[int] = ()) -> RankError 
     cause = (by_itself or failed)[0]
     alike = [r.rank for r in failed if (r.ename, r.evalue) == (cause.ename, cause.evalue)]
     others = _consequences([reply for reply in failed if reply.rank not in alike])
-    others += [f"{unreported(deaf)}."] if deaf else []
+    others += [f"{unreported(unresponsive)}."] if unresponsive else []
     others += [_RANKS_STAY] if cause.ename == "SystemExit" else []
     kind: type[RankError] = type(str(cause.ename), (RankError,), {"__module__": __name__})
     return kind(cause, alike, others)

@@ -389,7 +389,7 @@ class Session:
         """Have the ranks record `steps` steps in depth; any thread may ask, at any time.
 
         Of the run that goes on, or else of the next one. What they recorded is written
-        into the run's folder, and told with the output of its cell. Returns what was asked.
+        into the run's folder, and its summary is shown with the output of its cell. Returns what was asked.
         """
         if self._group is None:
             raise EaiError(

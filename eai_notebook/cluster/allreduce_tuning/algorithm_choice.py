@@ -202,7 +202,7 @@ def _choose_one(
 ) -> SizeChoice:
     """Return the quickest at one size; Open MPI's own choice unless another is clearly so.
 
-    A few tries cannot tell candidates apart that are nearly equal: of those it is the one
+    A few tries cannot separate candidates that are nearly equal: of those it is the one
     with the least `distance`, so that the tries at other sizes count, too.
     """
     own = middle[CANDIDATES.index(DEFAULT)]

@@ -74,7 +74,7 @@ class FusionTuner:
         return changed
 
     def _choose(self) -> int:
-        """Return the best size for the slowest rank, and tell of it."""
+        """Return the best size for the slowest rank, and report it."""
         sizes = list(self._taken)
         middle = [float(np.median(self._taken[size])) for size in sizes]
         slowest = collective.allreduce_numpy(np.asarray(middle), largest=True)
