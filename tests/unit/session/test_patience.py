@@ -77,6 +77,7 @@ class Waiting:
     def __init__(self) -> None:
         self.replies: dict[int, Reply] = {}
         self.ranks = [0, 1]
+        self.lost: list[int] = []
         self.local_pids: list[int] = []
         self.signalled: list[list[int]] = []
         self.is_alive, self.is_over = True, False
