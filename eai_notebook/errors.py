@@ -21,7 +21,7 @@ class EaiError(RuntimeError):
         'group-not-running'
     """
 
-    def __init__(self, what: str, remedy: str, *, code: str = "error") -> None:
+    def __init__(self, what: str, remedy: str, *, code: str) -> None:
         super().__init__(f"{what}: {remedy}")
         self.what = what
         self.remedy = remedy

@@ -330,7 +330,9 @@ def _opened(module: Any, reader: Callable[..., Any], path: str, **options: Any) 
 def _read(source: Source) -> Values:
     """Return all rows of a source."""
     if not source.rows:
-        raise EaiError("there are no rows", "write some")  # as before the first step
+        raise EaiError(
+            "there are no rows", "write some", code="no-rows"
+        )  # as before the first step
     pieces = []
     for part in source.parts:
         loaded = part.parse(part.fetch())

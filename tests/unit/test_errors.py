@@ -49,7 +49,9 @@ CODED_ROOMS = (
 """Rooms whose errors all have a code; `docs/errors.md` describes the codes of these rooms."""
 
 
-@pytest.mark.parametrize("error", [EaiError("no group is running", "start one"), ClosedError()])
+@pytest.mark.parametrize(
+    "error", [EaiError("no group is running", "start one", code="group-not-running"), ClosedError()]
+)
 def test_it_is_pickled_whole(error: EaiError) -> None:
     vars(error)["row"] = 7
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 -- our own bytes

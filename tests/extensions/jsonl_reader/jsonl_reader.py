@@ -69,4 +69,4 @@ class JsonlPart:
 
     def fault(self, first_bad: int) -> EaiError:
         """Return the error about a row; `parse` marks none."""
-        return EaiError(f"{self.file} row {first_bad + 1} is bad", "mend it")
+        return EaiError(f"{self.file} row {first_bad + 1} is bad", "repair it", code="row-bad")

@@ -108,7 +108,7 @@ def test_a_horovod_from_elsewhere_that_fails_is_replaced(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.has_horovod = True
-    machine.proof = EaiError("two ranks could not sum", "build again")
+    machine.proof = EaiError("two ranks could not sum", "build again", code="horovod-test-failed")
 
     def install(wheel: Path) -> None:
         machine.install(wheel)

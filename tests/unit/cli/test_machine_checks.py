@@ -86,7 +86,7 @@ def test_without_horovod_a_note_names_what_is_used_and_the_command(
 
 def test_a_horovod_that_does_not_sum_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(_mpi: object) -> None:
-        raise EaiError("two ranks could not sum", "build again")
+        raise EaiError("two ranks could not sum", "build again", code="horovod-test-failed")
 
     monkeypatch.setattr(machine_checks, "prove", fails)
     assert machine_checks._proof() == Finding(

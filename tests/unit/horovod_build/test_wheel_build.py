@@ -233,7 +233,7 @@ def test_what_is_downloaded_is_pinned_and_compared_before_it_runs(
         if "wheel" in arguments:
             asked = Path(arguments[arguments.index("--requirement") + 1])
             heard.append(asked.read_text().strip())
-            raise EaiError("stopped", "")
+            raise EaiError("stopped", "", code="horovod-build-failed")
 
     monkeypatch.setattr(wheel_build, "_pip", pip)
     with pytest.raises(EaiError, match="stopped"):

@@ -130,7 +130,7 @@ def test_a_step_that_raises_is_not_counted(told: list[messages.Message]) -> None
 
 def test_data_that_knows_its_fault_says_it() -> None:
     class Broken(keras.utils.PyDataset):
-        error = EaiError("part-3.tsv, row 7 has 39 fields", "mend it")
+        error = EaiError("part-3.tsv, row 7 has 39 fields", "repair it", code="row-bad")
         num_batches = 2
 
         def __getitem__(self, index: int) -> Any:
