@@ -106,7 +106,7 @@ def test_same_set_is_not_written_again_and_another_needs_force(tmp_path: Path) -
         return said.stdout
 
     small = ("--pictures", "16", "--size", "8")
-    assert make(*small).startswith("14 pictures to train on and 2 held out, 10 classes, in ")
+    assert make(*small).startswith("14 images to train on and 2 held out, 10 classes, in ")
     before = (tmp_path / "set" / "truth.json").stat().st_mtime_ns
     make(*small)
     assert (tmp_path / "set" / "truth.json").stat().st_mtime_ns == before
