@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from eai_notebook.collective.backend import CollectiveBackend, Exchange, Missing
 
 _LAUNCHED_SIZE: Final = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")
-"""Where Open MPI, MPICH/Slurm and Intel MPI tell a process how many it was started with."""
+"""Variables of Open MPI, MPICH/Slurm and Intel MPI with the number of processes of a job."""
 
 
 class Forgetful(Protocol):
@@ -170,7 +170,7 @@ def ensure_formed() -> None:
     """Form the ring if this process was started by ``mpirun`` and nobody has done so yet.
 
     A ring that was released is not formed again here: its members left it because one
-    of them failed, and only whoever released it knows when all are ready for a new one.
+    of them failed, and only the code that released it knows when all are ready for a new one.
 
     Raises:
         ExchangeReleased: The ring was released.

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 _ENABLED: Final = "OMPI_MCA_mpi_ft_enable"
-"""The variable in which ``mpirun --with-ft ulfm`` tells ranks so."""
+"""The variable in which ``mpirun --with-ft ulfm`` passes this to ranks."""
 
 _living: MPI.Intracomm | None = None
 

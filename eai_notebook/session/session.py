@@ -83,7 +83,7 @@ class Session:
         self._cells: CellRunner | None = None
         self._kept = False
         self._warm_up: WarmUp | None = None
-        self._told_slow = False
+        self._announced_slow = False
         self._setup: list[tuple[str, list[int] | None]] = []
 
     def __enter__(self) -> Self:
@@ -148,7 +148,7 @@ class Session:
                 self._view.note_start_time("start", time.monotonic() - began)
             local = self.launcher.name == "local"
             slow = expected_slowness(self.size) if local else None
-            self._told_slow = slow is not None
+            self._announced_slow = slow is not None
             notes = filter(None, [self.launcher.start_note(), unused_settings(), slow])
             self.watcher.progress(
                 "; ".join([f"{self._view.words}, loading TensorFlow", *notes]), final=True
@@ -463,8 +463,8 @@ class Session:
         self._warm_up = None
         self._view.note_ranks(found)
         slow = next((info["notice"] for info in found if info.get("notice")), None)
-        if slow is not None and not self._told_slow:
-            self._told_slow = True
+        if slow is not None and not self._announced_slow:
+            self._announced_slow = True
             self.watcher.progress(slow, final=True)
         me = socket.gethostname()
         with self._books.doing(REGISTRY):

@@ -89,7 +89,7 @@ class JobState:
 
 
 def _is_soon(start: str, now: float | None) -> bool:
-    """Return whether a start is told apart from today's by its date only where that is needed."""
+    """Return whether a start is on another day than today, if `now` is not given."""
     day = start.partition("T")[0]
     return day != time.strftime("%Y-%m-%d", time.localtime(now)) and now is None
 

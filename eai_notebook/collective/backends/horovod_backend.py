@@ -50,7 +50,7 @@ _NAMES: Final = """
     TIMELINE TIMELINE_MARK_CYCLES TORUS_ALLREDUCE
 """
 
-# Horovod's errors have no types: TensorFlow passes on their texts, and only these tell them apart.
+# Horovod's errors have no types: TensorFlow passes on their texts, which are the only distinction.
 _RELEASED: Final = ("Horovod has been shut down", "Horovod has not been initialized")
 _FAILED: Final = "failed, see MPI output for details"
 _MISMATCH: Final = re.compile(r"Mismatched [^\n]*?(?: One rank[^\n]*?\.(?=\s|\[|$)|$)")
@@ -137,7 +137,7 @@ class HorovodBackend(CollectiveBackend):
             self.allreduce(tf.zeros([1], tf.int32), name, "sum")
 
     def translate(self, error: BaseException) -> EaiError | None:
-        """Tell Horovod's errors apart by their texts."""
+        """Distinguish Horovod's errors by their texts."""
         tensorflow = sys.modules.get("tensorflow")
         # Horovod's Python half raises a ValueError where its other half would.
         if tensorflow is None or not isinstance(error, (tensorflow.errors.OpError, ValueError)):

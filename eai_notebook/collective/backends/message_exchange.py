@@ -270,7 +270,7 @@ class MessageExchange:
             self._report({rank: tuple(names) for rank, names in missing.items()})
 
     def _end(self, error: EaiError) -> None:
-        """Tell the peers, and end every exchange with `error`."""
+        """Notify the peers, and end every exchange with `error`."""
         with self._changed:
             self._error = error
             waiting = [*self._waiting, *self._new]

@@ -32,7 +32,7 @@ _AT_EXIT_S: Final = 10.0
 _LOOK_S: Final = 0.1
 """How often an eager exchange lets Python handle signals."""
 _KEPT: Final = 1000
-"""Errors that are kept until TensorFlow has carried their numbers to whoever asks."""
+"""Errors that are kept until TensorFlow has carried their numbers to the caller."""
 _MARK: Final = re.compile(r"eai-exchange-error-([0-9]+)")
 
 
@@ -96,7 +96,7 @@ class Mpi4pyBackend(CollectiveBackend):
         return membership
 
     def release(self) -> None:
-        """End the thread, which tells the peers."""
+        """End the thread, which notifies the peers."""
         ring, self._ring = self._ring, None
         if ring is not None:
             ring.leave()

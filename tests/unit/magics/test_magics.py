@@ -110,7 +110,7 @@ def error(cell: Any) -> tuple[str, str]:
         ("pulled", "'1'"),
         ("help", "restart   end the group"),
         ("help up", "-n N"),
-        ("completion", "'restart',\n  'status',\n  'trace',\n  'up'"),
+        ("completion", "'restart',\n  'shrink',\n  'status',\n  'trace',\n  'up'"),
         ("completion", "['--patience', '--ranks', '--restart', '--setup']"),
         ("flags", "'--interface', '--keep', '--launcher', '--least', '--measure-again'"),
         ("flags", "'--partition', '--qos', '--sbatch', '--servers', '--show', '--slurm', '--time'"),
