@@ -100,7 +100,7 @@ class MeasuredStep:
             traced = _tracing.seconds - traced
             if traced > 0:  # a batch of another shape, mostly
                 running.named.add("compiling", traced)
-                taken = _after_tracing(taken, traced if _is_quick(iterator) else 0.0)
+                taken = _after_tracing(taken, traced if _is_quick(iterator) and marked else 0.0)
             running.take(taken, marked=marked, logs=logs)
         self.logs = logs
         return logs
@@ -220,7 +220,7 @@ def _spec_of(iterator: tf.data.Iterator) -> tuple[Any, ...]:
 def _compiled(model: keras.Model, *, eager: bool, marked: bool) -> Any:
     """Return the step from what `_next_of` returns to (logs, marks), compiled unless `eager`.
 
-    Unless `marked` it reads no clock, and of its marks only the samples are known.
+    Unless `marked` it reads no clock and returns its samples in place of marks.
     """
     import tensorflow as tf
 
@@ -247,6 +247,8 @@ def _compiled(model: keras.Model, *, eager: bool, marked: bool) -> Any:
         with compiled(bool(model.jit_compile)):
             logs = model.train_step(batch)
         with tf.device("CPU:0"):
+            if not graph_timestamps.are_taken():
+                return logs, _samples(tensors)
             head = tf.stack([asked, got, _samples(tensors)])
             return logs, tf.concat([head, graph_timestamps.read()], axis=0)
 
@@ -278,6 +280,8 @@ def _samples(tensors: list[tf.Tensor]) -> tf.Tensor:
     import tensorflow as tf
 
     for tensor in tensors:
+        if tensor.shape.rank and tensor.shape[0] is not None:
+            return tf.constant(tensor.shape[0], tf.float64)
         if tensor.shape.rank is None or tensor.shape.rank > 0:
             return tf.cast(tf.shape(tensor)[0], tf.float64)
     return tf.constant(float("nan"), tf.float64)

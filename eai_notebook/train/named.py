@@ -12,12 +12,16 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 import keras
+import numpy as np
 
 from eai_notebook.ledger.context import BETWEEN
 from eai_notebook.ledger.step_schema import ADDED_COLUMNS, NOTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+_NOTHING: Final = np.zeros(len(NOTED))
+"""Of most steps nothing was noted."""
 
 _SAVE: Final = ("Checkpoint", "ModelCheckpoint", "BackupAndRestore")
 """Classes of callbacks, ours and Keras's, whose time is spent on saving."""
@@ -41,7 +45,7 @@ class Named:
         self.spent: dict[str, float] = {}
         self.noted = 0.0
         """All that was noted so far, in seconds: who times a block leaves out what was noted in it."""
-        self._step = dict.fromkeys(NOTED, 0.0)
+        self._step: dict[str, float] = {}
         self._thread = threading.get_ident()
         self._began: float | None = None
 
@@ -54,8 +58,8 @@ class Named:
         self.spent[key] = self.spent.get(key, 0.0) + seconds
         self.noted += seconds
         column = name if kind == "section" and name in ADDED_COLUMNS else kind
-        if column in self._step:
-            self._step[column] += seconds
+        if column in NOTED:
+            self._step[column] = self._step.get(column, 0.0) + seconds
 
     @property
     def is_own_thread(self) -> bool:
@@ -69,15 +73,15 @@ class Named:
 
     def take(self) -> Any:
         """Return the seconds of the step that ends now, in the order of `NOTED`."""
-        import numpy as np
-
-        taken = np.array(list(self._step.values()))
+        if not self._step:
+            return _NOTHING
+        taken = np.array([self._step.get(column, 0.0) for column in NOTED])
         self.drop()
         return taken
 
     def drop(self) -> None:
         """Begin a step anew: what was noted since the last one belongs to none."""
-        self._step = dict.fromkeys(NOTED, 0.0)
+        self._step = {}
 
     def watch_collector(self) -> None:
         """Time the garbage collector until `close`."""

@@ -62,9 +62,9 @@ def left_out() -> Iterator[None]:
         _taken = before
 
 
-def _are_left_out() -> bool:
-    """Return whether marks are left out; XLA, which compiles a step as a whole, cannot take any."""
-    return not _taken or xla_context.is_compiled()
+def are_taken() -> bool:
+    """Return whether what is traced now gets marks; XLA, which compiles a step whole, takes none."""
+    return _taken and not xla_context.is_compiled()
 
 
 def row() -> tf.Variable:
@@ -83,7 +83,7 @@ def read() -> tf.Tensor:
     """Return what `row` holds; all NaN where marks are left out."""
     import tensorflow as tf
 
-    if _are_left_out():
+    if not are_taken():
         return tf.fill([WIDTH], tf.constant(np.nan, tf.float64))
     return row().read_value()
 
@@ -96,7 +96,7 @@ def stamp(after: Iterable[Any] = ()) -> tf.Tensor:
     """
     import tensorflow as tf
 
-    if _are_left_out():
+    if not are_taken():
         with tf.device("CPU:0"):
             return tf.constant(np.nan, tf.float64)
     held_back = list(waits(after))
@@ -129,7 +129,7 @@ def held(values: Iterable[Any], until: tf.Tensor) -> list[Any]:
     import tensorflow as tf
 
     structure = list(values)
-    if _are_left_out():
+    if not are_taken():
         return structure
     tensors = tf.nest.flatten(structure, expand_composites=True)
     present = [tensor for tensor in tensors if tensor is not None]
@@ -203,7 +203,7 @@ def write(
     """
     import tensorflow as tf
 
-    if _are_left_out():
+    if not are_taken():
         return
     with tf.device("CPU:0"):
         missing = tf.constant(np.nan, tf.float64)

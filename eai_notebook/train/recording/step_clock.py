@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 FLUSH_S: Final = 0.25
 """The least time between two batches of rows of a rank, in seconds."""
 
-SLOWEST_S: Final = 0.5
+SLOWEST_S: Final = 0.8
 """The time between two batches in a long run, in seconds.
 
 Packing and sending one takes one or two milliseconds of a core, whatever its size. A run
@@ -129,7 +129,7 @@ class StepClock:
     def take(self, taken: Any, *, marked: bool = True, logs: Any = None) -> None:
         """End the current step: `taken` is a tensor or array of shape [HEAD + WIDTH].
 
-        Where it is not `marked`, only its samples are known. ``logs`` are the loss and metrics
+        Where it is not `marked`, `taken` may be its samples alone. ``logs`` are the loss and metrics
         so far; they are read later, in the thread that sends.
         """
         entered = time.perf_counter_ns()
@@ -160,7 +160,8 @@ class StepClock:
         logs, self._logs = self._logs, None
         step, epoch = self.taken, self.epoch
         if self.taken >= ALL_OF_FIRST:
-            self._every = stride(statistics.median(map(operator.sub, ends, begins)))
+            usual = statistics.median(map(operator.sub, ends, begins))
+            self._every = stride(usual, self.marks_s)
 
         spent = dict(self.named.spent)
 
@@ -217,7 +218,10 @@ def _rows(
     first: int, begins: list[float], ends: list[float], taken: list[Any], *, in_ring: bool
 ) -> np.ndarray:
     """Return the rows of the steps that were taken; the run's first without its parts."""
-    marked = np.stack([np.asarray(each) for each in taken])
+    marked = np.full((len(taken), HEAD + graph_timestamps.WIDTH), np.nan)
+    for row, each in zip(marked, taken, strict=True):
+        values = np.asarray(each)
+        row[slice(None) if values.ndim else SAMPLES] = values
     if first == 0:
         marked[0, _BUT_SAMPLES] = np.nan
     return step_rows(first, np.array(begins), np.array(ends), marked, in_ring=in_ring)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from eai_notebook.telemetry import messages
-from eai_notebook.telemetry.messages import RunBegan, TrainingProgress
-from eai_notebook.train.recording import step_clock
+from eai_notebook.telemetry.messages import RunBegan, StepsDone, TrainingProgress
+from eai_notebook.train.recording import graph_timestamps, step_clock, step_rows
+from eai_notebook.train.recording.step_sampling import MARKS_SHARE, SELDOM_S, is_measured, stride
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,3 +61,33 @@ def test_a_run_is_called_after_its_model_unless_it_is_named(told: list[Any]) -> 
     train()
     (began,) = [message for message in told if isinstance(message, RunBegan)]
     assert (began.name, began.meta["unnamed"]) == ("small", True)
+
+
+def test_a_step_without_marks_is_its_length_and_its_samples(told: list[Any]) -> None:
+    clock = step_clock.StepClock("r", 0, 2)
+    width = step_rows.HEAD + graph_timestamps.WIDTH
+    for step in range(4):
+        marks = np.full(width, np.nan)
+        marks[step_rows.SAMPLES] = 32.0
+        clock.take(marks if step == 2 else np.float64(16.0), marked=step == 2)
+    clock.named.add("callback", 0.25)
+    clock.take(np.float64(8.0), marked=False)
+    clock.flush()
+    step_clock._sender.drain()
+    rows = np.concatenate([each.rows for each in told if isinstance(each, StepsDone)])
+    assert rows["samples"].tolist() == [16.0, 16.0, 32.0, 16.0, 8.0]
+    assert np.isnan(rows["compute"]).all()
+    assert (rows["end"] >= rows["begin"]).all()
+    assert rows["callback"].tolist() == [0.0, 0.0, 0.0, 0.0, 0.25]
+
+
+@pytest.mark.parametrize("marks_s", [1e-5, 1e-4, 1e-3])
+@pytest.mark.parametrize("step_s", [0.002, 0.012, 0.05, 0.2, 1.0])
+def test_marks_take_no_more_than_their_share(step_s: float, marks_s: float) -> None:
+    every = stride(step_s, marks_s)
+    assert marks_s / (every * step_s) <= MARKS_SHARE or 2 * every * step_s > SELDOM_S
+    assert every == 1 or every * step_s <= SELDOM_S
+    # What one rank measures, one with a smaller stride measures too.
+    steps = [step for step in range(2000) if is_measured(step, every)]
+    assert all(is_measured(step, every // 2 or 1) for step in steps)
+    assert len(steps) == pytest.approx(2000 / every, rel=0.1, abs=1.5)
