@@ -6,8 +6,11 @@ one embedding on two encodings, without an error. So they are compared.
 
 from __future__ import annotations
 
+import base64
 import json
+import marshal
 import zlib
+from types import CodeType
 from typing import TYPE_CHECKING, Any, Final
 
 import keras
@@ -154,6 +157,9 @@ def _pruned(value: Any) -> Any:
     """Leave out names, seeds, and what has a name of its own inside: layers are compared by themselves."""
     if isinstance(value, dict):
         inner = value.get("config")
+        if value.get("class_name") == "__lambda__" and isinstance(inner, dict):
+            code = marshal.loads(base64.b64decode(inner["code"]))  # noqa: S302 -- this rank's own
+            return [_instructions(code), _pruned(inner["defaults"]), _pruned(inner["closure"])]
         if isinstance(inner, dict) and "policy" in str(value.get("class_name", "")).lower():
             return inner.get("name")
         return {str(k): _pruned(v) for k, v in value.items() if k not in _OWN}
@@ -162,6 +168,19 @@ def _pruned(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return value
+
+
+def _instructions(code: CodeType) -> list[Any]:
+    """Return what a function does, without its file: a cell has another file on each rank."""
+    constants = [
+        _instructions(each)
+        if isinstance(each, CodeType)
+        else sorted(map(repr, each))
+        if isinstance(each, frozenset)  # whose order differs between processes
+        else repr(each)
+        for each in code.co_consts
+    ]
+    return [code.co_code.hex(), list(code.co_names), constants]
 
 
 def _sum(value: Any) -> int:

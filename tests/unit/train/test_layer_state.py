@@ -69,6 +69,20 @@ def test_names_seeds_and_shapes_are_each_ranks_own() -> None:
     assert state_of(keras.layers.Dense(2, dtype="float16")) != state_of(one)
 
 
+def test_a_lambda_of_a_cell_is_compared_without_its_file() -> None:
+    def configuration(source: str, file: str) -> Any:
+        scope: dict[str, Any] = {"help": object()}
+        program = f"def made():\n  a = [help]\n  return {source}\nf = made()"
+        exec(compile(program, file, "exec"), scope)  # noqa: S102 -- as a cell is run
+        return state_of(keras.layers.Lambda(scope["f"]))["configuration"]
+
+    source = "lambda x, by=2.0: (x * by if by in {1.0, 2.0, 'a', 'b'} else a)"
+    here = configuration(source, "one.py")
+    assert configuration(source, "other.py") == here
+    assert configuration(source.replace("by=2.0", "by=3.0"), "one.py") != here
+    assert configuration(source.replace("x * by", "x + by"), "one.py") != here
+
+
 @pytest.mark.parametrize(
     ("one", "other", "path"),
     [
