@@ -102,7 +102,14 @@ def kept_runs(root: Path | None = None) -> list[KeptRun]:
 
 
 def kept_run(path: Path) -> KeptRun | None:
-    """Return a run record of this user; None if it is another's, or a link."""
+    """Return a run record of this user; None if it is another's, a link, or removed meanwhile."""
+    try:
+        return _kept_run(path)
+    except FileNotFoundError:
+        return None
+
+
+def _kept_run(path: Path) -> KeptRun | None:
     about = path.lstat()
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid():
         return None

@@ -98,7 +98,7 @@ RUN_MODULE = """
 from eai_notebook.cluster.hostfile import Host
 from eai_notebook.cluster.preflight import Placement
 from eai_notebook.cluster.allreduce_tuning.mpirun_job import run_module
-place = Placement((Host("h", 1),), "127.0.0.1", ("127.0.0.0/8",), 1, False, frozenset())
+place = Placement((Host("h", 1),), "127.0.0.1", ("127.0.0.0/8",), 1, False, frozenset({{"h"}}))
 run_module(place, {{}}, ["x"], mark="x", what="a sum")
 """
 

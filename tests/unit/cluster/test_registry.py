@@ -106,7 +106,7 @@ def test_a_group_in_use_is_reclaimed_by_force_only(process: subprocess.Popen[byt
 def test_a_group_of_another_host_is_never_touched(process: subprocess.Popen[bytes]) -> None:
     entry = running(process, host="another", owner=GONE)
     assert "another" in CliRunner().invoke(app, ["list"]).output
-    assert "nothing was left behind" in CliRunner().invoke(app, ["reclaim"]).output
+    assert "no group is left over" in CliRunner().invoke(app, ["reclaim"]).output
     refused = CliRunner().invoke(app, ["reclaim", entry.name, "--force"])
     assert "reclaim it there" in str(refused.exception)
     assert is_running(entry.processes[0])
@@ -179,7 +179,7 @@ def test_a_container_with_the_hosts_name_forgets_no_live_group(
 ) -> None:
     entry = running(process, owner=GONE, **{field: "another", "machine": ""})
     assert entry.state == "elsewhere"
-    assert "nothing was left behind" in CliRunner().invoke(app, ["reclaim"]).output
+    assert "no group is left over" in CliRunner().invoke(app, ["reclaim"]).output
     assert isinstance(CliRunner().invoke(app, ["reclaim", entry.name]).exception, EaiError)
     assert entry.folder.exists()
     assert is_running(entry.processes[0])
@@ -196,7 +196,7 @@ def test_in_a_real_pid_namespace_a_group_of_the_machine_is_left_alone(
     program = "from eai_notebook.cli import app; app(['reclaim'])"
     inside = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", program]
     said = subprocess.run(inside, capture_output=True, text=True, check=False)
-    assert "nothing was left behind" in said.stdout, said.stderr
+    assert "no group is left over" in said.stdout, said.stderr
     assert registry.entries() == [entry]
     assert is_running(entry.processes[0])
     assert entry.state == "left behind"  # seen from where it was started

@@ -6,9 +6,11 @@ import errno
 import math
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -126,6 +128,18 @@ def test_a_new_run_prunes_without_being_asked_and_says_so(
     recorder.take(RunEnded("new", 0, "done", measuring=0.0))
     recorder.views_due(ended=True)
     assert not any(run.locked for run in kept_runs(root))
+
+
+def test_records_that_another_process_removes_are_passed_over(tmp_path: Path) -> None:
+    def come_and_go() -> None:
+        for number in range(300):
+            shutil.rmtree(make(tmp_path, f"run{number}", 1).path)
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    while other.is_alive():
+        assert len(kept_runs(tmp_path)) <= 1
+    other.join()
 
 
 @pytest.mark.parametrize("text", ["-1", "much", "nan"])
