@@ -41,8 +41,8 @@ def describe(tensor: str) -> str:
         return f"`{tensor}`"
     numbers = [int(each) for each in found[3].split(".")]
     # (Messages of a narrow format have a first variable, and where in it they begin.)
-    places = numbers if found[2].startswith(_SEVERAL) else numbers[:1]
-    known = [names[place] for place in places if place < len(names)]
+    positions = numbers if found[2].startswith(_SEVERAL) else numbers[:1]
+    known = [names[position] for position in positions if position < len(names)]
     if not known:
         return f"`{tensor}`"
     return f"the gradient{'s' * (len(known) > 1)} of {named(known)}"

@@ -58,7 +58,7 @@ class RowExchange:
         def deliver(rows: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
             received, _ = alltoall(rows, f"{self._name}.rows", self._theirs)
             received = tf.ensure_shape(received, [None, width])
-            place = tf.gather(tf.math.invert_permutation(self._order), self._places)
+            position = tf.gather(tf.math.invert_permutation(self._order), self._places)
 
             def back(gradient: tf.Tensor) -> tf.Tensor:
                 found = sums(gradient, self._places, self._count)
@@ -67,7 +67,7 @@ class RowExchange:
                 arrived, _ = alltoall(packed, f"{self._name}.gradients", self._mine)
                 return packing.unpack(arrived)[1] / float(size())
 
-            return tf.gather(received, place), back
+            return tf.gather(received, position), back
 
         return deliver(asked)
 

@@ -28,9 +28,9 @@ def sum_rows_by_id(
     """
     import tensorflow as tf
 
-    unique, places = distinct(ids)
+    unique, positions = distinct(ids)
     summed = tf.cast(rows, tf.float64) if exact else rows
-    summed = sums(summed, places, tf.size(unique))
+    summed = sums(summed, positions, tf.size(unique))
     return unique, tf.cast(summed, rows.dtype)
 
 
@@ -46,16 +46,16 @@ def distinct(ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     pieces = [ids[length * piece : length * (piece + 1)] for piece in range(_PIECES - 1)]
     found, numbers, before = [], [], tf.constant(0)
     for piece in (*pieces, ids[length * (_PIECES - 1) :]):
-        unique, places = tf.unique(piece)
+        unique, positions = tf.unique(piece)
         found.append(unique)
-        numbers.append(places + before)
+        numbers.append(positions + before)
         before += tf.size(unique)
-    unique, places = tf.unique(tf.concat(found, 0))
-    return unique, tf.gather(places, tf.concat(numbers, 0))
+    unique, positions = tf.unique(tf.concat(found, 0))
+    return unique, tf.gather(positions, tf.concat(numbers, 0))
 
 
-def sums(rows: tf.Tensor, places: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """Return the sums of the rows that have the same place, `count` of them.
+def sums(rows: tf.Tensor, positions: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Return the sums of the rows that have the same position, `count` of them.
 
     A product with a matrix of ones and zeros takes a fraction of the time of TensorFlow's sum
     of segments where rows are narrow, and the more so the more threads there are.
@@ -64,8 +64,8 @@ def sums(rows: tf.Tensor, places: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
 
     row, can_multiply = rows.shape[1:], rows.dtype in (tf.float32, tf.float64)
     if not (can_multiply and row.rank == 1 and 1 < (row[0] or 0) < _WIDE):
-        return tf.math.unsorted_segment_sum(rows, places, count)
-    number = tf.size(places, tf.int64)
-    at = tf.stack([tf.cast(places, tf.int64), tf.range(number)], axis=1)
+        return tf.math.unsorted_segment_sum(rows, positions, count)
+    number = tf.size(positions, tf.int64)
+    at = tf.stack([tf.cast(positions, tf.int64), tf.range(number)], axis=1)
     ones = tf.SparseTensor(at, tf.ones([number], rows.dtype), [tf.cast(count, tf.int64), number])
     return tf.sparse.sparse_dense_matmul(ones, rows)

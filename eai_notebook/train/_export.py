@@ -54,7 +54,7 @@ def export(model: keras.Model, path: str | os.PathLike[str]) -> Path:
     if problem is not None:
         raise EaiError(
             f"{target} cannot be written ({problem})",
-            "build the model, make room, or choose another place",
+            "build the model, make room, or choose another folder",
             code="write-failed",
         )
     return target

@@ -51,10 +51,10 @@ def reduce_metrics(
     flat = [np.asarray(variable, np.float64).ravel() for variable in states]
     local = model.get_metrics_result()
     total = collective.allreduce_numpy(np.concatenate([*flat, np.zeros(1)]))
-    place = 0
+    position = 0
     for variable, values in zip(states, flat, strict=True):
-        variable.assign(total[place : place + values.size].reshape(variable.shape))
-        place += values.size
+        variable.assign(total[position : position + values.size].reshape(variable.shape))
+        position += values.size
     return of_all_ranks(logs, local, model.get_metrics_result())
 
 

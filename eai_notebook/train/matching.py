@@ -1,4 +1,4 @@
-"""Which gradient of this rank is averaged with which of the others: by variable, not by place.
+"""Which gradient of this rank is averaged with which of the others: by variable, not by position.
 
 A set, or a dict that was filled in another order, gives one rank its variables in another
 order than the rest. Gradients of the same shape would then be averaged with those of other
@@ -32,12 +32,12 @@ class Order:
     """The order in which all ranks exchange the gradients of some variables.
 
     Attributes:
-        places: Where this rank's list has the gradient that is exchanged first, second, ...
+        positions: Where this rank's list has the gradient that is exchanged first, second, ...
         names: Rank 0's names of the variables, in that order.
         scope: Distinguishes these exchanges from those of other variables; equal on all ranks.
     """
 
-    places: tuple[int, ...]
+    positions: tuple[int, ...]
     names: tuple[str, ...]
     scope: str
 
@@ -48,7 +48,7 @@ class Order:
             >>> Order((2, 0, 1), ("a", "b", "c"), "").sort(["second", "third", "first"])
             ['first', 'second', 'third']
         """
-        return [own[place] for place in self.places]
+        return [own[position] for position in self.positions]
 
     def back(self, exchanged: Sequence[Any]) -> list[Any]:
         """Return what was exchanged in this order in that of this rank's list.
@@ -57,9 +57,9 @@ class Order:
             >>> Order((2, 0, 1), ("a", "b", "c"), "").back(["third", "first", "second"])
             ['first', 'second', 'third']
         """
-        found: list[Any] = [None] * len(self.places)
-        for place, value in zip(self.places, exchanged, strict=True):
-            found[place] = value
+        found: list[Any] = [None] * len(self.positions)
+        for position, value in zip(self.positions, exchanged, strict=True):
+            found[position] = value
         return found
 
 
@@ -197,8 +197,8 @@ def _unlike(own: tuple[Item, ...], first: tuple[Item, ...]) -> str | None:
 def _places(own: tuple[Item, ...], wanted: tuple[Item, ...]) -> tuple[int, ...]:
     """Return where `own` has each of `wanted`; those that are alike keep their order."""
     where: dict[Item, list[int]] = {}
-    for place, item in enumerate(own):
-        where.setdefault(item, []).append(place)
+    for position, item in enumerate(own):
+        where.setdefault(item, []).append(position)
     return tuple(where[item].pop(0) for item in wanted)
 
 

@@ -187,8 +187,8 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         steps = self._accumulation_steps()
         # Accumulators are dense, so sparse gradients would become so one line later.
         dense = [None if g is None else tf.convert_to_tensor(g) for g in grads]
-        places = [inner._get_variable_index(v) for v in variables]  # noqa: SLF001
-        totals = [inner._accumulated_gradients[place] for place in places]  # noqa: SLF001
+        positions = [inner._get_variable_index(v) for v in variables]  # noqa: SLF001
+        totals = [inner._accumulated_gradients[position] for position in positions]  # noqa: SLF001
         last = (inner._iterations + 1) % steps == 0  # noqa: SLF001
 
         def update() -> None:

@@ -137,7 +137,7 @@ def _comes(key: str, target: Path, begins: float = BEGINS_S) -> bool:
             if last["problem"] is not None:
                 raise EaiError(
                     f"rank 0 could not write {target} ({last['problem']})",
-                    "make room, or choose another place",
+                    "make room, or choose another folder",
                     code="write-failed",
                 )
             # On its own host rank 0 may have moved it since; on another it may never be there.

@@ -11,6 +11,8 @@ from clusters.slurm_cluster import SlurmCluster, why_not
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+collect_ignore = ["programs"]  # which jobs run: a search for doctests would start them here
+
 
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[SlurmCluster]:

@@ -25,9 +25,9 @@ PIECE: Final = 1 << 21
 
 @dataclass(frozen=True)
 class Slice:
-    """A stretch of a flat gradient: its place in the list of gradients, first and last + 1."""
+    """A stretch of a flat gradient: its position in the list of gradients, first and last + 1."""
 
-    place: int
+    position: int
     first: int
     last: int
 
@@ -39,7 +39,7 @@ class Slice:
 
 @dataclass
 class Group:
-    """Gradients that are stamped together, by their places.
+    """Gradients that are stamped together, by their positions.
 
     ``whole`` travel in fp32; ``coded`` are messages of slices; ``sparse`` are rows.
     """
@@ -49,9 +49,9 @@ class Group:
     sparse: list[int] = field(default_factory=list)
 
     @property
-    def places(self) -> list[int]:
+    def positions(self) -> list[int]:
         """The group's gradients, each once, in order."""
-        coded = {piece.place for message in self.coded for piece in message}
+        coded = {piece.position for message in self.coded for piece in message}
         return sorted({*self.whole, *coded, *self.sparse})
 
 
@@ -62,12 +62,12 @@ def plan(lengths: Mapping[int, int | None], rows: Collection[int], *, narrow: bo
     they belong to a model's first layers, and would hold up their neighbours.
 
     Args:
-        lengths: Numbers in each dense gradient by its place, None where unknown.
+        lengths: Numbers in each dense gradient by its position, None where unknown.
         rows: Places of the sparse ones.
         narrow: Whether large dense ones are coded.
 
     Examples:
-        >>> [group.places for group in plan({1: 10, 2: 10}, [0], narrow=False)]
+        >>> [group.positions for group in plan({1: 10, 2: 10}, [0], narrow=False)]
         [[2], [1], [0]]
         >>> [[piece.length for piece in m] for m in plan({0: 3 << 20}, [], narrow=True)[0].coded]
         [[1572864], [1572864]]
@@ -75,39 +75,41 @@ def plan(lengths: Mapping[int, int | None], rows: Collection[int], *, narrow: bo
     most = graph_timestamps.GROUPS - bool(rows)
     backward = sorted(lengths, reverse=True)
     groups = []
-    for places in _runs(backward, [lengths[place] or 0 for place in backward], most):
-        large = [place for place in places if narrow and (lengths[place] or 0) > SMALL]
-        whole = sorted(set(places) - set(large))
-        groups.append(Group(whole, _messages([(place, lengths[place] or 0) for place in large])))
+    for positions in _runs(backward, [lengths[position] or 0 for position in backward], most):
+        large = [position for position in positions if narrow and (lengths[position] or 0) > SMALL]
+        whole = sorted(set(positions) - set(large))
+        groups.append(
+            Group(whole, _messages([(position, lengths[position] or 0) for position in large]))
+        )
     return [*groups, *([Group(sparse=sorted(rows))] if rows else [])]
 
 
-def _runs(places: list[int], lengths: list[int], most: int) -> list[list[int]]:
-    """Cut `places` into at most `most` runs of about equally many numbers."""
-    if len(places) <= most:
-        return [[place] for place in places]
+def _runs(positions: list[int], lengths: list[int], most: int) -> list[list[int]]:
+    """Cut `positions` into at most `most` runs of about equally many numbers."""
+    if len(positions) <= most:
+        return [[position] for position in positions]
     share = sum(lengths) / most
     runs: list[list[int]] = [[]]
     filled = 0
-    for place, length in zip(places, lengths, strict=True):
+    for position, length in zip(positions, lengths, strict=True):
         if runs[-1] and len(runs) < most and filled + length / 2 > share * len(runs):
             runs.append([])
-        runs[-1].append(place)
+        runs[-1].append(position)
         filled += length
     return runs
 
 
 def _messages(large: list[tuple[int, int]]) -> list[list[Slice]]:
-    """Pack gradients, given by place and length, into messages of at most `PIECE` numbers."""
+    """Pack gradients, given by position and length, into messages of at most `PIECE` numbers."""
     messages: list[list[Slice]] = []
     room = 0
-    for place, length in large:
+    for position, length in large:
         pieces = -(-length // PIECE)
         edges = [length * piece // pieces for piece in range(pieces + 1)]
         for first, last in itertools.pairwise(edges):
             if last - first > room:
                 messages.append([])
                 room = PIECE
-            messages[-1].append(Slice(place, first, last))
+            messages[-1].append(Slice(position, first, last))
             room -= last - first
     return messages

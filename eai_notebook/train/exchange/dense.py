@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
 
 def average(group: Group, given: Mapping[int, Any], wire: Wire, tally: Tally) -> dict[int, Any]:
-    """Return the averages of a group's dense gradients by place, in their shapes and dtypes."""
-    averages = _whole({place: given[place] for place in group.whole}, tally)
+    """Return the averages of a group's dense gradients by position, in their shapes and dtypes."""
+    averages = _whole({position: given[position] for position in group.whole}, tally)
     pieces: dict[int, list[tuple[int, tf.Tensor]]] = {}
     for message in group.coded:
         for piece, part in zip(message, _coded(message, given, wire, tally), strict=True):
-            pieces.setdefault(piece.place, []).append((piece.first, part))
-    return averages | {place: _joined(parts, given[place]) for place, parts in pieces.items()}
+            pieces.setdefault(piece.position, []).append((piece.first, part))
+    return averages | {
+        position: _joined(parts, given[position]) for position, parts in pieces.items()
+    }
 
 
 def _whole(given: Mapping[int, tf.Tensor], tally: Tally) -> dict[int, tf.Tensor]:
@@ -35,20 +37,22 @@ def _whole(given: Mapping[int, tf.Tensor], tally: Tally) -> dict[int, tf.Tensor]
 
     averages = {}
     small: dict[Any, list[int]] = {}
-    for place, gradient in given.items():
+    for position, gradient in given.items():
         length = gradient.shape.num_elements()
         width = gradient.dtype.size
         count = as_float(tf.size(gradient)) if length is None else int(length)
         tally.reduced(count * width)
         if length is not None and length <= SMALL:
-            small.setdefault(gradient.dtype, []).append(place)
+            small.setdefault(gradient.dtype, []).append(position)
         else:
-            averages[place] = collective.allreduce(gradient, f"gradient.{place}")
-    for dtype, places in small.items():
-        if len(places) == 1:
-            averages[places[0]] = collective.allreduce(given[places[0]], f"gradient.{places[0]}")
+            averages[position] = collective.allreduce(gradient, f"gradient.{position}")
+    for dtype, positions in small.items():
+        if len(positions) == 1:
+            averages[positions[0]] = collective.allreduce(
+                given[positions[0]], f"gradient.{positions[0]}"
+            )
         else:
-            averages |= _together({place: given[place] for place in places}, dtype.name)
+            averages |= _together({position: given[position] for position in positions}, dtype.name)
     return averages
 
 
@@ -60,8 +64,8 @@ def _together(given: Mapping[int, tf.Tensor], kind: str) -> dict[int, tf.Tensor]
     mean = collective.allreduce(flat, f"gradient.{kind}.{'.'.join(map(str, given))}")
     parts = tf.split(mean, [int(gradient.shape.num_elements()) for gradient in given.values()])
     return {
-        place: tf.reshape(part, gradient.shape)
-        for part, (place, gradient) in zip(parts, given.items(), strict=True)
+        position: tf.reshape(part, gradient.shape)
+        for part, (position, gradient) in zip(parts, given.items(), strict=True)
     }
 
 
@@ -73,7 +77,7 @@ def _coded(
 
     parts = []
     for piece in message:
-        flat = tf.cast(tf.reshape(given[piece.place], [-1]), tf.float32)
+        flat = tf.cast(tf.reshape(given[piece.position], [-1]), tf.float32)
         parts.append(flat[piece.first : piece.last])
     if wire.format == AUTO:
         return _auto(message, parts, wire, tally)
@@ -110,7 +114,7 @@ def _auto(
 
 def _name(kind: str, message: list[Slice]) -> str:
     """Return a name that no other message of the step has."""
-    return f"gradient.{kind}.{message[0].place}.{message[0].first}"
+    return f"gradient.{kind}.{message[0].position}.{message[0].first}"
 
 
 def _joined(parts: list[tuple[int, tf.Tensor]], like: tf.Tensor) -> tf.Tensor:

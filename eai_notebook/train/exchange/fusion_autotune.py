@@ -62,11 +62,11 @@ class FusionTuner:
         if self.chosen is not None:
             return False
         now = time.perf_counter()
-        turn, place = divmod(self._step, EACH)
-        if place > 1 or (place == 0 and self._step):
-            last = self._turns[turn if place else turn - 1]
+        turn, position = divmod(self._step, EACH)
+        if position > 1 or (position == 0 and self._step):
+            last = self._turns[turn if position else turn - 1]
             self._taken[last].append(now - self._began)
-        changed = place == 0 and self._step > 0
+        changed = position == 0 and self._step > 0
         if changed:
             use(self._turns[turn] if turn < len(self._turns) else self._choose())
         self._step += 1

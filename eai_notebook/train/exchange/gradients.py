@@ -83,27 +83,29 @@ def exchange(gradients: Sequence[Any], names: Sequence[str], wire: Wire) -> Exch
     import tensorflow as tf
 
     given = {
-        place: g if isinstance(g, tf.IndexedSlices) else tf.convert_to_tensor(g)
-        for place, g in enumerate(gradients)
+        position: g if isinstance(g, tf.IndexedSlices) else tf.convert_to_tensor(g)
+        for position, g in enumerate(gradients)
         if g is not None
     }
     _check(given, names, wire)
-    rows = [place for place, g in given.items() if isinstance(g, tf.IndexedSlices)]
-    lengths = {place: g.shape.num_elements() for place, g in given.items() if place not in rows}
+    rows = [position for position, g in given.items() if isinstance(g, tf.IndexedSlices)]
+    lengths = {
+        position: g.shape.num_elements() for position, g in given.items() if position not in rows
+    }
     results = list(gradients)
     ready, reduced, tally = [], [], Tally()
     if wire.format == AUTO:
         wire.now = wire_autotune.now(wire)
     for group in buckets.plan(lengths, rows, narrow=not wire.is_exact):
-        members = group.places
-        ready.append(graph_timestamps.stamp(given[place] for place in members))
+        members = group.positions
+        ready.append(graph_timestamps.stamp(given[position] for position in members))
         with tf.control_dependencies(ready[-1:]):
             averages = dense.average(group, given, wire, tally)
             averages |= _sparse(group.sparse, given, names, wire, tally)
-        reduced.append(graph_timestamps.stamp(averages[place] for place in members))
-        arrived = graph_timestamps.held((averages[place] for place in members), reduced[-1])
-        for place, average in zip(members, arrived, strict=True):
-            results[place] = average
+        reduced.append(graph_timestamps.stamp(averages[position] for position in members))
+        arrived = graph_timestamps.held((averages[position] for position in members), reduced[-1])
+        for position, average in zip(members, arrived, strict=True):
+            results[position] = average
     if wire.format == AUTO:
         wire_autotune.note(wire, wire_autotune.ready_time(given.values()))
     if graph_timestamps.runs_one_at_a_time():
@@ -129,10 +131,10 @@ def exchange_copies(gradients: Sequence[Any], variables: Sequence[Any], wire: Wi
     with collective.name_scope(order.scope):
         exchanged = exchange(order.sort(whole), order.names, wire)
     exchanged.gradients[:] = order.back(exchanged.gradients)
-    for place, variable in enumerate(variables):
+    for position, variable in enumerate(variables):
         if sharded_variables.shard_of(variable) is not None:
-            own = gradients[place]
-            exchanged.gradients[place] = merged(own) if wire.sparse == "merged" else own
+            own = gradients[position]
+            exchanged.gradients[position] = merged(own) if wire.sparse == "merged" else own
     sent = sharded_variables.bytes_sent(variables)
     if sent is not None:
         exchanged.counted[graph_timestamps.BYTES] += sent
@@ -141,10 +143,10 @@ def exchange_copies(gradients: Sequence[Any], variables: Sequence[Any], wire: Wi
 
 
 def _check(given: Mapping[int, Any], names: Sequence[str], wire: Wire) -> None:
-    for place, gradient in given.items():
+    for position, gradient in given.items():
         if not wire.is_exact and not gradient.dtype.is_floating:
             raise EaiError(
-                f"the gradient of `{names[place]}` is {gradient.dtype.name}: whole numbers "
+                f"the gradient of `{names[position]}` is {gradient.dtype.name}: whole numbers "
                 f"cannot travel as {wire.format}",
                 'train floating-point variables, or use wire="fp32"',
                 code="integer-gradient",
@@ -152,13 +154,17 @@ def _check(given: Mapping[int, Any], names: Sequence[str], wire: Wire) -> None:
 
 
 def _sparse(
-    places: Sequence[int], given: Mapping[int, Any], names: Sequence[str], wire: Wire, tally: Tally
+    positions: Sequence[int],
+    given: Mapping[int, Any],
+    names: Sequence[str],
+    wire: Wire,
+    tally: Tally,
 ) -> dict[int, Any]:
     """Average sparse gradients: rows added up, or every row as it is."""
-    joined = [p for p in places if wire.sparse == "merged" and sparse.can_join(given[p])]
+    joined = [p for p in positions if wire.sparse == "merged" and sparse.can_join(given[p])]
     averages = sparse.average(joined, given, wire, tally)
-    for place in sorted(set(places) - set(joined)):
-        averages[place] = _rows(given[place], f"{place}.{names[place]}", wire, tally)
+    for position in sorted(set(positions) - set(joined)):
+        averages[position] = _rows(given[position], f"{position}.{names[position]}", wire, tally)
     return averages
 
 

@@ -42,7 +42,7 @@ _MOST_IDS: Final = 2**31 - 1
 class Tables:
     """Tables of one width and dtype, as one: each table's ids begin where the last one's end."""
 
-    places: tuple[int, ...]
+    positions: tuple[int, ...]
     lengths: tuple[int, ...]
     width: int
     dtype: str
@@ -60,15 +60,15 @@ class Tables:
     @property
     def key(self) -> str:
         """A name that no other tables of the step have."""
-        return ",".join(map(str, self.places))
+        return ",".join(map(str, self.positions))
 
 
 def average(
-    places: Sequence[int], given: Mapping[int, Any], wire: Wire, tally: Tally
+    positions: Sequence[int], given: Mapping[int, Any], wire: Wire, tally: Tally
 ) -> dict[int, Any]:
-    """Return the averages of the sparse gradients at `places`, rows of an id added up."""
+    """Return the averages of the sparse gradients at `positions`, rows of an id added up."""
     found: dict[int, Any] = {}
-    for tables in _alike(places, given):
+    for tables in _alike(positions, given):
         found |= _average(tables, given, wire, tally)
     return found
 
@@ -91,12 +91,12 @@ def _shape(gradient: tf.IndexedSlices) -> tuple[int, int] | None:
     return int(shape[0]), int(np.prod(shape[1:], dtype=np.int64))
 
 
-def _alike(places: Sequence[int], given: Mapping[int, Any]) -> Iterator[Tables]:
+def _alike(positions: Sequence[int], given: Mapping[int, Any]) -> Iterator[Tables]:
     """Put tables of one width and dtype together, as many as ids of 32 bits can distinguish."""
     kinds: dict[tuple[int, str], list[tuple[int, int]]] = {}
-    for place in places:
-        length, width = _shape(given[place]) or (0, 0)
-        kinds.setdefault((width, given[place].dtype.name), []).append((place, length))
+    for position in positions:
+        length, width = _shape(given[position]) or (0, 0)
+        kinds.setdefault((width, given[position].dtype.name), []).append((position, length))
     for (width, dtype), members in kinds.items():
         totals = itertools.accumulate(length for _, length in members)
         numbered = zip(members, totals, strict=True)
@@ -112,7 +112,7 @@ def _average(tables: Tables, given: Mapping[int, Any], wire: Wire, tally: Tally)
     # With "auto" rows are added up and the way is chosen as for fp32; each way then takes the
     # format of the step.
     form = "fp32" if wire.format == AUTO else wire.format
-    ids, rows = _joined(tables, [given[place] for place in tables.places], wire)
+    ids, rows = _joined(tables, [given[position] for position in tables.positions], wire)
     ids, rows = sum_rows_by_id(ids, rows, exact=wire_format(form).is_exact)
     table_of = _table_of(ids, tables.ends)
     packing = RowCodec(form, tables.width, rows.dtype.name, int(tables.ends[-1]))
@@ -154,12 +154,12 @@ def _apart(
     import tensorflow as tf
 
     local = ids - tf.gather(tf.constant(tables.starts), table_of)
-    parts = _partition(local, rows, table_of, len(tables.places))
+    parts = _partition(local, rows, table_of, len(tables.positions))
     found = {}
-    for place, (indices, values) in zip(tables.places, parts, strict=True):
-        like = given[place]
+    for position, (indices, values) in zip(tables.positions, parts, strict=True):
+        like = given[position]
         shaped = tf.reshape(values, [-1, *tf.get_static_value(like.dense_shape)[1:]])
-        found[place] = tf.IndexedSlices(
+        found[position] = tf.IndexedSlices(
             tf.cast(shaped, like.dtype), tf.cast(indices, like.indices.dtype), like.dense_shape
         )
     return found
@@ -190,7 +190,7 @@ def _counts(table_of: tf.Tensor, tables: Tables) -> tf.Tensor:
     """Return how many ids each table has, float32."""
     import tensorflow as tf
 
-    count = len(tables.places)
+    count = len(tables.positions)
     return tf.math.bincount(table_of, minlength=count, maxlength=count, dtype=tf.float32)
 
 
@@ -246,7 +246,7 @@ def _exchange(
     way: str, ids: tf.Tensor, rows: tf.Tensor, tables: Tables, taken: tf.Tensor
 ) -> Callable[[RowCodec], sparse_average.AveragedRows]:
     """Return what averages the rows of the tables that are `taken`."""
-    name = f"rows.{tables.places[0]}.{tables.width}"
+    name = f"rows.{tables.positions[0]}.{tables.width}"
     if way == "gather":
         return lambda packing: sparse_average.gather(ids, rows, packing, name)
     if way == "shard":
@@ -280,7 +280,7 @@ def _chosen(
     """Return each table's way, int32, and the counts to report after this step."""
     import tensorflow as tf
 
-    unknown = np.full(len(tables.places), -1, np.float32)
+    unknown = np.full(len(tables.positions), -1, np.float32)
     mine = wire.variable(f"rows/{tables.key}/mine", unknown)
     union = wire.variable(f"rows/{tables.key}/union", unknown)
     steps = wire.variable(f"rows/{tables.key}/steps", np.float32(0))
@@ -289,7 +289,7 @@ def _chosen(
 
     def remember(had: tf.Tensor, got: tf.Tensor) -> None:
         def look() -> tf.Tensor:
-            return collective.allreduce(had, f"rows.{tables.places[0]}.{tables.width}.count")
+            return collective.allreduce(had, f"rows.{tables.positions[0]}.{tables.width}.count")
 
         mine.assign(tf.cond(tf.equal(count % LOOK, 0), look, mine.read_value))
         known = tf.where(before < 0, got, before)
@@ -300,7 +300,7 @@ def _chosen(
 
 
 def best_ways(mine: tf.Tensor, union: tf.Tensor, tables: Tables, packing: RowCodec) -> tf.Tensor:
-    """Return the cheapest way for each table, by its place in `WAYS`; ``shard`` where unknown.
+    """Return the cheapest way for each table, by its position in `WAYS`; ``shard`` where unknown.
 
     `mine` and `union` are the rows that a rank and all ranks together touch, float32, -1
     where unknown.

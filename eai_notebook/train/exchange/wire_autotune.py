@@ -73,8 +73,8 @@ def note(wire: Wire, at: tf.Tensor) -> None:
     def take() -> tf.Tensor:
         number = step.read_value()
         taken = tf.cast(at - last.read_value(), tf.float32)
-        place = _place(number - 1)
-        table.assign(tf.where(place >= 0, _put(table.read_value(), place, taken), table))
+        position = _position(number - 1)
+        table.assign(tf.where(position >= 0, _put(table.read_value(), position, taken), table))
         last.assign(at)
         step.assign(number + 1)
         return tf.cond(tf.equal(number, STEPS), lambda: _decide(table.read_value(), kept), skip)
@@ -140,23 +140,23 @@ def _tried(step: tf.Tensor) -> tf.Tensor:
     return tf.where(step < WARM, 0, turn % len(CANDIDATES))
 
 
-def _place(step: tf.Tensor) -> tf.Tensor:
+def _position(step: tf.Tensor) -> tf.Tensor:
     """Return where in the flat table the step's time belongs; below 0 where it does not count."""
     import tensorflow as tf
 
     since = step - WARM
     turn, within = since // BLOCK, since % BLOCK
-    place = (turn % len(CANDIDATES)) * _SAMPLES
-    place += (turn // len(CANDIDATES)) * (BLOCK - 1) + within - 1
+    position = (turn % len(CANDIDATES)) * _SAMPLES
+    position += (turn // len(CANDIDATES)) * (BLOCK - 1) + within - 1
     counts = tf.logical_and(since >= 0, within >= 1)
-    return tf.where(tf.logical_and(counts, step < STEPS), place, -1)
+    return tf.where(tf.logical_and(counts, step < STEPS), position, -1)
 
 
-def _put(table: tf.Tensor, place: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+def _put(table: tf.Tensor, position: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
     import tensorflow as tf
 
     flat = tf.reshape(table, [-1])
-    put = tf.tensor_scatter_nd_update(flat, [[tf.maximum(place, 0)]], [value])
+    put = tf.tensor_scatter_nd_update(flat, [[tf.maximum(position, 0)]], [value])
     return tf.reshape(put, table.shape)
 
 

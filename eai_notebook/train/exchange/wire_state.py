@@ -173,11 +173,13 @@ class MessageMemory:
 
 
 def key_of(kind: str, message: Sequence[Slice]) -> str:
-    """Return the key of a message's memory: by places, which names are not the same twice.
+    """Return the key of a message's memory: by positions, which names are not the same twice.
 
     Examples:
         >>> from eai_notebook.train.exchange.buckets import Slice
         >>> key_of("owed", [Slice(3, 0, 10), Slice(1, 0, 5)])
         'owed/3:0-10,1:0-5'
     """
-    return f"{kind}/" + ",".join(f"{piece.place}:{piece.first}-{piece.last}" for piece in message)
+    return f"{kind}/" + ",".join(
+        f"{piece.position}:{piece.first}-{piece.last}" for piece in message
+    )

@@ -45,8 +45,12 @@ def step_rows(first: int, begin: Array, end: Array, taken: Array, *, in_ring: bo
     hidden = covered(group_ready, group_reduced, ready)
     # Counts, not times: they must not be taken for marks of an earlier step.
     counted = (
-        taken[:, HEAD + place]
-        for place in (graph_timestamps.BYTES, graph_timestamps.EMBEDDING, graph_timestamps.REDONE)
+        taken[:, HEAD + position]
+        for position in (
+            graph_timestamps.BYTES,
+            graph_timestamps.EMBEDDING,
+            graph_timestamps.REDONE,
+        )
     )
     for name, value in zip(_OF_RING, (ready, reduced, hidden, *counted), strict=True):
         rows[name] = np.where(known, value, np.nan)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-_NAME: Final = "shard-{number:010d}-{place}-{rank}.npy"
+_NAME: Final = "shard-{number:010d}-{position}-{rank}.npy"
 _FILES: Final = "shard-*.npy"
 _BLOCK: Final = 1 << 16
 """Bytes are read and written for so many rows at a time."""
@@ -47,9 +47,9 @@ def write(folder: Path, number: int, parts: Sequence[Any]) -> dict[str, Any] | N
 
     def work() -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        for place, part in enumerate(parts):
-            path = folder / _NAME.format(number=number, place=place, rank=collective.rank())
-            sums[place] = _write_one(path, part)
+        for position, part in enumerate(parts):
+            path = folder / _NAME.format(number=number, position=position, rank=collective.rank())
+            sums[position] = _write_one(path, part)
 
     together(work, "write", folder, "make room, or give another folder")
     return {
@@ -69,15 +69,15 @@ def read(folder: Path, about: dict[str, Any], parts: Sequence[Any]) -> None:
     """
     ranks, number = about["ranks"], about["number"]
 
-    def file(place: int, rank: int) -> _File:
-        return _File(folder / _NAME.format(number=number, place=place, rank=rank))
+    def file(position: int, rank: int) -> _File:
+        return _File(folder / _NAME.format(number=number, position=position, rank=rank))
 
     def work() -> None:
         for rank in range(collective.rank(), ranks, collective.size()):
-            for place in range(len(parts)):
-                file(place, rank).check(about["sums"][rank][place])
-        for place, part in enumerate(parts):
-            files = [file(place, rank) for rank in range(ranks)]
+            for position in range(len(parts)):
+                file(position, rank).check(about["sums"][rank][position])
+        for position, part in enumerate(parts):
+            files = [file(position, rank) for rank in range(ranks)]
             for first, rows in _blocks(_shard(part), files):
                 put_rows(part.value, first, rows)
 
@@ -157,7 +157,7 @@ class _File:
 
 
 def _blocks(shard: Shard, files: Sequence[_File]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield a rank's rows in blocks, each with its first row's place, from other ranks' files."""
+    """Yield a rank's rows in blocks, each with its first row's position, from other ranks' files."""
     there = len(files)
     for first in range(0, shard.used, _BLOCK):
         last = min(first + _BLOCK, shard.used)
@@ -166,8 +166,8 @@ def _blocks(shard: Shard, files: Sequence[_File]) -> Iterator[tuple[int, np.ndar
         for rank, file in enumerate(files):
             here = numbers % there == rank
             if here.any():
-                places = numbers[here] // there
-                rows[here] = file.rows(places[0], places[-1] + 1)[places - places[0]]
+                positions = numbers[here] // there
+                rows[here] = file.rows(positions[0], positions[-1] + 1)[positions - positions[0]]
         yield first, rows
 
 

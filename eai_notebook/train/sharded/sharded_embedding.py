@@ -208,7 +208,7 @@ _BLOCK: Final = 1 << 16
 
 
 def _uniform(numbers: tf.Tensor, width: int, seed: int, half: float) -> tf.Tensor:
-    """Return float32 [n, width] between plus and minus `half`, by hashing numbers and places.
+    """Return float32 [n, width] between plus and minus `half`, by hashing numbers and positions.
 
     The mixing is splitmix64's (Steele, Lea and Flood 2014).
     """
@@ -217,8 +217,8 @@ def _uniform(numbers: tf.Tensor, width: int, seed: int, half: float) -> tf.Tenso
     def constant(value: int) -> tf.Tensor:
         return tf.constant(np.uint64(value & (2**64 - 1)))
 
-    place = tf.cast(numbers[:, None] * width + tf.range(width, dtype=tf.int64), tf.uint64)
-    mixed = (place + constant(1)) * constant(0x9E3779B97F4A7C15) + constant(
+    position = tf.cast(numbers[:, None] * width + tf.range(width, dtype=tf.int64), tf.uint64)
+    mixed = (position + constant(1)) * constant(0x9E3779B97F4A7C15) + constant(
         seed * 0xD1B54A32D192ED03
     )
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):

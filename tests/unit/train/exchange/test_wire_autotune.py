@@ -12,7 +12,7 @@ from eai_notebook.train.exchange.wire_autotune import (
     CANDIDATES,
     STEPS,
     WARM,
-    _place,
+    _position,
     _tried,
     best,
     describe_choice,
@@ -37,13 +37,13 @@ def test_each_format_is_tried_equally_often_and_counted_where_it_has_settled() -
     assert tried[:WARM] == [0] * WARM
     counted: dict[int, list[int]] = {}
     for step in range(STEPS):
-        place = int(_place(step))
-        if place >= 0:
-            counted.setdefault(tried[step], []).append(place)
+        position = int(_position(step))
+        if position >= 0:
+            counted.setdefault(tried[step], []).append(position)
     size = (STEPS - WARM) // len(CANDIDATES) // BLOCK * (BLOCK - 1)
-    for which, places in counted.items():
-        assert places == list(range(which * size, (which + 1) * size))
-    assert int(_place(STEPS)) == -1
+    for which, positions in counted.items():
+        assert positions == list(range(which * size, (which + 1) * size))
+    assert int(_position(STEPS)) == -1
 
 
 def test_ranks_agree_and_the_slow_format_goes(run_ranks: RunRanks) -> None:

@@ -49,13 +49,13 @@ def test_the_scale_of_fp16_is_a_power_of_two_with_room(peak: float) -> None:
 def test_buckets_follow_the_backward_pass_and_are_cut() -> None:
     groups = plan({1: 100, 2: 3 * PIECE, 3: 10_000, 4: 20_000, 5: 8}, [0], narrow=True)
     assert groups[-1].sparse == [0]
-    assert groups[0].places[-1] == 5
+    assert groups[0].positions[-1] == 5
     slices = [piece for group in groups for message in group.coded for piece in message]
-    assert sorted((s.place, s.first) for s in slices) == [
+    assert sorted((s.position, s.first) for s in slices) == [
         *((2, PIECE * part) for part in range(3)), (3, 0), (4, 0),
     ]  # fmt: skip
     assert all(sum(s.length for s in m) <= PIECE for g in groups for m in g.coded)
-    assert sorted(place for group in groups for place in group.whole) == [1, 5]
+    assert sorted(position for group in groups for position in group.whole) == [1, 5]
 
 
 def test_whole_numbers_and_unknown_formats_are_refused() -> None:
