@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import math
 import re
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ from eai_notebook.datasets.documents import make_documents
 from eai_notebook.datasets.query_logs import make_queries
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from eai_notebook.datasets.click_logs import Truth
@@ -49,6 +52,30 @@ def run(name: str, place: Path) -> Any:
     assert re.search(r"^compute +\d", said, re.MULTILINE)
     assert "the group is down" in said
     return notebook
+
+
+def imports(source: str) -> Iterator[tuple[str, str]]:
+    """Yield the modules of the package that a program imports from, and the names."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("eai_notebook"):
+            yield from ((str(node.module), alias.name) for alias in node.names)
+
+
+def test_what_notebooks_and_benchmarks_import_is_there() -> None:
+    programs = [path.read_text() for path in (REPOSITORY / "benchmarks").glob("*.py")]
+    for path in NOTEBOOKS:
+        cells = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+        programs += [re.sub(r"^\s*[%!].*", "", cell, flags=re.MULTILINE) for cell in cells]
+    found = sorted({each for program in programs for each in imports(program)})
+    assert len(found) > 50
+
+    def exists(module: str, name: str) -> bool:
+        found = importlib.import_module(module)
+        return hasattr(found, name) or (
+            hasattr(found, "__path__") and importlib.util.find_spec(f"{module}.{name}") is not None
+        )
+
+    assert [each for each in found if not exists(*each)] == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
