@@ -149,7 +149,7 @@ def test_nothing_listens_beyond_loopback(group: Group) -> None:
     found = listening.listening(family(group))
     assert {"controller", "rank", "nanny"} <= found.keys()
     for program, places in found.items():
-        assert all(ipaddress.ip_address(place).is_loopback for place in places), program
+        assert all(ipaddress.ip_address(each).is_loopback for each in places), (program, places)
 
 
 def test_no_key_is_in_an_argument_or_an_environment(group: Group) -> None:
@@ -208,7 +208,7 @@ with _listening_on("127.0.0.1"):
 """
     group.view([1]).execute(code, block=True)
     for program, places in listening.listening(family(group)).items():
-        assert all(ipaddress.ip_address(place).is_loopback for place in places), program
+        assert all(ipaddress.ip_address(each).is_loopback for each in places), (program, places)
 
 
 @pytest.mark.parametrize("name", ["a folder", "a:b"])
