@@ -119,7 +119,7 @@ def chosen(wire):
     ways = {}
     for key, (tables, packing) in wire.tables.items():
         seen = [tf.constant(wire.state()[f"rows/{key}/{name}"]) for name in ("mine", "union")]
-        ways |= zip(tables.places, [WAYS[w] for w in best_ways(*seen, tables, packing).numpy()])
+        ways |= zip(tables.positions, [WAYS[w] for w in best_ways(*seen, tables, packing).numpy()])
     return [ways[place] for place in sorted(ways)]
 
 def off(found):
