@@ -23,11 +23,9 @@ from eai_notebook.elastic.elastic_callbacks import on_first_rank
 from eai_notebook.elastic.elastic_checkpoint import ElasticCheckpoint
 from eai_notebook.elastic.lone_ring import LoneRing, TooFewRanksError
 from eai_notebook.elastic.virtual_data import virtual_data
-from eai_notebook.errors import EaiError
 from eai_notebook.ledger.run_record import GONE
-from eai_notebook.train.held_optimizers import is_whole
 from eai_notebook.train.layer_state import check_states
-from eai_notebook.train.measured_step import build
+from eai_notebook.train.measured_step import build_whole
 from eai_notebook.train.recording import graph_timestamps, step_clock
 from eai_notebook.train.recording.step_rows import HEAD
 from eai_notebook.train.seeds import seed_states
@@ -403,13 +401,7 @@ def _counts(shares: VirtualData, virtual: int, most: int | None) -> list[int]:
 
 def _build(model: keras.Model, batch: Any) -> None:
     """Make all variables of model, metrics and optimizer."""
-    build(model, tf.data.Dataset.from_tensors(batch))
-    if not is_whole(model):
-        raise EaiError(
-            "the model has no weights yet that all ranks could share",
-            "build it before, with model.build(shape) or model(batch)",
-            code="not-built",
-        )
+    build_whole(model, tf.data.Dataset.from_tensors(batch))
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
 

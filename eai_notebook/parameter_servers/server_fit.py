@@ -14,9 +14,8 @@ from eai_notebook.parameter_servers.server_tasks import quiet
 from eai_notebook.train import _callbacks, lone_fits, rank_consistency
 from eai_notebook.train.checkpoint import Checkpoint
 from eai_notebook.train.global_metrics import is_additive, leaves
-from eai_notebook.train.held_optimizers import is_whole
 from eai_notebook.train.layer_state import check_states
-from eai_notebook.train.measured_step import build
+from eai_notebook.train.measured_step import build_whole
 from eai_notebook.train.recording import step_clock
 
 if TYPE_CHECKING:
@@ -67,12 +66,7 @@ def fit(  # noqa: PLR0913 -- the arguments of `model.fit`
         what = "the number of batches is unknown"
         raise EaiError(what, "pass steps_per_epoch=", code="steps-unknown")
     rank_consistency.distribute(model, wrap=True)
-    build(model, data)
-    if not is_whole(model):
-        what = "the model has no weights yet"
-        raise EaiError(
-            what, "build it first, with model.build(shape) or model(batch)", code="not-built"
-        )
+    build_whole(model, data)
     _check_metrics(model)
     graphs = [
         collective.broadcast_object(_graph_of(data), root) for root in range(collective.size())

@@ -88,14 +88,14 @@ REMOTE_ERRORS = (ipp_error.RemoteError, ipp_error.CompositeError)
 
 
 class RemoteFailure(NamedTuple):
-    """What an errand failed with on a rank."""
+    """What a call failed with on a rank."""
 
     ename: str
     evalue: str
 
 
 def first_error(error: Any) -> RemoteFailure:
-    """Return what an errand failed with on the first rank where it did."""
+    """Return what a call failed with on the first rank where it did."""
     if isinstance(error, ipp_error.CompositeError):
         ename, evalue, *_ = error.elist[0]
         return RemoteFailure(ename, evalue)

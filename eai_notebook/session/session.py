@@ -214,14 +214,14 @@ class Session:
             group.leave()
         self._view.set_state("down")
 
-    def _take_over(self, group: Group, words: str, errand: Any, *arguments: Any) -> None:
-        """Use the group from now on; its ranks do `errand` first, described by `words`."""
+    def _take_over(self, group: Group, words: str, call: Any, *arguments: Any) -> None:
+        """Use the group from now on; its ranks do `call` first, described by `words`."""
         atexit.register(self._at_exit)
         self._cells = cells = CellRunner(group, self._view, self.watcher, self._keeper, self._lost)
-        if errand is remote_calls.warm_up:  # which forms the ring on all ranks
+        if call is remote_calls.warm_up:  # which forms the ring on all ranks
             cells.ring.ranks = tuple(range(self.size))
         with explaining_rank_loss(group, cells.died):
-            self._warm_up = WarmUp(group, words, errand, *arguments)
+            self._warm_up = WarmUp(group, words, call, *arguments)
         self._view.is_loading = True
         self._view.set_state("up")
         self._warm_up.then(partial(self._introduce, group))

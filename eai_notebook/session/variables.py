@@ -82,9 +82,9 @@ def _pickled(name: str, value: Any) -> list[Any]:
         raise EaiError(what, "push plain data or arrays", code="variable-not-sent") from None
 
 
-def _answer(group: Group, ranks: Sequence[int], errand: Any, *arguments: Any) -> Any:
+def _answer(group: Group, ranks: Sequence[int], call: Any, *arguments: Any) -> Any:
     """Return what `ranks` answer; when the user stops that, they stop as well."""
-    request = group.view(ranks).apply_async(errand, *arguments)
+    request = group.view(ranks).apply_async(call, *arguments)
     try:
         found = request.get()
     except KeyboardInterrupt:

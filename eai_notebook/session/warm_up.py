@@ -16,15 +16,15 @@ _SAID_EVERY_S: Final = 0.5
 
 
 class WarmUp:
-    """An errand of all ranks of a group, each of which returns its ``rank``, ``host`` and ``pid``.
+    """A call on all ranks of a group, each of which returns its ``rank``, ``host`` and ``pid``.
 
     `words` say what the ranks are doing, where one has to wait for them.
     """
 
-    def __init__(self, group: Group, words: str, errand: Any, *arguments: Any) -> None:
+    def __init__(self, group: Group, words: str, call: Any, *arguments: Any) -> None:
         self._words = words
         self._size = len(group.live)
-        self._request = group.view(group.live).apply_async(errand, *arguments)
+        self._request = group.view(group.live).apply_async(call, *arguments)
 
     def then(self, use: Callable[[list[dict[str, Any]]], None]) -> None:
         """Call `use` with the ranks' answers, in another thread, unless one fails."""
@@ -38,7 +38,7 @@ class WarmUp:
     def wait(self, say: Callable[..., None]) -> list[dict[str, Any]]:
         """Wait for all ranks' answers and return them; `say` announces the wait.
 
-        Raises what the errand has failed with on a rank.
+        Raises what the call has failed with on a rank.
         """
         begin, waited = time.monotonic(), False
         while not self._request.ready():

@@ -19,7 +19,7 @@ from eai_notebook import collective
 from eai_notebook.errors import EaiError
 from eai_notebook.train import lone_fits, rank_consistency
 from eai_notebook.train.exchange.xla_clusters import compiled
-from eai_notebook.train.held_optimizers import has_own_step
+from eai_notebook.train.held_optimizers import has_own_step, is_whole
 from eai_notebook.train.iterator_release import release_in_background
 from eai_notebook.train.recording import graph_timestamps, step_clock
 from eai_notebook.train.recording.step_rows import ASKED, GOT
@@ -183,6 +183,21 @@ def build(model: keras.Model, data: tf.data.Iterator | tf.data.Dataset) -> None:
     # Whatever keeps it from being built so, tracing the step finds out, and says it better.
     with contextlib.suppress(Exception):
         model._symbolic_build(data_batch=batch)  # noqa: SLF001 -- as Keras does itself on JAX
+
+
+def build_whole(model: keras.Model, data: tf.data.Dataset) -> None:
+    """Make all variables as `build` does, for a training that shares them before its first step.
+
+    Raises:
+        EaiError: Some are still missing: the data's shapes or the model do not say how.
+    """
+    build(model, data)
+    if not is_whole(model):
+        raise EaiError(
+            "the model has no weights yet",
+            "build it first, with model.build(shape) or model(batch)",
+            code="not-built",
+        )
 
 
 def _is_known(shape: tf.TensorShape) -> bool:

@@ -29,17 +29,7 @@ def alive(session: Session) -> None:  # noqa: F811
     session.run("pass", restart=True)
 
 
-@pytest.mark.parametrize(
-    "same",
-    [
-        local.test_a_cell_runs_on_every_rank,
-        local.test_output_comes_while_the_cell_runs,
-        local.test_a_cell_on_some_ranks_has_a_ring_of_its_own,
-        local.test_an_error_on_one_rank_releases_the_other,
-        local.test_a_rank_that_goes_on_after_an_error_is_interrupted,
-    ],
-    ids=lambda test: test.__name__.removeprefix("test_"),
-)
+@local.every_launcher
 def test_on_hosts(same: Any, session: Session, said: local.Listener) -> None:  # noqa: F811
     same(session, said)
 

@@ -120,7 +120,7 @@ found["branches"] = [float(conditional(tf.constant(float(step)))) for step in ra
 def mismatch(graph: bool) -> dict[str, str]:
     """Return the error of tensors that do not fit: alike on all ranks, and the ring stands."""
     how = "graph" if graph else "eager"
-    told = {}
+    codes = {}
     for kind, tensor in (
         ("shape", lambda: filled([2 + rank])),
         ("dtype", lambda: filled([2], 0.0, "float32" if rank == 0 else "float64")),
@@ -130,8 +130,8 @@ def mismatch(graph: bool) -> dict[str, str]:
             with collective.translated():
                 run(lambda t=tensor, n=name: backend.allreduce(t(), n, "sum"), graph)
         except EaiError as error:
-            told[kind] = f"{error.code} {name in str(error)}"
-    return told
+            codes[kind] = f"{error.code} {name in str(error)}"
+    return codes
 
 
 found["mismatch"] = [mismatch(graph) for graph in (False, True)]

@@ -10,8 +10,8 @@ import numpy as np
 import eai_notebook as eai
 from eai_notebook import collective
 
-told = io.StringIO()
-with contextlib.redirect_stderr(told):
+printed = io.StringIO()
+with contextlib.redirect_stderr(printed):
     collective.ensure_formed()
 keras.utils.set_random_seed(7)
 random = np.random.default_rng(eai.rank())
@@ -32,7 +32,7 @@ counting = sys.modules.get("counting_collective")
 report(  # noqa: F821 -- of the tests' prelude
     {
         "backend": collective.backend_name(),
-        "told": told.getvalue(),
+        "notice": printed.getvalue(),
         "loss": history["loss"],
         "weights": [w.ravel().tolist() for w in model.get_weights()],
         "calls": dict(counting.CountingBackend.calls) if counting else {},

@@ -89,8 +89,8 @@ def test_a_machine_without_horovod_trains_to_equal_weights_and_says_that_it_is_s
         "mpi4py",
         "counting",
     ]
-    assert "install-horovod" in plain[0]["told"]
-    assert plain[1]["told"] + usual[0]["told"] == ""  # one notice
+    assert "install-horovod" in plain[0]["notice"]
+    assert plain[1]["notice"] + usual[0]["notice"] == ""  # one notice
     for reports in (plain, counted):
         for one, other in zip(usual, reports, strict=True):
             for ours, theirs in zip(one["weights"], other["weights"], strict=True):

@@ -81,13 +81,13 @@ def test_every_display_has_the_same_numbers(drawn: dict[str, object]) -> None:
             assert verdict.numbers["step"] == pytest.approx(step, rel=1e-3)
         if "waiting" in verdict.numbers:
             assert verdict.numbers["waiting"] <= view["waiting_ms"] * 1.001
-        told = ms(report.rates.step)
-        assert f"{told} a step" in html(view)
-        assert f"{told} a step" in text(view)
-        assert f"step {told}" in page(record)
+        length = ms(report.rates.step)
+        assert f"{length} a step" in html(view)
+        assert f"{length} a step" in text(view)
+        assert f"step {length}" in page(record)
         # What a text calls a step is that one; the mean with stalls in it is named as such.
         for said in re.findall(r"of a ([\d.]+ ms) step", report.to_text()):
-            assert said == told
+            assert said == length
 
 
 def test_a_comparison_shows_the_numbers_of_both_runs(

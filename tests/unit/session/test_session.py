@@ -487,3 +487,17 @@ def _hold_up_a_nanny(rank: int) -> int:
     nanny = next(child for child in children if NANNY in child.cmdline())
     nanny.suspend()
     return nanny.pid
+
+
+every_launcher = pytest.mark.parametrize(
+    "same",
+    [
+        test_a_cell_runs_on_every_rank,
+        test_output_comes_while_the_cell_runs,
+        test_a_cell_on_some_ranks_has_a_ring_of_its_own,
+        test_an_error_on_one_rank_releases_the_other,
+        test_a_rank_that_goes_on_after_an_error_is_interrupted,
+    ],
+    ids=lambda test: test.__name__.removeprefix("test_"),
+)
+"""Marks a test that runs these with a session of another launcher."""

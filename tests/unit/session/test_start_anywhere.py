@@ -141,9 +141,9 @@ def test_an_import_that_fails_names_its_own_cause(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in found else None)
     monkeypatch.setattr(horovod_backend, "_fails", lambda _package: False)
-    told = horovod_backend.import_failure(error)
-    assert words in told.what
-    assert ("not installed" in told.what) == (len(found) == 2)
+    failure = horovod_backend.import_failure(error)
+    assert words in failure.what
+    assert ("not installed" in failure.what) == (len(found) == 2)
 
 
 def test_another_backend_of_keras_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

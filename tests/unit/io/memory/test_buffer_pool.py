@@ -10,11 +10,11 @@ from eai_notebook.io.memory.buffer_pool import MAX_IDLE, MIN_POOLED, BufferPool
 
 def test_memory_comes_back_when_the_last_view_of_it_is_gone() -> None:
     lender = BufferPool()
-    lent = lender.acquire(MIN_POOLED)
-    lent[:] = 7
-    view = lent[100:200].view(np.int32).reshape(5, 5)
-    place = lent.ctypes.data
-    del lent
+    borrowed = lender.acquire(MIN_POOLED)
+    borrowed[:] = 7
+    view = borrowed[100:200].view(np.int32).reshape(5, 5)
+    place = borrowed.ctypes.data
+    del borrowed
     other = lender.acquire(MIN_POOLED)  # while the view is held, others get other memory
     other[:] = 1
     assert other.ctypes.data != place
@@ -53,10 +53,10 @@ def test_many_threads_never_share_memory() -> None:
 
     def use(number: int) -> None:
         for _ in range(300):
-            lent = lender.acquire(MIN_POOLED + number % 2)
-            lent[:] = number
+            borrowed = lender.acquire(MIN_POOLED + number % 2)
+            borrowed[:] = number
             gc.collect(0)
-            if not (lent == number).all():
+            if not (borrowed == number).all():
                 wrong.append(number)
 
     threads = [threading.Thread(target=use, args=(number,)) for number in range(4)]

@@ -28,16 +28,16 @@ def test_every_way_to_train_trains_alike_whatever_xla_compiles(
     reports = run_ranks(PROGRAM, size)
     first = reports[0]["found"]
     for report in reports:
-        for way, told in report["found"].items():
+        for way, compiled in report["found"].items():
             kind, _, setting = way.partition(" ")
             plain = first[f"{kind} False"]
-            for ours, theirs in zip(told["weights"], plain["weights"], strict=True):
+            for ours, theirs in zip(compiled["weights"], plain["weights"], strict=True):
                 np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=1e-6, err_msg=way)
             if setting == "False":
-                assert told["products"] == 0, way
+                assert compiled["products"] == 0, way
             else:
-                assert told["products"] >= BACKWARD, way
+                assert compiled["products"] >= BACKWARD, way
         assert report["sparse"] == pytest.approx(reports[0]["sparse"], rel=1e-6)
         for other in reports[1:]:
-            for way, told in other["found"].items():
-                assert told["weights"] == first[way]["weights"], way
+            for way, compiled in other["found"].items():
+                assert compiled["weights"] == first[way]["weights"], way
