@@ -16,7 +16,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from mpi4py import MPI
 
 from eai_notebook.collective import objects
 from eai_notebook.elastic.contribution import Contribution, Slices
@@ -28,7 +27,8 @@ from eai_notebook.errors import EaiError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_FAILURES: Final = {MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_REVOKED}
+    from mpi4py import MPI
+
 PATIENCE_S: Final = 60.0
 """How long the others wait for a rank that lives, but does not come to form the ring anew."""
 
@@ -94,7 +94,7 @@ class FaultTolerantRing:
         self.number = self.members[comm.rank]
         self._caller = Caller()
         self._comm = self._caller.run(comm.Dup)
-        self._comm.Set_errhandler(MPI.ERRORS_RETURN)
+        _return_errors(self._comm)
 
     @property
     def rank(self) -> int:
@@ -125,12 +125,14 @@ class FaultTolerantRing:
         Raises:
             EaiError: Too few ranks are left, or one that lives has failed.
         """
+        from mpi4py import MPI
+
         while True:
             members = self.members
             try:
                 total = self._summed(make(self.block))
             except MPI.Exception as error:
-                if error.Get_error_class() not in _FAILURES:
+                if error.Get_error_class() not in _failures():
                     raise
                 kept = self._form_anew(_GOES_ON)
                 if kept is None:
@@ -170,6 +172,8 @@ class FaultTolerantRing:
 
     def _summed(self, mine: Contribution) -> Contribution:
         """Return the sum over the live ranks; before it, a number for each that wants to leave."""
+        from mpi4py import MPI
+
         leaving = np.zeros(self.size)
         leaving[self.rank] = self.is_leaving
         numbers = np.concatenate([leaving, mine.numbers])
@@ -244,9 +248,7 @@ class FaultTolerantRing:
                 "end the group with `%eai restart`",
                 code="ring-stuck",
             )
-        comm.Set_errhandler(MPI.ERRORS_RETURN)
-        assert isinstance(comm, MPI.Intracomm)  # noqa: S101 -- of one as it is
-        return comm
+        return _return_errors(comm)
 
     def _exchanged_states(
         self, comm: MPI.Intracomm, state: int
@@ -255,6 +257,8 @@ class FaultTolerantRing:
 
         None if one more has died meanwhile.
         """
+        from mpi4py import MPI
+
         mine = np.array([self.number, self._sequence, state], np.int64)
         table = np.empty((comm.size, len(mine)), np.int64)
         try:
@@ -282,10 +286,28 @@ class FaultTolerantRing:
 
     def _agreed(self, comm: MPI.Intracomm, *, well: bool) -> bool:
         """Return whether all live ranks say that all is well; the same on all of them."""
+        from mpi4py import MPI
+
         try:
             return bool(self._caller.run(lambda: comm.Agree(int(well))))
         except MPI.Exception:
             return False
+
+
+def _failures() -> set[int]:
+    """Return the classes of errors that tell of another rank's death."""
+    from mpi4py import MPI
+
+    return {MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_REVOKED}
+
+
+def _return_errors(comm: MPI.Comm) -> MPI.Intracomm:
+    """Let calls on `comm` return errors, where MPI would end the process."""
+    from mpi4py import MPI
+
+    assert isinstance(comm, MPI.Intracomm)  # noqa: S101 -- of one as it is
+    comm.Set_errhandler(MPI.ERRORS_RETURN)
+    return comm
 
 
 def pass_on(

@@ -156,6 +156,17 @@ def test_the_kernel_side_never_imports_tensorflow(room: str) -> None:
     assert not {n for n in rooms()[room] if n.split(".")[0] in {"tensorflow", "keras", "horovod"}}
 
 
+@pytest.mark.parametrize("library", ["horovod", "mpi4py"])
+def test_no_module_starts_mpi_by_being_imported(library: str) -> None:
+    # MPI listens on all networks from its import on, in whatever process that is.
+    assert not {
+        name
+        for name, path in files()
+        for used in imports(path, while_loading=True)
+        if used.split(".")[0] == library
+    }
+
+
 def test_no_module_imports_itself_by_way_of_others() -> None:
     graph = {
         module_of(name): {
