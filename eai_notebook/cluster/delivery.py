@@ -31,7 +31,7 @@ WRITE_S: Final = 30.0
 
 
 @contextlib.contextmanager
-def key_files(entry: registry.Entry, place: Placement) -> Iterator[tuple[str, dict[str, str]]]:
+def key_files(entry: registry.Entry, placement: Placement) -> Iterator[tuple[str, dict[str, str]]]:
     """Have the connection file on each host during the block; yield its path, and where to listen.
 
     A host's file is removed after the block, also when this process dies: its writer waits for that.
@@ -42,21 +42,21 @@ def key_files(entry: registry.Entry, place: Placement) -> Iterator[tuple[str, di
     """
     path = str(platformdirs.user_cache_path("eai-notebook") / "keys" / f"{token_hex(8)}.json")
     keys = {path: connection_file(entry, "engine").read_bytes()}
-    with listen_rules(place, keys) as listen:
+    with listen_rules(placement, keys) as listen:
         yield path, listen
 
 
 @contextlib.contextmanager
 def listen_rules(
-    place: Placement, held: Mapping[str, bytes] = MappingProxyType({})
+    placement: Placement, held: Mapping[str, bytes] = MappingProxyType({})
 ) -> Iterator[dict[str, str]]:
     """Have `held` files on each host during the block; yield the variables that restrict listening.
 
-    With them, and the library that they name, programs listen on the networks of `place` only. There
+    With them, and the library that they name, programs listen on the networks of `placement` only. There
     are none where the library cannot be compiled.
 
     Args:
-        place: The hosts and their networks.
+        placement: The hosts and their networks.
         held: Contents of files for this user alone, by path; removed after the block.
 
     Raises:
@@ -68,8 +68,8 @@ def listen_rules(
         yield {}
         return
     writers = {
-        host.name: remote_python.hold_files(host.name, kept, held, here=host.name in place.here)
-        for host in place.hosts
+        host.name: remote_python.hold_files(host.name, kept, held, here=host.name in placement.here)
+        for host in placement.hosts
     }
     try:
         with ThreadPoolExecutor(len(writers)) as waiting:
@@ -80,7 +80,7 @@ def listen_rules(
             what = f"{', '.join([*kept, *held])} cannot be written ({'; '.join(problems)})"
             remedy = "make your cache folder writable on every host, for you alone"
             raise EaiError(what, remedy, code="host-folder")
-        yield listening.environment(",".join(place.networks), made)
+        yield listening.environment(",".join(placement.networks), made)
     finally:
         for writer in writers.values():
             # Removing takes a moment that nobody has to wait for.

@@ -66,8 +66,8 @@ def _library_in(folder: Path) -> Path | None:
         return path
     if shutil.which(compiler[0]) is None:
         return None
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        made = Path(place) / path.name
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        made = Path(scratch) / path.name
         command = [*compiler, "-O1", "-shared", "-fPIC", "-o", str(made), str(_SOURCE)]
         try:
             done = subprocess.run(command, capture_output=True, check=False, timeout=_COMPILE_S)
@@ -99,11 +99,11 @@ def listening(processes: list[psutil.Process]) -> dict[str, list[str]]:
             ends = process.net_connections("inet")
         except psutil.Error:
             continue
-        places = {
+        addresses = {
             end.laddr.ip.removeprefix("::ffff:") for end in ends if end.status == psutil.CONN_LISTEN
         }
-        found.setdefault(name, set()).update(places)
-    return {name: sorted(places) for name, places in found.items()}
+        found.setdefault(name, set()).update(addresses)
+    return {name: sorted(addresses) for name, addresses in found.items()}
 
 
 def of_group(entry: registry.Entry) -> str:
@@ -117,7 +117,9 @@ def of_group(entry: registry.Entry) -> str:
             running.append(psutil.Process(pid))
     found = listening(running)
     return "; ".join(
-        f"{name} on {', '.join(places)}" for name, places in sorted(found.items()) if places
+        f"{name} on {', '.join(addresses)}"
+        for name, addresses in sorted(found.items())
+        if addresses
     )
 
 

@@ -23,17 +23,17 @@ _ABORT_DELAY_S = "3"
 peer died."""
 
 
-def mpirun_arguments(place: Placement, ring: Mapping[str, str]) -> list[str]:
-    """Return the arguments of ``mpirun`` that put ranks on the hosts of `place`.
+def mpirun_arguments(placement: Placement, ring: Mapping[str, str]) -> list[str]:
+    """Return the arguments of ``mpirun`` that put ranks on the hosts of `placement`.
 
     ``ring`` are the MCA parameters of the chosen allreduce algorithms.
     """
-    hosts = ",".join(f"{host.name}:{host.slots}" for host in place.hosts)
+    hosts = ",".join(f"{host.name}:{host.slots}" for host in placement.hosts)
     words = ["--host", hosts, "--map-by", "slot:OVERSUBSCRIBE", "--bind-to", "none"]
     words += ["--prefix", str(Path(find_mpirun()).resolve().parent.parent)]
     words += ["--wdir", str(Path.cwd())]
     words += ["--prtemca", "plm_ssh_agent", shlex.join(remote_python.ssh_command())]
-    words += network_arguments(",".join(place.networks), fabric=place.fabric)
+    words += network_arguments(",".join(placement.networks), fabric=placement.fabric)
     for name, value in ring.items():
         words += ["--mca", name, value]
     return words
@@ -64,6 +64,6 @@ def network_arguments(networks: str, *, fabric: bool) -> list[str]:
     return words
 
 
-def host_environment(place: Placement) -> dict[str, str]:
-    """Return the environment of ranks that share a host of `place` among themselves."""
-    return rank_environment(place.most_slots, place.cores)
+def host_environment(placement: Placement) -> dict[str, str]:
+    """Return the environment of ranks that share a host of `placement` among themselves."""
+    return rank_environment(placement.most_slots, placement.cores)

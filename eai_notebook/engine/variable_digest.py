@@ -56,11 +56,11 @@ def parts(path: str, value: Any) -> Iterator[tuple[str, Any]]:
         for key, item in value.items():
             yield from parts(f"{path}[{key!r}]", item)
     elif isinstance(value, list | tuple):
-        for place, item in enumerate(value):
-            yield from parts(f"{path}[{place}]", item)
+        for index, item in enumerate(value):
+            yield from parts(f"{path}[{index}]", item)
     elif isinstance(variables, list | tuple):
-        for place, variable in enumerate(variables):
-            yield f"{path}.weights[{place}]", variable
+        for index, variable in enumerate(variables):
+            yield f"{path}.weights[{index}]", variable
         if getattr(value, "optimizer", None) is not None:
             yield from parts(f"{path}.optimizer", value.optimizer)
         yield from _layer_states(path, value)

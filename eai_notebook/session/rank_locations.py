@@ -24,13 +24,13 @@ def describe_locations(ranks: Sequence[int], found: Mapping[int, dict[str, Any] 
         rank 0: between cells
         rank 1: gives no answer; it is inside code that does not let Python run
     """
-    places: dict[str, list[int]] = {}
+    locations: dict[str, list[int]] = {}
     for rank in ranks:
-        places.setdefault(_place(rank, found), []).append(rank)
-    return "\n".join(f"{name_ranks(who)}: {place}" for place, who in places.items())
+        locations.setdefault(_location(rank, found), []).append(rank)
+    return "\n".join(f"{name_ranks(who)}: {location}" for location, who in locations.items())
 
 
-def _place(rank: int, found: Mapping[int, dict[str, Any] | None]) -> str:
+def _location(rank: int, found: Mapping[int, dict[str, Any] | None]) -> str:
     if rank not in found:
         return "gives no answer; it is inside code that does not let Python run"
     where = found[rank]

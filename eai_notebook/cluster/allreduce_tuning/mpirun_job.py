@@ -31,20 +31,20 @@ PATIENCE_S: Final = 90.0
 
 
 def run_module(
-    place: Placement, ring: Mapping[str, str], module: Sequence[str], *, mark: str, what: str
+    placement: Placement, ring: Mapping[str, str], module: Sequence[str], *, mark: str, what: str
 ) -> dict[str, Any]:
     """Run ``python -m *module`` on every rank; return what rank 0 printed after `mark`.
 
-    Programs listen on the networks of `place` only, as those of a group do. ``ring`` are MCA
+    Programs listen on the networks of `placement` only, as those of a group do. ``ring`` are MCA
     parameters; ``what`` says in an error what was being done.
 
     Raises:
         EaiError: it failed or hung, with the host that was lost if one was.
     """
-    with listen_rules(place) as listen:
-        environment = {**os.environ, **host_environment(place), **listen}
-        command = [find_mpirun(), "-n", str(place.size), *daemon_arguments(listen)]
-        command += [*mpirun_arguments(place, ring), *forwarded(environment)]
+    with listen_rules(placement) as listen:
+        environment = {**os.environ, **host_environment(placement), **listen}
+        command = [find_mpirun(), "-n", str(placement.size), *daemon_arguments(listen)]
+        command += [*mpirun_arguments(placement, ring), *forwarded(environment)]
         said = _output_of([*command, *module_command(*module)], environment, what)
     for line in said.splitlines():
         if line.startswith(mark):

@@ -60,19 +60,19 @@ CANDIDATES: Final = (
 
 
 def worth_trying(size: int, ranks: int) -> list[int]:
-    """Return the places in `CANDIDATES` of what can be quickest at `size` bytes on `ranks`.
+    """Return the indices in `CANDIDATES` of what can be quickest at `size` bytes on `ranks`.
 
     A ring's messages are a rank's part of the data, and segments cut those further; to
     send all of a large message in every round cannot be quick.
     """
     part = size // ranks
     found = []
-    for place, candidate in enumerate(CANDIDATES):
+    for index, candidate in enumerate(CANDIDATES):
         if candidate.number in (3, 6) and size > (4 << 20):
             continue
         if candidate.segment and candidate.segment >= part:
             continue
-        found.append(place)
+        found.append(index)
     return found
 
 
@@ -90,10 +90,10 @@ def rules_text(ranks: int, rows: Sequence[tuple[int, Algorithm]]) -> str:
 
 
 def probe_rules(ranks: int, sizes: Sequence[int], step: int) -> str:
-    """Return rules under which ``size + place * step`` bytes are summed by that candidate."""
+    """Return rules under which ``size + index * step`` bytes are summed by that candidate."""
     rows: list[tuple[int, Algorithm]] = [(0, DEFAULT)]
     for size in sizes:
-        rows += [(size + step * place, each) for place, each in enumerate(CANDIDATES)]
+        rows += [(size + step * index, each) for index, each in enumerate(CANDIDATES)]
         rows.append((size + step * len(CANDIDATES), DEFAULT))
     return rules_text(ranks, rows)
 
