@@ -13,6 +13,7 @@ import sys
 import threading
 import weakref
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from eai_notebook.collective import survivors
@@ -22,7 +23,6 @@ from eai_notebook.errors import EaiError, ExchangeReleased
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from mpi4py import MPI
 
@@ -51,6 +51,7 @@ class _Ring:
     world_size: int
     comm: MPI.Intracomm | None
     members: tuple[int, ...]
+    threads: frozenset[int] = frozenset()
     calls: int = 0
 
 
@@ -115,6 +116,7 @@ def _ring_of(
     world_size: int,
 ) -> _Ring:
     _used[chosen.name] = None
+    before = _threads()
     position = chosen.form(comm)
     return _Ring(
         backend=chosen,
@@ -125,7 +127,15 @@ def _ring_of(
         world_size=world_size,
         comm=comm,
         members=numbers,
+        threads=_threads() - before,
     )
+
+
+def _threads() -> frozenset[int]:
+    """Return the system's numbers of this process's threads; none where it does not say them."""
+    with contextlib.suppress(OSError, ValueError):
+        return frozenset(int(task.name) for task in Path("/proc/self/task").iterdir())
+    return frozenset()
 
 
 def _communicator(world: MPI.Intracomm, ranks: Sequence[int] | None) -> MPI.Intracomm:
@@ -300,6 +310,15 @@ def fuse_up_to(size: int) -> None:
     comm = _ring.comm
     release()
     form(comm=comm)
+
+
+def exchange_threads() -> frozenset[int]:
+    """Return the system's numbers of the threads that forming the ring has started.
+
+    They exchange, and wait for messages by asking for them again and again: a processor that
+    they have to wait for is not one that the training lacks.
+    """
+    return frozenset() if _ring is None else _ring.threads
 
 
 def is_formed() -> bool:

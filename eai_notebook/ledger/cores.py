@@ -2,11 +2,16 @@
 
 Linux counts both for every thread (``/proc/PID/task/TID/schedstat``). A rank that computes for
 one second and waits three for a core takes four, and its ledger alone cannot say why.
+
+The threads that exchange are counted by themselves. They wait for messages by asking for them
+again and again, so they want a core all the time, and one that they have to wait for costs the
+training at most what an exchange needs of it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -20,8 +25,9 @@ if TYPE_CHECKING:
 
 Use = dict[str, float]
 """Seconds since a time: ``ran`` and ``waited`` of all threads together, ``wall``, ``machine``
-that all processors of the host were busy with anything; and ``cores``, how many the process may
-use. A name is absent where the system does not say it."""
+that all processors of the host were busy with anything; ``cores``, how many the process may
+use; and, where they are known, ``exchange_ran`` and ``exchange_waited`` of the threads that
+exchange. A name is absent where the system does not say it."""
 
 STARVED: Final = 0.6
 """Ranks that get less than this share of the processor time that they could use lack cores."""
@@ -32,23 +38,34 @@ STRANGERS: Final = 0.3
 _TASKS: Final = Path("/proc/self/task")
 _NS: Final = 1e-9
 
+_LITTLE_S: Final = 1e-3
+"""Threads that asked for less processor time than this lack none."""
+
 
 @dataclass(frozen=True)
 class Shortage:
     """What ranks lack: ``share`` is the processor time that they got of what they could use.
 
-    ``others`` is the share of their hosts' busy time that was not theirs; ``cores`` are those
-    of one host, ``ranks`` how many of ours share them.
+    ``exchange`` is the same for the threads that exchange, ``share`` for all others. ``delay`` is
+    how long a rank's threads, added up, waited for a core in a second, ``exchange_delay`` those
+    that exchange: nothing can be lost to a lack of cores beyond that. Both are infinite where they
+    are not known. ``others`` is the share of their hosts' busy time that was not theirs; ``cores``
+    are those of one host, ``ranks`` how many of ours share them.
     """
 
     share: float
     others: float
     cores: int
     ranks: int
+    exchange: float
+    delay: float = math.inf
+    exchange_delay: float = math.inf
 
 
-def now() -> Use:
+def now(exchange: frozenset[int] = frozenset()) -> Use:
     """Return the sums of this process so far; empty names where the system keeps none.
+
+    ``exchange`` are the system's numbers of the threads that exchange.
 
     Examples:
         >>> now()["wall"] > 0
@@ -56,7 +73,11 @@ def now() -> Use:
     """
     use: Use = {"wall": time.monotonic(), "ran": time.process_time()}
     with contextlib.suppress(OSError, ValueError):
-        use["waited"] = _waited()
+        ran, waited = _of_threads()
+        use["waited"] = sum(waited.values())
+        if exchange & waited.keys():
+            use["exchange_ran"] = sum(ran[each] for each in exchange & ran.keys())
+            use["exchange_waited"] = sum(waited[each] for each in exchange & waited.keys())
     with contextlib.suppress(OSError, AttributeError, RuntimeError):
         times = psutil.cpu_times()
         # Guests are in user already; idle and waiting for a disk is not busy.
@@ -90,8 +111,9 @@ def shortage(uses: Mapping[int, Mapping[str, float]], hosts: Mapping[int, str]) 
 
     Examples:
         >>> use = {"ran": 1.0, "waited": 9.0, "machine": 20.0, "wall": 10.0, "cores": 2.0}
-        >>> shortage({0: use, 1: use}, {0: "a", 1: "a"})
-        Shortage(share=0.1, others=0.9, cores=2, ranks=2)
+        >>> lack = shortage({0: use, 1: use}, {0: "a", 1: "a"})
+        >>> lack.share, lack.others, lack.ranks, lack.delay
+        (0.1, 0.9, 2, 0.9)
         >>> shortage({0: {**use, "waited": 0.1}}, {0: "a"}) is None
         True
     """
@@ -100,7 +122,7 @@ def shortage(uses: Mapping[int, Mapping[str, float]], hosts: Mapping[int, str]) 
         if "waited" in use and use.get("ran", 0.0) > 0:
             by_host.setdefault(hosts.get(rank, ""), []).append(use)
     found = [short for here in by_host.values() if (short := _on_host(here)) is not None]
-    return min(found, key=lambda each: each.share, default=None)
+    return min(found, key=lambda each: min(each.share, each.exchange), default=None)
 
 
 def share(use: Mapping[str, float]) -> float:
@@ -115,23 +137,44 @@ def share(use: Mapping[str, float]) -> float:
 
 
 def _on_host(uses: list[Mapping[str, float]]) -> Shortage | None:
-    ran = sum(use["ran"] for use in uses)
-    waited = sum(use["waited"] for use in uses)
+    def total(name: str) -> float:
+        return sum(use.get(name, 0.0) for use in uses)
+
     machine = max((use["machine"] for use in uses if "machine" in use), default=0.0)
-    others = max(0.0, 1 - ran / machine) if machine > 0 else 0.0
-    if not (ran / (ran + waited) < STARVED and others >= STRANGERS):
+    others = max(0.0, 1 - total("ran") / machine) if machine > 0 else 0.0
+    if others < STRANGERS:
         return None
+    apart = all("exchange_ran" in use for use in uses)
+    own = _share(
+        total("ran") - total("exchange_ran"), max(total("waited") - total("exchange_waited"), 0.0)
+    )
+    exchange = _share(total("exchange_ran"), total("exchange_waited")) if apart else own
+    if min(own, exchange) >= STARVED:
+        return None
+    wall = total("wall")
+    delay = total("waited") / wall if wall > 0 else math.inf
+    exchange_delay = total("exchange_waited") / wall if apart and wall > 0 else delay
     cores = int(max(use.get("cores", 0.0) for use in uses))
-    return Shortage(ran / (ran + waited), others, cores, len(uses))
+    return Shortage(
+        *(own, others, cores, len(uses), exchange),
+        delay=delay - exchange_delay if apart else delay,
+        exchange_delay=exchange_delay,
+    )
 
 
-def _waited() -> float:
-    """Return how long this process's threads were ready to run and did not, in seconds."""
-    total, found = 0, False
+def _share(ran: float, waited: float) -> float:
+    """Return what was got of the time that was asked for; 1 where next to none was."""
+    asked = ran + waited
+    return max(ran, 0.0) / asked if asked > _LITTLE_S else 1.0
+
+
+def _of_threads() -> tuple[dict[int, float], dict[int, float]]:
+    """Return by thread of this process how long it ran, and was ready to run and did not, in s."""
+    ran, waited = {}, {}
     for task in _TASKS.iterdir():
         with contextlib.suppress(OSError, IndexError):
-            total += int((task / "schedstat").read_text().split()[1])
-            found = True
-    if not found:
+            spent, queued, *_ = (task / "schedstat").read_text().split()
+            ran[int(task.name)], waited[int(task.name)] = int(spent) * _NS, int(queued) * _NS
+    if not waited:
         raise OSError("no thread has a schedstat")
-    return total * _NS
+    return ran, waited

@@ -70,8 +70,9 @@ class Facts:
 
     @cached_property
     def stalls(self) -> Stalls | None:
-        """The steps that stall, if some do."""
-        return self.ledger.stalls
+        """The steps that stall, if some do; a run's warm-up is not typical, but no stall."""
+        found = self.ledger.stalls
+        return None if found is None or found.warm_up else found
 
     @cached_property
     def typical(self) -> Ledger:
@@ -138,8 +139,8 @@ class Facts:
             if np.isfinite(number)
         }
 
-    def gain(self, lost: float, step: float | None = None) -> str:
+    def gain(self, lost: float) -> str:
         """Return in words what a step would take without `lost` of its seconds."""
-        whole = self.step if step is None else step
+        whole = self.step
         rest = max(whole - lost, 0.02 * whole)
         return f"without it: {ms(whole)} -> {ms(rest)}, {whole / rest:.3g}x"

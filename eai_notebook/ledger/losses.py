@@ -14,6 +14,7 @@ import numpy as np
 
 from eai_notebook.ledger import remedies
 from eai_notebook.ledger.arrays import mean
+from eai_notebook.ledger.core_loss import core_loss
 from eai_notebook.ledger.cores import share as core_share
 from eai_notebook.ledger.facts import Facts, Finding
 from eai_notebook.ledger.formatting import amount, ms, percent, span
@@ -309,14 +310,14 @@ class Stalling(Rule):
                 f"in them it is {what}{on}"
             ),
             evidence=(
-                f"they add {ms(stalls.lost)} to a mean step: {ms(stalls.usual)} -> {ms(whole)}",
+                f"spread over all steps they add {ms(stalls.lost)} to the others' {ms(stalls.usual)}",
                 f"steps {named}",
             ),
             share=stalls.lost / whole,
             rank=rank,
             cause=part,
             tries=self._tries(facts, stalls.part, kind, looked_at),
-            gain=facts.gain(stalls.lost, whole),
+            gain=f"without them: {whole / stalls.usual:.3g}x",
             numbers={"step": 1e3 * stalls.usual, "stalls": 1e3 * stalls.lost},
         )
 
@@ -342,23 +343,21 @@ class CoresAreTaken(Rule):
         lack = facts.context.shortage()
         if lack is None:
             return None
-        # What a rank sleeps through, such as waiting for files, needs no core; and a part that
-        # rules the step is long for a reason of its own.
-        busy = facts.part(COMPUTE) + facts.part(TRANSFER)
-        own = np.nan_to_num([facts.part(part) for part in OWN if part not in (INPUT, COMPUTE)])
-        busy = float(np.nan_to_num(busy) + own[own < BOUND * facts.step].sum())
-        lost = (1 - lack.share) * busy
+        loss = core_loss(facts, lack)
+        lost = loss.expected
         if not lost >= NOTICED * facts.step:
             return None
         return Finding(
             kind="cores",
             sentence=(
-                f"other processes have your cores: ranks get {percent(lack.share)} of the "
-                f"processor time that they could use"
+                f"other processes have your cores: ranks get "
+                f"{percent(min(lack.share, lack.exchange))} of the processor time that they "
+                "could use"
             ),
             evidence=(
                 f"{percent(lack.others)} of what the host's cores did was not for its ranks",
                 f"about {ms(lost)} of a {ms(facts.step)} step are spent without a core",
+                f"of these, {ms(loss.own)} in what ranks do themselves, {ms(loss.transfer[0])} in exchanges",
             ),
             share=lost / facts.step,
             tries=remedies.for_cores(lack),

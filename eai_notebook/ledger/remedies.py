@@ -79,7 +79,9 @@ def for_waiting(
         found.append(look or f"see with `top` what else runs beside rank {rank}")
         found.append(f"compare the cores and the clock rate of rank {rank} with the others'")
     elif cause == "update":
-        found += for_update(context, 0.0)
+        # All ranks apply the same gradients to as many weights.
+        found.append(f"compare the optimizer of rank {rank} with the others': the work is the same")
+        found.append(look or f"see with `top` what else runs beside rank {rank}")
     elif look:
         found.append(look)
     if not found:

@@ -95,7 +95,7 @@ class Report:
         rates = self.rates
         size = len(self.ranks)
         fragments = [
-            f"step {ms(rates.step)}" if np.isfinite(rates.step) else "no step was measured"
+            f"typical step {ms(rates.step)}" if np.isfinite(rates.step) else "no step was measured"
         ]
         if np.isfinite(rates.samples_per_s):
             fragments.append(f"{count(rates.samples_per_s)} samples/s")

@@ -31,6 +31,9 @@ LEAST: Final = 0.1
 LEAST_LOST: Final = 0.05
 """Together they take this share of the time at least; what takes less is noise."""
 
+WARM_UP: Final = 10
+"""Long steps that are all among so many first ones of a run are its warm-up, and no stalls."""
+
 _LOOKED_AT: Final = (*OWN, TRANSFER)
 
 
@@ -38,7 +41,7 @@ _LOOKED_AT: Final = (*OWN, TRANSFER)
 class Stalls:
     """The steps that stall (``which[S]``), and what they cost.
 
-    ``lost`` is what they add to a mean step, ``length`` how much longer than the others one takes,
+    ``lost`` is what they add to a step, spread over all, ``length`` how much longer than the others one takes,
     in seconds.
     ``part`` is the part that is longer in them, ``rank`` the place of the rank where it is,
     None if it is so on all. ``usual`` is the mean length of the other steps.
@@ -50,6 +53,8 @@ class Stalls:
     usual: float
     part: int
     rank: int | None
+    warm_up: bool = False
+    """Whether they are the first steps of a run, and nothing is wrong."""
 
     @classmethod
     def of(cls, ledger: Ledger) -> Stalls | None:
@@ -99,6 +104,7 @@ class Stalls:
             usual=usual,
             part=part,
             rank=most if is_one and part != TRANSFER else None,
+            warm_up=bool(ledger.steps[which].max() < WARM_UP),
         )
 
     def own_kind(self, ledger: Ledger) -> int | None:

@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eai_notebook.ledger.context import Context
+from eai_notebook.ledger.core_loss import core_loss
 from eai_notebook.ledger.facts import Facts, Finding
 from eai_notebook.ledger.formatting import ms, percent
 from eai_notebook.ledger.losses import BOUND, RULES, WORTH_NAMING
-from eai_notebook.ledger.parts import COMPUTE, PARTS
+from eai_notebook.ledger.parts import COMPUTE, PARTS, TRANSFER
 from eai_notebook.ledger.waiting import FEWEST_STEPS
 from eai_notebook.telemetry import input_waits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from eai_notebook.ledger.cores import Shortage
     from eai_notebook.ledger.merge import Ledger
 
 
@@ -40,11 +42,53 @@ def losses_of(facts: Facts, least: float = WORTH_NAMING) -> list[Finding]:
     if len(facts.typical.steps) < FEWEST_STEPS:
         return []
     noticed = [finding for rule in RULES if (finding := rule(facts)) is not None]
-    found = [finding for finding in noticed if finding.share >= least]
-    if any(finding.kind == "cores" for finding in found):
-        # On ranks without cores everything takes long: moving gradients first of all.
-        found = [each for each in found if each.kind != "transfer"]
-    return sorted(found, key=lambda finding: -finding.share)
+    found = sorted(
+        (finding for finding in noticed if finding.share >= least), key=lambda each: -each.share
+    )
+    return _cores_or_link(facts, found)
+
+
+def _cores_or_link(facts: Facts, found: list[Finding]) -> list[Finding]:
+    """Return findings of which `transfer` and a lack of cores do not claim the same time.
+
+    On ranks without cores exchanges take long, too. What a lack of cores explains of them for sure
+    is not the link's doing; what it cannot explain is. Where the most costly loss is one of the
+    two, and nobody can say which, the finding says that.
+    """
+    lack = facts.context.shortage()
+    moving = next((each for each in found if each.kind == "transfer"), None)
+    if lack is None or moving is None:
+        return found
+    least, most = core_loss(facts, lack).transfer
+    length = facts.part(TRANSFER)
+    if least >= length / 2:
+        return [each for each in found if each.kind != "transfer"]
+    if most < length / 2:
+        return found
+    others = [each for each in found if each.kind not in ("transfer", "cores")]
+    if others and others[0].share >= moving.share:
+        return others
+    return [_cannot_tell(facts, lack, least, most), *others]
+
+
+def _cannot_tell(facts: Facts, lack: Shortage, least: float, most: float) -> Finding:
+    length = facts.part(TRANSFER)
+    moving = f"`transfer` {ms(length)} of a {ms(facts.step)} step"
+    got = percent(min(lack.share, lack.exchange))
+    return Finding(
+        kind="unknown",
+        sentence=(
+            f"cannot tell: {percent(length / facts.step)} of each step moves gradients, and a "
+            "slow link or other processes on the cores would both explain it"
+        ),
+        evidence=(
+            f"{moving}; a lack of cores explains {ms(least)} to {ms(most)} of it",
+            f"ranks get {got} of the processor time that they could use",
+        ),
+        share=length / facts.step,
+        tries=("end what else runs on that host, see `top`, and run a few steps again",),
+        numbers={"step": 1e3 * facts.step, "transfer": 1e3 * length},
+    )
 
 
 def verdict(

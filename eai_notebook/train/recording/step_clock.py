@@ -90,7 +90,9 @@ class StepClock:
     """What of `other` has a name."""
     opens_epoch: bool = False
     """Whether the step that comes is an epoch's first."""
-    cores_before: cores.Use = field(default_factory=cores.now)
+    cores_before: cores.Use = field(
+        default_factory=lambda: cores.now(collective.exchange_threads())
+    )
     """How this process had got processors before this run."""
     epoch: int = 0
     """The epoch that goes on, from 0."""
@@ -189,7 +191,7 @@ class StepClock:
         if not last and time.monotonic() - self._looked < LOOK_S:
             return {}
         self._looked = time.monotonic()
-        return cores.since(self.cores_before, cores.now())
+        return cores.since(self.cores_before, cores.now(collective.exchange_threads()))
 
     @property
     def _interval(self) -> float:

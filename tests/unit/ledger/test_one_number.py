@@ -85,7 +85,8 @@ def test_every_display_has_the_same_numbers(drawn: dict[str, object]) -> None:
         assert f"{length} a step" in html(view)
         assert f"{length} a step" in text(view)
         assert f"step {length}" in page(record)
-        # What a text calls a step is that one; the mean with stalls in it is named as such.
+        # What a text calls a step is that one; the mean with stalls in it has no such name.
+        assert "mean step" not in report.to_text()
         for said in re.findall(r"of a ([\d.]+ ms) step", report.to_text()):
             assert said == length
 

@@ -65,3 +65,8 @@ def test_long_stalls_stand_out_of_a_restless_run() -> None:
     found = verdict(delayed(2, 64, delays))
     assert (found.kind, found.rank, found.cause) == ("stalls", 0, "input")
     assert "7 of 64 steps" in found.sentence
+
+
+def test_the_warm_up_of_a_run_is_no_stall() -> None:
+    delays = {(0, step): 0.060 for step in (1, 2, 3, 4, 6)}
+    assert verdict(delayed(2, 60, delays)).kind == "compute"
