@@ -22,9 +22,11 @@ FRONT := $(shell find labextension -path '*/node_modules' -prune -o -path '*/lib
 # The environment's programs come first: its mpirun, its jupyter, and node where it has one.
 export PATH := $(BIN):$(PATH)
 
-# Tests that are pure run side by side; those that start ranks or take long run by themselves.
+# Tests run side by side, by units (tests/scheduling.py). Those that start ranks, a browser or hosts
+# mostly wait, so there may be more of them than cores.
 PARALLEL ?= -n auto --dist loadfile
-ALONE := ranks or slow or browser or drill
+WAITING ?= -n 4 --dist loadfile
+LONG := ranks or slow or browser or drill
 UNIT := tests/unit eai_notebook README.md docs
 
 comma := ,
@@ -60,17 +62,15 @@ setup: $(STAMP)/packages $(STAMP)/front $(STAMP)/horovod ## everything the two a
 
 .PHONY: test
 test: setup chromium sshd lint ## everything that must hold but the drills, in a browser and on hosts
-	$(call say,"tests without ranks$(comma) on all cores")
-	pytest $(PARALLEL) -m 'not ($(ALONE))' $(UNIT) $(PYTEST)
-	$(call say,"tests with ranks and long ones")
-	pytest -m '($(ALONE)) and not browser and not drill' $(UNIT) $(PYTEST)
-	$(call say,"tests in a browser and on hosts")
-	pytest tests/browser tests/hosts $(PYTEST)
+	$(call say,"tests without ranks")
+	pytest $(PARALLEL) -m 'not ($(LONG))' $(UNIT) $(PYTEST)
+	$(call say,"tests with ranks$(comma) in a browser and on hosts")
+	pytest $(WAITING) -m '($(LONG)) and not drill' $(UNIT) tests/browser tests/hosts $(PYTEST)
 
 .PHONY: drills
 drills: setup ## faults in real groups of two and four ranks
 	$(call say,"drills")
-	pytest -m drill tests/drills $(PYTEST)
+	pytest $(WAITING) -m drill tests/drills $(PYTEST)
 
 .PHONY: clusters
 clusters: setup sshd slurm ## groups in jobs of a real Slurm of three nodes
@@ -79,11 +79,11 @@ clusters: setup sshd slurm ## groups in jobs of a real Slurm of three nodes
 
 .PHONY: quick
 quick: setup ## the tests without ranks, on all cores
-	pytest $(PARALLEL) -m 'not ($(ALONE))' $(UNIT) $(PYTEST)
+	pytest $(PARALLEL) -m 'not ($(LONG))' $(UNIT) $(PYTEST)
 
 .PHONY: coverage
 coverage: setup ## the same tests with the share of lines that they run; details in build/coverage
-	pytest $(PARALLEL) -m 'not ($(ALONE))' --cov=eai_notebook --cov-report=term:skip-covered \
+	pytest $(PARALLEL) -m 'not ($(LONG))' --cov=eai_notebook --cov-report=term:skip-covered \
 		--cov-report=html:build/coverage $(UNIT) $(PYTEST)
 
 .PHONY: docs

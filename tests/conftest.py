@@ -10,12 +10,17 @@ import subprocess
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from preloaded_python import PreloadedPython
+from scheduling import FOLDERS, unit_of
 
 from eai_notebook.cluster.mpi_environment import find_mpirun, rank_environment
+
+if TYPE_CHECKING:
+    from scheduling import UnitScheduling
+    from xdist.remote import Producer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -37,10 +42,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts ranks by the fixture that starts them: such tests run by themselves."""
+    """Mark what starts ranks by the fixture that starts them, and what needs a whole machine."""
     for item in items:
         if "run_ranks" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.ranks)
+        if unit_of(item.nodeid) in FOLDERS:
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> UnitScheduling:
+    """Keep tests in one worker that share a machine's worth of things."""
+    from scheduling import UnitScheduling
+
+    return UnitScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
