@@ -32,7 +32,13 @@ from eai_notebook.train.named import Named
 from eai_notebook.train.recording import graph_timestamps
 from eai_notebook.train.recording.background_sender import Sender
 from eai_notebook.train.recording.step_rows import HEAD, SAMPLES, step_rows
-from eai_notebook.train.recording.step_sampling import is_measured, stride
+from eai_notebook.train.recording.step_sampling import (
+    ASSUMED_S,
+    ENOUGH_S,
+    MarksCost,
+    is_measured,
+    stride,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,12 +46,12 @@ if TYPE_CHECKING:
 FLUSH_S: Final = 0.25
 """The least time between two batches of rows of a rank, in seconds."""
 
-SLOWEST_S: Final = 0.8
+SLOWEST_S: Final = 1.6
 """The time between two batches in a long run, in seconds.
 
 Packing and sending one takes one or two milliseconds of a core, whatever its size. A run
 that has just begun is watched closely; one that has gone on for a while needs no picture
-that moves four times a second, only one that is never older than a second.
+that moves four times a second, only one that is never older than two seconds.
 """
 
 AGE: Final = 0.1
@@ -79,7 +85,7 @@ class StepClock:
     spent_ns: int = 0
     """Time that counting and sending steps took so far, in nanoseconds."""
     marks_s: float = 0.0
-    """What the marks in the graph cost a step, in seconds."""
+    """What the marks in the graph cost a step at least, in seconds."""
     marked: int = 0
     """Steps that had marks."""
     input_before: input_waits.Sums = field(default_factory=input_waits.sums)
@@ -96,6 +102,8 @@ class StepClock:
     """How this process had got processors before this run."""
     epoch: int = 0
     """The epoch that goes on, from 0."""
+    _cost: MarksCost = field(init=False)
+    _flags: list[bool] = field(default_factory=list)
     _logs: Any = None  # the newest loss and metrics, as Keras's step returned them
     _looked: float = field(default_factory=time.monotonic)
     _every: int = 1
@@ -106,6 +114,14 @@ class StepClock:
     _ends: list[float] = field(default_factory=list)
     _marks: list[Any] = field(default_factory=list)
     _named: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._cost = MarksCost(self.marks_s)
+
+    @property
+    def cost_s(self) -> float:
+        """What the marks cost a step, in seconds, as far as the run has shown it."""
+        return self._cost.seconds
 
     def resume(self) -> None:
         """Begin the next step now: what went before it belongs to no step.
@@ -140,6 +156,7 @@ class StepClock:
         self._begins.append(self._begin)
         self._ends.append(now)
         self._marks.append(taken)
+        self._flags.append(marked)
         self._named.append(self.named.take())
         self._logs = logs
         self._begin = now
@@ -156,14 +173,13 @@ class StepClock:
         if not self._marks:
             return
         first, begins, ends, taken = self.taken, self._begins, self._ends, self._marks
-        named = self._named
+        named, flags = self._named, self._flags
         self.taken += len(taken)
-        self._begins, self._ends, self._marks, self._named = [], [], [], []
+        self._begins, self._ends, self._marks, self._named, self._flags = [], [], [], [], []
         logs, self._logs = self._logs, None
         step, epoch = self.taken, self.epoch
         if self.taken >= ALL_OF_FIRST:
-            usual = statistics.median(map(operator.sub, ends, begins))
-            self._every = stride(usual, self.marks_s)
+            self._every = self._stride(list(map(operator.sub, ends, begins)), flags)
 
         spent = dict(self.named.spent)
 
@@ -177,6 +193,18 @@ class StepClock:
                 messages.emit(messages.TrainingProgress(self.run, self.rank, step, epoch, values))
 
         _sender.submit(send)
+
+    def _stride(self, lengths: list[float], flags: list[bool]) -> int:
+        """Return how many steps there are to one that is measured, by the lengths of the latest."""
+        usual = statistics.median(lengths)
+        by_kind: tuple[list[float], list[float]] = ([], [])
+        for length, marked in zip(lengths, flags, strict=True):
+            by_kind[marked].append(length)
+        self._cost.note(by_kind[True], by_kind[False])
+        cost = self._cost.seconds
+        if self.size > 1 and usual < ENOUGH_S and not self._cost.is_known:
+            cost = max(cost, ASSUMED_S)
+        return stride(usual, cost)
 
     def end_epoch(self, epoch: int, logs: Any) -> None:
         """Send the metrics of all ranks at an epoch's end; rank 0 speaks for all."""
@@ -322,7 +350,7 @@ def end_run(outcome: str) -> None:
     _sender.drain()
     spent = (clock.spent_ns + time.perf_counter_ns() - entered + _sender.spent_ns) * _NS
     _sender.spent_ns = 0
-    spent += clock.marked * clock.marks_s
+    spent += clock.marked * clock.cost_s
     waited = input_waits.since(clock.input_before, input_waits.sums())
     use = clock._cores(last=True)  # noqa: SLF001  # same file
     messages.emit(

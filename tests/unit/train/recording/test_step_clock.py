@@ -91,3 +91,22 @@ def test_marks_take_no_more_than_their_share(step_s: float, marks_s: float) -> N
     steps = [step for step in range(2000) if is_measured(step, every)]
     assert all(is_measured(step, every // 2 or 1) for step in steps)
     assert len(steps) == pytest.approx(2000 / every, rel=0.1, abs=1.5)
+
+
+def test_a_run_measures_fewer_steps_where_its_own_lengths_show_that_marks_cost_much(
+    told: list[Any],
+) -> None:
+    strides = []
+    for cost in (0.0, 0.0008):
+        clock = step_clock.StepClock("r", 0, 2, marks_s=1e-6)
+        for step in range(2000):
+            marked = clock.measures_next
+            clock._begin = 100.0 + 0.012 * step
+            clock.take(np.float64(16.0), marked=marked)
+            clock._ends[-1] = clock._begins[-1] + 0.012 + cost * marked
+            if step % 50 == 49:
+                clock.flush()
+        step_clock._sender.drain()
+        strides.append(clock._every)
+        assert clock.cost_s == pytest.approx(max(cost, 1e-6), rel=1e-3)
+    assert strides == [8, 64]
