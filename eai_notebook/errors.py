@@ -75,6 +75,24 @@ class ExchangeFailed(ExchangeReleased):
         super().__init__(what, remedy, cause=cause, code=code)
 
 
+class TrainingStopped(EaiError):  # noqa: N818 -- it says what has happened, as KeyboardInterrupt does
+    """A training wrote a checkpoint and ended, as it was asked to before its job ends.
+
+    Examples:
+        >>> TrainingStopped("stopped at step 7; the checkpoint is in ckpt").code
+        'training-stopped'
+    """
+
+    def __init__(
+        self,
+        what: str,
+        remedy: str = "run the cell again to go on from it",
+        *,
+        code: str = "training-stopped",
+    ) -> None:
+        super().__init__(what, remedy, code=code)
+
+
 RELEASED: Final = frozenset({ExchangeReleased.__name__, ExchangeFailed.__name__})
 """The names of these types, for processes that hear of an error by the name of its type."""
 

@@ -11,25 +11,25 @@ import sys
 import time
 from pathlib import Path
 
-from eai_notebook.cli import run_notebook
 from eai_notebook.errors import EaiError
+from eai_notebook.jobs import headless
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 
 def run(path: Path, place: Path) -> None:
     """Execute one notebook in `place`, telling each cell's title and time."""
-    notebook = run_notebook.read_notebook(path)
-    listener = run_notebook.Listener(
+    notebook = headless.read_notebook(path)
+    listener = headless.Listener(
         cell=lambda number, count, title: sys.stdout.write(f"  {number}/{count} {title}"),
         text=lambda _: None,
         done=lambda seconds: sys.stdout.write(f": {seconds:.1f} s\n") and sys.stdout.flush(),
     )
     try:
-        run_notebook.execute(notebook, place, listener)
+        headless.execute(notebook, place, listener)
     finally:
-        run_notebook.write_notebook(notebook, place / path.name)
-        run_notebook.write_html(notebook, place / f"{path.stem}.html")
+        headless.write_notebook(notebook, place / path.name)
+        headless.write_html(notebook, place / f"{path.stem}.html")
 
 
 def main(folder: str, *names: str) -> int:

@@ -18,6 +18,7 @@ from eai_notebook.cli.demo import demo
 from eai_notebook.cli.group_commands import list_groups, reclaim, where
 from eai_notebook.cli.install_horovod import install_horovod
 from eai_notebook.cli.make_data import make_data
+from eai_notebook.cli.run_job import RunCommand, jobs, run
 from eai_notebook.cli.runs import runs
 from eai_notebook.errors import EaiError
 from eai_notebook.terminal import console
@@ -59,6 +60,8 @@ app.command("list")(list_groups)
 app.command("where")(where)
 app.command("reclaim")(reclaim)
 app.command("runs")(runs)
+app.command("run", cls=RunCommand)(run)
+app.command("jobs")(jobs)
 
 
 def main() -> None:

@@ -78,20 +78,18 @@ def _data(folder: Path, rows: int) -> Truth:
 
 def _run(source: Path, folder: Path, *, ranks: int) -> NotebookNode:
     """Execute the notebook in `folder`; write it and its HTML copy there, also after a failure."""
-    from eai_notebook.cli import run_notebook
+    from eai_notebook.jobs import headless
 
-    notebook = run_notebook.read_notebook(source)
+    notebook = headless.read_notebook(source)
     set_ranks(notebook, ranks)
     # The kernel inherits both, and the ranks from the kernel.
     os.environ["EAI_DEMO_DATA"] = str(folder / "data")
     os.environ["EAI_RUNS"] = str(folder / "runs")
     try:
-        run_notebook.execute(
-            notebook, folder, run_notebook.Listener(cell=_cell, text=_text, done=_done)
-        )
+        headless.execute(notebook, folder, headless.Listener(cell=_cell, text=_text, done=_done))
     finally:
-        run_notebook.write_notebook(notebook, folder / source.name)
-        run_notebook.write_html(notebook, folder / f"{source.stem}.html")
+        headless.write_notebook(notebook, folder / source.name)
+        headless.write_html(notebook, folder / f"{source.stem}.html")
     return notebook
 
 

@@ -21,6 +21,7 @@ from eai_notebook.errors import EaiError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from eai_notebook.cluster.batch_system import BatchSystem
     from eai_notebook.cluster.interruptible import Progress
 
 
@@ -167,6 +168,14 @@ class Launcher(ABC):
 
     def end(self) -> None:  # noqa: B027
         """End what the process of `command` may have left, once that has ended; do not raise."""
+
+    def batch_system(self) -> BatchSystem | None:
+        """Return what runs a whole notebook as a job with `size` ranks in it.
+
+        None if there is no such thing: the notebook's kernel then runs on this machine, and its ranks
+        wherever this launcher starts them.
+        """
+        return None
 
     def start_note(self) -> str:
         """Return what is said once after a start, such as a warning; empty if nothing."""

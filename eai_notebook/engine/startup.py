@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import socket
+import sys
 from typing import Any, Final
 
 import psutil
@@ -43,6 +44,8 @@ def warm_up(wire: str | None = None) -> dict[str, Any]:
     it instead of waiting for the import a second time.
     """
     shell: Any = get_ipython()
+    if modules := os.environ.get("EAI_JOB_MODULES"):
+        sys.path.insert(0, modules)  # those that were sent, before the working folder's
     if wire is not None:
         os.environ["EAI_WIRE"] = wire  # read by `train.wire`, which this room does not know
     prompts.install()

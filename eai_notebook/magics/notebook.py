@@ -22,6 +22,7 @@ from eai_notebook.ledger.run_record import RunRecord
 from eai_notebook.magics.notebook_observer import NotebookWatcher
 from eai_notebook.magics.parser import overview, parse
 from eai_notebook.session import Session, stall_detector
+from eai_notebook.session.group_override import group_override
 from eai_notebook.session.rank_errors import in_a_line
 from eai_notebook.session.rank_sets import parse_ranks
 
@@ -117,7 +118,8 @@ class EaiMagics(Magics):
         where = {name: getattr(arguments, name) for name in launcher_options()}
         where["launcher"] = arguments.launcher
         if arguments.show:
-            print(Session(arguments.size, wire=arguments.wire, **where).launcher.describe())
+            size, where = group_override().apply(arguments.size, where)
+            print(Session(size, wire=arguments.wire, **where).launcher.describe())
             return
         session = self._start(arguments.size, keep=arguments.keep, wire=arguments.wire, **where)
         if arguments.mode == "ps":
@@ -204,11 +206,14 @@ class EaiMagics(Magics):
             state = "" if self.session is None else f"; {self.session.group_model()['message']}"
             raise in_a_line(stop, f"stopped{state}") from None
 
-    def _start(self, size: int | None, *, keep: bool = False, **where: Any) -> Session:
+    def _start(
+        self, size: int | None, *, keep: bool = False, wire: str | None = None, **where: Any
+    ) -> Session:
         """Start a group of `size` ranks; refuse if one is up."""
         self._refuse_second_group()
+        size, where = group_override().apply(size, where)
         # Assigned before it is up: an interrupt right after the start must not lose the group.
-        self.session = session = Session(size, watcher=self._watcher, **where)
+        self.session = session = Session(size, wire=wire, watcher=self._watcher, **where)
         session.up(keep=keep)
         if keep:
             print(f"kept as {session.name}: `%eai attach {session.name}` in another notebook")

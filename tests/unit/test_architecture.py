@@ -61,8 +61,10 @@ MAY_USE = {
     # Of `collective` the kernel reads the registry of backends, which loads no library.
     "session": ANYONE | {"cluster", "collective", "compression", "engine", "ledger", "pickled"},
     "display": ANYONE | {"compression", "ledger"},
+    # A job's notebook is executed here, and its state is asked of the launcher that runs it.
+    "jobs": ANYONE | {"cluster", "files", "ledger", "session"},
     # `%eai list` reads the record of groups; everything else of the cluster goes by the session.
-    "magics": ANYONE | {"advice", "session", "display", "cluster", "compression", "ledger"},
+    "magics": ANYONE | {"advice", "session", "display", "cluster", "compression", "jobs", "ledger"},
 }
 FACADES = {"__init__.py", "io/__init__.py", "models/__init__.py"}
 """Files that name the public names of other rooms; nothing is imported before it is used."""
@@ -75,6 +77,7 @@ KERNEL_SIDE = {
     "session",
     "cluster",
     "display",
+    "jobs",
     "magics",
     "advice",
     "ledger",

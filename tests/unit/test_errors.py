@@ -34,6 +34,7 @@ CODED_ROOMS = (
     "formats",
     "horovod_build",
     "io",
+    "jobs",
     "ledger",
     "magics",
     "metrics.py",

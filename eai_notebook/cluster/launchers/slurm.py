@@ -33,6 +33,7 @@ from eai_notebook.cluster.slurm_jobs.job_script import (
     job_script,
 )
 from eai_notebook.cluster.slurm_jobs.node_check import Question
+from eai_notebook.cluster.slurm_jobs.notebook_job import SlurmNotebookJobs
 from eai_notebook.cluster.slurm_jobs.site_settings import read_site
 from eai_notebook.errors import EaiError
 from eai_notebook.files import private_folder, write_private
@@ -47,16 +48,6 @@ if TYPE_CHECKING:
 _STATE: Final = "slurm.json"
 _WARN_S: Final = (600.0, 120.0)
 """When the user is warned of the time limit, in seconds before it."""
-_ENDS: Final = {
-    "CANCELLED": "was cancelled, by `scancel` or an administrator",
-    "TIMEOUT": "reached its time limit",
-    "DEADLINE": "reached its deadline",
-    "NODE_FAIL": "lost a node, which failed or was set down",
-    "PREEMPTED": "was preempted by a job of higher priority",
-    "OUT_OF_MEMORY": "used more memory than it had asked for",
-    "BOOT_FAIL": "got a node that did not boot",
-    "REVOKED": "was revoked",
-}
 
 
 class SlurmLauncher(Launcher):
@@ -162,15 +153,17 @@ class SlurmLauncher(Launcher):
         )
         return self._script("eai", folder, rank)
 
+    def batch_system(self) -> SlurmNotebookJobs | None:
+        """Return what submits a notebook; in an allocation the notebook runs where it is."""
+        return None if self._allocation else SlurmNotebookJobs(self._request("eai"), self._site)
+
     def _script(self, name: str, folder: Path, rank: Sequence[str]) -> str:
+        return job_script(self._request(name), self._site, folder, rank, Path.cwd())
+
+    def _request(self, name: str) -> JobRequest:
         known = JobRequest.__dataclass_fields__.keys() & self.given.keys()
-        request = JobRequest(
-            self.size,
-            name,
-            more=tuple(shlex.split(self.given.get("sbatch", ""))),
-            **{each: self.given[each] for each in known},
-        )
-        return job_script(request, self._site, folder, rank, Path.cwd())
+        more = tuple(shlex.split(self.given.get("sbatch", "")))
+        return JobRequest(self.size, name, more=more, **{each: self.given[each] for each in known})
 
     def _shared_folder(self) -> Path:
         return self._site.folder or platformdirs.user_cache_path("eai-notebook") / "jobs"
@@ -256,9 +249,9 @@ class SlurmLauncher(Launcher):
                 return "; ".join(reasons)
         if job is None or not job.is_over:
             return None  # a death may be the job's end, whose reason Slurm is yet to give
-        if job.state in _ENDS:
+        if job.state in job_queue.ENDS:
             nodes = f" ({job.nodes})" if job.nodes and job.state == "NODE_FAIL" else ""
-            return f"Slurm job {job.job} {_ENDS[job.state]}{nodes}"
+            return f"Slurm job {job.job} {job_queue.ENDS[job.state]}{nodes}"
         if found := cause_of_death(log):
             return found
         if host := lost_host(log):

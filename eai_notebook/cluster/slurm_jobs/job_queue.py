@@ -27,6 +27,19 @@ GONE: Final = "GONE"
 """The state of a job that Slurm does not list any more."""
 
 
+ENDS: Final = {
+    "CANCELLED": "was cancelled, by `scancel` or an administrator",
+    "TIMEOUT": "reached its time limit",
+    "DEADLINE": "reached its deadline",
+    "NODE_FAIL": "lost a node, which failed or was set down",
+    "PREEMPTED": "was preempted by a job of higher priority",
+    "OUT_OF_MEMORY": "used more memory than it had asked for",
+    "BOOT_FAIL": "got a node that did not boot",
+    "REVOKED": "was revoked",
+}
+"""Why Slurm ends jobs, by the state that they are in then."""
+
+
 @dataclass(frozen=True)
 class JobState:
     """What ``squeue`` says of a job, at a time `at` (s since 1970)."""
@@ -134,6 +147,22 @@ def seconds(text: str) -> float | None:
         return None
     days, hours, minutes, rest = (int(part or 0) for part in found.groups())
     return float(((days * 24 + hours) * 60 + minutes) * 60 + rest)
+
+
+def limit_seconds(text: str) -> float | None:
+    """Return the seconds of a time limit as ``sbatch --time`` takes it; None if it is none.
+
+    Examples:
+        >>> limit_seconds("10"), limit_seconds("1:30"), limit_seconds("2:00:00"), limit_seconds("1-2")
+        (600.0, 90.0, 7200.0, 93600.0)
+    """
+    if text.isdigit():
+        return int(text) * 60.0
+    days, dash, rest = text.partition("-")
+    if dash and days.isdigit() and all(part.isdigit() for part in rest.split(":")):
+        hours, minutes, left = [*map(int, rest.split(":")), 0, 0][:3]
+        return float(((int(days) * 24 + hours) * 60 + minutes) * 60 + left)
+    return seconds(text)
 
 
 def clock_time(left: float) -> str:

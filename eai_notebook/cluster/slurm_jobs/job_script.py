@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -63,6 +63,12 @@ class JobRequest:
     account: str | None = None
     qos: str | None = None
     more: tuple[str, ...] = field(default=())
+    requeue: bool = False
+    """Whether it may be queued again."""
+
+    def for_notebook(self, name: str, *options: str) -> JobRequest:
+        """Return the request for a whole notebook, with `options` that the user's own may replace."""
+        return replace(self, name=name, more=(*options, *self.more), requeue=True)
 
     def options(self, site: SlurmSite) -> list[str]:
         """Return the options of ``sbatch``, one a line of the script.
@@ -86,8 +92,8 @@ class JobRequest:
             "qos": self.qos,
         }
         own = [f"--{name}={value}" for name, value in asked.items() if value is not None]
-        # A job that is queued again would wait for a notebook that has given its group up.
-        own += ["--no-requeue"]
+        # A group that is queued again would wait for a notebook that has given it up.
+        own += ["--requeue" if self.requeue else "--no-requeue"]
         kept = [each for each in own if not any(_is(each, drop) for drop in site.drop)]
         return [*kept, *site.options, *self.more]
 

@@ -1,26 +1,50 @@
-"""Execute a notebook without a browser and stream its output."""
+"""Execute a notebook without a browser, stream its output, and stop it on SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import copy
+import signal
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nbformat
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
 from eai_notebook.errors import EaiError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
 CELL_SECONDS = 900
 """More than any cell of ours needs on a slow machine; a cell that hangs still ends."""
+
+LEAVE_S = 20.0
+"""How long a cell may take to end after a signal, before its kernel is ended."""
+
+
+class CellFailedError(EaiError):
+    """A cell of the notebook raised; ``ename`` is the type of its error."""
+
+    def __init__(self, ename: str, evalue: str) -> None:
+        super().__init__(
+            f"a cell of the notebook failed with {ename}: {evalue}",
+            "its traceback is above and in the executed notebook",
+            code="notebook-failed",
+        )
+        self.ename = ename
+
+
+class _StoppedError(Exception):
+    """A signal came between two cells."""
 
 
 @dataclass(frozen=True)
@@ -36,26 +60,51 @@ class Listener:
     done: Callable[[float], None]
 
 
-def execute(notebook: NotebookNode, folder: Path, listener: Listener) -> None:
+def execute(
+    notebook: NotebookNode,
+    folder: Path,
+    listener: Listener,
+    *,
+    cell_seconds: int | None = CELL_SECONDS,
+    modules: Path | None = None,
+) -> None:
     """Execute `notebook` in place, in a kernel of this Python with working folder `folder`.
 
-    Outputs and widget state are in the notebook afterwards, also when a cell failed.
+    Outputs and widget state are in the notebook afterwards, also when a cell failed. SIGINT and
+    SIGTERM interrupt the cell, and no further one begins; a second signal ends the kernel.
+
+    Args:
+        notebook: The notebook, in the current format.
+        folder: The kernel's working folder.
+        listener: What hears of the progress.
+        cell_seconds: How long a cell may take; None for any time.
+        modules: A folder in which the kernel looks for modules first, before its working folder.
 
     Raises:
-        EaiError: A cell raised or did not end; its error is the last output in the notebook.
+        CellFailedError: A cell raised; its error is the last output in the notebook.
+        EaiError: A cell did not end in time, or the kernel died.
+        KeyboardInterrupt: A signal stopped it.
     """
-    client = _Client(notebook, folder, listener)
+    client = _Client(notebook, folder, listener, cell_seconds, modules)
     try:
         client.execute()
     except CellExecutionError as error:
+        if client.is_stopped:
+            raise KeyboardInterrupt from error
+        raise CellFailedError(error.ename, error.evalue) from error
+    except _StoppedError as error:
+        raise KeyboardInterrupt from error
+    except DeadKernelError as error:
+        if client.is_stopped:
+            raise KeyboardInterrupt from error
         raise EaiError(
-            f"a cell of the notebook failed with {error.ename}: {error.evalue}",
-            "its traceback is above and in the executed notebook",
+            "the notebook's kernel died",
+            "read the log above; it may have had too little memory",
             code="notebook-failed",
         ) from error
     except TimeoutError as error:
         raise EaiError(
-            f"a cell of the notebook did not end in {CELL_SECONDS} s",
+            f"a cell of the notebook did not end in {cell_seconds} s",
             "read the log above",
             code="notebook-failed",
         ) from error
@@ -82,25 +131,63 @@ class _OurKernel(KernelSpecManager):
 class _Client(NotebookClient):
     """Reports cells and streams to a listener as they arrive."""
 
-    def __init__(self, notebook: NotebookNode, folder: Path, listener: Listener) -> None:
+    def __init__(
+        self,
+        notebook: NotebookNode,
+        folder: Path,
+        listener: Listener,
+        cell_seconds: int | None,
+        modules: Path | None,
+    ) -> None:
         super().__init__(
             notebook,
-            timeout=CELL_SECONDS,
+            timeout=cell_seconds,
             resources={"metadata": {"path": str(folder)}},
             store_widget_state=True,
         )
+        if modules is not None:
+            line = f"import sys; sys.path.insert(0, {str(modules)!r}); del sys"
+            self.extra_arguments = [f"--IPKernelApp.exec_lines={line}"]
         self._listener = listener
         self._code = [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
         self._began = 0.0
         self.on_cell_start = self._cell_starts
         self.on_cell_executed = self._cell_ended
+        self.on_notebook_start = self._handle_signals
+        self.is_stopped = False
+        """Whether a signal has come."""
+        self._ending: asyncio.Future[None] | None = None
 
     def create_kernel_manager(self) -> AsyncKernelManager:
         """Make the manager here: one that was handed in would not be shut down."""
         self.km = AsyncKernelManager(kernel_spec_manager=_OurKernel())
         return self.km
 
+    def _handle_signals(self, **_: Any) -> None:
+        """Take the place of nbclient's own handlers, which end the kernel at once."""
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(RuntimeError, ValueError):  # not in the main thread
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, self._stop)
+
+    def _stop(self) -> None:
+        """Interrupt the cell; end the kernel when it is asked again, or the cell goes on."""
+        again, self.is_stopped = self.is_stopped, True
+        if not again:
+            asyncio.get_running_loop().call_later(LEAVE_S, self._stop)
+        self._ending = asyncio.ensure_future(self._end_kernel() if again else self._interrupt())
+
+    async def _interrupt(self) -> None:
+        if self.km.has_kernel:
+            await self.km.interrupt_kernel()
+
+    async def _end_kernel(self) -> None:
+        if self.km.has_kernel:
+            await self.km.shutdown_kernel(now=True)
+
     def _cell_starts(self, cell: NotebookNode, cell_index: int) -> None:
+        if self.is_stopped:
+            raise _StoppedError
         if cell.cell_type != "code":
             return
         self._began = time.monotonic()

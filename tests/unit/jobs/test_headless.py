@@ -9,8 +9,8 @@ import nbformat
 import psutil
 import pytest
 
-from eai_notebook.cli import run_notebook
 from eai_notebook.errors import EaiError
+from eai_notebook.jobs import headless
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,8 +24,8 @@ class Ear:
         self.text = ""
         self.ended = 0
 
-    def listener(self) -> run_notebook.Listener:
-        return run_notebook.Listener(
+    def listener(self) -> headless.Listener:
+        return headless.Listener(
             cell=lambda *cell: self.cells.append(cell),
             text=self.add_message,
             done=lambda _seconds: self.end(),
@@ -46,7 +46,7 @@ def test_cells_are_announced_heard_and_kept(tmp_path: Path) -> None:
     book = notebook("print('one', flush=True)", "import os\nprint(os.getcwd())\n6 * 7")
     book.cells.insert(1, v4.new_markdown_cell("# Title\n\n## Where we are\n\ntext"))
     ear = Ear()
-    run_notebook.execute(book, tmp_path, ear.listener())
+    headless.execute(book, tmp_path, ear.listener())
     assert ear.cells == [(1, 2, "print('one', flush=True)"), (2, 2, "Where we are")]
     assert ear.text == f"one\n{tmp_path}\n"
     assert ear.ended == 2
@@ -57,7 +57,7 @@ def test_the_kernel_is_this_python_and_leaves(tmp_path: Path) -> None:
     book = notebook("import os, sys; print(sys.executable, os.getpid())")
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "other"}
     ear = Ear()
-    run_notebook.execute(book, tmp_path, ear.listener())
+    headless.execute(book, tmp_path, ear.listener())
     program, pid = ear.text.split()
     assert program == sys.executable
     assert not psutil.pid_exists(int(pid))
@@ -67,7 +67,7 @@ def test_a_failing_cell_ends_it_with_its_error(tmp_path: Path) -> None:
     book = notebook("print('before')", "open('gone.tsv')", "print('never')")
     ear = Ear()
     with pytest.raises(EaiError, match=r"FileNotFoundError.*gone\.tsv") as failed:
-        run_notebook.execute(book, tmp_path, ear.listener())
+        headless.execute(book, tmp_path, ear.listener())
     assert "\n" not in str(failed.value)
     assert "before" in ear.text
     assert "gone.tsv" in ear.text
@@ -88,7 +88,7 @@ def test_html_twin_takes_html_before_the_widget_and_no_server(tmp_path: Path) ->
             },
         )
     ]
-    run_notebook.write_html(book, tmp_path / "twin.html")
+    headless.write_html(book, tmp_path / "twin.html")
     page = (tmp_path / "twin.html").read_text()
     assert "<b>static twin</b>" in page
     assert 'src="http' not in page
@@ -102,4 +102,4 @@ def test_html_twin_takes_html_before_the_widget_and_no_server(tmp_path: Path) ->
     [("# why\n%eai up -n 2", "%eai up -n 2"), ("\n\nx = 1\ny = 2", "x = 1"), ("", "")],
 )
 def test_a_cell_without_heading_is_called_by_its_first_line(source: str, title: str) -> None:
-    assert run_notebook.title_of(notebook(source), 0) == title
+    assert headless.title_of(notebook(source), 0) == title
