@@ -20,7 +20,7 @@ from eai_notebook.ledger.retention import kept_run, remove
 from eai_notebook.ledger.run_comparison import Change, compare_facts
 from eai_notebook.ledger.run_differences import differences
 from eai_notebook.ledger.run_record import RunRecord, list_runs, runs_folder
-from eai_notebook.ledger.view_model import record_view, run_view
+from eai_notebook.ledger.view_model import record_view, run_view, section_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,6 +128,11 @@ def picture(run: str) -> dict[str, Any]:
     return {"data": bundle(record_view(record)), "code": code}
 
 
+def section(run: str, first: int, stop: int) -> dict[str, Any]:
+    """Return the steps from `first` up to but without `stop` of a run: ``run`` as for `picture`."""
+    return section_view(_recorded(run), int(first), int(stop))
+
+
 def saved_page(folder: str) -> dict[str, str]:
     """Return a run as an HTML file to save."""
     return {"name": f"{folder}.html", "type": "text/html", "text": page(_record(folder))}
@@ -147,6 +152,7 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "delete": deleted,
     "compare": compared,
     "picture": picture,
+    "section": section,
     "page": saved_page,
     "trace": saved_trace,
 }

@@ -5,6 +5,7 @@ Every display of a run is made from these, so all of them are about the same ste
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Final
 
 from eai_notebook.ledger.aggregate import Summary
@@ -24,11 +25,14 @@ CHUNK: Final = 64_000
 class FollowedRun:
     """A record that may still be written: each `read` costs only what is new.
 
-    Its writer may `add_message` what it writes; then nothing is read back.
+    Its writer may `add_message` what it writes; then nothing is read back. With ``section``, a
+    first step and the step after the last one, only the rows of these steps are read.
     """
 
-    def __init__(self, record: RunRecord) -> None:
+    def __init__(self, record: RunRecord, section: tuple[int, int] | None = None) -> None:
         self._record = record
+        self._section = section
+        self._stop: dict[int, int] = {}  # the row after the last one of the section
         self.summary = Summary()
         self.curve = TrainingCurve(record.info.size)
         self._growing = GrowingLedger(record.info.size)
@@ -77,7 +81,10 @@ class FollowedRun:
                 doubt = self.info.clock_uncertainty.get(rank, 0.0)
                 self._growing.begin(rank, self.info.clock_offset[rank], doubt)
                 self._read[rank] = 0
-            rows = self._record.rows(rank, start=self._read[rank], count=count)
+                if self._section is not None:
+                    self._read[rank], self._stop[rank] = self._record.find(rank, *self._section)
+            wanted = min(count, self._stop.get(rank, sys.maxsize) - self._read[rank])
+            rows = self._record.rows(rank, start=self._read[rank], count=wanted)
             self._growing.add(rank, rows)
             self._read[rank] += len(rows)
             more = more or len(rows) == count
@@ -92,9 +99,9 @@ class FollowedRun:
         self.summary.add(self._growing.rest())
 
 
-def read_run(record: RunRecord) -> FollowedRun:
-    """Return a run on disk, whole as far as it is written."""
-    run = FollowedRun(record)
+def read_run(record: RunRecord, section: tuple[int, int] | None = None) -> FollowedRun:
+    """Return a run on disk, whole as far as it is written, or the steps of a section of it."""
+    run = FollowedRun(record, section)
     run.read()
     run.finish()
     return run

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import time
+from bisect import bisect_left
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -244,6 +245,19 @@ class RunRecord:
         kind = self._row
         rows = np.fromfile(self._steps(rank), kind, wanted, offset=start * kind.itemsize)
         return as_steps(rows)
+
+    def find(self, rank: int, first: int, stop: int) -> tuple[int, int]:
+        """Return the rows of a rank that have the steps from `first` up to but without `stop`.
+
+        As the first row and the row after the last one, for `rows`.
+        """
+        if self.count(rank) == 0:
+            return 0, 0
+        # Steps grow from row to row; of a long run only the pages that are looked at are read.
+        shape = (self.count(rank),)
+        steps = np.memmap(self._steps(rank), self._row, "r", shape=shape)["step"]
+        low, high = (bisect_left(steps, step) for step in (first, stop))
+        return low, high
 
     def training(self, start: int = 0) -> tuple[list[TrainingProgress], int]:
         """Return the ranks' reports of their training from byte `start` on, and their end.

@@ -84,14 +84,7 @@ def run_view(
         "added_parts": {part.name: part.style() for part in ADDED},
         "means_ms": _plain(1e3 * facts.parts, EXACT_DIGITS),
         "waiting_ms": None if facts.waiting is None else _number(1e3 * facts.waiting.total),
-        "buckets": {
-            "width": summary.width,
-            "step": summary.starts.tolist(),
-            "stop": summary.stops.tolist(),
-            "ms": _plain(1e3 * summary.parts),
-            "unmeasured_ms": _plain(1e3 * summary.unmeasured),
-            "longest": _longest(summary),
-        },
+        "buckets": _buckets(summary),
         "heat": _heat(summary),
         "ranks": [
             {
@@ -129,6 +122,28 @@ def run_view(
     }
 
 
+def section_view(record: RunRecord, first: int, stop: int) -> dict[str, Any]:
+    """Return some steps of a run on disk, from `first` up to but without `stop`, for a closer look.
+
+    ``buckets``, ``heat``, ``means_ms`` and the ranks' ``ms`` are those of `run_view`, of these steps
+    alone; the means are over all of them, since nobody who opens one step asks for typical ones.
+    """
+    summary = read_run(record, (first, stop)).summary
+    ledger = summary.kept
+    by_rank = _plain(1e3 * mean_parts(ledger, axis=1), EXACT_DIGITS)
+    return {
+        "first": first,
+        "stop": stop,
+        "means_ms": _plain(1e3 * mean_parts(ledger, axis=(0, 1)), EXACT_DIGITS),
+        "buckets": _buckets(summary),
+        "heat": _heat(summary),
+        "ranks": [
+            {"rank": rank, "host": record.info.hosts.get(rank, ""), "ms": parts}
+            for rank, parts in zip(summary.ranks, by_rank, strict=True)
+        ],
+    }
+
+
 def record_view(record: RunRecord) -> dict[str, Any]:
     """Return the model of a run on disk."""
     run = read_run(record)
@@ -163,6 +178,18 @@ class LiveView:
             run.finish()
             return run_view(run.info, run.summary, run.curve)
         return run_view(run.info, run.summary, run.curve, self._steady.of(run.facts()))
+
+
+def _buckets(summary: Summary) -> dict[str, Any]:
+    """Return what is known of each stretch of steps."""
+    return {
+        "width": summary.width,
+        "step": summary.starts.tolist(),
+        "stop": summary.stops.tolist(),
+        "ms": _plain(1e3 * summary.parts),
+        "unmeasured_ms": _plain(1e3 * summary.unmeasured),
+        "longest": _longest(summary),
+    }
 
 
 def _longest(summary: Summary) -> dict[str, Any] | None:

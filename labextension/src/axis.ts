@@ -1,7 +1,10 @@
 /** How tall and how labelled an axis is; `eai_notebook/display/axis.py` does the same. */
-import type { View } from './types';
-import { sum } from './formatting';
+import type { Range, View } from './types';
+import { count, sum } from './formatting';
 import { FEWEST_SLOTS, HEADROOM, LONG, USUAL_SHARE } from './generated';
+
+/** Steps that an axis has room for when a few are looked at closely. */
+const FEWEST_SHOWN = 8;
 
 /**
  * The top of an axis on which most bars can be read.
@@ -27,16 +30,50 @@ export function ticks(top: number, count: number): number[] {
   );
 }
 
+/** Round numbers that span `low` to `high`, about `count` of them. */
+export function valueTicks(low: number, high: number, count: number): number[] {
+  const raw = (high - low || Math.abs(high) || 1) / count;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = power * ([1, 2, 5, 10].find(m => power * m >= raw) ?? 10);
+  const [from, to] = [Math.floor(low / step + 1e-9), Math.ceil(high / step - 1e-9)];
+  return Array.from({ length: to - from + 1 }, (_, i) =>
+    Number(((from + i) * step).toPrecision(10))
+  );
+}
+
 /** The first step of the axis, and how many steps it spans. */
 export function stepSpan(buckets: View['buckets']): { first: number; span: number } {
   const first = buckets.step[0] ?? 0;
   return { first, span: Math.max((buckets.stop.at(-1) ?? first) - first, FEWEST_SLOTS) };
 }
 
-/** The true step numbers to label, about `count` of them, none too far to the right. */
-export function stepTicks(first: number, span: number, count: number): number[] {
-  const apart = Math.max(1, Math.round(ticks(span, count)[1] ?? span));
-  const [least, most] = [first + 0.5 * apart, first + 0.97 * span];
+/** The first step that is shown, and how many there is room for; by default those of the run. */
+export function shownSteps(
+  buckets: View['buckets'],
+  range: Range | null
+): { first: number; span: number } {
+  return range === null
+    ? stepSpan(buckets)
+    : { first: range.first, span: Math.max(range.stop - range.first, FEWEST_SHOWN) };
+}
+
+/** The positions of the buckets that have steps of the range; of all of them without one. */
+export function within(buckets: View['buckets'], range: Range | null): number[] {
+  return buckets.step.flatMap((start, position) =>
+    range === null || (start < range.stop && (buckets.stop[position] ?? start + 1) > range.first)
+      ? [position]
+      : []
+  );
+}
+
+/**
+ * The true step numbers to label, about `number` of them, none too far to the right.
+ *
+ * The first label is written from its step on, and takes the share `room` of the axis.
+ */
+export function stepTicks(first: number, span: number, number: number, room = 0): number[] {
+  const apart = Math.max(1, Math.round(ticks(span, number)[1] ?? span));
+  const [least, most] = [first + Math.max(0.5 * apart, room * span), first + 0.97 * span];
   const labels = [first];
   for (let step = apart * (Math.floor(first / apart) + 1); step <= most; step += apart) {
     if (step >= least) {
@@ -44,6 +81,11 @@ export function stepTicks(first: number, span: number, count: number): number[] 
     }
   }
   return labels;
+}
+
+/** The share of an axis so many pixels wide that its first label takes, with half the next one. */
+export function labelRoom(first: number, wide: number): number {
+  return (7 * (5 + 1.5 * count(first).length)) / Math.max(1, wide);
 }
 
 /** How long a step is in each bucket: its parts and what was not measured. */

@@ -5,8 +5,8 @@
  * pixel of a small picture that the browser enlarges. `eai_notebook/display/heat_map.py` does
  * the same for the saved notebook.
  */
-import type { View } from './types';
-import { stepSpan } from './axis';
+import type { Range, View } from './types';
+import { shownSteps } from './axis';
 import { ms } from './formatting';
 import { HEAT_ROW, HEAT_SCALE, LEAST_HEAT, MOST_HEAT, MOST_PIXELS } from './generated';
 
@@ -27,14 +27,15 @@ export class HeatMap {
 
   readonly node = document.createElement('div');
 
-  draw(view: View): void {
+  /** Draw the cells of the steps that are shown. */
+  draw(view: View, range: Range | null): void {
     const { heat, ranks } = view;
     this._view = view;
     this.node.hidden = ranks.length < 2 || heat.columns === 0 || heat.low_ms === null;
     if (this.node.hidden) {
       return;
     }
-    const { first, span } = stepSpan(view.buckets);
+    const { first, span } = shownSteps(view.buckets, range);
     const last = view.buckets.stop.at(-1) ?? first;
     if (heat.cells !== this._drawn) {
       this._drawn = heat.cells;

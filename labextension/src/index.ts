@@ -1,5 +1,6 @@
 /** The JupyterLab plugin: one panel, which shows the kernel of the notebook in front. */
 import {
+  ILabShell,
   ILayoutRestorer,
   type JupyterFrontEnd,
   type JupyterFrontEndPlugin
@@ -11,7 +12,9 @@ import type { ICodeCellModel } from '@jupyterlab/cells';
 import { ledgerIcon } from './icon';
 import { KernelLink } from './kernelConnection';
 import { runRenderer } from './output';
-import { LedgerPanel } from './panel';
+import { type Insert, LedgerPanel, type OpenTab } from './panel';
+import { runTab } from './runTab';
+import type { Widget } from '@lumino/widgets';
 
 /** Whether this browser has seen the panel. */
 const SHOWN = 'eai-notebook:shown';
@@ -22,16 +25,17 @@ const plugin: JupyterFrontEndPlugin<void> = {
   description: 'Shows the group of ranks and the ledger of their run.',
   autoStart: true,
   requires: [INotebookTracker, IRenderMimeRegistry],
-  optional: [ILayoutRestorer, ILauncher],
+  optional: [ILayoutRestorer, ILauncher, ILabShell],
   activate: (
     app: JupyterFrontEnd,
     tracker: INotebookTracker,
     rendermime: IRenderMimeRegistry,
     restorer: ILayoutRestorer | null,
-    launcher: ILauncher | null
+    launcher: ILauncher | null,
+    labShell: ILabShell | null
   ): void => {
     rendermime.addFactory(runRenderer);
-    const panel = new LedgerPanel((code, data) => {
+    const insert: Insert = (code, data) => {
       const notebook = tracker.currentWidget?.content;
       if (!notebook) {
         return;
@@ -46,7 +50,22 @@ const plugin: JupyterFrontEndPlugin<void> = {
         model.outputs.add({ output_type: 'display_data', data, metadata: {} });
       }
       notebook.activate();
-    });
+    };
+    const tabs = new Map<string, Widget>();
+    const openTab: OpenTab = (link, recorded) => {
+      const made = runTab(link, recorded);
+      const tab = tabs.get(made.id) ?? made;
+      if (tab === made) {
+        tabs.set(made.id, made);
+        made.disposed.connect(() => tabs.delete(made.id));
+        app.shell.add(made, 'main', { mode: 'split-right' });
+      } else {
+        made.dispose();
+      }
+      app.shell.activateById(tab.id);
+    };
+    // Notebook 7 shows one document at a time.
+    const panel = new LedgerPanel(insert, labShell === null ? null : openTab);
     const links = new Map<NotebookPanel, KernelLink>();
 
     const show = (): void => {

@@ -8,7 +8,7 @@
 import type { Kernel } from '@jupyterlab/services';
 import { CONTROL_TARGET, PUSH_ID, PUSH_TARGET } from './generated';
 import { upCode, type Wish } from './startMagic';
-import type { Answer, Comparison, Download, Push, RunEntry, View } from './types';
+import type { Answer, Comparison, Download, Push, Range, RunEntry, Section, View } from './types';
 import { runBeside } from './subshell';
 import { arrivals, type Picture } from './live';
 import { KernelState } from './state';
@@ -124,6 +124,11 @@ export class KernelLink {
     await this._ask(command, args);
   }
 
+  /** Some steps of a run in detail, by the run's id. */
+  async section(run: string, range: Range): Promise<Section> {
+    return (await this._ask('section', { run, ...range })) as Section;
+  }
+
   /** A run's picture, by the run's id or its folder. */
   async picture(run: string): Promise<Picture> {
     return (await this._ask('picture', { run })) as Picture;
@@ -203,7 +208,11 @@ export class KernelLink {
     }
     if (push.type === 'run') {
       const { view } = push;
-      arrivals.add({ view, picture: () => this.picture(view.run.id) });
+      arrivals.add({
+        view,
+        picture: () => this.picture(view.run.id),
+        section: (run, range) => this.section(run, range)
+      });
     }
     void this._control();
   }

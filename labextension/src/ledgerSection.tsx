@@ -1,6 +1,6 @@
 /** The ledger of a run: the one that goes on, or one opened from its record. */
-import { type JSX, useEffect, useRef, useState } from 'react';
-import { Chart } from './chart';
+import { type JSX, useState } from 'react';
+import { ChartHost } from './chartHost';
 import type { KernelLink } from './kernelConnection';
 import type { Group, View } from './types';
 import type { Insert } from './panel';
@@ -15,11 +15,13 @@ interface Props {
   view: View | null;
   isRecorded: boolean;
   insert: Insert;
+  /** Opens the run in a tab; null where a front end has no tabs. */
+  openTab: ((view: View | null) => void) | null;
   onClose: () => void;
 }
 
 export function LedgerSection(props: Props): JSX.Element {
-  const { link, group, view, isRecorded, insert, onClose } = props;
+  const { link, group, view, isRecorded, insert, openTab, onClose } = props;
   const queue = isRecorded || group?.state !== 'busy' ? '' : queueLine(group);
   return (
     <section className="eai-Panel-section" aria-label="Ledger">
@@ -37,10 +39,21 @@ export function LedgerSection(props: Props): JSX.Element {
           Train in a <code>%%distributed</code> cell, and see here where each step’s time goes.
         </p>
       ) : (
-        <ChartHost view={view} />
+        <ChartHost link={link} view={view} />
       )}
       {queue !== '' && <p className="eai-Panel-faint eai-Panel-line">{queue}</p>}
       <div className="eai-Panel-buttons">
+        {view !== null && openTab !== null && (
+          <button
+            className="jp-mod-styled"
+            title="Open the run in a tab, with larger charts"
+            onClick={() => {
+              openTab(isRecorded ? view : null);
+            }}
+          >
+            Open in tab
+          </button>
+        )}
         {view !== null && view.run.steps > 0 && (
           <PictureButton link={link} view={view} insert={insert} />
         )}
@@ -201,7 +214,7 @@ function AskButtons({ link }: { link: KernelLink }): JSX.Element {
 }
 
 /** The run's name, and of one that has ended how and when. */
-function heading(view: View | null): string {
+export function heading(view: View | null): string {
   if (view === null) {
     return 'Ledger';
   }
@@ -237,23 +250,4 @@ function queueLine(group: Group): string {
   const most = Math.max(...depths);
   const range = least === most ? String(most) : `${least} to ${most}`;
   return `readers: ${range} batch${most === 1 ? '' : 'es'} ready on each rank`;
-}
-
-function ChartHost({ view }: { view: View }): JSX.Element {
-  const host = useRef<HTMLDivElement>(null);
-  const chart = useRef<Chart | null>(null);
-  useEffect(() => {
-    if (host.current === null) {
-      return undefined;
-    }
-    chart.current = new Chart(host.current);
-    return () => {
-      chart.current?.dispose();
-      chart.current = null;
-    };
-  }, []);
-  useEffect(() => {
-    chart.current?.draw(view);
-  }, [view]);
-  return <div ref={host} />;
 }

@@ -40,10 +40,11 @@ class RunOutput extends Widget implements IRenderMime.IRenderer {
     }
   }
 
-  private readonly _onArrival = (_: unknown, { view, picture }: Arrival): void => {
+  private readonly _onArrival = (_: unknown, { view, picture, section }: Arrival): void => {
     if (view.run.id !== this._run) {
       return;
     }
+    this._chart.askSection = section;
     this._chart.draw(view);
     if (view.run.state !== 'running' && this._timer === 0) {
       this._timer = window.setTimeout(() => {

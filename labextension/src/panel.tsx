@@ -13,10 +13,15 @@ import { RunsSection } from './runsSection';
 /** Put code into a new cell of the notebook, with an output if there is one. */
 export type Insert = (code: string, data?: Record<string, string>) => void;
 
+/** Show a kernel's current run, or one from its record, in a tab of the main area. */
+export type OpenTab = (link: KernelLink, recorded: View | null) => void;
+
 export class LedgerPanel extends ReactWidget {
-  constructor(insert: Insert) {
+  /** `openTab` is null where the front end shows one document at a time. */
+  constructor(insert: Insert, openTab: OpenTab | null) {
     super();
     this._insert = insert;
+    this._openTab = openTab;
     this.id = 'eai-notebook-panel';
     this.title.icon = ledgerIcon;
     this.title.caption = 'Ranks and ledger';
@@ -43,6 +48,7 @@ export class LedgerPanel extends ReactWidget {
               link={this._link}
               notebook={this._notebook}
               insert={this._insert}
+              openTab={this._openTab}
             />
           )
         }
@@ -53,6 +59,7 @@ export class LedgerPanel extends ReactWidget {
   private _link: KernelLink | null = null;
   private _notebook = '';
   private readonly _insert: Insert;
+  private readonly _openTab: OpenTab | null;
   private readonly _switched = new Signal<this, void>(this);
 }
 
@@ -60,9 +67,10 @@ interface KernelViewProps {
   link: KernelLink;
   notebook: string;
   insert: Insert;
+  openTab: OpenTab | null;
 }
 
-function KernelView({ link, notebook, insert }: KernelViewProps): JSX.Element {
+function KernelView({ link, notebook, insert, openTab }: KernelViewProps): JSX.Element {
   const [opened, setOpened] = useState<View | null>(null);
   return (
     <UseSignal signal={link.state.changed}>
@@ -80,6 +88,13 @@ function KernelView({ link, notebook, insert }: KernelViewProps): JSX.Element {
               view={opened ?? view}
               isRecorded={opened !== null}
               insert={insert}
+              openTab={
+                openTab === null
+                  ? null
+                  : recorded => {
+                      openTab(link, recorded);
+                    }
+              }
               onClose={() => {
                 setOpened(null);
               }}

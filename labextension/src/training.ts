@@ -1,5 +1,6 @@
 /** Loss and metrics of a run: progress, and a small curve for each (`display/training_html.py`). */
 import type { View } from './types';
+import type { Series } from './lineChart';
 import { count, duration } from './formatting';
 import {
   CURVE_TALL,
@@ -12,10 +13,32 @@ import {
 type Training = NonNullable<View['training']>;
 type Point = readonly [number, number];
 
+/** The lines of one metric: the ranks' mean over the steps, and validation at each epoch's end. */
+export function metricSeries(training: Training, name: string): Series[] {
+  return [
+    { label: name, points: points(training, name), colour: TRAINING_COLOUR, dash: '' },
+    {
+      label: `val_${name}`,
+      points: ends(training, `val_${name}`),
+      colour: VALIDATION_COLOUR,
+      dash: '3 2'
+    }
+  ];
+}
+
+/** The metrics that get a curve. */
+export function metricNames(training: View['training']): string[] {
+  return training === null
+    ? []
+    : Object.keys(training.values).filter(name => !name.startsWith('val_'));
+}
+
 const SVG = 'http://www.w3.org/2000/svg';
 
 export class TrainingSection {
-  constructor() {
+  /** Without small curves where there are large ones. */
+  constructor(hasCurves = true) {
+    this._hasCurves = hasCurves;
     this.node.className = 'eai-Training';
     this._bar.className = 'eai-Training-bar';
     this._bar.setAttribute('role', 'progressbar');
@@ -37,19 +60,19 @@ export class TrainingSection {
     this._bar.hidden = share === null || view.run.state !== 'running';
     this._bar.setAttribute('aria-valuenow', String(Math.round(100 * (share ?? 0))));
     this._done.style.width = `${100 * (share ?? 0)}%`;
-    const names =
-      training === null
-        ? []
-        : Object.keys(training.values).filter(name => !name.startsWith('val_'));
+    const names = metricNames(training);
     this._curves.replaceChildren(
-      ...(training === null ? [] : names.slice(0, MOST_CURVES).map(name => curve(training, name)))
+      ...(training === null || !this._hasCurves
+        ? []
+        : names.slice(0, MOST_CURVES).map(name => curve(training, name)))
     );
     this._more.textContent = names
-      .slice(MOST_CURVES)
+      .slice(this._hasCurves ? MOST_CURVES : 0)
       .map(name => `${name} ${short(training?.values[name] ?? null)}`)
       .join(' · ');
   }
 
+  private readonly _hasCurves: boolean;
   private readonly _line = document.createElement('div');
   private readonly _bar = document.createElement('div');
   private readonly _done = document.createElement('div');
@@ -92,15 +115,7 @@ function secondsLeft(view: View, elapsed: number): number | null {
 /** One metric over the steps: the ranks' mean, and validation at each epoch's end. */
 function curve(training: Training, name: string): HTMLElement {
   const host = document.createElement('div');
-  const drawn = [
-    { label: name, points: points(training, name), colour: TRAINING_COLOUR, dash: '' },
-    {
-      label: `val_${name}`,
-      points: ends(training, `val_${name}`),
-      colour: VALIDATION_COLOUR,
-      dash: '3 2'
-    }
-  ];
+  const drawn = metricSeries(training, name);
   const labels = drawn.flatMap(({ label, colour }) => {
     const value = training.values[label] ?? null;
     if (value === null) {
@@ -179,6 +194,6 @@ function of(number: number | null): string {
   return number === null ? '' : ` of ${count(number)}`;
 }
 
-function short(value: number | null): string {
+export function short(value: number | null): string {
   return value === null ? '–' : String(Number(value.toPrecision(4)));
 }

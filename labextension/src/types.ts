@@ -100,6 +100,20 @@ export interface View {
   measuring_pct: Measured;
 }
 
+/** Steps from the first up to but without `stop`. */
+export interface Range {
+  first: number;
+  stop: number;
+}
+
+/** Some steps of a run in detail: the fields are those of a view, of these steps alone. */
+export interface Section extends Range {
+  means_ms: Measured[];
+  buckets: View['buckets'];
+  heat: View['heat'];
+  ranks: Pick<Rank, 'rank' | 'host' | 'ms'>[];
+}
+
 export type GroupState = 'down' | 'starting' | 'up' | 'busy' | 'stopping' | 'lost';
 
 /** A GPU that a rank uses, or could use. */

@@ -12,7 +12,7 @@ from eai_notebook.ledger.aggregate import MOST_BUCKETS
 from eai_notebook.ledger.parts import PARTS
 from eai_notebook.ledger.run_record import RunRecord
 from eai_notebook.ledger.step_schema import empty_steps
-from eai_notebook.ledger.view_model import MOST_COLUMNS, LiveView, record_view
+from eai_notebook.ledger.view_model import MOST_COLUMNS, LiveView, record_view, section_view
 from eai_notebook.telemetry.messages import RunBegan, RunEnded, RunMessage, StepsDone
 
 if TYPE_CHECKING:
@@ -163,3 +163,19 @@ def test_steps_of_which_only_the_length_is_known_have_a_rate_and_no_parts(tmp_pa
     assert view["ranks"][0]["ms"] == [None] * 6
     assert view["verdict"]["kind"] == "unknown"
     assert "their length was measured, and nothing else" in view["verdict"]["sentence"]
+
+
+@pytest.mark.parametrize(("first", "stop"), [(100, 140), (0, 1), (299, 300), (500, 600)])
+def test_a_section_is_what_the_rows_of_its_steps_say(tmp_path: Path, first: int, stop: int) -> None:
+    rows = run_rows(3, 300, late={1: {"input": 0.004}})
+    record = run_record(tmp_path, {rank: own[own["step"] % 2 == 0] for rank, own in rows.items()})
+    section = json.loads(json.dumps(section_view(record, first, stop), allow_nan=False))
+    expected = [step for step in range(first, stop) if step % 2 == 0 and step < 300]
+    assert section["buckets"]["step"] == expected
+    assert section["buckets"]["width"] == 1
+    for rank in section["ranks"] if expected else []:
+        own = rows[rank["rank"]][expected]
+        wall = 1e3 * np.nanmean(own["end"] - own["begin"])
+        known = [part for part in rank["ms"] if part is not None]
+        assert sum(known) == pytest.approx(wall, rel=1e-3) or not known
+    assert len(section["ranks"]) == (3 if expected else len(section["ranks"]))

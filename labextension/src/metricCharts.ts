@@ -1,0 +1,33 @@
+/** The metrics of a run, each in a chart with axes: what a tab shows of them. */
+import type { Range, View } from './types';
+import { MOST_CURVES } from './generated';
+import { element } from './drawing';
+import { LineChart } from './lineChart';
+import { metricNames, metricSeries, short } from './training';
+
+export class MetricCharts {
+  constructor(onRange: (range: Range | null) => void) {
+    this._onRange = onRange;
+  }
+
+  readonly node = element('div', 'eai-Metrics');
+
+  draw(view: View, range: Range | null): void {
+    const { training } = view;
+    const names = metricNames(training).slice(0, MOST_CURVES);
+    if (names.join() !== [...this._charts.keys()].join()) {
+      this._charts = new Map(
+        names.map(name => [name, new LineChart(name, short, this._onRange)] as const)
+      );
+      this.node.replaceChildren(...[...this._charts.values()].map(chart => chart.node));
+    }
+    if (training !== null) {
+      this._charts.forEach((chart, name) => {
+        chart.draw(metricSeries(training, name), range);
+      });
+    }
+  }
+
+  private _charts = new Map<string, LineChart>();
+  private readonly _onRange: (range: Range | null) => void;
+}

@@ -1,0 +1,91 @@
+"""A run in a tab of the main area: larger charts, and a closer look at some of its steps."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from browser.lab import Notebook
+
+pytestmark = pytest.mark.browser
+
+LONG = """from player import Player
+from synthetic import run_record, run_rows
+from eai_notebook.ledger.run_record import runs_folder
+from eai_notebook.ledger.view_model import record_view
+rows = run_rows(4, 6188, late={2: {"compute": 0.004}})
+record = run_record(runs_folder(), rows, name="long")
+player = Player(4)
+player.panel.run(record_view(record) | {"training": player.curve(6188)})"""
+
+CLOSER = "!document.querySelector('.eai-Tab .eai-Chart-zoomed').innerText.includes('whole run')"
+"""The numbers of the steps that are shown have come."""
+
+
+def test_steps_are_looked_at_closer_and_closer_in_a_tab(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    notebook = open_notebook(LONG)
+    page = notebook.page
+    notebook.run_cell()
+    notebook.wait_steps(6188)
+    page.get_by_role("button", name="Open in tab").click()
+    tab = page.locator(".eai-Tab")
+    bars = tab.locator(".eai-Chart-plot > canvas")
+    tab.locator(".eai-Lines").first.wait_for()
+    notebook.screenshot("tab-light")
+    assert tab.get_by_role("button", name="Whole run").is_hidden()
+
+    bars.scroll_into_view_if_needed()
+    drag(notebook, bars, 0.25, 0.5)
+    zoomed = tab.locator(".eai-Chart-zoomed")
+    first, last = numbers(zoomed.inner_text())[:2]
+    assert abs(first - 6188 / 4) < 40
+    assert abs(last - 6188 / 2) < 40
+    page.wait_for_function(CLOSER)
+    # Closer: a bar stands for fewer steps than one of the whole run does.
+    bars.hover(position={"x": 200, "y": 60})
+    one = numbers(tab.locator(".eai-Chart-pointed").first.inner_text())
+    assert first <= one[0] <= last
+    assert one[-1] - one[0] < 16
+    notebook.screenshot("tab-zoomed-light")
+
+    # The keyboard opens a bar, and goes back to the whole run.
+    bars.focus()
+    for _ in range(8):
+        page.keyboard.press("+")
+    page.wait_for_function(CLOSER)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        "/^step [\\d,]+ of 6,188$/.test("
+        "document.querySelector('.eai-Tab .eai-Chart-zoomed span').innerText)"
+    )
+    page.wait_for_function(CLOSER)
+    lengths = tab.locator(".eai-Chart-lengths").inner_text()
+    assert len(re.findall(r"ms", lengths)) == 4  # the one step by rank
+    notebook.screenshot("tab-step-light")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    tab.get_by_role("button", name="Whole run").wait_for(state="hidden")
+    assert notebook.outside == []
+
+
+def drag(notebook: Notebook, target: object, start: float, stop: float) -> None:
+    """Drag over a share of an element."""
+    box = target.bounding_box()  # type: ignore[attr-defined]
+    mouse, y = notebook.page.mouse, box["y"] + box["height"] / 2
+    mouse.move(box["x"] + start * box["width"], y)
+    mouse.down()
+    mouse.move(box["x"] + stop * box["width"], y, steps=4)
+    mouse.up()
+
+
+def numbers(words: str) -> list[int]:
+    """Return the whole numbers in a text with thousands separators."""
+    return [int(digits) for digits in re.findall(r"\d+", words.replace(",", ""))]
