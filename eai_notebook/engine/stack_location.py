@@ -20,6 +20,8 @@ awaited: asyncio.Task[Any] | None = None
 
 _EXCHANGES = "eai_notebook.collective.ops"
 _TENSORFLOW = "tensorflow.python.eager."
+_EPOCH_END = ("eai_notebook.train._callbacks", ("on_epoch_end", "on_test_begin"))
+"""Where the ranks meet when an epoch's steps are over."""
 
 
 def current_location(rank: int, user_ns: dict[str, Any]) -> StackLocation | None:
@@ -43,13 +45,20 @@ def current_location(rank: int, user_ns: dict[str, Any]) -> StackLocation | None
         line=cell.f_lineno,
         code=_line(cell),
         inside=_name(innermost),
-        exchange=exchanges[-1].f_code.co_name if exchanges else None,
+        exchange=_exchange(exchanges[-1], frames) if exchanges else None,
         compiled=_module(innermost).startswith(_TENSORFLOW),
         steps=steps_taken(),
         path=tuple((frame.f_lineno, _line(frame)) for frame in reversed(own)),
         cell=Path(own[-1].f_code.co_filename).name,
         exchanges=collective.exchanges_begun(),
     )
+
+
+def _exchange(entry: FrameType, frames: list[FrameType]) -> str:
+    """Return the exchange in words: its name, and whether it is the one after an epoch's steps."""
+    module, names = _EPOCH_END
+    ends = any(_module(one) == module and one.f_code.co_name in names for one in frames)
+    return f"{entry.f_code.co_name}{' at the end of an epoch' if ends else ''}"
 
 
 def is_inside(frame: FrameType | None, user_ns: dict[str, Any]) -> bool:

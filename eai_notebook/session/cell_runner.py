@@ -193,7 +193,11 @@ def _stalled(cell: Cell, why: str) -> EaiError:
     waiting = [rank for rank in cell.ranks if rank not in cell.replies]
     waiting += [rank for rank, reply in cell.replies.items() if reply.failed]
     remedy = "let every rank take part in it"
-    if 0 < len(waiting) < len(cell.ranks):
+    if "end of an epoch" in why:
+        remedy = (
+            "give every rank equally many batches: eai.shard(data), `.repeat()`, or fewer steps"
+        )
+    elif 0 < len(waiting) < len(cell.ranks):
         alone = format_ranks(waiting)
         remedy += f", or run what is for {name_ranks(waiting)} alone "
         remedy += f"in a cell of its own: `%%distributed --ranks {alone}`"

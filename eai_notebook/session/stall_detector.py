@@ -4,7 +4,8 @@ Ranks that have fallen silent are asked where they are. A rank in an exchange th
 will never join - the peer's cell is over, or it waits in another exchange - cannot go on,
 and is ended soon with a sentence that says so. A rank in the middle of a
 compiled step while a peer has left the training loop very likely does: it is named at
-once, and ended after some patience. What may only be slow is left alone: a rank counts as
+once, and ended after some patience, or soon if it has taken as many steps of their common run
+as the peer that left it: nobody is there to join the next. What may only be slow is left alone: a rank counts as
 waiting when two answers in a row name the same place, step and number of exchanges, and a
 rank that does not get to answer does not count at all.
 """
@@ -87,6 +88,7 @@ class StallWatch:
         self._unfinished = list(ranks)
         self._steps: dict[int, int] = {}
         self._in_run: set[int] = set()
+        self._common: dict[int, str] = {}  # the last run of all ranks that each rank took part in
         self._tensors: TensorsMissing | None = None
         self._reported_at = 0.0
 
@@ -107,6 +109,9 @@ class StallWatch:
         if isinstance(message, RunBegan):
             self._in_run.add(message.rank)
             self._steps[message.rank] = 0
+            self._common.pop(message.rank, None)
+            if message.size > 1:
+                self._common[message.rank] = message.run
         elif isinstance(message, StepsDone):
             self._steps[message.rank] = self._steps.get(message.rank, 0) + len(message.rows)
         elif isinstance(message, RunEnded):
@@ -135,7 +140,7 @@ class StallWatch:
         lasted = now - max(self._seen[rank][0] for rank in unfinished)
         if lasted < SURE_S:
             return None
-        certain = all(self._where[rank].exchange for rank in unfinished)
+        certain = all(self._where[rank].exchange or self._is_ahead(rank) for rank in unfinished)
         return Stall(self._sentence(unfinished), certain or lasted > self._patience, lasted)
 
     def _note_place(self, where: StackLocation) -> None:
@@ -168,6 +173,25 @@ class StallWatch:
             or self._has_sent(rank)
             or (left and where.compiled and rank in self._in_run)
         )
+
+    def _is_ahead(self, rank: int) -> bool:
+        """Whether `rank` is in a step of a common run that a peer has left before that step."""
+        run, steps = self._common.get(rank), self._steps.get(rank)
+        if run is None or steps is None or rank not in self._in_run:
+            return False
+        return self._where[rank].compiled and any(
+            self._common.get(peer) == run
+            and self._steps.get(peer, steps + 1) <= steps
+            and self._has_left(peer)
+            for peer in self._ranks
+            if peer != rank
+        )
+
+    def _has_left(self, peer: int) -> bool:
+        """Whether `peer` is in no step: its cell is over, or it is in an exchange of its own."""
+        if peer not in self._unfinished:
+            return True
+        return peer in self._where and self._where[peer].exchange is not None
 
     def _has_sent(self, rank: int) -> bool:
         """Whether `rank` has sent a tensor that another has not sent for seconds."""

@@ -75,6 +75,50 @@ def clock() -> Clock:
     return Clock()
 
 
+def in_run(rank: int, steps: int, exchange: str | None = None) -> list[messages.Message]:
+    """Return what a rank says when it takes part in a run and has taken so many steps."""
+    began = messages.RunBegan("run", rank, 2, "fit", "host", 1)
+    there = StackLocation(rank, 3, "fit", "f", exchange, compiled=exchange is None, steps=steps)
+    return [began, there]
+
+
+@pytest.mark.parametrize(
+    ("steps", "is_over"), [((3, 3), True), ((3, 4), True), ((4, 3), False), ((3, 2), False)]
+)
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_a_step_that_a_peer_has_left_before_is_ended_without_patience(
+    clock: Clock, steps: tuple[int, int], *, is_over: bool, has_ended: bool
+) -> None:
+    """Rank 0 is out of data after its steps; rank 1 is in a step that may only be slow, or not."""
+    watch = watching(clock, 3600.0)
+    left, goes_on = in_run(0, steps[0], "allreduce"), in_run(1, steps[1])
+    for message in left[:1] + goes_on[:1]:
+        watch.record_activity(message)
+    watch.record_activity(left[1])
+    found = None
+    for _ in range(30):
+        clock.now += 1.0
+        for where in goes_on[1:] if has_ended else [left[1], goes_on[1]]:
+            watch.record_activity(where)
+        found = watch.look([1] if has_ended else [0, 1]) or found
+    assert found is not None
+    assert found.is_over is is_over
+
+
+def test_ranks_of_different_runs_do_not_wait_for_each_other_s_steps(clock: Clock) -> None:
+    watch = watching(clock, 3600.0)
+    alone = messages.RunBegan("own", 1, 1, "fit", "host", 1)
+    for message in (*in_run(0, 3, "barrier")[:1], alone):
+        watch.record_activity(message)
+    for _ in range(30):
+        clock.now += 1.0
+        watch.record_activity(in_run(0, 3, "barrier")[1])
+        watch.record_activity(in_run(1, 5)[1])
+        found = watch.look([0, 1])
+    assert found is not None
+    assert not found.is_over
+
+
 def where(rank: int) -> StackLocation:
     return StackLocation(rank, 3, "step(x)", "tensorflow", compiled=True)
 
