@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -53,3 +54,25 @@ def private_folder(path: Path) -> Path:
     if found.st_mode & 0o077:
         path.chmod(0o700)
     return path
+
+
+def keep_newest(folder: Path, pattern: str, most: int) -> None:
+    """Remove all but the `most` newest files below `folder` whose names match `pattern`.
+
+    A file that another process has removed is passed over.
+
+    Examples:
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("a.json", "b.json", "c.txt"):
+        ...     write_private(folder / name, "")
+        >>> keep_newest(folder, "*.json", 1)
+        >>> len(list(folder.iterdir()))
+        2
+    """
+    found = []
+    for path in folder.glob(pattern):
+        with contextlib.suppress(OSError):
+            found.append((path.stat().st_mtime_ns, path.name, path))
+    for _, _, path in sorted(found, reverse=True)[most:]:
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -115,16 +115,30 @@ def send_json(process: subprocess.Popen[str], message: Any) -> None:
         pass
 
 
-def put_file(name: str, path: str, text: str, *, here: bool) -> str | None:
-    """Write `text` to `path` on the host; return what went wrong, if anything did."""
-    source = (
-        "import json, os, sys\npath, text = json.loads(sys.stdin.readline())\n"
-        "os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)\n"
-        "open(path, 'w').write(text)"
-    )
-    process = open_python(name, source, here=here)
+_PUT: Final = """
+import json, os, sys
+path, text, most = json.loads(sys.stdin.readline())
+folder, end = os.path.dirname(path), os.path.splitext(path)[1]
+os.makedirs(folder, mode=0o700, exist_ok=True)
+with open(path, "w") as file:
+    file.write(text)
+def age(name):
+    try: return -os.stat(os.path.join(folder, name)).st_mtime
+    except OSError: return 0.0
+for name in sorted((name for name in os.listdir(folder) if name.endswith(end)), key=age)[most:]:
+    try: os.unlink(os.path.join(folder, name))
+    except OSError: pass
+"""
+
+
+def put_file(name: str, path: str, text: str, *, here: bool, most: int) -> str | None:
+    """Write `text` to `path` on the host; return what went wrong, if anything did.
+
+    Of the files beside it with the same suffix, the `most` newest stay.
+    """
+    process = open_python(name, _PUT, here=here)
     try:
-        _, error = process.communicate(json.dumps([path, text]) + "\n", timeout=3 * CONNECT_S)
+        _, error = process.communicate(json.dumps([path, text, most]) + "\n", timeout=3 * CONNECT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()

@@ -292,9 +292,16 @@ class RunRecord:
         _write_atomically(self.path / _INFO, self.info.to_json())
 
     def count(self, rank: int) -> int:
-        """Return how many whole rows of a rank are on disk."""
+        """Return how many whole rows of a rank are on disk.
+
+        Zeros at the end are none: after a power cut a file may have its new length, but not yet
+        what was written there.
+        """
         path = self._steps(rank)
-        return path.stat().st_size // self._row.itemsize if path.exists() else 0
+        if not path.exists():
+            return 0
+        with path.open("rb", buffering=0) as steps:
+            return _written(steps.fileno(), self._row.itemsize)
 
     @cached_property
     def _row(self) -> np.dtype[Any]:
@@ -338,6 +345,19 @@ def list_runs(root: Path | None = None) -> list[Path]:
     if not root.is_dir():
         return []
     return sorted((path.parent for path in root.glob(f"*/{_INFO}")), reverse=True)
+
+
+def _written(file: int, size: int) -> int:
+    """Return how many rows of `size` bytes an open file has before the zeros at its end."""
+    rows = os.fstat(file).st_size // size
+    at_once = 1  # (mostly the last row is one)
+    while rows:
+        begin = max(0, rows - at_once)
+        last = np.frombuffer(os.pread(file, (rows - begin) * size, begin * size), np.uint8)
+        if last.any():
+            return begin + int(np.flatnonzero(last)[-1]) // size + 1
+        rows, at_once = begin, 4096
+    return 0
 
 
 def _append(path: Path, rows: bytes, size: int) -> None:

@@ -75,17 +75,18 @@ def callbacks_of(
     name: str | None = None,
     check_every: int | None = None,
     same_held: bool | None = None,
+    same: bool | None = None,
     rows_compared: bool = False,
 ) -> list[keras.callbacks.Callback]:
     """Return `callbacks` for data that is known better than plain ``model.fit`` knows it.
 
-    `same_held` is whether all ranks validate on the same rows, `rows_compared` whether it was
-    looked at already if they train on the same.
+    `same_held` is whether all ranks validate on the same rows, `same` whether they train on the
+    same, `rows_compared` whether that was looked at already.
     """
     users = list(users)
     hooked = any(_sees_batches(callback) for callback in _kept(users))
     last = BatchwiseLastCallback(name) if hooked else LastCallback(name)
-    last.rows_compared = rows_compared
+    last.rows_compared, last.same = rows_compared, same
     return with_distributed_callbacks(users, last, check_every, same_held)
 
 
@@ -97,7 +98,8 @@ def with_distributed_callbacks(
 ) -> list[keras.callbacks.Callback]:
     """Return the callbacks of a run of all ranks: those of `users` that stay, and ours around them."""
     # The check stands in front of the user's callbacks, so that nothing false is saved.
-    return [FirstCallback(same_held), ReplicaCheck(check_every), *timed(_kept(users)), last]
+    first = FirstCallback(same_held, last)
+    return [first, ReplicaCheck(check_every), *timed(_kept(users)), last]
 
 
 def _kept(users: Iterable[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:
@@ -120,11 +122,13 @@ class FirstCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignor
 
     Args:
         same_held: Whether all ranks validate on the same rows; None to find out.
+        last: The last callback, which finds out whether all ranks train on the same rows.
     """
 
-    def __init__(self, same_held: bool | None = None) -> None:  # noqa: FBT001
+    def __init__(self, same_held: bool | None, last: LastCallback) -> None:  # noqa: FBT001
         super().__init__()
         self._same_held = same_held
+        self._last = last
         self._training = False
         self._averaged = False
         self._validates = 0.0
@@ -159,7 +163,7 @@ class FirstCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignor
             self._average_statistics()
             self._own = self._of_own_step()
             self._local = self.model.get_metrics_result()
-            self._train = reduce_metrics(self.model, self._local)
+            self._train = reduce_metrics(self.model, self._local, copies=self._copies)
             if type(self.model).test_step is not keras.Model.test_step:
                 self._test = self.model.test_function = _TestStep(self.model.test_function)
 
@@ -187,12 +191,17 @@ class FirstCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignor
         trained = {name: value for name, value in logs.items() if name not in self._validation}
         if self._train is None:
             trained.update(self._of_own_step())
-            trained.update(reduce_metrics(self.model, trained))
+            trained.update(reduce_metrics(self.model, trained, copies=self._copies))
         else:
             trained.update(self._own)
             trained.update(of_all_ranks(trained, self._local, self._train))
         logs.update(trained)
         logs.update({name: value for name, value in self._validation.items() if name in logs})
+
+    @property
+    def _copies(self) -> int:
+        """How many ranks train on each row."""
+        return collective.size() if self._last.same else 1
 
     def _of_own_step(self) -> dict[str, Any]:
         """Return what the last step returned where Keras would show a mean of nothing."""
@@ -232,6 +241,8 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
         self._wants_stop = False
         self.rows_compared = False
         """Whether it was looked at already if all ranks train on the same rows."""
+        self.same: bool | None = None
+        """Whether they do; None while it is unknown."""
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Get ready to share rank 0's state and to measure, when the first step begins.
@@ -279,7 +290,8 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
     def _before_first(self, step: MeasuredStep | None) -> None:
         """Compare the ranks' rows and preprocessing, and share rank 0's state."""
         if collective.size() > 1 and not self.rows_compared and step is not None:
-            fit_data.warn_same_rows(fit_data.compare(fit_data.Batches(step.data), None)[0])
+            self.same = fit_data.compare(fit_data.Batches(step.data), None)[0]
+            fit_data.warn_same_rows(self.same)
         check_states(self.model)
         map_constants.check(None if step is None else step.data)
         synchronise_batch_norm(self.model)

@@ -160,12 +160,12 @@ def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
     has_held = validation_data is not None
     if collective.size() == 1:
         settings |= {"validation_split": validation_split}
-        same_held: bool | None = False
+        same, same_held = None, False
     else:
         if validation_split and not has_held:
             train, held = _split(train, validation_split, size)
             has_held = True
-        train, held, same_held = _shared_out(model, train, held if has_held else None)
+        train, held, same, same_held = _shared_out(model, train, held if has_held else None)
     if checkpoint is not None:
         own.append(Checkpoint.of(checkpoint, x))
     if has_held:
@@ -188,6 +188,7 @@ def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
                     name=name,
                     check_every=check_every,
                     same_held=same_held,
+                    same=same,
                     rows_compared=True,
                 ),
                 **settings,
@@ -311,15 +312,15 @@ def _split(train: Batches, share: float, batch_size: int | None) -> tuple[Batche
 
 def _shared_out(
     model: keras.Model, train: Batches, held: Batches | None
-) -> tuple[Batches, Batches, bool | None]:
-    """Return what this rank trains on and validates on, and whether all validate on the same."""
+) -> tuple[Batches, Batches, bool | None, bool | None]:
+    """Return what this rank trains and validates on, and whether all have the same of either."""
     same, same_held = fit_data.compare(train, held)
     fit_data.warn_same_rows(same)
     train = fit_data.align(train)
     if held is None:
-        return train, Batches(None), False
+        return train, Batches(None), same, False
     shared = fit_data.share_evaluation(model, held, same=same_held)
-    return train, shared.batches, shared.same
+    return train, shared.batches, same, shared.same
 
 
 def _as_given(held: Batches) -> Any:

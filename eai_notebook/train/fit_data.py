@@ -141,9 +141,11 @@ def align(train: Batches) -> Batches:
     """
     if train.kind == "other":
         return train  # Keras says what is wrong with it
-    if train.steps is not None:
-        steps = rank_consistency.fewest(train.steps, "steps")
-        return Batches(train.x, train.y, train.weight, train.batch_size, steps)
+    steps = rank_consistency.fewest(train.steps, "steps")
+    if steps is not None:
+        # (Data that is shorter than the steps ends an epoch early: so it must on all ranks.)
+        equal = _equally_long(train)
+        return Batches(equal.x, equal.y, equal.weight, equal.batch_size, steps)
     if train.kind == "arrays":
         counts = _counts(row_data.rows_in(train.arrays), "rows")
         fewest = min(counts)
@@ -164,6 +166,22 @@ def align(train: Batches) -> Batches:
     if isinstance(train.x, tf.data.Dataset):
         return train if counts[collective.rank()] == fewest else train.with_x(train.x.take(fewest))
     return train.with_x(train.x, fewest)
+
+
+def _equally_long(train: Batches) -> Batches:
+    """Return data that ends after the same step on all ranks, where its length is known."""
+    count = train.count
+    table = collective.gather_numpy(np.array([-1 if count is None else count], np.int64))[:, 0]
+    fewest = int(table.min())
+    if fewest < 0 or (table == fewest).all():
+        return train
+    if train.kind == "arrays":
+        return train.rows(0, fewest * (train.batch_size or DEFAULT_BATCH))
+    if isinstance(train.x, tf.data.Dataset):
+        return train.with_x(train.x.take(fewest))
+    if isinstance(train.x, keras.utils.PyDataset):
+        return train.with_x(PyDatasetPart(train.x, 0, fewest))
+    return train
 
 
 def _counts(count: int, what: str) -> list[int]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def reduce_metrics(
-    model: keras.Model, logs: dict[str, Any], *, same: bool | None = False
+    model: keras.Model, logs: dict[str, Any], *, same: bool | None = False, copies: int = 1
 ) -> dict[str, Any]:
     """Return `logs` with the values that hold for all ranks' samples; none for one rank.
 
@@ -37,6 +37,8 @@ def reduce_metrics(
         logs: This rank's values, by name.
         same: Whether all ranks have counted the same rows, which then count once. None to
             find out: ranks whose states are equal to the last bit have.
+        copies: How many ranks have counted each row, in batches of their own: what all have
+            counted is divided by it.
     """
     if collective.size() == 1:
         return {}
@@ -50,7 +52,7 @@ def reduce_metrics(
     ]
     flat = [np.asarray(variable, np.float64).ravel() for variable in states]
     local = model.get_metrics_result()
-    total = collective.allreduce_numpy(np.concatenate([*flat, np.zeros(1)]))
+    total = collective.allreduce_numpy(np.concatenate([*flat, np.zeros(1)])) / copies
     position = 0
     for variable, values in zip(states, flat, strict=True):
         variable.assign(total[position : position + values.size].reshape(variable.shape))

@@ -154,6 +154,39 @@ for rows in ((X, Y), mine):
         in told(lambda m=model, r=rows: m.fit(*r, callbacks=eai.callbacks(), verbose=0))[1]
     )
 
+# Training rows that all ranks have count once, with callbacks of ours as well.
+model = make("TruePositives", "auc")
+model.optimizer.learning_rate = 0.0
+once = plain(model.evaluate(X, Y, verbose=0, return_dict=True))
+fitted = plain(told(lambda: eai.fit(model, X, Y, verbose=0))[0].history)
+again = make("TruePositives", "auc")
+still = eai.DistributedOptimizer(keras.optimizers.SGD(0.0))
+again.compile(still, "binary_crossentropy", metrics=["TruePositives", "auc"])
+again.set_weights(model.get_weights())
+called = told(lambda: again.fit(X, Y, callbacks=eai.callbacks(), verbose=0))[0].history
+found["once"] = [once, fitted, plain(called)]
+
+# Data that is shorter than the steps of an epoch ends after the same step on all ranks.
+longer = 64 + 16 * rank
+short = {
+    "dataset": lambda: (flow.take(3 + rank),),
+    "arrays": lambda: (X[:longer], Y[:longer]),
+    "py_dataset": lambda: (Lines(X[:longer], Y[:longer]),),
+}
+found["short"] = {
+    kind: len(
+        eai.fit(
+            make(),
+            *data(),
+            batch_size=16 if kind == "arrays" else None,
+            steps_per_epoch=6,
+            epochs=2,
+            verbose=0,
+        ).epoch
+    )
+    for kind, data in short.items()
+}
+
 uneven = [X[: 90 if rank == 0 else 11], Y[: 90 if rank == 0 else 11]]
 found["uneven"] = told(lambda: eai.fit(make(), *uneven, verbose=0))[1]
 empty = [X[: 64 if rank == 0 else 0], Y[: 64 if rank == 0 else 0]]

@@ -9,6 +9,7 @@ messages are cut into (see `rules.fragment_size`).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -37,7 +38,7 @@ from eai_notebook.cluster.allreduce_tuning.openmpi_rules import (
 from eai_notebook.cluster.mpi_environment import find_mpirun
 from eai_notebook.collective.backend_registry import fusion_variable
 from eai_notebook.errors import EaiError
-from eai_notebook.files import private_folder, write_private
+from eai_notebook.files import keep_newest, private_folder, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -57,6 +58,8 @@ LONG_S: Final = 0.05
 LEAST_FUSED: Final = 2 << 20
 MOST_FUSED: Final = 64 << 20
 VERSION: Final = 4
+MOST_KEPT: Final = 100
+"""For how many sets of hosts a measurement is kept: those used last."""
 
 _MARK: Final = "eai-tuning:"
 
@@ -145,11 +148,14 @@ def choose(
     kept = _cache(placement)
     known = None if again else _read(kept)
     if known is not None:
+        with contextlib.suppress(OSError):  # (what is used is kept)
+            kept.touch()
         return known
     progress(f"measuring the link between {len(placement.hosts)} hosts, about {BUDGET_S + 5:.0f} s")
     choice = _measure(placement)
     private_folder(kept.parent)
     write_private(kept, json.dumps({"version": VERSION, **asdict(choice)}))
+    keep_newest(kept.parent, "*.json", MOST_KEPT)
     return choice
 
 
@@ -222,7 +228,9 @@ def _deliver(placement: Placement, text: str) -> str:
     path = str(_folder() / f"{name}.rules")
 
     def put(name: str) -> str | None:
-        wrong = remote_python.put_file(name, path, text, here=name in placement.here)
+        wrong = remote_python.put_file(
+            name, path, text, here=name in placement.here, most=MOST_KEPT
+        )
         return f"{name}: {wrong}" if wrong else None
 
     with ThreadPoolExecutor(len(placement.hosts)) as writing:

@@ -190,3 +190,18 @@ def test_a_record_of_a_format_to_come_is_refused(tmp_path: Path) -> None:
     (record.path / "run.json").write_text(text.replace('"format": 2', '"format": 99'))
     with pytest.raises(EaiError, match="format 99"):
         RunRecord(record.path)
+
+
+@pytest.mark.parametrize("lost", [1, 7, 5000, 10_003])
+def test_what_a_power_cut_left_as_zeros_is_no_row(tmp_path: Path, lost: int) -> None:
+    """The file has its new length, but what was written there was not yet on the disk."""
+    record = started(tmp_path)
+    rows = empty_steps(10_003)
+    rows["end"] = 1e9
+    path = record.path / "rank-0.steps"
+    whole = rows.tobytes()
+    kept = 10_003 - lost
+    path.write_bytes(whole[: kept * rows.itemsize] + bytes(lost * rows.itemsize + 5))
+    again = RunRecord(record.path)
+    assert again.count(0) == kept
+    assert again.rows(0)["step"].tolist() == list(range(kept))

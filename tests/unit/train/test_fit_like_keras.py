@@ -93,11 +93,14 @@ def test_rows_of_all_ranks_count_once_and_same_rows_are_named(run_ranks: RunRank
         assert found["user"][1] == pytest.approx(found["user"][0], rel=1e-4)
         assert found["as_list"] == 3
         assert max(found["predict"]) < 1e-6
+        once, *trained = found["once"]
+        assert trained == [pytest.approx(once, rel=1e-4)] * 2
+        assert found["short"] == {"dataset": 2, "arrays": 2, "py_dataset": 2}
         assert "rank 1 has no rows, rank 0 has 64" in found["empty"]
         assert "batch_size is 2.0" in found["float"]
     assert "79 of 101 are left out of each epoch" in first["uneven"]
-    trained = {way: epochs for way, (epochs, _) in first["ways"].items()}
-    assert trained == dict.fromkeys(trained, 2)
+    epochs = {way: count for way, (count, _) in first["ways"].items()}
+    assert epochs == dict.fromkeys(epochs, 2)
     apart = {"parts", "sharded flow", "own flow", "generator"}
     assert {way for way, (_, said) in first["ways"].items() if not said} == apart
     assert not any(said for _, said in second["ways"].values())
