@@ -160,7 +160,8 @@ def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
     has_held = validation_data is not None
     if collective.size() == 1:
         settings |= {"validation_split": validation_split}
-        same, same_held = None, False
+        same: bool | None = None
+        same_held: bool | None = False
     else:
         if validation_split and not has_held:
             train, held = _split(train, validation_split, size)
