@@ -5,7 +5,8 @@ will never join - the peer's cell is over, or it waits in another exchange - can
 and is ended soon with a sentence that says so. A rank in the middle of a
 compiled step while a peer has left the training loop very likely does: it is named at
 once, and ended after some patience, or soon if it has taken as many steps of their common run
-as the peer that left it: nobody is there to join the next. What may only be slow is left alone: a rank counts as
+as the peer that left it, or waits for a tensor of a peer whose cell is over: nobody is there to
+send it. What may only be slow is left alone: a rank counts as
 waiting when two answers in a row name the same place, step and number of exchanges, and a
 rank that does not get to answer does not count at all.
 """
@@ -140,7 +141,10 @@ class StallWatch:
         lasted = now - max(self._seen[rank][0] for rank in unfinished)
         if lasted < SURE_S:
             return None
-        certain = all(self._where[rank].exchange or self._is_ahead(rank) for rank in unfinished)
+        certain = all(
+            self._where[rank].exchange or self._is_ahead(rank) or self._waits_for_ended(rank)
+            for rank in unfinished
+        )
         return Stall(self._sentence(unfinished), certain or lasted > self._patience, lasted)
 
     def _note_place(self, where: StackLocation) -> None:
@@ -185,6 +189,16 @@ class StallWatch:
             and self._has_left(peer)
             for peer in self._ranks
             if peer != rank
+        )
+
+    def _waits_for_ended(self, rank: int) -> bool:
+        """Whether `rank` has sent a tensor that a rank whose cell is over has not sent."""
+        if self._tensors is None or rank not in self._tensors.ring:
+            return False
+        own = set(self._tensors.missing.get(rank, ()))
+        return self._where[rank].compiled and any(
+            peer in self._ranks and peer not in self._unfinished and set(tensors) - own
+            for peer, tensors in self._tensors.missing.items()
         )
 
     def _has_left(self, peer: int) -> bool:

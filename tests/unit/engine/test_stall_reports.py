@@ -153,13 +153,16 @@ def test_ranks_that_wait_for_different_tensors_are_named(clock: Clock) -> None:
 
 
 def test_a_rank_whose_peer_has_left_is_named_without_a_run(clock: Clock) -> None:
-    watch = watching(clock, 10.0)
+    watch = watching(clock, 3600.0)
     watch.record_activity(where(1))
     clock.now += 5.0
     watch.record_activity(TensorsMissing((0, 1), {0: ("the gradient of `a`",)}))
     said = looked(watch, clock, [1], 10)
     assert "rank 0 ended the cell" in said
     assert "rank 0 has not sent the gradient of `a`" in said
+    found = watch.look([1])
+    assert found is not None
+    assert found.is_over  # nobody will send it
 
 
 def test_a_rank_that_is_only_slow_is_left_alone(clock: Clock) -> None:
