@@ -74,7 +74,12 @@ def launched_size() -> int:
     return 1
 
 
-def form(ranks: Sequence[int] | None = None, *, comm: MPI.Intracomm | None = None) -> None:
+def form(
+    ranks: Sequence[int] | None = None,
+    *,
+    comm: MPI.Intracomm | None = None,
+    numbers: Sequence[int] | None = None,
+) -> None:
     """Join the ring of all MPI processes, of `ranks` alone, or of the processes of `comm`.
 
     Every member must call it, and only members may. It does nothing when the ring
@@ -82,10 +87,12 @@ def form(ranks: Sequence[int] | None = None, *, comm: MPI.Intracomm | None = Non
     needed.
 
     Args:
-        ranks: Members by their ranks in `MPI.COMM_WORLD`.
+        ranks: Members by their numbers in the group: their ranks in `MPI.COMM_WORLD`, unless they
+            were started later.
         comm: A communicator, shrunk or merged for instance. It is duplicated; its ranks are the
-            ring's, and `members` are their ranks in `MPI.COMM_WORLD` where they have one, else
-            in `comm`.
+            ring's.
+        numbers: The numbers in the group of those in `comm`; by default their ranks in
+            `MPI.COMM_WORLD` where they have one, else in `comm`.
 
     Raises:
         EaiError: This process is not one of `ranks`, or has no library to exchange with.
@@ -99,9 +106,16 @@ def form(ranks: Sequence[int] | None = None, *, comm: MPI.Intracomm | None = Non
         _ring = _ring_of(backend("null"), None, (0,), 1)
     else:
         world = _world()
-        comm = _communicator(world, ranks) if comm is None else comm.Dup()
+        if comm is None:
+            numbers = _numbers(world, ranks)
+            comm = _communicator(world, numbers)
+        else:
+            comm = comm.Dup()
         chosen, _notice = choose(comm)
-        _ring = _ring_of(chosen, comm, _members(world, comm), max(world.size, comm.size))
+        known = survivors.living()
+        size = max(world.size, comm.size, 0 if known is None else known.comm.size)
+        members = _members(world, comm) if numbers is None else tuple(numbers)
+        _ring = _ring_of(chosen, comm, members, size)
     _released = False
     if _watch is not None:
         watch_missing(_watch)
@@ -138,14 +152,34 @@ def _threads() -> frozenset[int]:
     return frozenset()
 
 
-def _communicator(world: MPI.Intracomm, ranks: Sequence[int] | None) -> MPI.Intracomm:
-    """Return a communicator of `ranks`, by default of all; only these call it."""
-    members = sorted(set(ranks)) if ranks is not None else list(range(world.size))
-    if world.rank not in members:
-        what = f"rank {world.rank} cannot form a ring of ranks {members}"
-        raise EaiError(what, "only members may call form", code="not-a-member")
+def form_alone(number: int) -> None:
+    """Begin as rank `number` that exchanges with nobody yet, because it joins the others later.
+
+    Exchanges are the identity, as with one rank; what rank 0 alone is to do, it does not do.
+    """
+    global _ring, _released
+    _ring = _Ring(backend("null"), number, number + 1, 0, 1, number + 1, None, (number,))
+    _released = False
+
+
+def _numbers(world: MPI.Intracomm, ranks: Sequence[int] | None) -> list[int]:
+    """Return the numbers of `ranks`, by default of all that live, in order."""
+    if ranks is not None:
+        return sorted(set(ranks))
+    known = survivors.living()
+    return sorted(range(world.size) if known is None else known.numbers)
+
+
+def _communicator(world: MPI.Intracomm, members: Sequence[int]) -> MPI.Intracomm:
+    """Return a communicator of the processes with numbers `members`; only these call it."""
     living = survivors.living_among(world, len(members))
-    return (living or world).Create_group(world.Get_group().Incl(members))
+    comm = world if living is None else living.comm
+    numbers = range(world.size) if living is None else living.numbers
+    if numbers[comm.rank] not in members:
+        what = f"rank {numbers[comm.rank]} cannot form a ring of ranks {list(members)}"
+        raise EaiError(what, "only members may call form", code="not-a-member")
+    positions = [numbers.index(member) for member in members]
+    return comm.Create_group(comm.Get_group().Incl(positions))
 
 
 def _members(world: MPI.Intracomm, comm: MPI.Intracomm) -> tuple[int, ...]:

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mpi4py import MPI
 
 _ENABLED: Final = "OMPI_MCA_mpi_ft_enable"
 """The variable in which ``mpirun --with-ft ulfm`` passes this to ranks."""
+NUMBER: Final = "EAI_NUMBER"
+"""The variable with the number of a process that was started while its group ran."""
 
-_living: MPI.Intracomm | None = None
+
+@dataclass
+class Living:
+    """Those that live, and their numbers in the group, in the order of the communicator."""
+
+    comm: MPI.Intracomm
+    numbers: tuple[int, ...]
+
+
+_living: Living | None = None
 
 
 def is_fault_tolerant() -> bool:
@@ -19,33 +33,57 @@ def is_fault_tolerant() -> bool:
     return os.environ.get(_ENABLED, "0") not in ("", "0", "false")
 
 
-def living_among(world: MPI.Intracomm, members: int) -> MPI.Intracomm | None:
-    """Return a communicator of those that live; None where a death is the end of all.
+def number() -> int:
+    """Return this process's number in the group, which it keeps whoever else lives."""
+    from mpi4py import MPI
+
+    return int(os.environ.get(NUMBER, MPI.COMM_WORLD.rank))
+
+
+def is_member() -> bool:
+    """Return whether this process is in a communicator of those that live."""
+    return _living is not None
+
+
+def living() -> Living | None:
+    """Return those that live, as far as it is known."""
+    return _living
+
+
+def living_among(world: MPI.Intracomm, members: int) -> Living | None:
+    """Return those that live; None where a death is the end of all.
 
     The first call, with as many `members` as there are processes, is made by all of them. From
     then on a dead peer is an error of the exchange.
     """
-    global _living
     if not is_fault_tolerant():
         return None
-    if _living is None:
+    if _living is None and NUMBER not in os.environ:
         from mpi4py import MPI
 
         world.Set_errhandler(MPI.ERRORS_RETURN)
         if members == world.size:
-            _living = world.Dup()
-            _living.Set_errhandler(MPI.ERRORS_RETURN)
+            adopt(world.Dup(), range(world.size))
     return _living
+
+
+def adopt(comm: MPI.Intracomm, numbers: Sequence[int]) -> None:
+    """Take `comm` for those that live, all of which must do so; `numbers` are theirs."""
+    global _living
+    from mpi4py import MPI
+
+    comm.Set_errhandler(MPI.ERRORS_RETURN)
+    _living = Living(comm, tuple(numbers))
 
 
 def drop_dead() -> None:
     """Leave processes that have died out of `living_among`; all that live must call it."""
-    global _living
     if _living is None:
         return
     from mpi4py import MPI
 
-    comm = _living.Shrink()
+    comm = _living.comm.Shrink()
     assert isinstance(comm, MPI.Intracomm)  # noqa: S101 -- of one as it is
-    comm.Set_errhandler(MPI.ERRORS_RETURN)
-    _living = comm
+    before, now = _living.comm.Get_group(), comm.Get_group()
+    positions = now.Translate_ranks(list(range(now.size)), before)
+    adopt(comm, [_living.numbers[position] for position in positions])

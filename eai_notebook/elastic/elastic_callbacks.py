@@ -21,20 +21,20 @@ class _OnFirstRank(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
 
     def __init__(self, inner: keras.callbacks.Callback, ring: Ring) -> None:
         super().__init__()
-        self._inner, self._ring, self._begun = inner, ring, False
+        self.inner, self._ring, self._begun = inner, ring, False
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
-        self._inner.set_model(model)
+        self.inner.set_model(model)
 
     def set_params(self, params: dict[str, Any]) -> None:
         super().set_params(params)
-        self._inner.set_params(params)
+        self.inner.set_params(params)
 
 
 def _passing(name: str) -> Any:
     def hook(self: _OnFirstRank, *given: Any, **named: Any) -> None:
-        inner = self._inner
+        inner = self.inner
         if self._ring.rank != 0:
             return
         if not self._begun and name != "on_train_begin":

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -16,13 +17,14 @@ import numpy as np
 import tensorflow as tf
 
 from eai_notebook import collective
-from eai_notebook.collective import membership, survivors
-from eai_notebook.elastic import virtual_step
+from eai_notebook.collective import membership, newcomers, survivors
+from eai_notebook.elastic import handover, trainings, virtual_step
 from eai_notebook.elastic.contribution import Contribution
 from eai_notebook.elastic.elastic_callbacks import on_first_rank
 from eai_notebook.elastic.elastic_checkpoint import ElasticCheckpoint
 from eai_notebook.elastic.lone_ring import LoneRing, TooFewRanksError
 from eai_notebook.elastic.virtual_data import virtual_data
+from eai_notebook.errors import EaiError
 from eai_notebook.ledger.run_record import GONE
 from eai_notebook.train.layer_state import check_states
 from eai_notebook.train.measured_step import build_whole
@@ -33,7 +35,7 @@ from eai_notebook.train.seeds import seed_states
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from eai_notebook.elastic.fault_tolerant_ring import Change
+    from eai_notebook.elastic.fault_tolerant_ring import Change, State
     from eai_notebook.elastic.lone_ring import Ring
     from eai_notebook.elastic.virtual_data import VirtualData
     from eai_notebook.train.checkpoint import Checkpoint
@@ -94,13 +96,20 @@ def fit(
         EaiError: Model or data are such that another rank could not go on with them, or too few
             ranks are left.
     """
-    virtual = settings.virtual_ranks or max(1, collective.size())
+    number = trainings.begin()
+    joins = newcomers.is_one()
+    known = _facts(number) if joins else {}
+    virtual = known.get("virtual") or settings.virtual_ranks or max(1, collective.size())
     virtual_step.check_model(model)
     shares = virtual_data(data, batches, virtual, shuffle=settings.shuffle)
     held = None
     if settings.validation is not None:
         held = virtual_data(settings.validation.x, settings.validation, virtual, shuffle=False)
     training = _Training(model, shares, held, settings, virtual)
+    if joins:
+        training.join(known)
+    else:
+        training.begin(number)
     with step_clock.closing(), _leaving_on_notice(training.ring):
         try:
             training.run()
@@ -142,29 +151,95 @@ class _Training:
         self._at = _Position(settings.initial_epoch)
         first = shares.batch(0, 0, 0)
         _build(model, first)
+        self._first = first
+        self._checkpoint = ElasticCheckpoint.of(settings.checkpoint, model, virtual)
+        self._base: list[int] = []
+        self._changes: list[dict[str, Any]] = []
+        self._taken: dict[str, Any] = {}
+        self.ring: Ring = LoneRing(virtual)
+
+    def begin(self, number: int) -> None:
+        """Agree with all ranks on the model's state, and form their ring.
+
+        Args:
+            number: Which elastic training of its cell this is.
+        """
+        model = self._model
         base = [int(number) for state in seed_states(model) for number in np.ravel(state)]
         base = collective.broadcast_object(base)
         check_states(model)
-        self._checkpoint = ElasticCheckpoint.of(settings.checkpoint, model, virtual)
         found = self._checkpoint.restore()
         if found is not None:
             self._at, base = _Position(found["epoch"], found["step"]), found["seeds"]
         else:
             _share_from_rank_0(model)
         self._base = base
-        self._changes: list[dict[str, Any]] = []
         self._done = self._at.epoch, self._at.step
-        self.ring = _ring(virtual, self._note_change)
+        self.ring = _ring(self.ring.virtual, self._note_change)
         self._step = virtual_step.VirtualStep(model, base)
-        self._step.prepare(first)
+        self._step.prepare(self._first)
+        self.ring.facts = {
+            "training": number,
+            "counts": self._counts,
+            "variables": handover.describe(model),
+        }
+
+    def join(self, facts: dict[str, Any]) -> None:
+        """Come into the ring of ranks that train already, and take over their state.
+
+        All that takes long is done before: opening the data, building and tracing.
+
+        Raises:
+            EaiError: This rank's model or data are others than theirs, or it cannot come in.
+        """
+        from eai_notebook.elastic.fault_tolerant_ring import Change, FaultTolerantRing
+
+        model = self._model
+        handover.check_alike(model, facts["variables"])
+        if facts["counts"] != self._counts:
+            raise EaiError(
+                f"this rank has {self._counts} steps of the virtual ranks, the others "
+                f"{facts['counts']}",
+                "give every rank the same data",
+                code="join-failed",
+            )
+        self._step = virtual_step.VirtualStep(model, [0 for _ in seed_states(model)])
+        self._step.prepare(self._first)
+        self._step.rehearse(self._first)
+        ring, (found, arrays) = FaultTolerantRing.join()
+        handover.take_values(model, arrays)
+        self.ring, ring.on_change, ring.facts = ring, self._note_change, facts
+        self._taken, self._base, self._changes = found, found["base"], found["changes"]
+        self._step.base = self._base
+        survivors.adopt(ring.communicator, ring.members)
+        self._at = _Position(found["epoch"], found["step"])
+        self._done = found["epoch"], found["step"]
+        number = found["epoch"] * self._steps + found["step"]
+        self._changes.append(_entry(Change((), ring.members, 0.0, (ring.number,)), number))
+
+    def _state(self, epoch: int, step: int) -> State:
+        """Return what a newcomer needs to go on with step `step`, which may be an epoch's end."""
+        history = self._model.history
+        facts = {
+            "epoch": epoch,
+            "step": step,
+            "base": self._base,
+            "changes": self._changes,
+            "run": self._run,
+            "history": {name: list(map(float, v)) for name, v in history.history.items()},
+            "epochs": [int(each) for each in history.epoch],
+            "callbacks": handover.memory_of(self._callbacks),
+        }
+        return facts, handover.values_of(self._model)
 
     def run(self) -> None:
         """Train to the end."""
         model, settings = self._model, self._settings
         ring = self.ring
         shows = settings.verbose != 0 and ring.rank == 0
+        self._callbacks = on_first_rank(settings.callbacks, ring)
         callbacks = keras.callbacks.CallbackList(
-            on_first_rank(settings.callbacks, ring),
+            self._callbacks,
             add_history=True,
             add_progbar=shows,
             verbose=(2 if settings.verbose == "auto" else settings.verbose) if shows else 0,
@@ -174,6 +249,12 @@ class _Training:
         )
         model.stop_training = False
         callbacks.on_train_begin()
+        if self._taken:
+            handover.take_memory(self._callbacks, self._taken["callbacks"])
+            model.history.history, model.history.epoch = (
+                self._taken["history"],
+                self._taken["epochs"],
+            )
         self._begin_run()
         logs: dict[str, Any] = {}
         for epoch in range(self._at.epoch, settings.epochs):
@@ -190,13 +271,15 @@ class _Training:
         self, epoch: int, first: int, callbacks: keras.callbacks.CallbackList
     ) -> dict[str, Any]:
         model = self._model
-        model.reset_metrics()
+        if not self._taken:
+            model.reset_metrics()
         callbacks.on_epoch_begin(epoch)
         running = step_clock.current()
         if running is not None:
             running.epoch = epoch
             running.resume()
-        logs: dict[str, Any] = {}
+        logs = self._metrics() if self._taken else {}
+        self._taken = {}
         for step in range(first, self._steps):
             self._at.step = step
             callbacks.on_train_batch_begin(step)
@@ -204,6 +287,8 @@ class _Training:
             callbacks.on_train_batch_end(step, logs)
             if self.ring.end_step():
                 self._leave(epoch, step)
+            self._at.step = step + 1
+            self.ring.let_in(partial(self._state, epoch, step + 1))
             self._checkpoint.after_step(epoch, step + 1, self._steps, self._base, self.ring.rank)
         if self._held is not None and _is_due(epoch, self._settings.validation_freq):
             logs |= self._validated(self._held, callbacks)
@@ -235,11 +320,14 @@ class _Training:
         marks.reduced, marks.bytes = time.time(), total.numbers.nbytes * (self.ring.size > 1)
         self._step.finish(total)
         self._done = epoch, step + 1
-        logs = {name: float(value) for name, value in self._model.get_metrics_result().items()}
+        logs = self._metrics()
         running = step_clock.current()  # another one, if ranks have gone
         if running is not None:
             running.take(marks.row(), logs=logs)
         return logs
+
+    def _metrics(self) -> dict[str, Any]:
+        return {name: float(value) for name, value in self._model.get_metrics_result().items()}
 
     def _validated(
         self, held: VirtualData, callbacks: keras.callbacks.CallbackList
@@ -286,26 +374,36 @@ class _Training:
         facts |= {"wire": "float64", "virtual_ranks": self.ring.virtual}
         facts |= {} if self._settings.name else {"unnamed": True}
         self._facts = facts
+        if self._changes:  # this rank has joined
+            self._run = self._taken["run"]
+            self._begin_part()
+            return
         running = step_clock.begin_run(self._settings.name or self._model.name, facts)
         running.epoch = self._at.epoch
         self._run = running.run
         self._recorded = self.ring.members
 
-    def _note_change(self, change: Any) -> None:
-        """Say who is gone, end the record of all, and begin one of those that are left."""
-        number = self._at.epoch * self._steps + self._at.step
+    def _begin_part(self) -> None:
+        """Begin the record of the ranks that train from now on."""
         ring = self.ring
-        self._changes.append({"step": number, "lost": list(change.lost), "left": ring.size})
-        gone = [at for at, member in enumerate(self._recorded) if member in change.lost]
-        step_clock.note(membership=self._changes, **{GONE: gone})
-        step_clock.end_run("done")
-        self._recorded = change.members
-        position = step_clock.Position(
-            f"{self._run}-{len(self._changes)}", change.members.index(ring.number), ring.size
-        )
+        self._recorded = ring.members
+        run = f"{self._run}-{len(self._changes)}"
+        position = step_clock.Position(run, ring.members.index(ring.number), ring.size)
         facts = {**self._facts, "continues": self._run, "membership": list(self._changes)}
         name = self._settings.name or self._model.name
         step_clock.begin_run(name, facts, position=position).epoch = self._at.epoch
+
+    def _note_change(self, change: Change) -> None:
+        """Say who has gone or come, end the record of those before, begin one of those now."""
+        number = self._at.epoch * self._steps + self._at.step
+        ring = self.ring
+        self._changes.append(_entry(change, number))
+        gone = [at for at, member in enumerate(self._recorded) if member in change.lost]
+        step_clock.note(membership=self._changes, **({GONE: gone} if gone else {}))
+        step_clock.end_run("done")
+        self._begin_part()
+        if change.joined:
+            survivors.adopt(ring.communicator, ring.members)
         if ring.rank == 0:
             sys.stdout.write(f"{describe(change, number, ring.virtual)}\n")
 
@@ -328,7 +426,7 @@ class _Training:
         """Form the ring of the cell's other exchanges anew, if ranks of it are gone."""
         if self._changes:
             collective.release()
-            membership.form(comm=self.ring.communicator)
+            membership.form(comm=self.ring.communicator, numbers=self.ring.members)
 
 
 @dataclass
@@ -354,22 +452,55 @@ class _Marks:
         return taken
 
 
+def _entry(change: Change, step: int) -> dict[str, Any]:
+    """Return what a run's record holds of a change of the membership before a step."""
+    found = {"step": step, "lost": list(change.lost), "left": len(change.members)}
+    return found | ({"joined": list(change.joined)} if change.joined else {})
+
+
 def describe(change: Change, step: int, virtual: int) -> str:
-    """Say who is gone and what that means.
+    """Say who has gone or come and what that means.
 
     Examples:
         >>> from eai_notebook.elastic.fault_tolerant_ring import Change
         >>> describe(Change((2,), (0, 1, 3), 0.1), 1204, 4)
         'rank 2 is gone at step 1204; 3 of 4 ranks go on from step 1204, 4 virtual ranks on 3: expect 2.0 times longer steps'
     """
-    lost, live = change.lost, len(change.members)
-    before = live + len(lost)
+    live = len(change.members)
+    before = live + len(change.lost) - len(change.joined)
     longer = -(-virtual // live) / -(-virtual // before)
-    names = ", ".join(map(str, lost))
-    gone = f"rank {names} is" if len(lost) == 1 else f"ranks {names} are"
-    words = f"{gone} gone at step {step}; {live} of {before} ranks go on from step {step}"
+    on = f"{virtual} virtual ranks on {live}"
+    if change.joined:
+        expect = f": expect {1 / longer:.1f} times shorter steps" if longer < 1 else ""
+        verb = "joins" if len(change.joined) == 1 else "join"
+        return f"{_named(change.joined)} {verb} at step {step}; {on}{expect}"
+    verb = "is" if len(change.lost) == 1 else "are"
+    gone = f"{_named(change.lost)} {verb} gone at step {step}"
     expect = f": expect {longer:.1f} times longer steps" if longer > 1 else ""
-    return f"{words}, {virtual} virtual ranks on {live}{expect}"
+    return f"{gone}; {live} of {before} ranks go on from step {step}, {on}{expect}"
+
+
+def _named(numbers: Sequence[int]) -> str:
+    names = ", ".join(map(str, numbers))
+    return f"rank {names}" if len(numbers) == 1 else f"ranks {names}"
+
+
+def _facts(training: int) -> dict[str, Any]:
+    """Ask for the facts of the training that this rank is to join.
+
+    Raises:
+        EaiError: It is another one than this, of several in a cell.
+    """
+    newcomers.wish(newcomers.ASKS)
+    found = newcomers.facts()
+    if found["training"] != training:
+        raise EaiError(
+            f"the others are in training {found['training']} of this cell, and this rank would "
+            f"join training {training}",
+            "it joins them when the cell is over; put each training into a cell of its own",
+            code="join-failed",
+        )
+    return found
 
 
 def _ring(virtual: int, on_change: Callable[[Change], None]) -> Ring:
@@ -378,8 +509,12 @@ def _ring(virtual: int, on_change: Callable[[Change], None]) -> Ring:
     Raises:
         EaiError: The ranks' MPI would end all of them when one dies.
     """
-    comm = membership.communicator()
-    if comm is None or comm.size == 1:
+    comm, numbers = membership.communicator(), membership.members()
+    if survivors.is_fault_tolerant() and comm is None:
+        from mpi4py import MPI
+
+        comm, numbers = MPI.COMM_SELF, (survivors.number(),)
+    if comm is None or (comm.size == 1 and not survivors.is_fault_tolerant()):
         return LoneRing(virtual)
     from eai_notebook.elastic.fault_tolerant_ring import FaultTolerantRing
 
@@ -388,7 +523,7 @@ def _ring(virtual: int, on_change: Callable[[Change], None]) -> Ring:
             "the ranks were not started to outlive each other: if one dies, all end "
             "(`%eai up --elastic`, or `mpirun --with-ft ulfm`)\n"
         )
-    ring = FaultTolerantRing(comm, membership.members(), virtual, int(os.environ.get(LEAST, "1")))
+    ring = FaultTolerantRing.form(comm, numbers, virtual, int(os.environ.get(LEAST, "1")))
     ring.on_change = on_change
     return ring
 

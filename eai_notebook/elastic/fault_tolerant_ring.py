@@ -1,9 +1,13 @@
-"""A ring of ranks that outlives the death of any of them, by MPI's fault tolerance (ULFM).
+"""A ring of ranks that outlives the death of any of them, by MPI's fault tolerance (ULFM), and grows.
 
 Exchanges are numbered. When a rank dies, some of the others may have the sum of exchange n
 already while the rest have an error: so the first of them keep it until exchange n + 1 is
 through, and give it to the rest when the ring has been formed anew. Nobody goes back, nothing
 is undone, and all ranks have made the same exchanges.
+
+A newcomer comes in between two exchanges: each exchange carries which newcomers are ready. All then
+form a larger communicator with it, and the first rank gives it the state. If any of them
+dies meanwhile, the others go on in the ring that they had.
 
 MPI's calls that wait run in a thread of their own: the main thread can be interrupted.
 """
@@ -13,11 +17,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from eai_notebook.collective import objects
+from eai_notebook.collective import newcomers, objects
 from eai_notebook.elastic.contribution import Contribution, Slices
 from eai_notebook.elastic.lone_ring import TooFewRanksError
 from eai_notebook.elastic.virtual_ranks import block_of
@@ -29,6 +33,11 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
+State = tuple[dict[str, Any], "list[np.ndarray]"]
+"""What a newcomer is given: facts that `objects` can encode, and arrays."""
+
+JOIN_S: Final = 20.0
+"""How long a newcomer that is ready may take to come in, before the others go on without it."""
 PATIENCE_S: Final = 60.0
 """How long the others wait for a rank that lives, but does not come to form the ring anew."""
 
@@ -42,12 +51,14 @@ class Change:
     Attributes:
         lost: Members that are gone, by their numbers in the group.
         members: Those that are left, in order.
-        seconds: How long it took to go on without them, from the error on.
+        seconds: How long it took to go on, from the error on or from the end of the step.
+        joined: Members that have come.
     """
 
     lost: tuple[int, ...]
     members: tuple[int, ...]
     seconds: float
+    joined: tuple[int, ...] = ()
 
 
 class PeerFailedError(EaiError):
@@ -65,10 +76,11 @@ class FaultTolerantRing:
     Every member must make the same calls in the same order.
 
     Args:
-        comm: The members; it is duplicated, which all of them must take part in.
+        comm: The members, for this ring alone; see `form`.
         numbers: The members' numbers in the group, in the order of `comm`.
         virtual: How many virtual ranks there are; it never changes.
         least: With fewer live ranks than this nobody goes on.
+        sequence: How many exchanges the members have made.
 
     Attributes:
         members: The live members' numbers, in order.
@@ -78,7 +90,12 @@ class FaultTolerantRing:
     """
 
     def __init__(
-        self, comm: MPI.Intracomm, numbers: Sequence[int], virtual: int, least: int = 1
+        self,
+        comm: MPI.Intracomm,
+        numbers: Sequence[int],
+        virtual: int,
+        least: int = 1,
+        sequence: int = 0,
     ) -> None:
         self.members = tuple(numbers)
         self.virtual = virtual
@@ -89,12 +106,43 @@ class FaultTolerantRing:
         """Whether this rank wants to leave at the end of the step."""
         self.leavers: tuple[int, ...] = ()
         """Members that leave at the end of the step, as all have heard in the last exchange."""
-        self._sequence = 0
+        self.facts: dict[str, Any] = {}
+        """What newcomers have to know of the training before they can join it."""
+        self._comers: dict[int, int] = {}
+        self._sequence = sequence
         self._last: Contribution | None = None
         self.number = self.members[comm.rank]
         self._caller = Caller()
-        self._comm = self._caller.run(comm.Dup)
-        _return_errors(self._comm)
+        self._comm = _return_errors(comm)
+
+    @classmethod
+    def form(
+        cls, comm: MPI.Intracomm, numbers: Sequence[int], virtual: int, least: int = 1
+    ) -> FaultTolerantRing:
+        """Return a ring of all of `comm`, each of which must call this."""
+        return cls(Caller().run(comm.Dup), numbers, virtual, least)
+
+    @classmethod
+    def join(cls) -> tuple[FaultTolerantRing, State]:
+        """Return a ring that this newcomer has come in, and the state; waits until it is let in.
+
+        If one of the others dies meanwhile, it asks to be let in once more.
+
+        Raises:
+            EaiError: The rank that has started this one has died.
+        """
+        caller = Caller()
+        while True:
+            newcomers.wish(newcomers.READY)
+            comm = _connected(caller, newcomers.port())
+            found = None if comm is None else _handed_over(caller, comm, None)
+            if comm is None or not _agreed(caller, comm, well=found is not None):
+                continue
+            assert found is not None  # noqa: S101 -- it was agreed on
+            facts, arrays = found
+            head = facts.pop("ring")
+            ring = cls(comm, head["members"], head["virtual"], head["least"], head["sequence"])
+            return ring, (facts, arrays)
 
     @property
     def rank(self) -> int:
@@ -140,8 +188,10 @@ class FaultTolerantRing:
                 total = kept
             self._sequence += 1
             self._last = total
-            leaving, numbers = np.split(total.numbers, [len(members)])
+            live = len(members)
+            leaving, coming, numbers = np.split(total.numbers, [live, 2 * live])
             self.leavers = tuple(m for m, wish in zip(members, leaving, strict=True) if wish)
+            self._comers = {int(m): int(n) - 1 for m, n in zip(members, coming, strict=True) if n}
             return Contribution(numbers, total.tables)
 
     def end_step(self) -> bool:
@@ -158,9 +208,76 @@ class FaultTolerantRing:
         self._form_anew(_GOES_ON)  # (It waits for the end of those that leave.)
         return False
 
+    def let_in(self, state: Callable[[], State]) -> bool:
+        """Let in a newcomer that is ready, if there is one; return whether one has come.
+
+        Args:
+            state: Returns what the newcomer is given; called on the first rank alone.
+        """
+        comers, self._comers = self._comers, {}
+        known = {sponsor: comer for sponsor, comer in comers.items() if sponsor in self.members}
+        if not known:
+            return False
+        began = time.monotonic()
+        sponsor, comer = min(known.items())
+        comm = self._widened(sponsor, comer)
+        if comm is None:
+            self._form_anew(_GOES_ON)
+            return False
+        members = (*self.members, comer)
+        head = {"members": list(members), "virtual": self.virtual, "least": self.least}
+        head["sequence"] = self._sequence
+        given = _handed_over(self._caller, comm, state, head)
+        if not _agreed(self._caller, comm, well=given is not None):
+            self._form_anew(_GOES_ON)
+            return False
+        newcomers.forget(comer)
+        self._comm, self.members = comm, members
+        change = Change((), members, time.monotonic() - began, (comer,))
+        self.changes.append(change)
+        self.on_change(change)
+        return True
+
+    def _widened(self, sponsor: int, comer: int) -> MPI.Intracomm | None:
+        """Return a communicator of the members and a newcomer; None if one of them has died."""
+        from mpi4py import MPI
+
+        comm = self._comm
+        position = self.members.index(sponsor)
+        wider: MPI.Intracomm | None = None
+        try:
+            wider = self._caller.try_for(JOIN_S, lambda: newcomers.accept(comm, position, comer))
+        except MPI.Exception:
+            wider = None
+        for each in newcomers.awaited():
+            each.is_ready &= each.number != comer  # until it asks once more
+        if wider is None and not comm.Is_revoked():
+            comm.Revoke()  # (The others may still wait for it.)
+        return wider if _agreed(self._caller, comm, well=wider is not None) else None
+
+    def _coming(self) -> int:
+        """Return the number of a newcomer of this rank that is ready, plus 1; 0 without one."""
+        for each in newcomers.awaited():
+            self._answer(each)
+        ready = [each.number for each in newcomers.awaited() if each.is_ready]
+        return min(ready) + 1 if ready else 0
+
+    def _answer(self, newcomer: newcomers.Awaited) -> None:
+        """Give a newcomer what it has asked for."""
+        from mpi4py import MPI
+
+        try:
+            for wish in newcomer.wishes():
+                if wish == newcomers.ASKS:
+                    newcomer.tell({**self.facts, "virtual": self.virtual})
+                else:
+                    newcomer.is_ready = True
+        except MPI.Exception:
+            newcomers.forget(newcomer.number)
+
     def close(self) -> None:
         """Return when all live ranks have come here; none needs this one any more then."""
-        while not self._agreed(self._comm, well=True):
+        while not _agreed(self._caller, self._comm, well=True):
             self._form_anew(_GOES_ON)
 
     def fail(self) -> None:
@@ -171,12 +288,12 @@ class FaultTolerantRing:
     # ------------------------------------------------------------------- exchanges
 
     def _summed(self, mine: Contribution) -> Contribution:
-        """Return the sum over the live ranks; before it, a number for each that wants to leave."""
+        """Return the sum over the live ranks; before it, for each who leaves and who comes with it."""
         from mpi4py import MPI
 
-        leaving = np.zeros(self.size)
-        leaving[self.rank] = self.is_leaving
-        numbers = np.concatenate([leaving, mine.numbers])
+        leaving, coming = np.zeros(self.size), np.zeros(self.size)
+        leaving[self.rank], coming[self.rank] = self.is_leaving, self._coming()
+        numbers = np.concatenate([leaving, coming, mine.numbers])
         total = np.empty_like(numbers)
         comm = self._comm
         self._caller.run(lambda: comm.Allreduce(numbers, total))
@@ -215,7 +332,7 @@ class FaultTolerantRing:
         while True:
             comm = self._shrunk()
             found = self._exchanged_states(comm, state)
-            well = self._agreed(comm, well=found is not None)
+            well = _agreed(self._caller, comm, well=found is not None)
             self._comm = comm
             if well and found is not None:
                 break
@@ -284,14 +401,46 @@ class FaultTolerantRing:
         tables = [Slices(*rest[at : at + 2]) for at in range(0, len(rest), 2)]
         return Contribution(numbers, tables)
 
-    def _agreed(self, comm: MPI.Intracomm, *, well: bool) -> bool:
-        """Return whether all live ranks say that all is well; the same on all of them."""
-        from mpi4py import MPI
 
-        try:
-            return bool(self._caller.run(lambda: comm.Agree(int(well))))
-        except MPI.Exception:
-            return False
+def _agreed(caller: Caller, comm: MPI.Intracomm, *, well: bool) -> bool:
+    """Return whether all live ranks say that all is well; the same on all of them."""
+    from mpi4py import MPI
+
+    try:
+        return bool(caller.run(lambda: comm.Agree(int(well))))
+    except MPI.Exception:
+        return False
+
+
+def _connected(caller: Caller, port: str) -> MPI.Intracomm | None:
+    """Return the communicator that a newcomer has come in; None if another rank has died."""
+    from mpi4py import MPI
+
+    try:
+        return caller.try_for(JOIN_S, lambda: newcomers.connect(port))
+    except MPI.Exception:
+        return None
+
+
+def _handed_over(
+    caller: Caller,
+    comm: MPI.Intracomm,
+    state: Callable[[], State] | None,
+    head: dict[str, Any] | None = None,
+) -> State | None:
+    """Return on all ranks what `state` returns on the first, with `head`; None if one has died."""
+    from mpi4py import MPI
+
+    arrays: list[np.ndarray] = []
+    if comm.rank == 0 and state is not None:
+        facts, arrays = state()
+        encoded = objects.encode({**facts, "ring": head})
+        arrays = [np.frombuffer(encoded, np.uint8), *arrays]
+    try:
+        found = pass_on(caller, comm, 0, arrays)
+    except MPI.Exception:
+        return None
+    return objects.decode(found[0].tobytes()), found[1:]
 
 
 def _failures() -> set[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from eai_notebook.errors import EaiError
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from eai_notebook.elastic.contribution import Contribution
+    from eai_notebook.elastic.fault_tolerant_ring import State
 
 
 class TooFewRanksError(EaiError):
@@ -32,6 +33,7 @@ class Ring(Protocol):
     members: tuple[int, ...]
     number: int
     is_leaving: bool
+    facts: dict[str, Any]
 
     @property
     def rank(self) -> int:
@@ -55,6 +57,9 @@ class Ring(Protocol):
     def end_step(self) -> bool:
         """Let members go that wanted to leave; return whether this rank was one of them."""
 
+    def let_in(self, state: Callable[[], State]) -> bool:
+        """Let in a newcomer that is ready, and give it `state`; return whether one has come."""
+
     def close(self) -> None:
         """Return when all live ranks have come here."""
 
@@ -73,6 +78,7 @@ class LoneRing:
     def __init__(self, virtual: int) -> None:
         self.virtual = virtual
         self.is_leaving = False
+        self.facts: dict[str, Any] = {}
         self.block = range(virtual)
 
     @property
@@ -91,6 +97,10 @@ class LoneRing:
     def end_step(self) -> bool:
         """Return whether this process wants to leave."""
         return self.is_leaving
+
+    def let_in(self, state: Callable[[], State]) -> bool:  # noqa: ARG002
+        """Let nobody in: one process alone has started none."""
+        return False
 
     def close(self) -> None:
         """Do nothing: nobody waits."""

@@ -32,7 +32,7 @@ class VirtualStep:
     """
 
     def __init__(self, model: keras.Model, base: Sequence[int]) -> None:
-        self._model, self._base = model, [int(number) for number in base]
+        self._model, self.base = model, [int(number) for number in base]
         self._seeds = seed_states(model)
         seeds = {id(state) for state in self._seeds}
         self._statistics = [v for v in model.non_trainable_variables if id(v) not in seeds]
@@ -54,6 +54,15 @@ class VirtualStep:
             gradients, _ = self._train.get_concrete_function(*asked).structured_outputs
         rows = [isinstance(gradient, tf.IndexedSlices) for gradient in gradients]
         self._tables = [index for index, is_rows in enumerate(rows) if is_rows]
+
+    def rehearse(self, batch: Any) -> None:
+        """Make a step by this rank alone, so that the next one finds all compiled.
+
+        It changes the model: whatever it changes is to be set afterwards.
+        """
+        total = self.train([(0, batch)], 0)
+        total.tables = [table.merged() for table in total.tables]
+        self.finish(total)
 
     # ------------------------------------------------------------- of virtual ranks
 
@@ -120,7 +129,7 @@ class VirtualStep:
 
     def _seeds_of(self, virtual: int, number: int) -> list[tf.Tensor]:
         return [
-            tf.constant(numbers_from([*self._base, index, virtual, number], state))
+            tf.constant(numbers_from([*self.base, index, virtual, number], state))
             for index, state in enumerate(self._seeds)
         ]
 

@@ -1,14 +1,17 @@
-"""A rank that trains elastically, and is killed, leaves or joins as its schedule says.
+"""A rank that trains elastically, and is killed, leaves, fails or grows as its schedule says.
 
-Arguments: the schedule, a list of [step, rank, what] as JSON (what: "kill", "leave", "fail"),
-more settings as JSON, and a folder for what each rank has seen.
+Arguments: the schedule, a list of [step, rank, what] as JSON (what: "kill", "leave", "fail",
+"start 3", that is start a newcomer with this number, "wait 3" until it is ready), more settings as
+JSON, and a folder for what each rank has seen.
 """
 
+import contextlib
 import json
 import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import keras
@@ -16,9 +19,10 @@ import numpy as np
 from mpi4py import MPI
 
 import eai_notebook as eai
+from eai_notebook.collective import membership, newcomers, survivors
 from eai_notebook.errors import EaiError
 
-RANK = MPI.COMM_WORLD.rank
+RANK = survivors.number()
 SCHEDULE = {(step, what) for step, rank, what in json.loads(sys.argv[1]) if rank == RANK}
 SETTINGS = json.loads(sys.argv[2])
 FOLDER = Path(sys.argv[3])
@@ -33,6 +37,17 @@ class Watch(keras.callbacks.Callback):
         super().__init__()
         self.file = (FOLDER / f"{RANK}.jsonl").open("w")
         self.step = 0
+        self.ring = None
+
+    def on_train_begin(self, logs: object = None) -> None:
+        """Count on from the step that the training is at."""
+        training = next(
+            frame.f_locals["self"]
+            for frame, _ in traceback.walk_stack(None)
+            if type(frame.f_locals.get("self")).__name__ == "_Training"
+        )
+        self.ring = training.ring
+        self.step = training._done[0] * training._steps + training._done[1]
 
     def say(self, **what: object) -> None:
         """Write a line, at once."""
@@ -50,6 +65,19 @@ class Watch(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGTERM)
         if (self.step, "fail") in SCHEDULE:
             raise ValueError("of my own")
+        for step, what in SCHEDULE:
+            if step == self.step and what.startswith("start"):
+                command = json.loads(os.environ["EAI_TEST_COMMAND"])
+                newcomers.start(int(what.split()[1]), command)
+            if step == self.step and what.startswith("wait"):
+                self._wait_for(int(what.split()[1]))
+
+    def _wait_for(self, number: int) -> None:
+        """Answer a newcomer until it is ready."""
+        while not any(each.is_ready for each in newcomers.awaited()):
+            assert not newcomers.failure(number), newcomers.failure(number)
+            self.ring._coming()
+            time.sleep(0.01)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
         """Note the loss."""
@@ -74,6 +102,8 @@ def model_of() -> keras.Model:
 
 def main() -> None:
     """Train, and note what it came to."""
+    if newcomers.is_one():
+        membership.form_alone(RANK)
     watch = Watch()
     options = {"batch_size": 8, "epochs": 3, "verbose": 0, "virtual_ranks": 4, **SETTINGS}
     held = ROWS[:50], LABELS[:50]
@@ -97,4 +127,9 @@ def main() -> None:
 
 main()
 sys.stdout.flush()
+if "start" in sys.argv[1]:
+    MPI.COMM_WORLD.Set_errhandler(MPI.ERRORS_RETURN)
+    with contextlib.suppress(MPI.Exception):
+        survivors.living().comm.Barrier()
+    os.kill(os.getpid(), signal.SIGKILL)
 os._exit(0)  # (Where rank 0 is dead, MPI's own end would wait for it.)

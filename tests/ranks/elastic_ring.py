@@ -1,21 +1,26 @@
-"""A rank that adds numbers up for a while, and dies, fails or leaves when it is its turn.
+"""A rank that adds numbers up for a while, and dies, fails, leaves or grows when it is its turn.
 
-Arguments: a list of [exchange, rank, what] as JSON (what: "kill", "fail" or "leave"), the least
-ranks to go on with, and a folder for what each rank has to say.
+Arguments: a list of [exchange, rank, what] as JSON, the least ranks to go on with, and a folder for
+what each rank has to say. What a rank does: "kill", "fail" or "leave", "start 4", that is start
+a newcomer with this number, and "wait 4" until it is ready. A newcomer's first exchange is -1:
+it can be killed "before" it connects, or "after" that.
 """
 
+import contextlib
 import json
 import os
 import signal
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from mpi4py import MPI
 
+from eai_notebook.collective import newcomers, survivors
 from eai_notebook.elastic.contribution import Contribution, Slices
-from eai_notebook.elastic.fault_tolerant_ring import FaultTolerantRing
+from eai_notebook.elastic.fault_tolerant_ring import FaultTolerantRing, State
 from eai_notebook.errors import EaiError
 
 EXCHANGES = 60
@@ -23,10 +28,13 @@ VIRTUAL = 6
 
 world = MPI.COMM_WORLD
 world.Set_errhandler(MPI.ERRORS_RETURN)
-mine = {at: what for at, rank, what in json.loads(sys.argv[1]) if rank == world.rank}
 least, folder = int(sys.argv[2]), Path(sys.argv[3])
-file = (folder / f"{world.rank}.jsonl").open("w")
-ring = FaultTolerantRing(world, range(world.size), VIRTUAL, least)
+number = survivors.number()
+mine: dict[int, list[str]] = {}
+for at, rank, what in json.loads(sys.argv[1]):
+    if rank == number:
+        mine.setdefault(at, []).append(what)
+file = (folder / f"{number}.jsonl").open("w")
 
 
 def say(**what: object) -> None:
@@ -35,14 +43,46 @@ def say(**what: object) -> None:
     file.flush()
 
 
+def die() -> None:
+    """End this process."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+def joined() -> tuple[FaultTolerantRing, int]:
+    """Come in, or die; return the ring and its next exchange."""
+    newcomers.wish(newcomers.ASKS)
+    assert newcomers.facts() == {"exchanges": EXCHANGES, "virtual": VIRTUAL}
+    connect = newcomers.connect
+    todo = mine.pop(-1, [])
+
+    def dies(port: str) -> MPI.Intracomm:
+        if "before" not in todo:
+            connect(port)
+        die()
+        raise AssertionError
+
+    if todo:
+        newcomers.connect = dies
+    ring, (facts, arrays) = FaultTolerantRing.join()
+    assert arrays[0].tolist() == [7.0]
+    return ring, facts["next"]
+
+
 def give(exchange: int, block: range) -> Contribution:
     """Return what virtual ranks give, after what this rank does in the exchange."""
-    todo = mine.pop(exchange, None)
-    if todo == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if todo == "fail":
-        raise ValueError("of my own")
-    ring.is_leaving |= todo == "leave"
+    for todo in mine.pop(exchange, []):
+        what, _, which = todo.partition(" ")
+        if what == "kill":
+            die()
+        if what == "fail":
+            raise ValueError("of my own")
+        ring.is_leaving |= what == "leave"
+        if what == "start":
+            newcomers.start(int(which), json.loads(os.environ["EAI_TEST_COMMAND"]))
+        if what == "wait":
+            while not (ring._coming() or newcomers.failure(int(which))):
+                time.sleep(0.01)
     rows = np.array([virtual % 4 for virtual in block], np.int64)
     return Contribution(
         np.array([sum((virtual + 1) * exchange for virtual in block), len(block)], float),
@@ -50,9 +90,20 @@ def give(exchange: int, block: range) -> Contribution:
     )
 
 
+def state(exchange: int) -> State:
+    """Return what a newcomer is given after an exchange."""
+    return {"next": exchange + 1}, [np.array([7.0])]
+
+
+first = 0
 say(began=True)
 try:
-    for exchange in range(EXCHANGES):
+    if newcomers.is_one():
+        ring, first = joined()
+    else:
+        ring = FaultTolerantRing.form(world, range(world.size), VIRTUAL, least)
+    ring.facts = {"exchanges": EXCHANGES}
+    for exchange in range(first, EXCHANGES):
         total = ring.exchange(partial(give, exchange))
         if total.numbers.tolist() != [21.0 * exchange, VIRTUAL]:
             say(wrong=total.numbers.tolist(), exchange=exchange)
@@ -60,12 +111,23 @@ try:
             say(wrong=total.tables[0].values.tolist(), exchange=exchange)
         if ring.end_step():
             say(left=exchange)
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
+        ring.let_in(partial(state, exchange))
     ring.close()
-    say(done=ring.members, lost=[change.lost for change in ring.changes])
+    changes = ring.changes
+    say(
+        done=ring.members,
+        lost=[change.lost for change in changes if change.lost],
+        joined=[change.joined for change in changes if change.joined],
+        first=first,
+    )
 except EaiError as error:
     say(code=error.code)
 except ValueError:
     ring.fail()
     say(code="own")
+if any(what.startswith("start") for _, _, what in json.loads(sys.argv[1])):
+    with contextlib.suppress(MPI.Exception):
+        ring.communicator.Barrier()
+    die()  # (The end of a newcomer that MPI has not seen end would be that of all.)
 os._exit(0)  # (Where rank 0 is dead, MPI's own end would wait for it.)

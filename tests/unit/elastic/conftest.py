@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 RANKS = Path(__file__).resolve().parent.parent.parent / "ranks"
 
+LOOPBACK = {"OMPI_MCA_btl_tcp_if_include": "lo"}
+"""Newcomers cannot be reached by shared memory."""
+
 Lines = list[dict[str, Any]]
 Elastic = Callable[..., list[Lines]]
 
@@ -35,10 +38,12 @@ def elastic_ranks(
         folder = tmp_path_factory.mktemp("elastic")
         command = [find_mpirun(), "--with-ft", "ulfm", "-n", str(n), "--oversubscribe"]
         words = [json.dumps(argument) for argument in arguments]
-        command += ["--bind-to", "none", *preloaded_python.command(RANKS / program), *words]
+        rank = [*preloaded_python.command(RANKS / program), *words, str(folder)]
+        environment = {**os.environ, **rank_environment(n), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment |= {**LOOPBACK, "EAI_TEST_COMMAND": json.dumps(rank)}
         done = subprocess.run(
-            [*command, str(folder)],
-            env={**os.environ, **rank_environment(n), "TF_CPP_MIN_LOG_LEVEL": "3"},
+            [*command, "--bind-to", "none", *rank],
+            env=environment,
             cwd=folder,
             capture_output=True,
             text=True,
@@ -46,6 +51,7 @@ def elastic_ranks(
             check=False,
         )
         files = [folder / f"{rank}.jsonl" for rank in range(n)]
+        files += sorted(set(folder.glob("*.jsonl")) - set(files))
         assert all(file.exists() for file in files), f"{done.stdout[-3000:]}{done.stderr[-3000:]}"
         return [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
 

@@ -65,6 +65,31 @@ def test_losses_stay_the_same_when_ranks_go(
         assert len(steps) - gone[rank] in (0, 1)  # one that leaves ends its step
 
 
+@pytest.mark.parametrize(
+    ("schedule", "number"),
+    [
+        pytest.param([(3, 1, "start 2"), (6, 1, "wait 2")], 2, id="one more"),
+        pytest.param(
+            [(2, 0, "kill"), (3, 1, "start 0"), (7, 1, "wait 0"), (12, 1, "kill")],
+            0,
+            id="in the place of a dead one, and then the other dies",
+        ),
+    ],
+)
+def test_losses_stay_the_same_when_a_rank_joins(
+    elastic_ranks: Elastic, undisturbed: Lines, schedule: list[Any], number: int
+) -> None:
+    said = elastic_ranks(PROGRAM, 2, schedule, {})
+    joined = said[number]
+    first = next(line["step"] for line in joined if "loss" in line)
+    assert first == schedule[-1 if number else -2][0] + 1
+    np.testing.assert_allclose(losses(joined), losses(undisturbed)[first:], rtol=1e-6)
+    for name, values in undisturbed[-1]["history"].items():
+        np.testing.assert_allclose(joined[-1]["history"][name], values, rtol=1e-5, err_msg=name)
+    if number:
+        assert_same(said[1], undisturbed)
+
+
 def test_with_too_few_ranks_it_ends_and_goes_on_from_there(
     elastic_ranks: Elastic, undisturbed: Lines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

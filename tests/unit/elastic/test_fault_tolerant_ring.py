@@ -40,6 +40,57 @@ def test_those_that_live_add_up_the_same(elastic_ranks: Elastic, schedule: list[
         assert sorted(number for lost in said[rank][-1]["lost"] for number in lost) == sorted(gone)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "live", "joins"),
+    [
+        pytest.param([(5, 1, "start 3"), (9, 1, "wait 3")], [0, 1, 2, 3], [[3]], id="one"),
+        pytest.param(
+            [
+                *[(5, 1, "start 3"), (6, 0, "start 4"), (9, 1, "wait 3"), (9, 0, "wait 4")],
+                *[(30, 1, "kill"), (30, 3, "kill"), (40, 0, "kill")],
+            ],
+            [2, 4],
+            [[4], [3]],
+            id="two, and then their sponsors die",
+        ),
+        pytest.param(
+            [(5, 1, "kill"), (9, 0, "start 1"), (12, 0, "wait 1")],
+            [0, 2, 1],
+            [[1]],
+            id="in the place of a dead one",
+        ),
+        pytest.param(
+            [(5, 1, "start 3"), (9, 1, "wait 3"), (-1, 3, "before")],
+            [0, 1, 2],
+            [],
+            id="dies before it connects",
+        ),
+        pytest.param(
+            [(5, 1, "start 3"), (9, 1, "wait 3"), (-1, 3, "after")],
+            [0, 1, 2],
+            [],
+            id="dies when it has connected",
+        ),
+        pytest.param(
+            [(5, 1, "start 3"), (9, 1, "wait 3"), (10, 2, "kill"), (10, 0, "kill")],
+            [1, 3],
+            [[3]],
+            id="others die as it comes in",
+        ),
+    ],
+)
+def test_newcomers_come_in_and_the_sums_stay(
+    elastic_ranks: Elastic, schedule: list[Event], live: list[int], joins: list[list[int]]
+) -> None:
+    said = elastic_ranks("elastic_ring.py", 3, schedule, 1)
+    assert not [line for lines in said for line in lines if "wrong" in line]
+    of_first = said[live[0]][-1]
+    assert of_first["done"] == live
+    assert of_first["joined"] == joins
+    for rank in live:
+        assert said[rank][-1]["done"] == live
+
+
 def test_an_error_of_one_is_no_death_and_ends_all(elastic_ranks: Elastic) -> None:
     said = elastic_ranks("elastic_ring.py", 3, [(10, 2, "fail")], 1)
     assert [lines[-1]["code"] for lines in said] == ["peer-failed", "peer-failed", "own"]
