@@ -1,4 +1,4 @@
-"""What a newcomer is given of a training that goes on: the model's state, callbacks, history."""
+"""The state that a newcomer takes over of a training that goes on: model, callbacks, history."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many elastic trainings a cell has begun: a newcomer must join the same one."""
+"""The number of an elastic training within its cell: a newcomer must join the same one."""
 
 from __future__ import annotations
 
