@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from eai_notebook.advice.expected_gain import Gain, gain
 from eai_notebook.advice.remedy_models import models
+from eai_notebook.errors import EaiError
 from eai_notebook.ledger.followed_run import read_run
 from eai_notebook.ledger.formatting import ms
 from eai_notebook.ledger.verdict import losses_of, verdict_of
@@ -24,13 +25,32 @@ MOST: Final = 3
 class Remedy:
     """Something to try: in words, what it is expected to gain, and for which loss it is.
 
-    ``keeps_results`` is whether the training computes the same numbers with it.
+    ``keeps_results`` is whether the training computes the same numbers with it. ``setting`` is the
+    knob that it turns and the value, None where the program must change.
     """
 
     words: str
     gain: Gain
     loss: str
     keeps_results: bool
+    setting: tuple[str, int] | None = None
+
+    def change(self) -> dict[str, Any]:
+        """Return what ranks need to try it in a running training.
+
+        Raises:
+            EaiError: It changes the program, which only its author can.
+        """
+        if self.setting is None:
+            raise EaiError(
+                f"no running training can try {self.words!r}: it changes the program",
+                "change it, train again, and compare the two runs in the panel",
+                code="not-tryable",
+            )
+        knob, value = self.setting
+        gain = self.gain
+        expected = {"expected": gain.expected, "low": gain.low, "high": gain.high}
+        return {"knob": knob, "value": value, "words": self.words, **expected}
 
 
 @dataclass(frozen=True)
@@ -58,6 +78,8 @@ class Advice:
                 f"{ms(each.gain.high)}), {ms(self.step)} -> {ms(rest)}"
             )
             lines += ["", f"{number}  {each.words}"]
+            if each.setting is not None:
+                changes += f" · `%eai try {number}`"
             lines += [f"   expected: {less}, against {each.loss}{changes}"]
         if self.unmodelled:
             lines += ["", f"of unknown gain: {'; '.join(self.unmodelled)}"]
@@ -73,7 +95,7 @@ def advise(facts: Facts) -> Advice:
     unmodelled: list[str] = []
     for finding in losses_of(facts):
         known = [_remedy(facts, finding, model) for model in models(facts, finding)]
-        known = sorted((each for each in known if each.gain.expected > 0), key=_by_gain)[:MOST]
+        known = _best(sorted((each for each in known if each.gain.expected > 0), key=_by_gain))
         remedies += known
         if not known:
             unmodelled += finding.tries[:MOST]
@@ -81,9 +103,31 @@ def advise(facts: Facts) -> Advice:
     return Advice(verdict_of(facts).sentence, facts.step, tuple(_distinct(remedies)), tuple(words))
 
 
+def remedy(advice: Advice, number: int) -> Remedy:
+    """Return a remedy by the number that `Advice.to_text` gives it.
+
+    Raises:
+        EaiError: There is none.
+    """
+    if not 1 <= number <= len(advice.remedies):
+        raise EaiError(
+            f"there is no remedy {number}", "`%eai advise` lists them", code="remedy-unknown"
+        )
+    return advice.remedies[number - 1]
+
+
 def advise_record(record: RunRecord) -> Advice:
     """Return the remedies for a run on disk."""
     return advise(read_run(record).facts())
+
+
+def _best(known: list[Remedy]) -> list[Remedy]:
+    """Return the first `MOST`, one of them a remedy that can be tried at once, if there is one."""
+    best, rest = known[:MOST], known[MOST:]
+    tryable = next((each for each in rest if each.setting is not None), None)
+    if tryable is not None and all(each.setting is None for each in best):
+        best[-1] = tryable
+    return best
 
 
 def _by_gain(remedy: Remedy) -> float:
@@ -104,4 +148,4 @@ def _remedy(facts: Facts, finding: Finding, model: Model) -> Remedy:
         f"`{finding.kind}`" if finding.rank is None else f"`{finding.kind}` for rank {finding.rank}"
     )
     found = gain(model.by_step, model.effect, limit)
-    return Remedy(model.words, found, loss, model.keeps_results)
+    return Remedy(model.words, found, loss, model.keeps_results, model.setting)

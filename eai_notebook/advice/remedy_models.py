@@ -34,13 +34,15 @@ PARTLY: Final = Effect(0.75, 0.5, 1.0)
 class Model:
     """A remedy in words, the time it acts on by step, ``[S]`` in seconds, and its effect on it.
 
-    ``keeps_results`` is whether the training computes the same numbers with it.
+    ``keeps_results`` is whether the training computes the same numbers with it. ``setting`` is the
+    knob of a running training that it turns, and the value; None where the program must change.
     """
 
     words: str
     by_step: Floats
     effect: Effect
     keeps_results: bool = True
+    setting: tuple[str, int] | None = None
 
 
 def models(facts: Facts, finding: Finding) -> Iterator[Model]:
@@ -82,7 +84,10 @@ def _input(facts: Facts, rank: int | None) -> Iterator[Model]:
     batch = waited + rest
     saved = batch - np.maximum(batch / 2, rest)
     words = f"twice the readers: `readers={2 * readers}` (now {readers})"
-    yield Model(words, saved, Effect(0.85, 0.5, 1.0))
+    yield Model(words, saved, Effect(0.85, 0.5, 1.0), setting=("readers", 2 * readers))
+    if queue := facts.context.queue():
+        words = f"twice the batches that readers queue: `queue={2 * queue}` (now {queue})"
+        yield Model(words, waited, Effect(0.2, 0.0, 0.6), setting=("queue", 2 * queue))
 
 
 def _transfer(facts: Facts) -> Iterator[Model]:
@@ -98,6 +103,13 @@ def _transfer(facts: Facts) -> Iterator[Model]:
         yield Model(
             '`wire="fp16"`: half the bytes, other rounding', exchange, effect, keeps_results=False
         )
+    fused = facts.context.meta.get("fused_bytes")
+    if fused and dense > fused:
+        # Fewer messages, each of which ranks agree on; but the first leaves later.
+        megabytes = f"{4 * fused / 2**20:.3g} MB (now {fused / 2**20:.3g} MB)"
+        words = f"messages of up to {megabytes}: `HOROVOD_FUSION_THRESHOLD={4 * fused}`"
+        effect = Effect(0.1, 0.0, 0.3)
+        yield Model(words, exchange, effect, setting=("fused_bytes", 4 * fused))
     halved = Effect(0.5, 0.35, 0.5)
     yield Model(
         "twice the `batch_size`: half as many exchanges for as many rows",

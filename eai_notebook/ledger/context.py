@@ -68,6 +68,11 @@ class Context:
         known = [use["readers"] for use in self.input.values() if "readers" in use]
         return int(max(known)) if known else None
 
+    def queue(self) -> int | None:
+        """Return how many batches a rank's input had queued at most; None without ours."""
+        known = [use["queue"] for use in self.input.values() if "queue" in use]
+        return int(max(known)) if known else None
+
     def name_of(self, kind: str, ranks: Iterable[int]) -> str | None:
         """Return which thing of a kind took longest on some ranks; None if none is known.
 

@@ -13,7 +13,8 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
-from eai_notebook.advice.advise import advise_record
+from eai_notebook.advice.advise import advise_record, remedy
+from eai_notebook.advice.trial_score import score
 from eai_notebook.cluster import registry
 from eai_notebook.cluster.launcher_registry import launcher_options
 from eai_notebook.display.panel_channel import PanelChannel
@@ -194,6 +195,16 @@ class EaiMagics(Magics):
     def _advise(self, arguments: Namespace) -> None:
         run = _run_of(arguments) or (self.session or Session()).latest_run()
         print(advise_record(run).to_text())
+
+    def _try(self, arguments: Namespace) -> None:
+        """Arm a trial; without a number, say how those of all runs ended."""
+        if arguments.number is None:
+            print(score())
+            return
+        session = self._started_session()
+        chosen = remedy(advise_record(session.latest_run()), arguments.number)
+        session.try_change(chosen.change())
+        print(f"{chosen.words}: the next training tries it, and keeps it only if it helps")
 
     # -- the session --------------------------------------------------------------------
 

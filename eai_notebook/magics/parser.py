@@ -39,6 +39,7 @@ COMMANDS = {
     "trace": "record some steps in depth: TensorFlow, Horovod and the ledger in one file",
     "report": "print the ledger of the latest run, and the verdict",
     "advise": "list what to try against the losses of the latest run, and the expected gain",
+    "try": "try an advised remedy in the next training, and keep it only if it helps",
 }
 
 
@@ -174,6 +175,13 @@ def make_parser() -> _Parser:
     known["diff"].add_argument("name", metavar="NAME", help="an array, a model, any variable")
     known["trace"].add_argument(
         "steps", metavar="STEPS", nargs="?", type=int, default=20, help="how many (default: 20)"
+    )
+    known["try"].add_argument(
+        "number",
+        metavar="NUMBER",
+        nargs="?",
+        type=int,
+        help="as `advise` lists it (default: score)",
     )
     for name in ("report", "advise"):
         known[name].add_argument(

@@ -84,6 +84,13 @@ def part(name: str, path: str) -> Any:
     return variable_digest.part(name, path)
 
 
+def arm_trial(change: dict[str, Any]) -> None:
+    """Have the rank's next training try a change."""
+    from eai_notebook.train.trials import step_trial
+
+    step_trial.arm(change)
+
+
 REMOTE_ERRORS = (ipp_error.RemoteError, ipp_error.CompositeError)
 
 

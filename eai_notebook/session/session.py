@@ -25,6 +25,7 @@ from eai_notebook.session import (
     rank_locations,
     remote_calls,
     stall_detector,
+    trial_request,
     variables,
 )
 from eai_notebook.session.cell_runner import CellRunner
@@ -398,6 +399,14 @@ class Session:
         if self.state == "up":
             self._ready_group()  # a rank that still loads TensorFlow cannot answer
         return profile_request.request_profile(self._group, steps)
+
+    def try_change(self, change: dict[str, Any]) -> None:
+        """Have the next training try a change on its own steps, and keep it only if it helps.
+
+        Args:
+            change: What `Remedy.change` of `eai_notebook.advice.advise` says.
+        """
+        trial_request.request_trial(self._ready_group(), change, self._ready_cells().died)
 
     def interrupt(self) -> None:
         """Interrupt whatever the ranks are running."""

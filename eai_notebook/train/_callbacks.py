@@ -25,6 +25,7 @@ from eai_notebook.train.measured_step import MeasuredStep
 from eai_notebook.train.named import timed
 from eai_notebook.train.recording import step_clock
 from eai_notebook.train.replica_check import ReplicaCheck
+from eai_notebook.train.trials import step_trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -239,6 +240,7 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
         self._name = name
         self._epoch = 0
         self._wants_stop = False
+        self._trial: step_trial.StepTrial | None = None
         self.rows_compared = False
         """Whether it was looked at already if all ranks train on the same rows."""
         self.same: bool | None = None
@@ -284,7 +286,10 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
         self._wants_stop = False
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """End the run."""
+        """End the run, and a trial that is still going on."""
+        if self._trial is not None:
+            self._trial.end()
+            self._trial = None
         step_clock.end_run("done")
 
     def _before_first(self, step: MeasuredStep | None) -> None:
@@ -300,13 +305,16 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
     def _begin_run(self, step: MeasuredStep) -> None:
         """Announce the run, when compiling is over."""
         planned = (self.params.get("epochs") or 0) * (self.params.get("steps") or 0)
-        step.tuner = fusion_autotune.tuner_for(self.model, planned)
+        self._trial = step_trial.of_armed(step.input_data, step_clock.note)
+        step.tuner = self._trial or fusion_autotune.tuner_for(self.model, planned)
         epochs, steps = self.params.get("epochs"), self.params.get("steps")
         facts = step_clock.facts_of(self.model, epochs, steps, step.tracing_s)
         exchange = {
             name: getattr(self.model.optimizer, name, default)
             for name, default in (("wire", "fp32"), ("sparse", "merged"))
         }
+        if fused := collective.fused_bytes():
+            exchange["fused_bytes"] = fused
         named = {} if self._name else {"unnamed": True}
         running = step_clock.begin_run(
             self._name or self.model.name, {**facts, **exchange, **named}

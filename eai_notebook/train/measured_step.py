@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from eai_notebook.train.exchange.fusion_autotune import FusionTuner
     from eai_notebook.train.recording.step_clock import StepClock
+    from eai_notebook.train.trials.step_trial import StepTrial
 
 
 class MeasuredStep:
@@ -48,9 +49,11 @@ class MeasuredStep:
         self.ring = _ring()
         self.tracing_s = 0.0
         """How long compiling the step took, in seconds; 0 until it has been done."""
-        self.tuner: FusionTuner | None = None
+        self.tuner: FusionTuner | StepTrial | None = None
         self.data: tf.data.Dataset | None = None
         """What the run's batches come from, while the hook before the first step is called."""
+        self.input_data: Any = None
+        """The data of `eai.io` that they come from, if they do, while a hook is called."""
         self._ready = False
         self._unmarked: Any = None
         self._eager = model.run_eagerly
@@ -123,6 +126,7 @@ class MeasuredStep:
         """Compile first, so that the run's first step is not all compiling."""
         self._hooks = None
         self.data = getattr(iterator, "_dataset", None)
+        self.input_data = getattr(iterator, "_input_data", None)
         build(self._model, iterator)
         before()
         self.data = None
@@ -137,6 +141,7 @@ class MeasuredStep:
                 before()
         self._ready = True
         after()
+        self.input_data = None
 
 
 class _Tracing:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from synthetic import run_record, run_rows
 
-from eai_notebook.advice.advise import MOST, Advice, advise, advise_record
+from eai_notebook.advice.advise import MOST, Advice, advise, advise_record, remedy
+from eai_notebook.advice.trial_score import score
+from eai_notebook.errors import EaiError
 from eai_notebook.ledger.context import Context
 from eai_notebook.ledger.facts import Facts
 from eai_notebook.ledger.merge import merge
@@ -140,3 +142,34 @@ def test_a_record_is_advised_by_the_numbers_of_its_report(tmp_path: Path) -> Non
     found = advise_record(run_record(tmp_path, run_rows(2, 200, transfer=0.030)))
     assert found.verdict.startswith("communication-bound")
     assert found.step == pytest.approx(0.0416, rel=0.05)
+
+
+def test_what_a_running_training_can_change_is_offered_to_be_tried() -> None:
+    found = advise(RUNS["own readers"])
+    first = remedy(found, 1).change()
+    assert (first["knob"], first["value"]) == ("readers", 4)
+    assert first["low"] <= first["expected"] <= first["high"]
+    assert "`%eai try 1`" in found.to_text()
+    fused = Context(meta={"fused_bytes": 1 << 20})
+    settings = [each.setting for each in advise(facts(transfer=0.030, context=fused)).remedies]
+    assert ("fused_bytes", 4 << 20) in settings
+
+
+def test_what_changes_the_program_cannot_be_tried() -> None:
+    found = advise(RUNS["update"])
+    with pytest.raises(EaiError) as caught:
+        remedy(found, 1).change()
+    assert caught.value.code == "not-tryable"
+    with pytest.raises(EaiError) as caught:
+        remedy(found, 9)
+    assert caught.value.code == "remedy-unknown"
+
+
+def test_the_score_counts_the_trials_of_all_runs(tmp_path: Path) -> None:
+    assert score(tmp_path).tried == 0
+    outcomes = [("kept", 2.0, 2.1), ("put back", 2.0, 0.0), ("kept", 2.0, 4.0)]
+    for number, (decision, expected, measured) in enumerate(outcomes):
+        record = run_record(tmp_path / str(number), run_rows(1, 6))
+        record.note(trial={"decision": decision, "expected_ms": expected, "measured_ms": measured})
+        record.path.rename(tmp_path / f"run-{number}")
+    assert str(score(tmp_path)) == "of 3 tried, 2 gained; 1 within 10 % of what was expected"
