@@ -19,6 +19,10 @@ from eai_notebook.cluster import registry
 from eai_notebook.cluster.launcher_registry import launcher_options
 from eai_notebook.display.panel_channel import PanelChannel
 from eai_notebook.errors import EaiError
+from eai_notebook.forecast import receipt
+from eai_notebook.forecast.asked import rank_numbers, rate_of
+from eai_notebook.forecast.scaling_figure import draw
+from eai_notebook.forecast.step_forecast import Scenario
 from eai_notebook.ledger.run_record import RunRecord
 from eai_notebook.magics.notebook_observer import NotebookWatcher
 from eai_notebook.magics.parser import overview, parse
@@ -205,6 +209,24 @@ class EaiMagics(Magics):
         chosen = remedy(advise_record(session.latest_run()), arguments.number)
         session.try_change(chosen.change())
         print(f"{chosen.words}: the next training tries it, and keeps it only if it helps")
+
+    def _forecast(self, arguments: Namespace) -> None:
+        """Print a forecast and keep its receipt; without ranks, compare earlier ones with the run."""
+        run = _run_of(arguments) or (self.session or Session()).latest_run()
+        if not arguments.ranks:
+            lines = receipt.checked(run, run.path.parent)
+            print("\n".join(lines) or "no forecast was made of this run: `%eai forecast -n 8,16`")
+            return
+        scenario = Scenario(rate_of(arguments.link), arguments.wire, arguments.strong)
+        made = receipt.make(
+            run, rank_numbers(arguments.ranks), scenario, rate_of(arguments.own_link)
+        )
+        receipt.keep(run, made)
+        if arguments.csv:
+            Path(arguments.csv).write_text(receipt.to_csv(made))
+        if arguments.figure:
+            draw(made, Path(arguments.figure))
+        print(receipt.to_text(made))
 
     # -- the session --------------------------------------------------------------------
 

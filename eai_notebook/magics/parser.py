@@ -40,6 +40,7 @@ COMMANDS = {
     "report": "print the ledger of the latest run, and the verdict",
     "advise": "list what to try against the losses of the latest run, and the expected gain",
     "try": "try an advised remedy in the next training, and keep it only if it helps",
+    "forecast": "forecast the step on other numbers of ranks, from the latest run",
 }
 
 
@@ -183,7 +184,21 @@ def make_parser() -> _Parser:
         type=int,
         help="as `advise` lists it (default: score)",
     )
-    for name in ("report", "advise"):
+    ahead = known["forecast"]
+    ahead.add_argument(
+        "-n", "--ranks", metavar="N,...", default="", help="for so many ranks: 8,16,64"
+    )
+    ahead.add_argument("--link", metavar="RATE", help="with another link, as in 25Gbit")
+    ahead.add_argument(
+        "--own-link", metavar="RATE", help="what the run's own link carries, if unknown"
+    )
+    ahead.add_argument("--wire", choices=("fp32", "fp16", "bf16", "int8"), help="in another format")
+    ahead.add_argument(
+        "--strong", action="store_true", help="the batch of all ranks stays (default: of each rank)"
+    )
+    ahead.add_argument("--csv", metavar="FILE", help="write the table")
+    ahead.add_argument("--figure", metavar="FILE", help="draw it: .png, .svg or .pdf")
+    for name in ("report", "advise", "forecast"):
         known[name].add_argument(
             "run", metavar="FOLDER", nargs="*", help="a run record (default: the latest run)"
         )

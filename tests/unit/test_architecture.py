@@ -36,6 +36,7 @@ MAY_USE = {
     "telemetry": {"bookkeeping", "errors", "ledger"},
     "ledger": {"bookkeeping", "errors", "telemetry"},
     "advice": {"errors", "ledger"},
+    "forecast": {"errors", "ledger"},
     "collective": ANYONE,
     "compression": ANYONE | {"collective"},
     "io": ANYONE | {"collective", "compiled"},
@@ -64,7 +65,8 @@ MAY_USE = {
     # A job's notebook is executed here, and its state is asked of the launcher that runs it.
     "jobs": ANYONE | {"cluster", "files", "ledger", "session"},
     # `%eai list` reads the record of groups; everything else of the cluster goes by the session.
-    "magics": ANYONE | {"advice", "session", "display", "cluster", "compression", "jobs", "ledger"},
+    "magics": ANYONE
+    | {"advice", "forecast", "session", "display", "cluster", "compression", "jobs", "ledger"},
 }
 FACADES = {"__init__.py", "io/__init__.py", "models/__init__.py"}
 """Files that name the public names of other rooms; nothing is imported before it is used."""
@@ -80,6 +82,7 @@ KERNEL_SIDE = {
     "jobs",
     "magics",
     "advice",
+    "forecast",
     "ledger",
     "telemetry",
     "errors",

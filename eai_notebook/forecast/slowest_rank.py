@@ -1,0 +1,85 @@
+"""The slowest of N ranks: how long a step's work is expected to take on the last of them.
+
+All ranks wait for the last one. What they have in common in a step, and what one of them always
+takes longer, does not grow with their number; what differs by chance does, like an order statistic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from eai_notebook.ledger.arrays import Floats
+
+PER_RANK: Final = 4
+"""So many deviations must be known for each rank that is spoken of: the largest of N says little
+where the sample has hardly more than N."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What ranks do themselves in a step, seconds, as it was measured.
+
+    ``common[S]`` is the mean over ranks in each step, ``persistent`` how much more than the mean
+    the rank takes that takes most, in the mean of all steps. ``deviations[D]`` are what ranks
+    take more or less by chance, sorted.
+    """
+
+    common: Floats
+    persistent: float
+    deviations: Floats
+
+    @classmethod
+    def of(cls, own: Floats) -> Work:
+        """Return the work of ranks by step, ``own[R, S]`` in seconds, all known.
+
+        One rank alone does not say what it would have in common with others: all of its
+        spread counts as chance.
+
+        Examples:
+            >>> work = Work.of(np.array([[1.0, 2.0, 1.0], [1.2, 2.2, 1.2]]))
+            >>> round(work.persistent, 3), round(float(work.deviations.max()), 3)
+            (0.1, 0.0)
+        """
+        ranks, steps = own.shape
+        if ranks == 1:
+            return cls(np.full(steps, own.mean()), 0.0, np.sort(own[0] - own.mean()))
+        common = own.mean(axis=0)
+        per_rank = own.mean(axis=1) - own.mean()
+        apart = own - common - per_rank[:, None]
+        # A mean over few ranks has taken a part of each deviation with it.
+        apart *= np.sqrt(ranks / (ranks - 1))
+        # Chance alone makes some rank's mean the largest; only what is beyond it persists.
+        by_chance = float(apart.std() / np.sqrt(steps)) * _normal_largest(ranks)
+        persistent = max(float(per_rank.max()) - by_chance, 0.0)
+        return cls(common, persistent, np.sort(apart.ravel()))
+
+    @property
+    def most_ranks(self) -> int:
+        """The largest number of ranks that the sample says something about."""
+        return len(self.deviations) // PER_RANK
+
+    def slowest(self, ranks: int) -> float:
+        """Return the mean work of the slowest of so many ranks, in seconds.
+
+        Examples:
+            >>> work = Work(np.array([1.0]), 0.0, np.linspace(-0.1, 0.1, 1001))
+            >>> [round(work.slowest(n), 3) for n in (1, 3, 9)]
+            [1.0, 1.05, 1.08]
+        """
+        return float(self.common.mean()) + self.persistent * (ranks > 1) + self._largest(ranks)
+
+    def _largest(self, ranks: int) -> float:
+        """Return the expected largest of so many draws from the deviations."""
+        count = len(self.deviations)
+        edges = (np.arange(count + 1) / count) ** ranks
+        return float(self.deviations @ np.diff(edges))
+
+
+def _normal_largest(count: int) -> float:
+    """Return about what the largest of some standard normal numbers is expected to be (Blom)."""
+    return NormalDist().inv_cdf((count - 0.375) / (count + 0.25))
