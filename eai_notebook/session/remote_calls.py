@@ -86,9 +86,9 @@ def part(name: str, path: str) -> Any:
 
 def arm_trial(change: dict[str, Any]) -> None:
     """Have the rank's next training try a change."""
-    from eai_notebook.train.trials import step_trial
+    from eai_notebook.engine import armed_trial
 
-    step_trial.arm(change)
+    armed_trial.arm(change)
 
 
 REMOTE_ERRORS = (ipp_error.RemoteError, ipp_error.CompositeError)
