@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(eai_notebook.__file__).parent
 CODED_ROOMS = (
+    "advice",
     "bookkeeping.py",
     "cli",
     "clicklog",
@@ -31,6 +32,7 @@ CODED_ROOMS = (
     "elastic",
     "engine",
     "files.py",
+    "forecast",
     "formats",
     "horovod_build",
     "io",
