@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -16,7 +17,7 @@ from eai_notebook.collective.self_test import MARK
 from eai_notebook.errors import EaiError
 from eai_notebook.files import private_folder
 
-_PROBE = "eai_notebook.collective.self_test"
+_PROBE = "eai_notebook.cluster.slurm_jobs.job_probe"
 WAIT_S = 180.0
 """How long the job of the check may wait for nodes."""
 
@@ -51,7 +52,7 @@ def _collect(
     private_folder(folder)
     found.append(Finding("folder", "ok", f"{folder}, which all nodes must share"))
     if prove_horovod:
-        found.append(_sum_in_a_job(partition, site, folder, address, min(2, len(nodes))))
+        found.extend(_sum_in_a_job(partition, site, folder, address, min(2, len(nodes))))
 
 
 def _partitions(partition: str | None) -> list[Finding]:
@@ -74,12 +75,26 @@ def _partitions(partition: str | None) -> list[Finding]:
 
 def _sum_in_a_job(
     partition: str | None, site: SlurmSite, folder: Path, address: str, nodes: int
-) -> Finding:
+) -> list[Finding]:
     request = JobRequest(2, "eai-check", partition=partition, nodes=nodes, time="5")
     try:
         proof = run_in_job(request, site, folder, address, _PROBE, mark=MARK, patience=WAIT_S)
     except EaiError as error:
-        return Finding("job", "fail", error.what, error.remedy)
+        return [Finding("job", "fail", error.what, error.remedy)]
     where = f"{nodes} node{'s' * (nodes > 1)}"
     words = f"{proof['size']} ranks on {where} have the same files, and summed correctly"
-    return Finding("job", "ok", words)
+    return [Finding("job", "ok", words), listens(proof)]
+
+
+def listens(proof: dict[str, Any]) -> Finding:
+    """Return where the job's programs listen: `proof` is what `job_probe` has found."""
+    programs = sorted(proof["listens"].items())
+    words = "; ".join(f"{name} on {', '.join(places)}" for name, places in programs if places)
+    if not proof["open_ranks"]:
+        return Finding("listening", "ok", words or "nowhere: the ranks share a node")
+    ranks = ", ".join(map(str, proof["open_ranks"]))
+    remedy = (
+        "install a C compiler (cc) on the nodes, or see that only the cluster reaches their ports"
+    )
+    found = f"on all interfaces, without a key, on the nodes of ranks {ranks} ({words})"
+    return Finding("listening", "note", found, remedy)

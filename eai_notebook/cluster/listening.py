@@ -36,6 +36,8 @@ LOOPBACK: Final = "127.0.0.0/8"
 
 _PROGRAMS: Final = {"controller": "controller", "engine_process": "rank", "nanny": "nanny"}
 """What the processes of a group are called, by the module that each runs."""
+MPIRUN: Final = ("prterun", "prted")
+"""The processes of ``mpirun``: itself, and its daemon on another host."""
 _SOURCE: Final = Path(__file__).with_name("listen_on.c")
 _COMPILE_S: Final = 60.0
 
@@ -130,4 +132,4 @@ def _program(process: psutil.Process) -> str:
         if f"eai_notebook.cluster.{module}" in words:
             return name
     name = Path(words[0]).name if words else process.name()
-    return "mpirun" if name in ("prterun", "prted") else name
+    return "mpirun" if name in MPIRUN else name

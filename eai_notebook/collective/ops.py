@@ -8,6 +8,7 @@ returns what a ring of one would; after a release it raises `ExchangeReleased`.
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from eai_notebook.collective.backend import Operation
 
 _scope = ""
+_turn = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -47,6 +49,28 @@ def name_scope(prefix: str) -> Iterator[None]:
         yield
     finally:
         _scope = before
+
+
+@contextlib.contextmanager
+def _in_turn() -> Iterator[None]:
+    """Exchange in the body, unless another thread of this rank is in an exchange.
+
+    Ranks meet in the order of their calls, which two threads may make in another order on each
+    rank: then one thread's numbers would be added to another's.
+
+    Raises:
+        EaiError: Another thread is.
+    """
+    if not _turn.acquire(blocking=False):
+        raise EaiError(
+            "another thread of this rank is in an exchange, and ranks meet in the order of their calls",
+            "exchange from one thread, or from one after the other in the same order on all ranks",
+            code="exchange-in-threads",
+        )
+    try:
+        yield
+    finally:
+        _turn.release()
 
 
 def allreduce(tensor: tf.Tensor, name: str, *, average: bool = True) -> tf.Tensor:
@@ -93,7 +117,9 @@ def _exchanging() -> Iterator[None]:
     """Exchange in the body, or trace an exchange."""
     if exchanges():
         xla_context.leave()
-    with translated():
+    import tensorflow as tf
+
+    with _in_turn() if tf.executing_eagerly() else contextlib.nullcontext(), translated():
         yield
 
 
@@ -121,7 +147,7 @@ def broadcast_variables(variables: Sequence[Any], root: int = 0) -> None:
             variable.assign(ring.broadcast(variable.read_value(), root, name))
 
     # A training step that is being traced calls this before anything has run.
-    with translated(), tf.init_scope():
+    with _in_turn(), translated(), tf.init_scope():
         # Called as a concrete function: TensorFlow warns of functions made again and again.
         tf.function(exchange, autograph=False).get_concrete_function()()
 
@@ -143,7 +169,7 @@ def allreduce_numpy(array: np.ndarray, *, largest: bool = False) -> np.ndarray:
     operation: Operation = "max" if largest else "sum"
     with tf.init_scope(), tf.device("CPU:0"):
         try:
-            with translated():
+            with _in_turn(), translated():
                 total = ring.allreduce(tf.constant(values), f"eai.numpy.{next_call()}", operation)
         except EaiError as error:
             if error.code != "exchange-mismatch":
@@ -189,5 +215,5 @@ def gather_numpy(array: np.ndarray) -> np.ndarray:
 
 def barrier() -> None:
     """Wait until every rank of the ring is here."""
-    with translated():
+    with _in_turn(), translated():
         active_backend().barrier(f"eai.barrier.{next_call()}")

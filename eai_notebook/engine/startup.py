@@ -17,6 +17,7 @@ from eai_notebook.collective import survivors
 from eai_notebook.engine import (
     cell_guard,
     control_requests,
+    notebook_magics,
     progress_bars,
     prompts,
     resource_usage,
@@ -49,6 +50,7 @@ def warm_up(wire: str | None = None) -> dict[str, Any]:
     if wire is not None:
         os.environ["EAI_WIRE"] = wire  # read by `train.wire`, which this room does not know
     prompts.install()
+    notebook_magics.install(shell)
     progress_bars.install()
     telemetry_publisher.install(shell)
     stall_reports.install()

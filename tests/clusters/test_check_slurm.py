@@ -33,6 +33,9 @@ def test_two_ranks_of_a_job_sum(slurm: SlurmCluster) -> None:
     states = {each["name"]: (each["state"], each["found"]) for each in found["checks"]}
     assert found["works"], states
     assert states["job"][0] == "ok"
+    state, words = states["listening"]
+    assert state == "ok", words  # "note" where a program listens on all interfaces
+    assert "mpirun on " in words
     assert "15:00" in states["partition debug*"][1]
     assert left_on_nodes(slurm) == []
     assert slurm.jobs() == {}

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pytest
 
 from eai_notebook import collective
-
-if TYPE_CHECKING:
-    import pytest
+from eai_notebook.collective import ops
+from eai_notebook.errors import EaiError
 
 RunRanks = Callable[..., list[Any]]
 
@@ -209,3 +210,26 @@ def test_an_idle_ring_rests_and_an_exchange_wakes_it(
     for (_, same, _), (_, total, took) in zip(stock, rested, strict=True):
         assert same == total == 2.0**4
         assert took < 3, "an exchange waited for the end of a rest"
+
+
+def test_two_threads_of_a_rank_do_not_exchange_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each rank may run them in another order, and numbers of one would be added to the other's."""
+    entered, leave = threading.Event(), threading.Event()
+
+    class Slow:
+        def barrier(self, _name: str) -> None:
+            entered.set()
+            assert leave.wait(60.0)
+
+    monkeypatch.setattr(ops, "active_backend", Slow)
+    first = threading.Thread(target=collective.barrier)
+    first.start()
+    try:
+        assert entered.wait(60.0)
+        with pytest.raises(EaiError) as caught:
+            collective.barrier()
+        assert caught.value.code == "exchange-in-threads"
+    finally:
+        leave.set()
+        first.join()
+    collective.barrier()  # one after the other
