@@ -15,6 +15,7 @@ import argparse
 import collections
 import os
 import random
+import re
 import signal
 import sys
 import threading
@@ -139,6 +140,11 @@ FAULTS: Final[dict[str, str]] = {
     "import error": "import no_such_module_at_all",
     "reset": "%who",
 }
+BUGS: Final = frozenset(
+    {"AssertionError", "AttributeError", "IndexError", "KeyError", "NameError", "TypeError"}
+    | {"UnboundLocalError", "ValueError"}
+)
+"""What our own code does not raise on purpose."""
 KILLS: Final = frozenset({"death"})
 PULLS: Final = ("canary", "X", "Config", "nothing_of_the_kind", "threading", "collective")
 
@@ -164,6 +170,7 @@ class Rounds:
         self.bad: list[dict[str, Any]] = []
         self._random = random.Random(seed)
         self._session = Session(size, watcher=Count())
+        self._raised_at = ""
         self._faults = {drill.name: drill for drill in DRILLS}
         self._faults |= {name: Drill(name, code, "fine") for name, code in FAULTS.items()}
 
@@ -202,6 +209,9 @@ class Rounds:
         elif "Traceback" in came or came.startswith("other"):
             self.found.misled += 1
             problem = "an error of another kind"
+        elif self._raised_at:
+            self.found.misled += 1
+            problem = f"an error out of our own code: {self._raised_at}"
         if lost or drill.comes == "stuck":
             self._start()
         else:
@@ -234,6 +244,7 @@ class Rounds:
 
     def _watched(self, code: str, stop: float | None) -> str:
         """Run a cell and return what ended it; after `LIMIT_S` Stop is pressed until it ends."""
+        self._raised_at = ""
         over = threading.Event()
         stopper = threading.Thread(target=_press, args=(over, stop), daemon=True)
         stopper.start()
@@ -242,6 +253,7 @@ class Rounds:
             came = "fine"
         except RankError as error:
             came = f"error: {error}"
+            self._raised_at = _out_of_ours(error)
         except EaiError as error:
             came = f"refused: {error}"
         except KeyboardInterrupt as error:
@@ -277,6 +289,14 @@ class Rounds:
     def _pull_something(self) -> None:
         with contextlib.suppress(EaiError, NameError):
             self._session.pull(self._random.choice(PULLS))
+
+
+def _out_of_ours(error: RankError) -> str:
+    """Return where our own code raised an error that is none of ours; ``""`` if it did not."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error._render_traceback_()))
+    files = re.findall(r"^File (\S+):(\d+)", text, re.MULTILINE)
+    ours = bool(files) and "/eai_notebook/" in files[-1][0]
+    return ":".join(files[-1]) if ours and error.ename in BUGS else ""
 
 
 def _press(over: threading.Event, first: float | None) -> None:

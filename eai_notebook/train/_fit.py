@@ -13,6 +13,7 @@ from eai_notebook.train import fit_data, rank_consistency, row_data
 from eai_notebook.train._callbacks import callbacks_of
 from eai_notebook.train.checkpoint import Checkpoint
 from eai_notebook.train.fit_data import Batches
+from eai_notebook.train.function_errors import of_python_function
 from eai_notebook.train.recording import step_clock
 from eai_notebook.train.sharded.sharded_embedding import explained
 
@@ -196,7 +197,7 @@ def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
             )
     except Exception as error:
         # Data that knows what was wrong says it better than TensorFlow's report of it.
-        cause = getattr(x, "error", None) or explained(error)
+        cause = getattr(x, "error", None) or explained(error) or of_python_function(error)
         if isinstance(cause, EaiError):
             raise cause from None
         raise

@@ -19,6 +19,7 @@ from eai_notebook import collective
 from eai_notebook.errors import EaiError
 from eai_notebook.train import lone_fits, rank_consistency
 from eai_notebook.train.exchange.xla_clusters import compiled
+from eai_notebook.train.function_errors import of_python_function
 from eai_notebook.train.held_optimizers import has_own_step, is_whole
 from eai_notebook.train.iterator_release import release_in_background
 from eai_notebook.train.recording import graph_timestamps, step_clock
@@ -96,6 +97,7 @@ class MeasuredStep:
         except tf.errors.OpError as error:
             # Data that knows what was wrong says it better than TensorFlow's report of it.
             cause = getattr(iterator, "error", None) or explained(error)
+            cause = cause or of_python_function(error)
             if isinstance(cause, EaiError):
                 raise cause from None
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
@@ -78,6 +79,45 @@ def test_one_process_computes_what_keras_does(given: Any, settings: dict[str, An
 def test_what_cannot_be_meant_is_refused(call: Any, said: str) -> None:
     with pytest.raises(EaiError, match=said):
         call(make())
+
+
+def no_row(x: Any) -> Any:
+    if x[0, 0] > -9:
+        raise OSError("row 7 is damaged")
+    return x
+
+
+def endless() -> Any:
+    yield X[:8], Y[:8]
+    raise KeyError("gone")
+
+
+SPEC = (tf.TensorSpec((8, 3)), tf.TensorSpec((8, 1)))
+DAMAGED = [
+    tf.data.Dataset.from_tensor_slices((X, Y))
+    .batch(10)
+    .map(lambda x, y: (tf.ensure_shape(tf.numpy_function(no_row, [x], tf.float32), (10, 3)), y)),
+    tf.data.Dataset.from_generator(endless, output_signature=SPEC).repeat(),
+]
+
+
+@pytest.mark.parametrize("callbacks", [False, True])
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (DAMAGED[0], r"no_row\(\) raised OSError: row 7 is damaged \(line \d+: `raise OSError"),
+        (DAMAGED[1], r"endless\(\) raised KeyError: 'gone' \(line \d+"),
+    ],
+)
+def test_an_error_of_a_function_in_the_data_is_said_first(
+    data: Any, said: str, *, callbacks: bool
+) -> None:
+    model = make()
+    how: Any = {"steps_per_epoch": 9, "shuffle": False, "verbose": 0}
+    fit = partial(model.fit, callbacks=eai.callbacks()) if callbacks else partial(eai.fit, model)
+    with pytest.raises(EaiError, match=said) as caught:
+        fit(data, **how)
+    assert caught.value.code == "data-function-failed"
 
 
 def test_rows_of_all_ranks_count_once_and_same_rows_are_named(run_ranks: RunRanks) -> None:
