@@ -78,7 +78,8 @@ def _input(facts: Facts, rank: int | None) -> Iterator[Model]:
         # What is read while the step computes is not waited for.
         hidden = np.minimum(waited, rest)
         yield Model("`dataset.prefetch(tf.data.AUTOTUNE)`: read while the step runs", hidden, WHOLE)
-        yield Model("`.cache()`, if a rank's share fits into memory", waited, WHOLE)
+        cached = Effect(0.9, 0.5, 1.0)  # what was read before is still handed over
+        yield Model("`.cache()`, if a rank's share fits into memory", waited, cached)
         return
     # Readers that are waited for work all the time: a batch takes them a whole step.
     batch = waited + rest

@@ -19,6 +19,9 @@ PER_RANK: Final = 4
 """So many deviations must be known for each rank that is spoken of: the largest of N says little
 where the sample has hardly more than N."""
 
+SHAPED: Final = 4
+"""From so many ranks on, what is left without their mean has the shape of one rank's chance."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -53,6 +56,11 @@ class Work:
         apart = own - common - per_rank[:, None]
         # A mean over few ranks has taken a part of each deviation with it.
         apart *= np.sqrt(ranks / (ranks - 1))
+        if ranks < SHAPED:
+            # The difference of two ranks is even where their times are not: the times have the
+            # shape, the differences the width.
+            alone = own - own.mean(axis=1, keepdims=True)
+            apart = alone * min(apart.std() / max(alone.std(), 1e-12), 1.0)
         # Chance alone makes some rank's mean the largest; only what is beyond it persists.
         by_chance = float(apart.std() / np.sqrt(steps)) * _normal_largest(ranks)
         persistent = max(float(per_rank.max()) - by_chance, 0.0)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from eai_notebook.errors import EaiError
-from eai_notebook.forecast.exchange_time import OVERHEAD_GROWS, USUALLY, Exchange, exposed
+from eai_notebook.forecast.exchange_time import LATENCY_S, WINDOW, Exchange, Unknown, exposed
 from eai_notebook.forecast.slowest_rank import Work
 from eai_notebook.ledger.arrays import mean
 from eai_notebook.ledger.parts import OWN, PARTS, TRANSFER
@@ -33,7 +33,7 @@ FURTHEST: Final = 8
 DRAWS: Final = 300
 BLOCKS: Final = 12
 BAND: Final = (0.05, 0.95)
-LEAST_DOUBT: Final = 0.01
+LEAST_DOUBT: Final = 0.015
 """Two runs of the same settings differ by about this share of a step, and no fit knows which comes."""
 
 WIRE_BYTES: Final[Mapping[str, float]] = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "int8": 1.05}
@@ -90,6 +90,7 @@ class Fit:
                 float(np.nan_to_num(facts.part(TRANSFER))),
                 float(np.nan_to_num(mean(ledger.hidden))),
                 facts.context.link if facts.context.link is not None else link,
+                parts.get("compute", 0.0),
             )
         return cls(own, parts, exchange, facts.batch, str(facts.context.meta.get("wire", "fp32")))
 
@@ -136,7 +137,7 @@ def forecast(fit: Fit, ranks: list[int], scenario: Scenario | None = None) -> li
         'no exchange of more than 16 ranks follows from one of 2'
     """
     scenario = scenario or Scenario()
-    base = _speed(fit, 1, _step(fit, 1, scenario, 0.5), scenario)
+    base = _speed(fit, 1, _step(fit, 1, scenario, Unknown()), scenario)
     return [_point(fit, each, scenario, base) for each in ranks]
 
 
@@ -166,15 +167,15 @@ def _reasons(fit: Fit, ranks: int, scenario: Scenario) -> Iterator[str]:
 def _point(fit: Fit, ranks: int, scenario: Scenario, base: float) -> Point:
     if reason := refusal(fit, ranks, scenario):
         return Point(ranks, refused=reason)
-    grows = USUALLY
-    step = _step(fit, ranks, scenario, grows)
+    unknown = Unknown()
+    step = _step(fit, ranks, scenario, unknown)
     drawn = np.array(list(_draws(fit, ranks, scenario)))
     low, high = np.quantile(drawn, BAND)
     speed = _speed(fit, ranks, step, scenario)
     parts = {
         name: length * _share(fit, ranks, scenario, name) for name, length in fit.parts.items()
     }
-    parts["transfer"] = _exposed(fit, ranks, scenario, grows)
+    parts["transfer"] = _exposed(fit, ranks, scenario, unknown)
     return Point(
         ranks,
         step,
@@ -193,11 +194,12 @@ def _draws(fit: Fit, ranks: int, scenario: Scenario) -> Iterator[float]:
     for _ in range(DRAWS):
         chosen = np.concatenate([blocks[b] for b in rng.integers(0, len(blocks), len(blocks))])
         again = Fit(fit.own[:, chosen], fit.parts, fit.exchange, fit.batch, fit.wire)
-        step = _step(again, ranks, scenario, float(rng.uniform(*OVERHEAD_GROWS)))
+        drawn = Unknown(float(rng.triangular(*LATENCY_S)), float(rng.triangular(*WINDOW)))
+        step = _step(again, ranks, scenario, drawn)
         yield step * (1 + LEAST_DOUBT * float(rng.normal()))
 
 
-def _step(fit: Fit, ranks: int, scenario: Scenario, grows: float) -> float:
+def _step(fit: Fit, ranks: int, scenario: Scenario, unknown: Unknown) -> float:
     own = fit.own
     if scenario.strong:
         # The share of the batch; what does not depend on it is in the parts that are no compute.
@@ -205,7 +207,7 @@ def _step(fit: Fit, ranks: int, scenario: Scenario, grows: float) -> float:
         rest = max(float(own.mean()) - computed, 0.0)
         share = _share(fit, ranks, scenario, "compute")
         own = own * ((rest + share * computed) / max(float(own.mean()), 1e-12))
-    return float(Work.of(own).slowest(ranks) + _exposed(fit, ranks, scenario, grows))
+    return float(Work.of(own).slowest(ranks) + _exposed(fit, ranks, scenario, unknown))
 
 
 def _share(fit: Fit, ranks: int, scenario: Scenario, part: str) -> float:
@@ -213,7 +215,7 @@ def _share(fit: Fit, ranks: int, scenario: Scenario, part: str) -> float:
     return fit.ranks / ranks if scenario.strong and part in ("compute", "input") else 1.0
 
 
-def _exposed(fit: Fit, ranks: int, scenario: Scenario, grows: float) -> float:
+def _exposed(fit: Fit, ranks: int, scenario: Scenario, unknown: Unknown) -> float:
     seen = fit.exchange
     if seen is None or ranks == 1:
         return 0.0
@@ -222,7 +224,7 @@ def _exposed(fit: Fit, ranks: int, scenario: Scenario, grows: float) -> float:
         bytes_factor = WIRE_BYTES[scenario.wire] / WIRE_BYTES[fit.wire]
     if scenario.link is not None and seen.link:
         link_factor = scenario.link / seen.link
-    return exposed(seen, ranks, bytes_factor=bytes_factor, link_factor=link_factor, grows=grows)
+    return exposed(seen, ranks, bytes_factor=bytes_factor, link_factor=link_factor, unknown=unknown)
 
 
 def _speed(fit: Fit, ranks: int, step: float, scenario: Scenario) -> float:

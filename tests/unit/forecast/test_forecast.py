@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
     from eai_notebook.ledger.run_record import RunRecord
 
-GRADIENTS, LINK, AGREED = 4e6, 125e6, 0.0015
+GRADIENTS, LINK, AGREED, LATENCY = 4e6, 125e6, 0.001, 50e-6
 
 
 def facts(ranks: int, seed: int, jitter: float = 0.001, link: float = LINK) -> Facts:
     """Return a run on a ring of hosts whose exchange is known."""
     moved = GRADIENTS * 2 * (ranks - 1) / ranks
-    rows = run_rows(ranks, 400, seed=seed, jitter=jitter, transfer=moved / link + AGREED)
+    agreed = AGREED + 2 * (ranks - 1) * 4 * LATENCY
+    rows = run_rows(ranks, 400, seed=seed, jitter=jitter, transfer=moved / link + agreed)
     for own in rows.values():
         own["bytes"], own["hidden"] = moved, 0.0
     hosts = {rank: f"h{rank}" for rank in range(ranks)}
