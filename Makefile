@@ -73,8 +73,8 @@ drills: setup ## faults in real groups of two and four ranks
 	pytest $(WAITING) -m drill tests/drills $(PYTEST)
 
 .PHONY: clusters
-clusters: setup sshd slurm ## groups in jobs of a real Slurm of three nodes
-	$(call say,"tests with Slurm")
+clusters: setup sshd slurm kubernetes ## groups in a real Slurm of three nodes, and a Kubernetes of two
+	$(call say,"tests with Slurm and Kubernetes")
 	pytest tests/clusters $(PYTEST)
 
 .PHONY: quick
@@ -116,7 +116,7 @@ wheel: $(STAMP)/packages $(STAMP)/front ## build the sdist and, from it, the whe
 .PHONY: front
 front: $(STAMP)/packages $(STAMP)/front ## build the JupyterLab panel and the live chart
 
-.PHONY: chromium sshd slurm
+.PHONY: chromium sshd slurm kubernetes
 chromium:
 	@tools/chromium
 
@@ -125,6 +125,9 @@ sshd:
 
 slurm:
 	@tools/slurm
+
+kubernetes:
+	@tools/kubernetes
 
 .PHONY: constraints
 constraints: ## pin the newest packages that fit together, with hashes (needs uv)

@@ -1,14 +1,14 @@
-"""A group as a job of a real Slurm: how fast does it start, does it train the same, what do faults leave?
+"""A group in a real Slurm and Kubernetes: how fast does it start, does it train the same, what do faults leave?
 
-Slurm is made on this machine, with three nodes in network namespaces (`tests/clusters`; needs root and
-Debian's packages). Three starts take turns: a local group, the job's own ``mpirun`` submitted by plain
-``sbatch`` with ranks that import the same program and end, and `%eai up --slurm`. The ratio is what the last
-takes beyond the local start, in units of the second. Training is compared with one process, as in
-`equivalence.py`. The faults are those of `tests/clusters/test_faults_on_slurm.py`, each run as there; a test
-that does not end in `--timeout` seconds is a hang.
+Both are made on this machine (`tests/clusters`; needs root, Debian's packages and what `tools/kubernetes`
+builds). Three starts take turns on each: a local group, a plain job of two ranks that import the same program
+and end (by ``sbatch`` with ``mpirun``, or as two pods of a job), and `%eai up --slurm` or `--kube`. The ratio is
+what the last takes beyond the local start, in units of the second. Training is compared with one process, as in
+`equivalence.py`. The faults are those of `tests/clusters/test_faults_on_*.py`, each run as there; a test that
+does not end in `--timeout` seconds is a hang.
 
     python benchmarks/clusters.py
-    python benchmarks/clusters.py --rounds 1 --skip-faults
+    python benchmarks/clusters.py --rounds 1 --skip-faults --on kube
 """
 
 from __future__ import annotations
@@ -31,18 +31,20 @@ import equivalence
 sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
+from clusters.kube_cluster import KubeCluster, pod_template
 from clusters.leftovers_of_jobs import left_on_nodes
+from clusters.leftovers_of_pods import left_in_cluster
 from clusters.slurm_cluster import SlurmCluster
 
 from eai_notebook.cluster.launcher_registry import make_launcher
-from eai_notebook.cluster.launchers.slurm import SlurmLauncher
 from eai_notebook.cluster.mpi_environment import find_mpirun
 from eai_notebook.session import Session, Watcher
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 IN_A_JOB: dict[str, Any] = {"slurm": True, "nodes": 2, "time": "10"}
 CASES = [("dense", "sgd"), ("dense", "adam"), ("embedding", "sgd")]
-FAULTS = REPOSITORY / "tests" / "clusters" / "test_faults_on_slurm.py"
+FAULTS = REPOSITORY / "tests" / "clusters"
+ENGINE = "import eai_notebook.cluster.engine_process"
 
 
 class Quiet(Watcher):
@@ -64,7 +66,7 @@ def start_seconds(**where: Any) -> float:
 
 def sbatch_seconds(slurm: SlurmCluster) -> float:
     """Return how long plain ``sbatch`` takes for two ranks that import an engine's program and end."""
-    import_it = [sys.executable, "-c", "import eai_notebook.cluster.engine_process"]
+    import_it = [sys.executable, "-c", ENGINE]
     mpirun = [find_mpirun(), "-n", "2", "--bind-to", "none", "--map-by", "slot:OVERSUBSCRIBE"]
     network = ["--prtemca", "prte_if_include", slurm.hosts.subnet]
     words = " ".join(f"'{word}'" for word in [*mpirun, *network, *import_it])
@@ -83,10 +85,33 @@ def sbatch_seconds(slurm: SlurmCluster) -> float:
         return time.perf_counter() - begin
 
 
-def training_difference() -> float:
+def plain_job_seconds(kube: KubeCluster) -> float:
+    """Return how long a job of two pods takes that import an engine's program and end."""
+    spec = pod_template(container={"command": [sys.executable, "-c", ENGINE]})["spec"]
+    job = {
+        "metadata": {"name": "plain"},
+        "spec": {
+            "completions": 2,
+            "parallelism": 2,
+            "template": {"spec": {**spec, "restartPolicy": "Never"}},
+        },
+    }
+    path = "/apis/batch/v1/namespaces/ranks/jobs"
+    begin = time.perf_counter()
+    kube.api("POST", path, job)
+    while kube.api("GET", f"{path}/plain")["status"].get("succeeded", 0) < 2:
+        assert time.perf_counter() - begin < 120, "the plain job does not end"
+        time.sleep(0.05)
+    taken = time.perf_counter() - begin
+    kube.delete_job("plain")
+    left_in_cluster(kube)
+    return taken
+
+
+def training_difference(**where: Any) -> float:
     """Return the largest relative difference of weights trained in a job and in one process."""
     reference, _ = equivalence.in_one_process(CASES, equivalence.STEPS)
-    ranks = equivalence.in_group(2, CASES, equivalence.STEPS, **IN_A_JOB)
+    ranks = equivalence.in_group(2, CASES, equivalence.STEPS, **where)
     return max(
         equivalence.difference(weights[name], reference[name])
         for weights in ranks.values()
@@ -95,11 +120,59 @@ def training_difference() -> float:
     )
 
 
-def run_faults(timeout: float) -> dict[str, Any]:
+def on_slurm(rounds: int) -> dict[str, Any]:
+    """Return what was measured on Slurm."""
+    starts: dict[str, list[float]] = {"local": [], "plain": [], "group": []}
+    with SlurmCluster(3, cores=4) as slurm:
+        os.environ.update(slurm.environment())
+        for number in range(1, rounds + 1):
+            slurm.wait_until_idle()
+            starts["local"].append(start_seconds())
+            starts["plain"].append(sbatch_seconds(slurm))
+            slurm.wait_until_idle()
+            starts["group"].append(start_seconds(**IN_A_JOB))
+            _say_round("slurm", number, rounds, starts)
+        difference = training_difference(**IN_A_JOB)
+        left = [*slurm.jobs(), *left_on_nodes(slurm)]
+        script = make_launcher(2, IN_A_JOB).describe()
+    return {"starts": starts, "difference": difference, "left": left, "script": script}
+
+
+def on_kube(rounds: int) -> dict[str, Any]:
+    """Return what was measured on Kubernetes."""
+    starts: dict[str, list[float]] = {"local": [], "plain": [], "group": []}
+    with KubeCluster(2) as kube:
+        os.environ["KUBECONFIG"] = str(kube.kubeconfig)
+        where = {"kube": str(kube.pod_file())}
+        for number in range(1, rounds + 1):
+            starts["local"].append(start_seconds())
+            starts["plain"].append(plain_job_seconds(kube))
+            starts["group"].append(start_seconds(**where))
+            left_in_cluster(kube)
+            _say_round("kube", number, rounds, starts)
+        difference = training_difference(**where)
+        left = left_in_cluster(kube)
+        script = make_launcher(2, where).describe()
+    return {"starts": starts, "difference": difference, "left": left, "script": script}
+
+
+def _say_round(name: str, number: int, rounds: int, starts: dict[str, list[float]]) -> None:
+    last = {kind: round(taken[-1], 2) for kind, taken in starts.items()}
+    harness.say(f"{name} {number}/{rounds} {last} s")
+
+
+def start_ratio(starts: dict[str, list[float]]) -> float:
+    """Return what a group takes beyond a local one, in units of the plain job."""
+    every = zip(starts["group"], starts["local"], starts["plain"], strict=True)
+    return round(statistics.median((group - local) / plain for group, local, plain in every), 3)
+
+
+def run_faults(name: str, timeout: float) -> dict[str, Any]:
     """Run every fault; return the seconds of each by name, and which failed or hung."""
+    faults = FAULTS / f"test_faults_on_{name}.py"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "faults.xml"
-        words = ["-m", "pytest", "-q", str(FAULTS), f"--junitxml={file}", f"--timeout={timeout}"]
+        words = ["-m", "pytest", "-q", str(faults), f"--junitxml={file}", f"--timeout={timeout}"]
         subprocess.run([sys.executable, *words], cwd=REPOSITORY, stdout=sys.stderr, check=False)
         cases = list(ET.parse(file).getroot().iter("testcase"))  # noqa: S314  our own file
     wrong = {
@@ -120,43 +193,29 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--timeout", type=float, default=240.0)
     parser.add_argument("--skip-faults", action="store_true")
+    parser.add_argument("--on", choices=("slurm", "kube"), nargs="+", default=["slurm", "kube"])
     asked = parser.parse_args()
-    starts: dict[str, list[float]] = {"local": [], "sbatch": [], "slurm": []}
-    with SlurmCluster(3, cores=4) as slurm:
-        os.environ.update(slurm.environment())
-        for number in range(1, asked.rounds + 1):
-            slurm.wait_until_idle()
-            starts["local"].append(start_seconds())
-            starts["sbatch"].append(sbatch_seconds(slurm))
-            slurm.wait_until_idle()
-            starts["slurm"].append(start_seconds(**IN_A_JOB))
-            last = {name: round(taken[-1], 2) for name, taken in starts.items()}
-            harness.say(f"{number}/{asked.rounds} {last} s")
-        difference = training_difference()
-        left = [*slurm.jobs(), *left_on_nodes(slurm)]
-        launcher = make_launcher(2, IN_A_JOB)
-        assert isinstance(launcher, SlurmLauncher)
-        script = launcher.describe()
-    faults: dict[str, Any] = {"seconds": {}, "wrong": {}, "hangs": []}
-    if not asked.skip_faults:
-        faults = run_faults(asked.timeout)
-    ratios = [
-        (slurm_s - local_s) / sbatch_s
-        for slurm_s, local_s, sbatch_s in zip(
-            starts["slurm"], starts["local"], starts["sbatch"], strict=True
-        )
-    ]
+    measured: dict[str, dict[str, Any]] = {}
+    for name in asked.on:
+        measured[name] = {"slurm": on_slurm, "kube": on_kube}[name](asked.rounds)
+        measured[name]["faults"] = {"seconds": {}, "wrong": {}, "hangs": []}
+        if not asked.skip_faults:
+            measured[name]["faults"] = run_faults(name, asked.timeout)
+    faults = [found["faults"] for found in measured.values()]
     harness.finish(
         "clusters",
         {
-            "slurm_start_ratio": round(statistics.median(ratios), 3),
-            "faults": len(faults["seconds"]),
-            "faults_wrong": len(faults["wrong"]),
-            "left_behind": len(left),
-            "hangs": len(faults["hangs"]),
-            "max_rel_diff": difference,
+            **{
+                f"{name}_start_ratio": start_ratio(found["starts"])
+                for name, found in measured.items()
+            },
+            "faults": sum(len(each["seconds"]) for each in faults),
+            "faults_wrong": sum(len(each["wrong"]) for each in faults),
+            "left_behind": sum(len(found["left"]) for found in measured.values()),
+            "hangs": sum(len(each["hangs"]) for each in faults),
+            "max_rel_diff": max(found["difference"] for found in measured.values()),
         },
-        {"starts": starts, "ratios": ratios, "faults": faults, "left": left, "script": script},
+        measured,
     )
 
 

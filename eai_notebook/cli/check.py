@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import eai_notebook
-from eai_notebook.cli import check_hosts, check_slurm
+from eai_notebook.cli import check_hosts, check_kube, check_slurm
 from eai_notebook.cli.machine_checks import Finding, findings
 from eai_notebook.cluster.hostfile import parse_hosts
 from eai_notebook.terminal import console
@@ -20,7 +20,7 @@ from eai_notebook.terminal import console
 _SIGNS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "fail": "[bold red]fail[/]"}
 
 
-def check(
+def check(  # noqa: PLR0913, PLR0917  # each is an option of the command
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead of a table, for a script.")
     ] = False,
@@ -39,15 +39,35 @@ def check(
         bool, typer.Option("--slurm", help="Check Slurm instead, by a short job of two ranks.")
     ] = False,
     partition: Annotated[str | None, typer.Option(help="The partition to check.")] = None,
+    kube: Annotated[
+        bool, typer.Option("--kube", help="Check Kubernetes instead, by two ranks in pods.")
+    ] = False,
+    pods: Annotated[
+        str | None, typer.Option(help="The pod template for --kube.", metavar="PODS.YAML")
+    ] = None,
+    image: Annotated[str | None, typer.Option(help="The pods' image, for --kube.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="The pods' namespace, for --kube.")] = None,
+    context: Annotated[str | None, typer.Option(help="The context of kubectl, for --kube.")] = None,
 ) -> None:
     """Check this machine: versions, ranks, cores, memory, GPUs, ports.
 
     With --hosts: check that ssh reaches each host, that its software is the same, that it reaches
     this machine, and that an allreduce over all of them works. With --slurm: list partitions and
-    limits, and run a job of two ranks that checks its nodes and sums. Each problem has a remedy. The
-    exit code is 1 if training will not work, 0 otherwise.
+    limits, and run a job of two ranks that checks its nodes and sums. With --kube: ask the API server what
+    this account may do, and run two ranks in pods. Each problem has a remedy. The exit code is 1 if training
+    will not work, 0 otherwise.
     """
-    if slurm:
+    if kube:
+        options = {
+            "kube": pods or "",
+            "image": image,
+            "namespace": namespace,
+            "context": context,
+            "interface": interface,
+        }
+        with console.err.status("checking Kubernetes by two ranks in pods"):
+            found = check_kube.findings(options, prove_horovod=not quick)
+    elif slurm:
         with console.err.status("checking Slurm by a job of two ranks"):
             found = check_slurm.findings(partition, interface, prove_horovod=not quick)
     elif hosts is None:

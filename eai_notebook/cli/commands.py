@@ -17,6 +17,7 @@ from eai_notebook.cli.convert import convert
 from eai_notebook.cli.demo import demo
 from eai_notebook.cli.group_commands import list_groups, reclaim, where
 from eai_notebook.cli.install_horovod import install_horovod
+from eai_notebook.cli.kube_commands import kube
 from eai_notebook.cli.make_data import make_data
 from eai_notebook.cli.run_job import RunCommand, jobs, run
 from eai_notebook.cli.runs import runs
@@ -62,6 +63,7 @@ app.command("reclaim")(reclaim)
 app.command("runs")(runs)
 app.command("run", cls=RunCommand)(run)
 app.command("jobs")(jobs)
+app.add_typer(kube, name="kube")
 
 
 def main() -> None:

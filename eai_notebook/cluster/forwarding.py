@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 MORE: Final = "EAI_FORWARD"
 """Names of more variables to forward, separated by commas."""
 
-_SEARCH_PATHS: Final = "PATH PYTHONPATH LD_LIBRARY_PATH LD_PRELOAD"
+SEARCH_PATHS: Final = frozenset({"PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD"})
+"""Where programs look for files: of use on hosts that have the same files."""
 _OURS: Final = """
     EAI_AWAY EAI_JOB_FOLDER EAI_JOB_MODULES EAI_LISTEN EAI_MPIRUN EAI_RUNS EAI_TUNE_FUSION EAI_WIRE
 """
@@ -40,7 +41,7 @@ _NCCL: Final = """
     NCCL_NTHREADS NCCL_P2P_DISABLE NCCL_P2P_LEVEL NCCL_PROTO NCCL_SHM_DISABLE NCCL_SOCKET_FAMILY
     NCCL_SOCKET_IFNAME NCCL_SOCKET_NTHREADS NCCL_TOPO_FILE
 """
-KNOWN: Final = frozenset(f"{_SEARCH_PATHS} {_OURS} {_TENSORFLOW} {_NCCL}".split())
+KNOWN: Final = SEARCH_PATHS | frozenset(f"{_OURS} {_TENSORFLOW} {_NCCL}".split())
 """What is forwarded where it is set, beside the variables of collective backends: settings of the
 programs that ranks run, and no others."""
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 class Option:
     """An option that a launcher adds to `%eai up`, and a keyword of `Session`.
 
-    ``name`` is the keyword; the option is ``--name`` with hyphens. A ``flag`` takes no value.
+    ``name`` is the keyword; the option is ``--name`` with hyphens. A ``flag`` takes no value; an option
+    with a ``bare`` value may be given without one.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Option:
     type: Callable[[str], Any] = str
     choices: tuple[str, ...] | None = None
     flag: bool = False
+    bare: str | None = None
 
     @property
     def text(self) -> str:

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 GROUP: Final = "eai_notebook.launchers"
 LOCAL: Final = "local"
-_BUILT_IN: Final = {"local": "LocalLauncher", "ssh": "SshLauncher", "slurm": "SlurmLauncher"}
+_BUILT_IN: Final = {
+    "local": "LocalLauncher",
+    "ssh": "SshLauncher",
+    "slurm": "SlurmLauncher",
+    "kube": "KubeLauncher",
+}
 
 
 @cache

@@ -34,7 +34,12 @@ NETWORKS: Final = "EAI_LISTEN"
 PRELOAD: Final = "LD_PRELOAD"
 LOOPBACK: Final = "127.0.0.0/8"
 
-_PROGRAMS: Final = {"controller": "controller", "engine_process": "rank", "nanny": "nanny"}
+_PROGRAMS: Final = {
+    "controller": "controller",
+    "engine_process": "rank",
+    "nanny": "nanny",
+    "kube_jobs.pod_runner": "pods' runner",
+}
 """What the processes of a group are called, by the module that each runs."""
 MPIRUN: Final = ("prterun", "prted")
 """The processes of ``mpirun``: itself, and its daemon on another host."""

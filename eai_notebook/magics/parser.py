@@ -210,6 +210,7 @@ def _add_option(up: MagicArgumentParser, option: Option) -> None:
     if option.flag:
         up.add_argument(option.text, dest=option.name, action="store_true", help=option.help)
         return
+    bare: dict[str, Any] = {} if option.bare is None else {"nargs": "?", "const": option.bare}
     up.add_argument(
         option.text,
         dest=option.name,
@@ -217,6 +218,7 @@ def _add_option(up: MagicArgumentParser, option: Option) -> None:
         type=option.type,
         choices=option.choices,
         help=option.help,
+        **bare,
     )
 
 

@@ -1,4 +1,4 @@
-"""Fixtures: a real Slurm, or a line that says why there is none."""
+"""Fixtures: a real Slurm and a real Kubernetes, or a line that says why there is none."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from clusters import kube_cluster
 from clusters.slurm_cluster import SlurmCluster, why_not
 
 if TYPE_CHECKING:
@@ -26,4 +27,15 @@ def slurm() -> Iterator[SlurmCluster]:
             patch.delenv(name)
         for name, value in made.environment().items():
             patch.setenv(name, value)
+        yield made
+
+
+@pytest.fixture(scope="session")
+def kube() -> Iterator[kube_cluster.KubeCluster]:
+    """Give a Kubernetes of two nodes, whose user has the documented rights in one namespace."""
+    reason = kube_cluster.why_not()
+    if reason:
+        pytest.skip(reason)
+    with kube_cluster.KubeCluster(2) as made, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBECONFIG", str(made.kubeconfig))
         yield made

@@ -43,7 +43,7 @@ class Network:
     def __init__(self, tag: str, count: int, remains: Remains) -> None:
         self._switch = f"{tag}-sw"
         self._remains = remains
-        self.subnet = _free_subnet()
+        self.subnet = free_subnet()
         addresses = list(self.subnet.hosts())
         self.desk = f"{tag}-desk"
         self.desk_address = str(addresses[0])
@@ -120,7 +120,7 @@ def shape_one(namespace: str, interface: str, rate_mbit: float | None) -> None:
     _run(*tc, "add", "dev", interface, "root", "tbf", *limits)
 
 
-def _free_subnet() -> ipaddress.IPv4Network:
+def free_subnet() -> ipaddress.IPv4Network:
     """Return a /24 that no route of this machine leads to."""
     taken = [
         ipaddress.ip_network(route["dst"])

@@ -39,7 +39,18 @@ def test_build_tools_and_all_that_the_project_asks_for_are_pinned() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
     asked = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
-    for name in ("notebook", "cpu", "hdfs", "http", "images", "baselines", "test", "docs", "dev"):
+    for name in (
+        "notebook",
+        "cpu",
+        "hdfs",
+        "http",
+        "images",
+        "kube",
+        "baselines",
+        "test",
+        "docs",
+        "dev",
+    ):
         asked += extras[name]
     names = {re.match(r"[A-Za-z0-9_-]+", each)[0].lower().replace("_", "-") for each in asked}  # type: ignore[index]
     assert names - {"eai-notebook"} <= pinned("constraints.txt")

@@ -1,0 +1,161 @@
+"""Kubernetes without a cluster: manifests, the user's template, and what pods' states mean."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from eai_notebook.cluster.keys import KeyPair
+from eai_notebook.cluster.kube_jobs import manifests
+from eai_notebook.cluster.kube_jobs.pod_channel import Agent, Runner
+from eai_notebook.cluster.kube_jobs.pod_states import TROUBLE_S, pod_state
+from eai_notebook.cluster.kube_jobs.pod_template import read_template
+from eai_notebook.cluster.launcher_registry import make_launcher
+from eai_notebook.errors import EaiError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def template_file(folder: Path, text: str) -> str:
+    file = folder / "pods.yaml"
+    file.write_text(text)
+    return str(file)
+
+
+PODS = """
+metadata:
+  labels: {kueue.x-k8s.io/queue-name: vision}
+spec:
+  tolerations: [{key: gpu, operator: Exists}]
+  containers:
+    - name: logs
+      image: logs:1
+    - name: rank
+      image: train:1
+      resources: {limits: {nvidia.com/gpu: 4, cpu: 7500m}}
+      volumeMounts: [{name: data, mountPath: /data}]
+  volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]
+"""
+
+
+def test_the_template_gives_pods_their_image_gpus_labels_and_volumes(tmp_path: Path) -> None:
+    launcher = make_launcher(8, {"kube": template_file(tmp_path, PODS)})
+    job, secret = yaml.safe_load_all(launcher.describe())
+    assert job["spec"]["parallelism"] == 2  # a rank a GPU
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "vision"
+    pod = job["spec"]["template"]["spec"]
+    logs, rank = pod["containers"]
+    assert "command" not in logs
+    assert "eai_notebook.cluster.kube_jobs.pod_agent" in rank["command"]
+    assert [each["name"] for each in pod["volumes"]] == ["data", "eai-keys", "eai-shm"]
+    assert {"name": "eai-shm", "emptyDir": {"medium": "Memory"}} in pod["volumes"]
+    assert pod["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
+    assert pod["automountServiceAccountToken"] is False
+    assert secret["metadata"]["ownerReferences"][0]["kind"] == "Job"
+    assert read_template(template_file(tmp_path, PODS)).cores == 8
+
+
+def test_a_shared_memory_of_the_users_own_stays(tmp_path: Path) -> None:
+    text = "spec: {containers: [{name: rank, image: i, volumeMounts: [{name: m, mountPath: /dev/shm}]}]}"
+    made = manifests.job("n", "g", 1, read_template(template_file(tmp_path, text)))
+    names = [each["name"] for each in made["spec"]["template"]["spec"]["volumes"]]
+    assert names == ["eai-keys"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[", "kind: Pod", "spec: {containers: 3}", "spec: {containers: [{command: [x]}]}"],
+    ids=["empty", "no-yaml", "no-spec", "no-containers", "a-command"],
+)
+def test_a_file_that_is_no_template_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(EaiError) as raised:
+        make_launcher(2, {"kube": template_file(tmp_path, text)})
+    assert raised.value.code == "kube-template"
+
+
+@pytest.mark.parametrize("user", ["", "-", "Ünï", "a" * 300, "ada@example.org"])
+def test_a_jobs_name_is_valid_whatever_the_user_is_called(user: str) -> None:
+    name = manifests.job_name(user, "g12ab")
+    assert name == name.lower()
+    assert name.replace("-", "").isalnum()
+    assert name.isascii()
+    assert name.endswith("-g12ab")
+    assert len(f"{name}-9999-abcde") <= 63
+
+
+def pod(**status: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "p", **status.pop("metadata", {})}, "status": status}
+
+
+def container(**state: Any) -> dict[str, Any]:
+    return {"containerStatuses": [{"state": state}]}
+
+
+def condition(kind: str, status: str, reason: str, message: str = "") -> dict[str, Any]:
+    return {"conditions": [{"type": kind, "status": status, "reason": reason, "message": message}]}
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "patience"),
+    [
+        (condition("PodScheduled", "False", "Unschedulable", "0/2 nodes"), "0/2 nodes", 600.0),
+        (condition("PodScheduled", "False", "SchedulingGated"), "queue", None),
+        (container(waiting={"reason": "ErrImageNeverPull"}), "ErrImageNeverPull", 0.0),
+        (container(waiting={"reason": "ImagePullBackOff"}), "ImagePullBackOff", TROUBLE_S),
+        (container(waiting={"reason": "CrashLoopBackOff"}), "CrashLoopBackOff", TROUBLE_S),
+        (container(waiting={"reason": "ContainerCreating"}), "ContainerCreating", 600.0),
+        ({"phase": "Running", **container(running={})}, "Running", None),
+    ],
+)
+def test_a_pod_that_waits_says_why_and_for_how_long(
+    status: dict[str, Any], words: str, patience: float | None
+) -> None:
+    found = pod_state(pod(**status), 600.0)
+    assert words in found.words
+    assert found.patience_s == patience
+    assert found.ended is None
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ({"reason": "Evicted", "message": "low on memory", "phase": "Failed"}, "low on memory"),
+        (condition("DisruptionTarget", "True", "PreemptionByScheduler"), "preempted"),
+        (condition("DisruptionTarget", "True", "EvictionByEvictionAPI"), "evicted"),
+        (container(terminated={"reason": "OOMKilled", "exitCode": 137}), "memory"),
+        ({"metadata": {"deletionTimestamp": "now"}}, "deleted"),
+        ({"phase": "Failed", **container(terminated={"exitCode": 3})}, "exit code 3"),
+    ],
+)
+def test_a_pods_end_is_named(status: dict[str, Any], words: str) -> None:
+    assert words in str(pod_state(pod(**status), 600.0).ended)
+
+
+def test_kube_goes_with_a_file_or_without(tmp_path: Path) -> None:
+    from eai_notebook.magics.parser import parse
+
+    assert parse("up -n 2 --kube").kube == ""
+    assert parse("up -n 2").kube is None
+    file = template_file(tmp_path, PODS)
+    assert parse(f"up -n 2 --kube {file} --image i:2").kube == file
+    launcher = make_launcher(2, {"kube": file, "image": "i:2"})
+    assert "i:2" in launcher.describe()
+
+
+def test_the_line_to_pods_lets_in_the_groups_key_and_no_other() -> None:
+    pair, stranger = KeyPair.make(), KeyPair.make()
+    runner = Runner("127.0.0.1", pair)
+    with contextlib.closing(Agent({**runner.where, **stranger.fields()}, 1)) as other:
+        other.send("hello", {"index": 1})
+        with contextlib.closing(Agent(runner.where, 0)) as agent:
+            agent.send("hello", {"index": 0})
+            (heard,) = runner.receive(20.0)
+            runner.send(heard[0], "start", {"size": 2})
+            assert heard == (b"pod-0", "hello", {"index": 0})
+            assert agent.receive() == ("start", {"size": 2})
+    assert runner.receive(0.2) == []
+    runner.close()
