@@ -20,6 +20,8 @@ _TROUBLE: Final = frozenset(
 )
 TROUBLE_S: Final = 45.0
 """How long a fault may last that sometimes passes, such as a registry that does not answer."""
+_LONGEST: Final = 300
+"""Letters of a runtime's message that are shown."""
 _DISRUPTED: Final = {
     "PreemptionByScheduler": "was preempted by a pod of higher priority",
     "EvictionByEvictionAPI": "was evicted, as when a node is drained",
@@ -93,15 +95,20 @@ def _end_of(pod: dict[str, Any]) -> PodState | None:
     if "deletionTimestamp" in pod["metadata"]:
         return PodState(name, "is being deleted", ended=f"pod {name} was deleted")
     if status.get("phase") in ("Failed", "Succeeded"):
-        codes = [
-            each["state"].get("terminated", {}).get("exitCode") for each in _containers(status)
-        ]
-        code = next((each for each in codes if each), 0)
-        words = f"ended with exit code {code}"
-        if status.get("reason"):
-            words += f" ({status['reason']}: {status.get('message', '')})"
+        over = [each["state"].get("terminated") or {} for each in _containers(status)]
+        first = next((each for each in over if each.get("exitCode")), {})
+        words = f"ended with exit code {first.get('exitCode', 0)}"
+        # A program that cannot be started says so here, and has no log.
+        if message := first.get("message") or status.get("message", ""):
+            words += f" ({_shortened(message)})"
         return PodState(name, words, ended=f"pod {name} {words}", asks="log")
     return None
+
+
+def _shortened(message: str) -> str:
+    """Return the end of a message, where a runtime says what was wrong with which program."""
+    plain = " ".join(message.split())
+    return plain if len(plain) <= _LONGEST else f"... {plain[-_LONGEST:]}"
 
 
 def _condition(status: dict[str, Any], kind: str) -> dict[str, Any] | None:

@@ -129,6 +129,13 @@ def test_a_pod_that_waits_says_why_and_for_how_long(
         (container(terminated={"reason": "OOMKilled", "exitCode": 137}), "memory"),
         ({"metadata": {"deletionTimestamp": "now"}}, "deleted"),
         ({"phase": "Failed", **container(terminated={"exitCode": 3})}, "exit code 3"),
+        (
+            {
+                "phase": "Failed",
+                **container(terminated={"exitCode": 128, "message": 'exec: "/no/python"'}),
+            },
+            "/no/python",
+        ),
     ],
 )
 def test_a_pods_end_is_named(status: dict[str, Any], words: str) -> None:
