@@ -14,13 +14,19 @@ from ipyparallel import error as ipp_error
 
 from eai_notebook.cluster import rank_requests, registry
 from eai_notebook.cluster.client import GroupClient, connection_file
-from eai_notebook.cluster.mpirun_output import causes_of_death, in_brackets
+from eai_notebook.cluster.mpirun_output import in_brackets, notices_of_parents
 from eai_notebook.cluster.process_launchers import output_of, quiet_log
 from eai_notebook.cluster.rank_requests import UNREACHABLE, keep_listening
 from eai_notebook.cluster.replies import end_bad_replies
 from eai_notebook.errors import EaiError
 from eai_notebook.process_lease import Lease, Started, end_processes, families, started
-from eai_notebook.telemetry.messages import TENSORS_REQUEST, TRACE_REQUEST, TensorsMissing
+from eai_notebook.python_command import module_command
+from eai_notebook.telemetry.messages import (
+    GROW_REQUEST,
+    TENSORS_REQUEST,
+    TRACE_REQUEST,
+    TensorsMissing,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -72,6 +78,8 @@ class Group:
         self._lease = lease
         self.leaving: set[int] = set()
         """The ranks that were asked to leave."""
+        self.joining: set[int] = set()
+        """The numbers of ranks that were started while the group runs, and have not come in."""
         self._ranks: list[Started] = []
         self._interrupts: list[Future[Any]] = []
         end_bad_replies(client)
@@ -159,7 +167,7 @@ class Group:
     @property
     def missing(self) -> list[int]:
         """The ranks that the controller has given up, which may be before ``mpirun`` ends."""
-        known = set(self.client.ids)
+        known = set(self.client.ids) - self.joining
         return [rank for rank in range(self.size) if rank not in known]
 
     @property
@@ -167,7 +175,7 @@ class Group:
         """The ranks to use: all of a group that ends with its first rank, else those left."""
         if not self.launcher.outlives_deaths:
             return list(range(self.size))
-        known = set(self.client.ids)
+        known = set(self.client.ids) - self.joining
         return [rank for rank in range(self.size) if rank in known]
 
     @property
@@ -179,7 +187,7 @@ class Group:
         """Return what each of `ranks` died of, as far as it is known, in words."""
         ends = time.monotonic() + PEERS_S
         while True:
-            found = causes_of_death(self.log())
+            found = notices_of_parents(self.log())
             if all(rank in found for rank in ranks) or time.monotonic() > ends:
                 break
             time.sleep(0.05)
@@ -220,6 +228,33 @@ class Group:
         end_processes(families(self._ranks), grace=0.0)
         if self.launcher.is_away and self.client is not None:  # through the nannies of their hosts
             self._signal(signal.SIGKILL, range(self.size))
+
+    # -- growth -------------------------------------------------------------------------
+
+    def start_newcomer(self, number: int, sponsor: int, patience: float) -> dict[str, Any] | None:
+        """Have `sponsor` start one more rank; return how that goes, None if it does not answer."""
+        self.joining.add(number)
+        self.leaving.discard(number)
+        file = str(connection_file(self.entry, "engine"))
+        words = ["--mpi", f"--IPEngine.url_file={file}", f"--IPEngine.id={number}"]
+        command = module_command("eai_notebook.cluster.engine_process", *words)
+        asked = {"number": number, "command": command}
+        return rank_requests.ask(self.client, GROW_REQUEST, asked, [sponsor], patience).get(sponsor)
+
+    def ask_newcomer(self, number: int, sponsor: int, patience: float) -> dict[str, Any] | None:
+        """Return how the start of a newcomer goes, and whether it can join a training now."""
+        asked = {"number": number}
+        return rank_requests.ask(self.client, GROW_REQUEST, asked, [sponsor], patience).get(sponsor)
+
+    def is_registered(self, number: int) -> bool:
+        """Return whether the controller knows the engine of a rank, which may not have come in."""
+        return number in self.client.ids
+
+    def admit(self, number: int) -> None:
+        """Count a newcomer among the ranks."""
+        self.joining.discard(number)
+        self.size = self.entry.size = max(self.size, number + 1)
+        self.entry.write()
 
     # -- life ---------------------------------------------------------------------------
 

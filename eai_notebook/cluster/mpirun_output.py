@@ -68,6 +68,25 @@ def causes_of_death(log: str) -> dict[int, str]:
     return found
 
 
+def notices_of_parents(log: str) -> dict[int, str]:
+    """Return what each rank died of last that the ranks' own parents report; see `rank_parent`.
+
+    ``mpirun`` counts ranks that were started later from 0 once more.
+
+    Examples:
+        >>> line = "with PID 77 on node h1 exited on signal 9"
+        >>> notices_of_parents(f"prterun noticed that process rank 0 {line}")
+        {}
+        >>> notices_of_parents(f"process rank 4 {line}")
+        {4: 'rank 4 on h1 died of SIGKILL'}
+    """
+    own = re.sub(r"(noticed that|due to)\s+process rank \d+", "", log)
+    return {
+        int(death["rank"] or death["rank2"] or death["rank3"]): _in_words(death)
+        for death in _DEATH.finditer(own)
+    }
+
+
 def _in_words(found: re.Match[str]) -> str:
     if found["rank3"]:  # mpirun speaks so of exit code 0
         where = f"rank {found['rank3']} on {found['host3']}"

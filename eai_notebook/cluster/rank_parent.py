@@ -17,6 +17,9 @@ import sys
 ENABLED = "EAI_ELASTIC"
 """The variable that says that ranks outlive each other."""
 
+NUMBER = "EAI_NUMBER"
+"""The variable with the number of a rank that was started while its group ran."""
+
 _PR_SET_PDEATHSIG = 1
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -44,13 +47,17 @@ def _follow(child: int) -> None:
     for each in _FORWARDED:
         signal.signal(each, forward)
     _, status = os.waitpid(child, 0)
-    sys.stderr.write(death_notice(os.environ.get("OMPI_COMM_WORLD_RANK", "0"), child, status))
+    newcomer = os.environ.get(NUMBER)
+    rank = newcomer or os.environ.get("OMPI_COMM_WORLD_RANK", "0")
+    sys.stderr.write(death_notice(rank, child, status))
     sys.stderr.flush()
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number != signal.SIGKILL:
             signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+    if newcomer:  # mpirun would end the whole group with a newcomer that just exits
+        os.kill(os.getpid(), signal.SIGKILL)
     os._exit(os.waitstatus_to_exitcode(status))
 
 

@@ -59,7 +59,7 @@ def execute(client: Any, rank: int, code: str, on_output: OnOutput, on_reply: On
 
 
 def ask(
-    client: Any, kind: str, content: dict[str, int], ranks: Iterable[int], patience: float
+    client: Any, kind: str, content: dict[str, Any], ranks: Iterable[int], patience: float
 ) -> dict[int, dict[str, Any]]:
     """Return the answers of `ranks` on the control channel, which a rank serves beside its cell.
 

@@ -7,6 +7,7 @@ a new one: the sponsor opens a port, the others accept there, and the newcomer c
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -19,7 +20,7 @@ from eai_notebook.collective import objects, survivors
 from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from mpi4py import MPI
 
@@ -80,6 +81,7 @@ class Awaited:
 _awaited: dict[int, Awaited] = {}
 _failed: dict[int, str] = {}
 _lock = threading.Lock()
+_is_welcome = False
 
 
 def start(number: int, command: Sequence[str]) -> None:
@@ -108,6 +110,22 @@ def _spawn(number: int, command: list[str]) -> None:
         _awaited[number] = Awaited(number, link)
 
 
+@contextlib.contextmanager
+def welcome() -> Iterator[None]:
+    """Have newcomers that ask be answered in the block, by a training that they can join."""
+    global _is_welcome
+    _is_welcome = True
+    try:
+        yield
+    finally:
+        _is_welcome = False
+
+
+def are_welcome() -> bool:
+    """Return whether a training goes on that newcomers can join; any thread may ask."""
+    return _is_welcome
+
+
 def failure(number: int) -> str | None:
     """Return why the process with `number` could not be started; None if it could, so far."""
     return _failed.get(number)
@@ -117,6 +135,20 @@ def awaited() -> list[Awaited]:
     """Return the newcomers that this rank has started, and that have not come in."""
     with _lock:
         return list(_awaited.values())
+
+
+def wait_for_wish(seconds: float = 120.0) -> bool:
+    """Wait until a newcomer of this rank wants something; return whether one does.
+
+    A training that is to last until a newcomer has come, as in a demonstration, calls it before two
+    steps: in the first the newcomer asks what is trained, in the second it is let in.
+    """
+    ends = time.monotonic() + seconds
+    while not any(each.link.Iprobe(0, _WISH) for each in awaited()):
+        if time.monotonic() > ends:
+            return False
+        time.sleep(_LOOK_S)
+    return True
 
 
 def forget(number: int) -> None:

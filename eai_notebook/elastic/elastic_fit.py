@@ -26,6 +26,8 @@ from eai_notebook.elastic.lone_ring import LoneRing, TooFewRanksError
 from eai_notebook.elastic.virtual_data import virtual_data
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.run_record import GONE
+from eai_notebook.telemetry import messages
+from eai_notebook.train import lone_fits
 from eai_notebook.train.layer_state import check_states
 from eai_notebook.train.measured_step import build_whole
 from eai_notebook.train.recording import graph_timestamps, step_clock
@@ -110,7 +112,7 @@ def fit(
         training.join(known)
     else:
         training.begin(number)
-    with step_clock.closing(), _leaving_on_notice(training.ring):
+    with step_clock.closing(), _leaving_on_notice(training.ring), newcomers.welcome():
         try:
             training.run()
             training.ring.close()
@@ -216,6 +218,7 @@ class _Training:
         self._done = found["epoch"], found["step"]
         number = found["epoch"] * self._steps + found["step"]
         self._changes.append(_entry(Change((), ring.members, 0.0, (ring.number,)), number))
+        messages.emit(messages.RankJoined(ring.number, number))
 
     def _state(self, epoch: int, step: int) -> State:
         """Return what a newcomer needs to go on with step `step`, which may be an epoch's end."""
@@ -249,6 +252,7 @@ class _Training:
         )
         model.stop_training = False
         callbacks.on_train_begin()
+        lone_fits.note_exchange()
         if self._taken:
             handover.take_memory(self._callbacks, self._taken["callbacks"])
             model.history.history, model.history.epoch = (

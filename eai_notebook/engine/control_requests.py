@@ -5,9 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from eai_notebook.collective import newcomers
 from eai_notebook.engine import stack_location, stall_reports
 from eai_notebook.engine.step_profiler import DeepTrace, pace
-from eai_notebook.telemetry.messages import TENSORS_REQUEST, TRACE_REQUEST, WHERE_REQUEST
+from eai_notebook.telemetry.messages import (
+    GROW_REQUEST,
+    TENSORS_REQUEST,
+    TRACE_REQUEST,
+    WHERE_REQUEST,
+)
 
 
 def install(kernel: Any, world_rank: int) -> None:
@@ -37,6 +43,17 @@ def install(kernel: Any, world_rank: int) -> None:
             content |= {"age": age, "ring": list(report.ring), "missing": missing}
         kernel.session.send(stream, "eai_tensors_reply", content, parent=request, ident=idents)
 
+    def grow(stream: Any, idents: Any, request: Any) -> None:
+        """Start a newcomer if a command is given; say how that goes, and whether it can join."""
+        asked = request["content"]
+        number = int(asked["number"])
+        if "command" in asked:
+            newcomers.start(number, asked["command"])
+        content: dict[str, Any] = {"status": "ok", "is_welcome": newcomers.are_welcome()}
+        content["failure"] = newcomers.failure(number)
+        kernel.session.send(stream, "eai_grow_reply", content, parent=request, ident=idents)
+
+    kernel.control_handlers[GROW_REQUEST] = grow
     kernel.control_handlers[WHERE_REQUEST] = where
     kernel.control_handlers[TENSORS_REQUEST] = tensors
     kernel.control_handlers[TRACE_REQUEST] = trace

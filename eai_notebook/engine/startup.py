@@ -13,7 +13,7 @@ import psutil
 from IPython.core.getipython import get_ipython
 
 from eai_notebook import collective
-from eai_notebook.collective import survivors
+from eai_notebook.collective import membership, newcomers, survivors
 from eai_notebook.engine import (
     cell_guard,
     control_requests,
@@ -54,7 +54,10 @@ def warm_up(wire: str | None = None) -> dict[str, Any]:
     progress_bars.install()
     telemetry_publisher.install(shell)
     stall_reports.install()
-    collective.form()
+    if newcomers.is_one():
+        membership.form_alone(survivors.number())
+    else:
+        collective.form()
     _listen_as_usual()
     watched = cell_guard.install(shell, collective.rank())
     resource_usage.watch(collective.rank(), lambda: watched.is_running)
@@ -124,6 +127,26 @@ def drop_dead() -> None:
     try:
         collective.release()
         survivors.drop_dead()
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def admit(number: int, sponsor: int) -> None:
+    """Let in a newcomer that `sponsor` has started; all that live must do so together."""
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        collective.release()
+        newcomers.admit(number, sponsor)
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def come_in() -> None:
+    """Come in among those that live, which all let this rank in."""
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        collective.release()
+        newcomers.come_in()
     finally:
         signal.signal(signal.SIGINT, usual)
 

@@ -29,6 +29,40 @@ def store(values: dict[str, list[Any]]) -> None:
     _user_ns().update({name: pickled.load(parts) for name, parts in values.items()})
 
 
+def models() -> list[str]:
+    """Return the names of the user's variables that are Keras models, set up for training or not."""
+    return [
+        name
+        for name, value in _user_ns().items()
+        if not name.startswith("_") and is_model(value) and value.built
+    ]
+
+
+def take_models(values: dict[str, list[Any]]) -> None:
+    """Give the user's models what those in `values` have learned; set those that are missing.
+
+    A model that is there already stays the same object, as other variables may refer to it.
+    """
+    known = _user_ns()
+    for name, parts in values.items():
+        model, mine = pickled.load(parts), known.get(name)
+        if mine is None or not is_model(mine) or not _is_alike(mine, model):
+            known[name] = model
+            continue
+        mine.set_weights(model.get_weights())
+        optimizer = getattr(mine, "optimizer", None)
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        if optimizer is not None and model.optimizer is not None and model.optimizer.built:
+            if not optimizer.built:
+                optimizer.build(mine.trainable_variables)
+            for variable, value in zip(optimizer.variables, model.optimizer.variables, strict=True):
+                variable.assign(value)
+
+
+def _is_alike(mine: Any, other: Any) -> bool:
+    return [tuple(v.shape) for v in mine.weights] == [tuple(v.shape) for v in other.weights]
+
+
 def _user_ns() -> dict[str, Any]:
     shell = get_ipython()
     return shell.user_ns if shell else {}

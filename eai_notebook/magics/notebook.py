@@ -157,9 +157,13 @@ class EaiMagics(Magics):
     def _restart(self, _: Namespace) -> None:
         self._started_session().restart()
 
+    def _grow(self, arguments: Namespace) -> None:
+        self._started_session().grow(arguments.size, after=arguments.after)
+
     def _shrink(self, arguments: Namespace) -> None:
         session = self._started_session()
-        session.shrink(parse_ranks(arguments.ranks, session.size))
+        ranks = parse_ranks(arguments.ranks, session.size)
+        session.shrink(ranks, after=arguments.after)
 
     def _where(self, _: Namespace) -> None:
         print(self._started_session().where())
@@ -286,6 +290,10 @@ class EaiMagics(Magics):
             self._start(arguments.get("size"))
         elif command == "down" and session is not None:
             session.down()
+        elif command == "grow" and session is not None:
+            session.grow(arguments.get("size"))
+        elif command == "shrink" and session is not None:
+            session.shrink(arguments["ranks"])
         elif command == "restart" and session is not None:
             session.restart()
         return None

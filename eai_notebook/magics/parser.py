@@ -30,6 +30,7 @@ COMMANDS = {
     "where": "show what every rank is doing now",
     "down": "end the group",
     "restart": "end the group, start it again, replay the set-up cells",
+    "grow": "start more ranks of an elastic group, or replace those that have died",
     "shrink": "have ranks of an elastic group leave, at the end of their step",
     "list": "show all groups of yours on this machine",
     "attach": "use a group that was kept when its notebook ended",
@@ -171,7 +172,28 @@ def make_parser() -> _Parser:
     pull = known["pull"]
     pull.add_argument("name", metavar="NAME", help="the variable, on the rank and then here")
     pull.add_argument("--rank", type=int, default=None, help="the rank that has it (default: 0)")
+    known["grow"].add_argument(
+        "-n",
+        "--size",
+        type=int,
+        metavar="N",
+        help="how many more (default: as many as have died, or 1)",
+    )
+    known["grow"].add_argument(
+        "--after",
+        type=float,
+        metavar="S",
+        default=0.0,
+        help="S seconds from now, also while a cell runs",
+    )
     known["shrink"].add_argument("ranks", metavar="RANKS", help="the ranks that leave: `2,3`")
+    known["shrink"].add_argument(
+        "--after",
+        type=float,
+        metavar="S",
+        default=0.0,
+        help="S seconds from now, also while a cell runs",
+    )
     known["push"].add_argument("names", metavar="NAME", nargs="+", help="notebook variables")
     known["diff"].add_argument("name", metavar="NAME", help="an array, a model, any variable")
     known["trace"].add_argument(

@@ -63,10 +63,31 @@ class Cell:
         self._hosts = hosts
         self._arrivals: queue.SimpleQueue[Event | Reply | int] = queue.SimpleQueue()
         self._speaking = set(ranks)
+        self._group, self._code = group, code
+        self._lost: set[int] = set()
+        self.joining: set[int] = set()
+        """Ranks that run the cell in order to join its training, and have not joined."""
         for rank in ranks:
-            group.execute(
-                rank, code, on_output=partial(self._hear, rank), on_reply=partial(self._end, rank)
-            )
+            self._send(rank)
+
+    def _send(self, rank: int) -> None:
+        self._group.execute(
+            rank, self._code, on_output=partial(self._hear, rank), on_reply=partial(self._end, rank)
+        )
+
+    def add(self, rank: int) -> None:
+        """Have a newcomer run the cell as well: it joins the training that it comes to."""
+        self.joining.add(rank)
+        self.replies.pop(rank, None)
+        if rank not in self.ranks:
+            self.ranks.append(rank)
+        self._speaking.add(rank)
+        self._send(rank)
+
+    @property
+    def waits_for_newcomers(self) -> bool:
+        """Whether only ranks go on that nobody lets in any more: all others have ended."""
+        return bool(self.unfinished) and set(self.unfinished) <= self.joining
 
     @property
     def unfinished(self) -> list[int]:
@@ -76,12 +97,15 @@ class Cell:
     @property
     def failed(self) -> bool:
         """Whether any rank has failed so far."""
-        return any(reply.failed and not reply.is_lost for reply in self.replies.values())
+        return any(
+            reply.failed and not reply.is_lost and reply.rank not in self.joining
+            for reply in self.replies.values()
+        )
 
     @property
     def lost(self) -> list[int]:
         """The ranks that have died so far."""
-        return sorted(reply.rank for reply in self.replies.values() if reply.is_lost)
+        return sorted(self._lost)
 
     @property
     def is_over(self) -> bool:
@@ -111,6 +135,7 @@ class Cell:
             if isinstance(arrival, Reply):
                 self.replies[arrival.rank] = arrival
                 if arrival.is_lost:
+                    self._lost |= {arrival.rank} - self.joining
                     self._speaking.discard(arrival.rank)
             elif isinstance(arrival, int):
                 self._speaking.discard(arrival)

@@ -67,6 +67,12 @@ class CellOutput:
         elif isinstance(event.message, RunMessage):
             self._keeper.take(event.message)
 
+    def add(self, rank: int) -> None:
+        """Show what one more rank has to say."""
+        self._marked = True
+        with self._books.doing(OUTPUT):
+            self._output.add(rank)
+
     def tick(self) -> None:
         """Write what is due; to be called some twenty times a second."""
         with self._books.doing(OUTPUT):

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from eai_notebook.errors import EaiError
-from eai_notebook.session.cell import Cell
+from eai_notebook.session.cell import Cell, TelemetryCame
 from eai_notebook.session.cell_output import CellOutput
 from eai_notebook.session.cell_supervisor import Outcome, supervise, wait_for_stragglers
 from eai_notebook.session.interrupts import DeferredInterrupt
@@ -14,12 +14,15 @@ from eai_notebook.session.rank_errors import in_a_line, interruption, root_cause
 from eai_notebook.session.rank_loss import explaining_rank_loss, name_missing, ranks_gone
 from eai_notebook.session.rank_sets import format_ranks, name_ranks
 from eai_notebook.session.ring_membership import RingMembership
+from eai_notebook.telemetry.messages import RankJoined
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from eai_notebook.cluster.group import Group
+    from eai_notebook.session.cell import Event
     from eai_notebook.session.group_view import GroupView
+    from eai_notebook.session.growth import Growth
     from eai_notebook.session.guarded_watcher import GuardedWatcher
     from eai_notebook.session.run_recorder import RunRecorder
 
@@ -50,7 +53,15 @@ class CellRunner:
         self._watcher = watcher
         self._recorder = recorder
         self._lose = lose
+        self.growth: Growth | None = None
+        """The newcomers of an elastic group; None where none can come."""
+        self._running: Cell | None = None
         self._stragglers: Cell | None = None  # a stopped cell that some rank still runs
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a cell runs now; any thread may ask."""
+        return self._running is not None
 
     @property
     def is_clear(self) -> bool:
@@ -108,12 +119,19 @@ class CellRunner:
         with explaining_rank_loss(self._group, self.died):
             cell = Cell(self._group, code, ranks, self._view.hosts)
         show = CellOutput(self._watcher, self._recorder, self._view.pulse, ranks, self._group.size)
+        self._running = cell
+
+        def hear(event: Event) -> None:
+            show.take(event)
+            if isinstance(event, TelemetryCame) and isinstance(event.message, RankJoined):
+                self._note_joined(cell, event.message.rank)
+
         try:
             outcome, why = supervise(
                 self._group,
                 cell,
-                on_event=show.take,
-                on_tick=partial(self._tick, show),
+                on_event=hear,
+                on_tick=partial(self._tick, cell, show),
                 is_stopped=presses.take,
                 say=show.say,
                 patience=patience,
@@ -123,10 +141,28 @@ class CellRunner:
             self._view.set_state("up")
             raise
         finally:
+            self._running = None
             show.close()
         self._conclude(cell, outcome, why)
 
-    def _tick(self, show: CellOutput) -> None:
+    def _note_joined(self, cell: Cell, rank: int) -> None:
+        """Count a newcomer among the ranks of a cell, whose training it has joined."""
+        if rank not in cell.joining or self.growth is None:
+            return
+        cell.joining.discard(rank)
+        self.ring.forget()
+        self._view.note_joined(self.growth.joined(rank))
+
+    def _invite(self, cell: Cell, show: CellOutput) -> None:
+        """Have newcomers that are ready run the cell, if its training is that of all."""
+        if self.growth is None or set(cell.ranks) < set(self._group.live):
+            return
+        for newcomer in self.growth.at_door():
+            show.add(newcomer.number)
+            cell.add(newcomer.number)
+
+    def _tick(self, cell: Cell, show: CellOutput) -> None:
+        self._invite(cell, show)
         before = self._recorder.trace
         show.tick()
         self.show_notices()
@@ -138,6 +174,10 @@ class CellRunner:
         if outcome == "died":
             raise self._lose(f"{self._group.death(cell.first_missed())}; the group is gone")
         self._view.set_state("up")
+        for rank in sorted(cell.joining):
+            reply = cell.replies.pop(rank, None)
+            why = "the training was over" if reply is None or reply.was_stopped else reply.words
+            self._watcher.text("stderr", f"rank {rank} comes in with the next cell: {why}\n")
         replies = [reply for reply in cell.replies.values() if not reply.is_lost]
         error = root_cause(replies, cell.unfinished)
         if cell.lost:

@@ -6,6 +6,7 @@ always ends it, and nobody waits for a rank that is dead or does not listen.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Literal
 
@@ -69,6 +70,7 @@ class CellSupervisor:
         self._stall = StallWatch(cell.ranks, group.ask_where, patience)
         self._say = say
         self._asked_at = 0.0
+        self._turned_away_at = -math.inf
         self._announced = False
         self._insisted = False
         self.interrupted = False
@@ -135,9 +137,18 @@ class CellSupervisor:
             self._failed_at = now if self._failed_at is None else self._failed_at
             if cell.unfinished and now - self._failed_at > RELEASE_S:
                 self._signal()
+        elif cell.waits_for_newcomers:
+            self._turn_away(self._now())
         elif cell.unfinished:
             self._ask_those_that_ended(self._now())
-            self._end_stall(self._stall.look(cell.unfinished))
+            going_on = [rank for rank in cell.unfinished if rank not in cell.joining]
+            self._end_stall(self._stall.look(going_on))
+
+    def _turn_away(self, now: float) -> None:
+        """Interrupt newcomers that have not joined the cell's training, which is over."""
+        if now - self._turned_away_at > REPEAT_INTERRUPT_S:
+            self._turned_away_at = now
+            self._group.interrupt(self._cell.unfinished)
 
     def _ask_those_that_ended(self, now: float) -> None:
         """Ask for missing tensors where no cell runs any more that would say so by itself."""

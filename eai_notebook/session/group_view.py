@@ -76,6 +76,14 @@ class GroupView:
         self.gone = set(ranks)
         self.show()
 
+    def note_joined(self, info: dict[str, Any]) -> None:
+        """Note the ``rank``, ``host`` and ``pid`` of a rank that has come in while the group runs."""
+        rank = info["rank"]
+        self._size = max(self._size, rank + 1)
+        self.gone.discard(rank)
+        self.hosts[rank], self.pids[rank] = info["host"], info["pid"]
+        self.show()
+
     def forget_ranks(self) -> None:
         """Forget the ranks of a group that is gone."""
         self.hosts, self.pids, self.is_loading = {}, {}, False

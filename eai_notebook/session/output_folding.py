@@ -190,6 +190,11 @@ class RankOutput:
         self._log.begin()
         return f"... {why}{self._log.where()}\n"
 
+    def add(self, rank: int) -> None:
+        """Take text of one more rank."""
+        self._ranks |= {rank}
+        self._reserve.setdefault(rank, 0)
+
     def _prefix(self, ranks: set[int]) -> str:
         return f"[{format_ranks(ranks)}] " if self._prefixed else ""
 

@@ -33,6 +33,11 @@ class Reply:
         return self.ename is not None
 
     @property
+    def words(self) -> str:
+        """What the cell raised, in a line."""
+        return f"{self.ename}: {self.evalue}".partition("\n")[0]
+
+    @property
     def is_lost(self) -> bool:
         """Whether this rank has died."""
         return self.ename == "EngineError"

@@ -42,6 +42,34 @@ def drop_dead() -> None:
     startup.drop_dead()
 
 
+def admit(number: int, sponsor: int) -> None:
+    """Let in a newcomer, on all ranks that live."""
+    from eai_notebook.engine import startup
+
+    startup.admit(number, sponsor)
+
+
+def come_in() -> None:
+    """Come in among those that live, in a newcomer."""
+    from eai_notebook.engine import startup
+
+    startup.come_in()
+
+
+def models() -> list[str]:
+    """Return the names of the rank's variables that are Keras models."""
+    from eai_notebook.engine import variable_transfer
+
+    return variable_transfer.models()
+
+
+def take_models(values: dict[str, list[Any]]) -> None:
+    """Give the rank's models the weights and optimizers of others, each of them pickled."""
+    from eai_notebook.engine import variable_transfer
+
+    variable_transfer.take_models(values)
+
+
 def leave_ring() -> None:
     """Stay out of the ring that others form."""
     from eai_notebook.engine import startup

@@ -28,7 +28,11 @@ class RingMembership:
 
     def __init__(self) -> None:
         self.ranks: tuple[int, ...] | None = None
-        self._left_out: tuple[int, ...] = ()
+        self._left_out: tuple[int, ...] | None = ()
+
+    def forget(self) -> None:
+        """Have the next ring be formed of those that live then, whoever has come or gone."""
+        self.ranks, self._left_out = None, None
 
     def form(
         self,

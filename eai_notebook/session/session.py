@@ -16,6 +16,7 @@ from eai_notebook.cluster.group import Group
 from eai_notebook.cluster.group_start import start_group
 from eai_notebook.cluster.launcher_registry import make_launcher
 from eai_notebook.cluster.mpi_environment import unused_settings
+from eai_notebook.cluster.rank_requests import UNREACHABLE
 from eai_notebook.collective.backend_registry import expected_slowness
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.report import Report, report_record
@@ -31,6 +32,7 @@ from eai_notebook.session import (
 from eai_notebook.session.cell_runner import CellRunner
 from eai_notebook.session.group_options import checked_wire, kept_entry
 from eai_notebook.session.group_view import GroupView
+from eai_notebook.session.growth import Growth, describe
 from eai_notebook.session.guarded_watcher import GuardedWatcher
 from eai_notebook.session.interrupts import DeferredInterrupt
 from eai_notebook.session.observer import Watcher
@@ -71,13 +73,12 @@ class Session:
         **options: Any,
     ) -> None:
         self.launcher = make_launcher(size, options, launcher)
-        self.size = self.launcher.size
         self._wire = checked_wire(wire)
         self.watcher = GuardedWatcher(watcher or Watcher())
         self._books = self.watcher.books
         self._keeper = RunRecorder(runs_folder(), self._books)
         self._view = GroupView(
-            self.size, self.launcher.place, self.watcher, lambda: self._keeper.trace
+            self.launcher.size, self.launcher.place, self.watcher, lambda: self._keeper.trace
         )
         self._cancelled = threading.Event()
         self._group: Group | None = None
@@ -86,6 +87,11 @@ class Session:
         self._warm_up: WarmUp | None = None
         self._announced_slow = False
         self._setup: list[tuple[str, list[int] | None]] = []
+
+    @property
+    def size(self) -> int:
+        """How many ranks the group has, those counted that have died."""
+        return self.launcher.size if self._group is None else self._group.size
 
     def __enter__(self) -> Self:
         """Start the group, unless one is attached to."""
@@ -219,6 +225,15 @@ class Session:
         """Use the group from now on; its ranks do `call` first, described by `words`."""
         atexit.register(self._at_exit)
         self._cells = cells = CellRunner(group, self._view, self.watcher, self._keeper, self._lost)
+        if self.launcher.outlives_deaths:
+            say = partial(self.watcher.text, "stderr")
+            cells.growth = Growth(
+                group,
+                lambda: list(self._setup),
+                self._wire,
+                lambda words: say(words + "\n"),
+                self.watcher.progress,
+            )
         if call is remote_calls.warm_up:  # which forms the ring on all ranks
             cells.ring.ranks = tuple(range(self.size))
         with explaining_rank_loss(group, cells.died):
@@ -244,14 +259,63 @@ class Session:
         self._view.forget_ranks()
         self._view.set_state("down")
 
-    def shrink(self, ranks: Sequence[int]) -> None:
-        """Have `ranks` of an elastic group leave, from any thread.
+    def grow(self, count: int | None = None, *, after: float = 0.0) -> None:
+        """Have `count` more ranks join an elastic group, from any thread.
 
-        One that trains leaves at the end of its step; any other ends at once.
+        By default those are replaced that have died; without any, one more comes. They load
+        TensorFlow and replay the set-up cells while the others go on. Those that find an elastic
+        training join it at a step's end; others get the weights of the models, and come in.
+
+        While a cell runs, or with `after` seconds, this returns at once.
 
         Raises:
-            EaiError: There is no elastic group, or no rank would be left.
+            EaiError: There is no elastic group, or a rank could not start.
         """
+        self._elastic_group()
+        if after or self.state == "busy":
+            work = partial(self._grow_beside, count, after)
+            threading.Thread(target=work, name="eai-grow", daemon=True).start()
+            return
+        group, growth = self._ready_group(), self._growth()
+        for number in growth.choose(count):
+            growth.start(number)
+        self._let_in(group)
+
+    def _grow_beside(self, count: int | None, after: float) -> None:
+        """Start ranks beside a cell: they join its training, or come in before the next one."""
+        time.sleep(after)
+        group, cells = self._group, self._cells
+        if group is None or cells is None or cells.growth is None:
+            return
+        try:
+            numbers = cells.growth.choose(count)
+            group.joining.update(numbers)
+            for number in numbers:
+                newcomer = cells.growth.start(number)
+                cells.growth.wait_at_door(newcomer, lambda: not cells.is_running)
+        except EaiError as error:
+            self.watcher.text("stderr", f"{error}\n")
+        except UNREACHABLE:
+            self.watcher.text("stderr", "a rank that was started died before it could join\n")
+
+    def _growth(self) -> Growth:
+        growth = self._ready_cells().growth
+        assert growth is not None, "there is one with every elastic group"  # noqa: S101
+        return growth
+
+    def _let_in(self, group: Group) -> None:
+        """Let in all newcomers that are ready; no cell runs."""
+        cells = self._ready_cells()
+        if cells.growth is None:
+            return
+        found = cells.growth.let_in(cells.ring.forget)
+        for info in found:
+            self._view.note_joined(info)
+        if found:
+            self._cover(group, found)
+            self.watcher.progress(describe(found, len(group.live)), final=True)
+
+    def _elastic_group(self) -> Group:
         group = self._group
         if group is None or not group.survives:
             raise EaiError(
@@ -259,11 +323,27 @@ class Session:
                 "start one with `%eai up --elastic`",
                 code="group-not-elastic",
             )
+        return group
+
+    def shrink(self, ranks: Sequence[int], *, after: float = 0.0) -> None:
+        """Have `ranks` of an elastic group leave, from any thread, `after` some seconds.
+
+        One that trains leaves at the end of its step; any other ends at once.
+
+        Raises:
+            EaiError: There is no elastic group, or no rank would be left.
+        """
+        group = self._elastic_group()
         chosen = checked_ranks(ranks, self.size)
         if not set(group.live) - set(chosen):
             raise EaiError(
                 "no rank would be left", "end the group with `%eai down`", code="no-rank-left"
             )
+        if after:
+            timer = threading.Timer(after, group.ask_to_leave, [chosen])
+            timer.daemon = True
+            timer.start()
+            return
         group.ask_to_leave(chosen)
 
     def serve(self, servers: int, *, apart: bool = False, asynchronous: bool = False) -> None:
@@ -280,7 +360,14 @@ class Session:
         )
 
     def restart(self) -> None:
-        """End the group, start it again and replay the set-up cells."""
+        """End the group, start it again and replay the set-up cells.
+
+        Of an elastic group only the ranks are replaced that have died; the others keep their
+        variables.
+        """
+        if self._group is not None and self._group.survives and self._group.missing:
+            self.grow()
+            return
         self.down()
         self.up(keep=self._kept)
         cells = list(self._setup)
@@ -454,6 +541,7 @@ class Session:
         cells.wait_for_stragglers()
         cells.show_notices()
         self._group.settle()
+        self._let_in(self._group)
         return self._group
 
     def _ready_cells(self) -> CellRunner:
@@ -475,6 +563,10 @@ class Session:
         if slow is not None and not self._announced_slow:
             self._announced_slow = True
             self.watcher.progress(slow, final=True)
+        self._cover(group, found)
+
+    def _cover(self, group: Group, found: list[dict[str, Any]]) -> None:
+        """Put ranks of this machine under the lease."""
         me = socket.gethostname()
         with self._books.doing(REGISTRY):
             group.cover([info["pid"] for info in found if info["host"] == me])

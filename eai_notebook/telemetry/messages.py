@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 WHERE_REQUEST: Final = "eai_where_request"
 TRACE_REQUEST: Final = "eai_trace_request"
 TENSORS_REQUEST: Final = "eai_tensors_request"
+GROW_REQUEST: Final = "eai_grow_request"
 """What the kernel may ask a rank beside its cell, on the control channel."""
 
 
@@ -129,6 +130,14 @@ class CellEnding:
 
 
 @dataclass(frozen=True)
+class RankJoined:
+    """A rank that was started while others trained trains with them, from a step on."""
+
+    rank: int
+    step: int
+
+
+@dataclass(frozen=True)
 class TensorsMissing:
     """Tensors that some ranks of the ring have sent for seconds, and others have not.
 
@@ -225,6 +234,7 @@ Message = (
     | TensorsMissing
     | ResourceUsage
     | CellEnding
+    | RankJoined
     | TrainedAlone
     | VariablesTrained
 )

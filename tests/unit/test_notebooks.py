@@ -229,3 +229,22 @@ def test_the_ladder_is_climbed_rung_by_rung(
     assert len(losses) == 10  # servers twice, the ring, fp16 and its blocks, int8, the control
     assert max(losses) < 0.8
     assert pictures(notebook) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.ranks
+@pytest.mark.timeout(600)
+def test_the_loss_curve_stays_where_ranks_go_and_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EAI_RUNS", str(tmp_path / "runs"))
+    notebook = run("08_elastic", tmp_path)
+    said = printed(notebook)
+    assert "rank 2 is gone at step 40" in said
+    assert re.search(r"rank \d joins at step 72", said)
+    found = re.search(
+        r"^120 steps, largest relative difference of the losses (\S+)$", said, re.MULTILINE
+    )
+    assert found is not None
+    assert float(found[1]) < 1e-5
+    assert pictures(notebook) == 1

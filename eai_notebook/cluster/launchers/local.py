@@ -52,7 +52,10 @@ class LocalLauncher(Launcher):
 
     def environment(self) -> dict[str, str]:
         """Return a share of the cores for each rank, and where to listen."""
-        elastic = {rank_parent.ENABLED: "1"} if self.outlives_deaths else {}
+        elastic = {}
+        if self.outlives_deaths:  # ranks that come later are reached by TCP alone
+            elastic = {rank_parent.ENABLED: "1", f"{_TRANSPORTS}_tcp_if_include": "lo"}
+            elastic[_TRANSPORTS] = os.environ.get(_TRANSPORTS, "self,sm,tcp")
         if self._least is not None:
             elastic[LEAST] = str(self._least)
         return {**rank_environment(self.size), **private_environment(), **elastic}

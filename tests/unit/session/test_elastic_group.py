@@ -57,6 +57,23 @@ total = float(collective.allreduce_numpy(np.array([1.0]))[0])
 """
 
 
+GROW = """
+from eai_notebook.collective import newcomers
+
+class WaitForNewcomer(keras.callbacks.Callback):
+    step = 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.step += 1
+        if self.step in (4, 5) and eai.rank() == 0:  # until it asks, and until it is ready
+            assert newcomers.wait_for_wish()
+
+Pause = WaitForNewcomer
+losses_grown = trained()
+total = float(collective.allreduce_numpy(np.array([1.0]))[0])
+"""
+
+
 class Listening(Watcher):
     """Keeps what is written."""
 
@@ -76,7 +93,7 @@ WATCHER = Listening()
 def session() -> Iterator[Session]:
     """An elastic group of four, all of whose tests follow on each other."""
     with Session(4, elastic=True, watcher=WATCHER) as running:
-        running.run(SET_UP)
+        running.run(SET_UP, setup=True)
         yield running
 
 
@@ -136,3 +153,38 @@ def test_elastic_training_goes_on_without_a_rank_that_is_asked_to_leave(
     assert session.pull("kept") == 10
     assert "rank 0 is gone at step 3" in WATCHER.written
     assert "rank 0 has left, as it was asked to" in WATCHER.written
+
+
+def test_a_rank_that_has_died_is_replaced_and_gets_the_weights(session: Session) -> None:
+    session.run("model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])")
+    session.run("model.set_weights([np.full((2, 1), 7.0), np.ones(1)]); kept = 11")
+    session.grow(1)
+    session.run(SUM)
+    assert [session.pull("total", rank) for rank in (0, 1)] == [2.0, 2.0]
+    assert [session.pull("kept", rank) for rank in (0, 1)] == [0, 11]
+    assert session.pull("model", 0).get_weights()[0].tolist() == [[7.0], [7.0]]
+    states = {rank["rank"]: rank["state"] for rank in session.group_model()["ranks"]}
+    assert states == {0: "up", 1: "up", 2: "gone", 3: "gone"}
+
+
+def test_a_rank_joins_elastic_training(session: Session, tmp_path: Path) -> None:
+    training = TRAIN.format(pauses=False, folder=str(tmp_path)).partition("losses_False")[0]
+    session.run(training, setup=True)
+    growing = threading.Thread(target=_grow_when_busy, args=[session])
+    growing.start()
+    session.run(GROW)
+    growing.join()
+    usual = session.pull("losses_False", 1)
+    for rank in (0, 1, 2):
+        assert session.pull("losses_grown", rank) == pytest.approx(usual, rel=1e-6)
+        assert session.pull("total", rank) == 3.0
+    assert "rank 2 joins at step" in WATCHER.written
+    session.run(SUM)
+    assert session.pull("total", 2) == 3.0
+    assert "separate models" not in WATCHER.written
+
+
+def _grow_when_busy(session: Session) -> None:
+    while session.state != "busy":
+        time.sleep(0.01)
+    session.grow(1)
