@@ -1,10 +1,13 @@
 """A rank of `elastic.py`: trains elastically, does what its schedule says, notes what it has seen.
 
-Arguments: the schedule, a list of [step, rank, what, seconds] as JSON, and a folder.
+Arguments: the schedule, a list of [step, rank, what, seconds] as JSON, and a folder. To "join" is to
+start a newcomer, with its number for the seconds; a rank waits until the newcomer "asks" and is
+"ready".
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -19,10 +22,11 @@ import numpy as np
 from mpi4py import MPI
 
 import eai_notebook as eai
+from eai_notebook.collective import membership, newcomers, survivors
 from eai_notebook.elastic.virtual_data import SharedRows
 
 VIRTUAL, BATCH, EPOCHS, ROWS = 4, 8, 4, 203
-RANK = MPI.COMM_WORLD.rank
+RANK = survivors.number()
 
 
 class Witness(keras.callbacks.Callback):
@@ -34,6 +38,10 @@ class Witness(keras.callbacks.Callback):
         self._file = (folder / f"{RANK}.jsonl").open("w")
         self.step = 0
 
+    def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
+        """Count on from the step that a newcomer comes to."""
+        self.step = int(self.model.optimizer.iterations)
+
     def note(self, **what: Any) -> None:
         """Write a line, at once."""
         self._file.write(json.dumps({"at": time.time(), **what}) + "\n")
@@ -42,6 +50,12 @@ class Witness(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
         """Do what is due."""
         self.model.reset_metrics()
+        self.note(begins=self.step)
+        for (step, what), number in self._todo.items():
+            if step == self.step and what == "join":
+                newcomers.start(int(number), json.loads(os.environ["EAI_RANK_COMMAND"]))
+            if step == self.step and what in ("asks", "ready"):
+                newcomers.wait_for_wish()
         if (seconds := self._todo.get((self.step, "slow"))) is not None:
             time.sleep(seconds)
         if (self.step, "leave") in self._todo:
@@ -61,6 +75,8 @@ class Witness(keras.callbacks.Callback):
 
 def main() -> None:
     """Train once."""
+    if newcomers.is_one():
+        membership.form_alone(RANK)
     witness = Witness(json.loads(sys.argv[1]), Path(sys.argv[2]))
     begin = SharedRows.begin
 
@@ -87,4 +103,11 @@ def main() -> None:
 
 
 main()
+if "join" in sys.argv[1]:  # the end of a newcomer that MPI has not seen end would be that of all
+    MPI.COMM_WORLD.Set_errhandler(MPI.ERRORS_RETURN)
+    living = survivors.living()
+    with contextlib.suppress(MPI.Exception):
+        if living is not None:
+            living.comm.Barrier()
+    os.kill(os.getpid(), signal.SIGKILL)
 os._exit(0)  # (Where rank 0 is dead, MPI's own end would wait for it.)

@@ -1,8 +1,9 @@
 """Elastic training under random schedules of deaths, notices and slow ranks, on local ranks.
 
 Each schedule is drawn from its seed: 2 to 6 ranks, of which some are killed (rank 0 too, two at
-once, down to one), some leave on notice and some are slow. The losses of every step are compared
-with those of a run that nothing has disturbed. Hosts and joins are not part of it.
+once, down to one), some leave on notice, some are slow, and in some a rank joins, which deaths may
+hit as well. The losses of every step are compared with those of a run that nothing has disturbed.
+Hosts are not part of it.
 
 Usage: python benchmarks/elastic.py [--schedules 200] [--seed 0]
 """
@@ -61,6 +62,10 @@ def schedule_of(seed: int) -> tuple[int, list[Event]]:
         events.append((step, rank, what, draw.choice([0.0, draw.uniform(0.0, 0.05)])))
     if draw.random() < 0.3:
         events.append((draw.randrange(1, STEPS), draw.choice(left), "slow", 0.3))
+    if draw.random() < 0.4:
+        step, sponsor = draw.randrange(1, STEPS - 4), draw.choice(left)
+        events.append((step, sponsor, "join", float(size)))
+        events += [(step + 2, sponsor, "asks", 0.0), (step + 3, sponsor, "ready", 0.0)]
     return size, events
 
 
@@ -71,16 +76,23 @@ class Outcome:
         self.counts: Counter[str] = Counter()
         self.difference = 0.0
         self.deaths: list[float] = []
+        self.pauses: list[float] = []
 
     def add(self, size: int, events: list[Event], said: list[Lines], usual: list[float]) -> None:
         """Judge a schedule by what its ranks have written."""
-        gone = {rank for _, rank, what, _ in events if what != "slow"}
+        gone = {rank for _, rank, what, _ in events if what in ("kill", "leave")}
+        joins = [(step, sponsor) for step, sponsor, what, _ in events if what == "ready"]
+        for step, sponsor in joins:
+            newcomer = said[size] if len(said) > size else []
+            self.counts["joins"] += bool(newcomer and "done" in newcomer[-1])
+            self.pauses += _pause(said[sponsor], step)
         live = [said[rank] for rank in range(size) if rank not in gone]
         if not all(lines and "done" in lines[-1] for lines in live):
             self.counts["failed"] += 1
         for lines in said:
             losses = [line["loss"] for line in lines if "loss" in line]
-            relative = np.abs(np.array(losses) / np.array(usual[: len(losses)]) - 1)
+            steps = [line["step"] for line in lines if "loss" in line]
+            relative = np.abs(np.array(losses) / np.array(usual)[np.array(steps, int)] - 1)
             self.difference = max(self.difference, float(relative.max(initial=0.0)))
         self._count_rows(said)
         kills = sorted(
@@ -123,6 +135,13 @@ class Outcome:
             self.counts["rows_twice"] += best[1]
 
 
+def _pause(lines: Lines, step: int) -> list[float]:
+    """Return how long a rank made no step after `step`, at whose end another one joined."""
+    ends = [line["at"] for line in lines if line.get("step") == step]
+    begins = [line["at"] for line in lines if line.get("begins") == step + 1]
+    return [begins[0] - ends[0]] if begins and ends else []
+
+
 def _subsets(blocks: list[list[int]]) -> Iterator[list[int]]:
     """Yield each choice of some of the blocks, joined."""
     for count in range(len(blocks) + 1):
@@ -140,11 +159,17 @@ def run(python: PreloadedPython, size: int, events: list[Event]) -> list[Lines] 
     """Run a schedule; return what each rank has written, None if it hangs."""
     folder = Path(tempfile.mkdtemp(prefix="eai-elastic-"))
     command = [find_mpirun(), "--with-ft", "ulfm", "-n", str(size), "--oversubscribe"]
-    command += ["--bind-to", "none", *python.command(HERE / "_elastic_rank.py")]
+    rank = [*python.command(HERE / "_elastic_rank.py"), json.dumps(events), str(folder)]
     with (folder / "output").open("w") as output:
         process = subprocess.Popen(
-            [*command, json.dumps(events), str(folder)],
-            env={**os.environ, **rank_environment(size), "PYTHONPATH": _path()},
+            [*command, "--bind-to", "none", *rank],
+            env={
+                **os.environ,
+                **rank_environment(size),
+                "PYTHONPATH": _path(),
+                "OMPI_MCA_btl_tcp_if_include": "lo",
+                "EAI_RANK_COMMAND": json.dumps(rank),
+            },
             stdout=output,
             stderr=output,
         )
@@ -155,6 +180,8 @@ def run(python: PreloadedPython, size: int, events: list[Event]) -> list[Lines] 
             process.wait()
             return None
     files = [folder / f"{rank}.jsonl" for rank in range(size)]
+    if (newcomer := folder / f"{size}.jsonl").exists():
+        files.append(newcomer)
     return [
         [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
         for file in files
@@ -210,6 +237,8 @@ def main() -> None:
         "deaths": len(found.deaths),
         "median_rank_death_s": round(float(np.median(found.deaths or [np.nan])), 3),
         "worst_rank_death_s": round(max(found.deaths, default=float("nan")), 3),
+        "joins": counts["joins"],
+        "worst_join_pause_s": round(max(found.pauses, default=float("nan")), 3),
         "steps_redone": counts["steps_redone"],
         "left_behind": counts["left_behind"],
     }

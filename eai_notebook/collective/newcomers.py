@@ -66,11 +66,19 @@ class Awaited:
         self._send(objects.encode(facts), _FACTS)
 
     def open_port(self) -> str:
-        """Open a port for it and send it the port's name; does not wait."""
+        """Open a port for it and send it the port's name.
+
+        MPI sends nothing while a process waits in ``Accept``: so this returns once it is sent.
+
+        Raises:
+            MPI.Exception: It has died.
+        """
         from mpi4py import MPI
 
         port = MPI.Open_port()
         self._send(port.encode(), _PORT)
+        sent, _ = self._sent[-1]
+        sent.Wait()
         return port
 
     def _send(self, content: bytes, kind: int) -> None:

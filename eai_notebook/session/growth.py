@@ -253,8 +253,7 @@ class Growth:
     def _admit(self, newcomer: Newcomer) -> None:
         group = self._group
         live = group.live
-        if set(group.missing) - group.joining:
-            group.view(live).apply_sync(remote_calls.drop_dead)
+        group.view(live).apply_sync(remote_calls.drop_dead)  # also one that this one replaces
         requests = [
             group.view(live).apply_async(remote_calls.admit, newcomer.number, newcomer.sponsor),
             group.view([newcomer.number]).apply_async(remote_calls.come_in),

@@ -1,8 +1,8 @@
 """A rank that trains elastically, and is killed, leaves, fails or grows as its schedule says.
 
 Arguments: the schedule, a list of [step, rank, what] as JSON (what: "kill", "leave", "fail",
-"start 3", that is start a newcomer with this number, "wait 3" until it is ready), more settings as
-JSON, and a folder for what each rank has seen.
+"start 3", that is start a newcomer with this number, "wait" until it asks, or is ready), more
+settings as JSON, and a folder for what each rank has seen.
 """
 
 import contextlib
@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import keras
@@ -37,17 +36,10 @@ class Watch(keras.callbacks.Callback):
         super().__init__()
         self.file = (FOLDER / f"{RANK}.jsonl").open("w")
         self.step = 0
-        self.ring = None
 
     def on_train_begin(self, logs: object = None) -> None:
         """Count on from the step that the training is at."""
-        training = next(
-            frame.f_locals["self"]
-            for frame, _ in traceback.walk_stack(None)
-            if type(frame.f_locals.get("self")).__name__ == "_Training"
-        )
-        self.ring = training.ring
-        self.step = training._done[0] * training._steps + training._done[1]
+        self.step = int(self.model.optimizer.iterations)
 
     def say(self, **what: object) -> None:
         """Write a line, at once."""
@@ -70,14 +62,7 @@ class Watch(keras.callbacks.Callback):
                 command = json.loads(os.environ["EAI_TEST_COMMAND"])
                 newcomers.start(int(what.split()[1]), command)
             if step == self.step and what.startswith("wait"):
-                self._wait_for(int(what.split()[1]))
-
-    def _wait_for(self, number: int) -> None:
-        """Answer a newcomer until it is ready."""
-        while not any(each.is_ready for each in newcomers.awaited()):
-            assert not newcomers.failure(number), newcomers.failure(number)
-            self.ring._coming()
-            time.sleep(0.01)
+                assert newcomers.wait_for_wish()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
         """Note the loss."""

@@ -68,9 +68,9 @@ def test_losses_stay_the_same_when_ranks_go(
 @pytest.mark.parametrize(
     ("schedule", "number"),
     [
-        pytest.param([(3, 1, "start 2"), (6, 1, "wait 2")], 2, id="one more"),
+        pytest.param([(3, 1, "start 2"), (5, 1, "wait"), (6, 1, "wait")], 2, id="one more"),
         pytest.param(
-            [(2, 0, "kill"), (3, 1, "start 0"), (7, 1, "wait 0"), (12, 1, "kill")],
+            [(2, 0, "kill"), (3, 1, "start 0"), (6, 1, "wait"), (7, 1, "wait"), (12, 1, "kill")],
             0,
             id="in the place of a dead one, and then the other dies",
         ),
