@@ -39,6 +39,35 @@ def test_a_run_is_advised_by_a_line(
     assert "expected: " in said
 
 
+def test_a_step_is_forecast_by_a_line_and_its_receipt_kept(
+    shell: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = run_record(tmp_path / "runs", run_rows(2, 120, transfer=0.030))
+    table, figure = tmp_path / "scaling.csv", tmp_path / "scaling.svg"
+    line = f"forecast -n 2,4,900 --csv {table} --figure {figure} {record.path}"
+    shell.run_line_magic("eai", line)
+    said = capsys.readouterr().out
+    assert "90 % band" in said
+    assert "   900  no forecast: " in said
+    assert len(table.read_text().splitlines()) == 4
+    assert figure.stat().st_size > 1000
+    (kept,) = record.path.glob("forecast-*.json")
+    assert said.rstrip().endswith(kept.stem.removeprefix("forecast-"))
+    shell.run_line_magic("eai", f"forecast {record.path}")
+    assert "no forecast was made of this run" in capsys.readouterr().out
+
+
+def test_a_trial_needs_a_group_and_a_score_none(
+    shell: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EAI_RUNS", str(tmp_path))
+    shell.run_line_magic("eai", "try")
+    assert capsys.readouterr().out == "nothing was tried yet\n"
+    with pytest.raises(EaiError) as caught:
+        shell.run_line_magic("eai", "try 1")
+    assert caught.value.code == "group-not-running"
+
+
 def offered(shell: Any, line: str) -> list[tuple[str, str]]:
     with provisionalcompleter():
         return [(c.text, c.type) for c in shell.Completer.completions(line, len(line))]
