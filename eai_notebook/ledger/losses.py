@@ -345,13 +345,15 @@ class CoresAreTaken(Rule):
             return None
         loss = core_loss(facts, lack)
         lost = loss.expected
+        # Of the threads in which most is lost; those that exchange ask for a core all the time.
+        got = lack.share if loss.own >= loss.transfer[0] else lack.exchange
         if not lost >= NOTICED * facts.step:
             return None
         return Finding(
             kind="cores",
             sentence=(
                 f"other processes have your cores: ranks get "
-                f"{percent(min(lack.share, lack.exchange))} of the processor time that they "
+                f"{percent(got)} of the processor time that they "
                 "could use"
             ),
             evidence=(

@@ -96,7 +96,7 @@ def _end_of(pod: dict[str, Any]) -> PodState | None:
         return PodState(name, "is being deleted", ended=f"pod {name} was deleted")
     if status.get("phase") in ("Failed", "Succeeded"):
         over = [each["state"].get("terminated") or {} for each in _containers(status)]
-        first = next((each for each in over if each.get("exitCode")), {})
+        first: dict[str, Any] = next((each for each in over if each.get("exitCode")), {})
         words = f"ended with exit code {first.get('exitCode', 0)}"
         # A program that cannot be started says so here, and has no log.
         if message := first.get("message") or status.get("message", ""):
