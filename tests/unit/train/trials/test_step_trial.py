@@ -63,7 +63,7 @@ def test_what_hinders_is_put_back(gain: float) -> None:
 
 
 def test_of_equals_hardly_one_is_kept() -> None:
-    decisions = [trial(0.0, 0.03, seed)[0].decision for seed in range(60)]
+    decisions = [trial(0.0, 0.03, seed)[0].decision for seed in range(30)]
     assert decisions.count("kept") == 0
 
 
@@ -75,11 +75,11 @@ def test_a_training_that_ends_puts_back_what_is_undecided() -> None:
 def test_the_interval_holds_at_every_look() -> None:
     rng = np.random.default_rng(4)
     missed = 0
-    for _ in range(400):
+    for _ in range(200):
         drawn = rng.normal(1.0, 2.0, MOST).tolist()
         looks = [interval(drawn[:count], alpha=0.05) for count in range(2, MOST + 1)]
         missed += any(not low <= 1.0 <= high for low, high in looks)
-    assert missed / 400 <= 0.05
+    assert missed / 200 <= 0.05
 
 
 def test_a_knob_that_there_is_not_is_none() -> None:
