@@ -175,10 +175,14 @@ class CellRunner:
             raise self._lose(f"{self._group.death(cell.first_missed())}; the group is gone")
         self._view.set_state("up")
         for rank in sorted(cell.joining):
-            reply = cell.replies.pop(rank, None)
+            reply = cell.replies.get(rank)
             why = "the training was over" if reply is None or reply.was_stopped else reply.words
             self._watcher.text("stderr", f"rank {rank} comes in with the next cell: {why}\n")
-        replies = [reply for reply in cell.replies.values() if not reply.is_lost]
+        replies = [
+            reply
+            for reply in cell.replies.values()
+            if not reply.is_lost and reply.rank not in cell.joining
+        ]
         error = root_cause(replies, cell.unfinished)
         if cell.lost:
             self.ring.ranks = None

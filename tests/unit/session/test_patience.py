@@ -78,6 +78,7 @@ class Waiting:
         self.replies: dict[int, Reply] = {}
         self.ranks = [0, 1]
         self.lost: list[int] = []
+        self.joining: set[int] = set()
         self.local_pids: list[int] = []
         self.signalled: list[list[int]] = []
         self.is_alive, self.is_over = True, False
@@ -89,6 +90,10 @@ class Waiting:
     @property
     def failed(self) -> bool:
         return any(reply.failed for reply in self.replies.values())
+
+    @property
+    def waits_for_newcomers(self) -> bool:
+        return bool(self.unfinished) and set(self.unfinished) <= self.joining
 
     def interrupt(self, ranks: list[int]) -> None:
         self.signalled.append(list(ranks))
@@ -114,6 +119,21 @@ def test_a_rank_that_does_nothing_with_its_time_is_left_behind(clock: Clock) -> 
     assert followed.look() is None
     clock.time += cell_supervisor.ABANDON_AFTER_S + 0.1
     assert followed.look() == "interrupted"
+
+
+def test_a_newcomer_that_comes_too_late_is_interrupted(clock: Clock) -> None:
+    both = Waiting()
+    both.joining = {1}
+    followed = make_course(both)
+    assert followed.look() is None
+    assert not both.signalled  # rank 0 still trains
+    both.replies[0] = Reply(0, "here", 0.0)
+    followed.look()
+    followed.look()
+    assert both.signalled == [[1]]
+    clock.time += cell_supervisor.REPEAT_INTERRUPT_S + 0.1
+    followed.look()
+    assert both.signalled == [[1], [1]]
 
 
 def test_a_rank_that_formats_its_error_is_waited_for_and_not_signalled_again(clock: Clock) -> None:
