@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from eai_notebook.clicklog.click_schema import ClickSchema
+    from eai_notebook.clicklog.click_columns import ClickColumns
     from eai_notebook.formats.tfrecord.feature_readers import FoundFeatures
     from eai_notebook.io.part import Columns, Field
 
@@ -34,7 +34,7 @@ HEXADECIMAL_DIGITS: Final = 8
 class ClickExamples:
     """Reads the columns of a click schema, one feature each."""
 
-    schema: ClickSchema
+    schema: ClickColumns
     label: str
 
     @cached_property

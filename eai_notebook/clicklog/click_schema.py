@@ -6,35 +6,24 @@ reader with that schema.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from eai_notebook.errors import EaiError
+from eai_notebook.clicklog.click_columns import ClickColumns
 
 if TYPE_CHECKING:
     from eai_notebook.formats.table_reader import TableReader
     from eai_notebook.formats.tfrecord.feature_readers import ExampleReader
 
-_MIN_BUCKETS = 2  # buckets of a column: missing, and one more
-
 
 @dataclass(frozen=True)
-class ClickSchema:
-    """The columns of a delimited click log: a label, integers, hashed categoricals.
+class ClickSchema(ClickColumns):
+    """The columns of a click log, and the readers of files that hold them.
 
     Integers become ``sign(x) * log1p(abs(x))``, because counts in click logs are heavy-tailed; a
     missing integer becomes `missing_integer`. A categorical, a 32-bit value written as eight
     hexadecimal digits, is hashed into one of its `buckets`; bucket 0 means missing, so a model can
-    learn from it.
-
-    Attributes:
-        name: The schema's name in messages.
-        integers: Names of the integer columns, in file order.
-        categorical: Names of the categorical columns, in file order.
-        buckets: Number of hash buckets of each categorical column, including bucket 0.
-        crosses: Pairs of categorical columns whose combinations have weights of their own in
-            the wide part of a model.
-        missing_integer: The value of a missing integer.
+    learn from it. The attributes are those of `ClickColumns`.
 
     Examples:
         >>> CRITEO.fields, len(CRITEO.integers), len(CRITEO.categorical)
@@ -42,45 +31,6 @@ class ClickSchema:
         >>> CRITEO.with_buckets(1000).buckets[0]
         1000
     """
-
-    name: str
-    integers: tuple[str, ...]
-    categorical: tuple[str, ...]
-    buckets: tuple[int, ...]
-    crosses: tuple[tuple[str, str], ...] = ()
-    missing_integer: float = -1.0
-
-    def __post_init__(self) -> None:
-        if len(self.buckets) != len(self.categorical):
-            raise EaiError(
-                f"{self.name} has {len(self.categorical)} categorical columns, but "
-                f"{len(self.buckets)} bucket counts",
-                "give one bucket count for each column",
-                code="schema-invalid",
-            )
-        if min(self.buckets, default=_MIN_BUCKETS) < _MIN_BUCKETS:
-            raise EaiError(
-                f"{self.name} has a column with {min(self.buckets)} buckets",
-                "give at least 2, one of them for missing values",
-                code="schema-invalid",
-            )
-        for pair in self.crosses:
-            for column in pair:
-                if column not in self.categorical:
-                    raise EaiError(
-                        f"{self.name} crosses {column!r}, which is not a categorical column",
-                        f"choose from {self.categorical[0]} to {self.categorical[-1]}",
-                        code="schema-invalid",
-                    )
-
-    @property
-    def fields(self) -> int:
-        """The number of fields in a row: the label, the integers, the categoricals."""
-        return 1 + len(self.integers) + len(self.categorical)
-
-    def with_buckets(self, buckets: int) -> ClickSchema:
-        """Return the same schema with `buckets` hash buckets for every categorical."""
-        return replace(self, buckets=(buckets,) * len(self.categorical))
 
     def table_reader(self, label: str) -> TableReader:
         """Return the reader of this schema's rows in columns (Parquet, Arrow)."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from eai_notebook.clicklog.click_schema import ClickSchema
+    from eai_notebook.clicklog.click_columns import ClickColumns
     from eai_notebook.io.sources.file import File
 
 _NOT_HEX = -2
@@ -36,7 +36,7 @@ class ClickTable:
     text of eight hexadecimal digits; null or empty means missing.
     """
 
-    schema: ClickSchema
+    schema: ClickColumns
     label: str
 
     @property

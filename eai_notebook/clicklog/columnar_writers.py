@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from eai_notebook.clicklog.click_schema import ClickSchema
+    from eai_notebook.clicklog.click_columns import ClickColumns
     from eai_notebook.clicklog.text_parser import Parsed
 
 To = Literal["parquet", "arrow", "tfrecord", "binary"]
@@ -49,7 +49,7 @@ class Writer(Protocol):
         """Finish the file."""
 
 
-def writer_for(to: To, path: Path, schema: ClickSchema, *, wide: bool) -> Writer:
+def writer_for(to: To, path: Path, schema: ClickColumns, *, wide: bool) -> Writer:
     """Return the writer of `path`; integers have 64 bits if `wide`, else 32."""
     if to == "tfrecord":
         return _Records(path, schema)
@@ -61,7 +61,7 @@ def writer_for(to: To, path: Path, schema: ClickSchema, *, wide: bool) -> Writer
 class _Table:
     """Raw values in columns, null if missing, as other tools expect."""
 
-    def __init__(self, to: To, path: Path, schema: ClickSchema, *, wide: bool) -> None:
+    def __init__(self, to: To, path: Path, schema: ClickColumns, *, wide: bool) -> None:
         integer = pa.int64() if wide else pa.int32()
         self._schema = pa.schema(
             [("label", pa.uint8())]
@@ -121,7 +121,7 @@ def _narrowed(column: NDArray[np.int64], missing: NDArray[np.bool_], kind: pa.Da
 class _Records:
     """One feature a column, absent where missing."""
 
-    def __init__(self, path: Path, schema: ClickSchema) -> None:
+    def __init__(self, path: Path, schema: ClickColumns) -> None:
         self._file = path.open("wb")
         self._names = ("label", *schema.integers, *schema.categorical)
 
@@ -139,7 +139,7 @@ class _Records:
 class _Binary:
     """The model's features in a `.npy` file, so that readers need not transform them."""
 
-    def __init__(self, path: Path, schema: ClickSchema) -> None:
+    def __init__(self, path: Path, schema: ClickColumns) -> None:
         self._dtype = np.dtype(
             [
                 (NUMBERS, "<f4", (len(schema.integers),)),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
-    from eai_notebook.clicklog.click_schema import ClickSchema
+    from eai_notebook.clicklog.click_columns import ClickColumns
     from eai_notebook.io.sources.file import File
 
 _INTEGER = re.compile(r"-?[0-9]+", re.ASCII)
@@ -25,7 +25,7 @@ _REMEDY = 'repair or remove the row, or skip and count bad rows with on_error="s
 
 
 def row_fault(  # noqa: PLR0911 - one return for each fault
-    row: str, schema: ClickSchema, *, ends: bool = True
+    row: str, schema: ClickColumns, *, ends: bool = True
 ) -> str:
     """Return what is wrong with a row, to follow "row 7" in an error.
 
@@ -55,7 +55,7 @@ def row_fault(  # noqa: PLR0911 - one return for each fault
     return "cannot be read"
 
 
-def bad_row(file: File, begin: int, schema: ClickSchema) -> EaiError:
+def bad_row(file: File, begin: int, schema: ClickColumns) -> EaiError:
     """Return the error for the row of `file` that begins at byte `begin`."""
     number = 1
     with file.open() as stream:

@@ -19,7 +19,7 @@ from eai_notebook.errors import EaiError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from eai_notebook.clicklog.click_schema import ClickSchema
+    from eai_notebook.clicklog.click_columns import ClickColumns
 
 _MASK: Final = 0xFFFFFFFF
 _HALF: Final = 0xFFFF
@@ -33,7 +33,7 @@ def _hex_table() -> np.ndarray:
     return table
 
 
-def features(schema: ClickSchema) -> Callable[[Mapping[str, Any]], dict[str, tf.Tensor]]:
+def features(schema: ClickColumns) -> Callable[[Mapping[str, Any]], dict[str, tf.Tensor]]:
     """Return a function from a click log's columns to a model's features, for graphs and eager code.
 
     The function's input is tensors by column name, each ``[batch]``: text as in the log, empty if

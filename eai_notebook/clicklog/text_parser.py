@@ -22,7 +22,7 @@ from eai_notebook.io.memory.alignment import aligned
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from eai_notebook.clicklog.click_schema import ClickSchema
+    from eai_notebook.clicklog.click_columns import ClickColumns
 
 _TAB, _NEWLINE, _RETURN, _MINUS, _ZERO, _NINE = 9, 10, 13, 45, 48, 57
 _MAX_DIGITS = 19  # of an int64
@@ -222,7 +222,7 @@ class Parsed:
 
 
 def parse(
-    text: NDArray[np.uint8], end: int, schema: ClickSchema, count: int, *, raw: bool = False
+    text: NDArray[np.uint8], end: int, schema: ClickColumns, count: int, *, raw: bool = False
 ) -> Parsed:
     """Parse ``text[:end]``, which must end with a newline and hold at most `count` rows.
 
@@ -280,7 +280,7 @@ def next_row(text: NDArray[np.uint8], pos: int, end: int) -> int:
     return end
 
 
-def warm_up(schema: ClickSchema) -> None:
+def warm_up(schema: ClickColumns) -> None:
     """Compile the parser, or load it from the disk cache, now and not within the first step."""
     row = "0" + "\t" * (schema.fields - 1) + "\n"
     text = np.frombuffer(row.encode() + bytes(PADDING), np.uint8).copy()

@@ -15,7 +15,7 @@ from eai_notebook.io.pipeline.byte_ranges import Chunk, read
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from eai_notebook.clicklog.click_schema import ClickSchema
+    from eai_notebook.clicklog.click_columns import ClickColumns
     from eai_notebook.clicklog.text_parser import Parsed
     from eai_notebook.errors import EaiError
 
@@ -24,7 +24,7 @@ NUMBERS: Final = "numbers"
 IDS: Final = "ids"
 
 
-def spec_of(schema: ClickSchema) -> dict[str, Field]:
+def spec_of(schema: ClickColumns) -> dict[str, Field]:
     """Return type and shape of a click log's row, by feature.
 
     The label has shape ``[1]``: beside a model's ``[rows, 1]`` output, a label ``[rows]`` would
@@ -42,7 +42,7 @@ class TextPart:
     """Whole rows of a delimited file: a `Part`."""
 
     chunk: Chunk
-    schema: ClickSchema
+    schema: ClickColumns
 
     @property
     def name(self) -> str:

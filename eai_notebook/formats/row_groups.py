@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from eai_notebook.formats.bounds import check_memory
-from eai_notebook.formats.table_reader import reader_for, row_bytes
+from eai_notebook.formats.row_schema import reader_for
+from eai_notebook.formats.table_reader import row_bytes
 from eai_notebook.io.part import Source
 from eai_notebook.io.pipeline.row_ranges import share_rows
 

@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from eai_notebook.errors import EaiError
-from eai_notebook.formats.plain_table import PlainTable, column_index
+from eai_notebook.formats.plain_table import column_index
 
-__all__ = ["TableReader", "bad_row", "column_index", "reader_for", "row_bytes"]
+__all__ = ["TableReader", "bad_row", "column_index", "row_bytes"]
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
 
-    from eai_notebook.formats.plain_table import Chosen, Missing, Peek
-    from eai_notebook.formats.row_schema import RowSchema
     from eai_notebook.io.part import Columns, Field, Loaded
     from eai_notebook.io.sources.file import File
 
@@ -54,40 +52,6 @@ class TableReader(Protocol):
 
     def fault(self, table: pa.Table, row: int) -> str:
         """Return what is wrong with a row, to follow "row 7" in an error."""
-
-
-def reader_for(
-    schema: RowSchema | None,
-    columns: Chosen,
-    label: str | None,
-    missing: Missing,
-    first: pa.Schema,
-    file: File,
-    peek: Peek,
-) -> TableReader:
-    """Return the reader for the options of `parquet` and `arrow`.
-
-    Args:
-        schema: Makes the reader, if given.
-        columns: Names of columns, or of features with their columns.
-        label: The label's column.
-        missing: Values that replace nulls.
-        first: The first file's columns.
-        file: The first file.
-        peek: Reads some columns of the first rows.
-
-    Raises:
-        EaiError: The options contradict each other or the first file's columns.
-    """
-    if schema is None:
-        return PlainTable.of(columns, label, missing, first, file, peek)
-    if columns is not None or missing is not None:
-        raise EaiError(
-            f"schema={schema.name} and `columns` or `missing` were given, but a schema sets both",
-            "leave out `columns` and `missing`, or the schema",
-            code="options-conflict",
-        )
-    return schema.table_reader(label or "label")
 
 
 def bad_row(where: str, row: int, fault: str) -> EaiError:

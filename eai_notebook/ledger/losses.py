@@ -295,13 +295,13 @@ class Stalling(Rule):
         rank = None if stalls.rank is None else ranks[stalls.rank]
         looked_at = ranks if rank is None else (rank,)
         part = PARTS[stalls.part]
-        place = stalls.own_kind(ledger) if stalls.part == OTHER else None
-        what = f"`{part}`" if place is None else facts.context.label(place, looked_at)
+        own = stalls.own_kind(ledger.named, ledger.parts) if stalls.part == OTHER else None
+        what = f"`{part}`" if own is None else facts.context.label(own, looked_at)
         count = int(stalls.which.sum())
         on = "" if rank is None else f" on rank {rank}"
         which = ledger.steps[stalls.which]
         named = ", ".join(str(each) for each in which[:6]) + ", ..." * (len(which) > 6)  # noqa: PLR2004
-        kind = None if place is None else NAMED[place]
+        kind = None if own is None else NAMED[own]
         return Finding(
             kind="stalls",
             sentence=(

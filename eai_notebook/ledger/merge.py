@@ -118,7 +118,8 @@ class Ledger:
     @cached_property
     def stalls(self) -> Stalls | None:
         """Which of the measured steps stall, if some do."""
-        return Stalls.of(self.measured())
+        measured = self.measured()
+        return Stalls.of(measured.parts, measured.wall, measured.steps)
 
     def typical(self) -> Ledger:
         """Return the typical steps: those that every display's means are over.

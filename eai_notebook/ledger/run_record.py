@@ -32,7 +32,7 @@ from eai_notebook.ledger.step_schema import (
     columns_from_json,
 )
 from eai_notebook.ledger.syncing import syncer
-from eai_notebook.ledger.training_curve import from_lines, to_line
+from eai_notebook.ledger.training_lines import from_lines, to_line
 from eai_notebook.telemetry.messages import (
     RunBegan,
     RunEnded,

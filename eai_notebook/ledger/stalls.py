@@ -6,15 +6,12 @@ A mean over all steps would say that each is a little slow, a median that nothin
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
-from eai_notebook.ledger.arrays import Bools, Floats, mean
+from eai_notebook.ledger.arrays import Bools, Floats, Ints, mean
 from eai_notebook.ledger.parts import OTHER, OWN, TRANSFER
-
-if TYPE_CHECKING:
-    from eai_notebook.ledger.merge import Ledger
 
 FEWEST: Final = 3
 """One or two long steps are an accident, and are left out of what is typical anyway."""
@@ -57,25 +54,28 @@ class Stalls:
     """Whether they are the first steps of a run, and nothing is wrong."""
 
     @classmethod
-    def of(cls, ledger: Ledger) -> Stalls | None:
-        """Return the stalls among the measured steps of a ledger; None if there are none.
+    def of(cls, parts: Floats, walls: Floats, steps: Ints) -> Stalls | None:
+        """Return the stalls among measured steps; None if there are none.
+
+        Args:
+            parts: ``[R, S, P]`` seconds, in the order of `PARTS`.
+            walls: ``[R, S]`` seconds.
+            steps: ``[S]``, the steps' numbers.
 
         Examples:
-            >>> from eai_notebook.ledger.merge import merge
-            >>> from eai_notebook.ledger.step_schema import empty_steps
-            >>> rows = empty_steps(100)
-            >>> rows["input"] = 0.001 + 1.0 * (rows["step"] % 20 == 7)
-            >>> rows["compute"] = 0.010
-            >>> rows["begin"], rows["end"] = 1.0, 1.0 + rows["input"] + rows["compute"]
-            >>> stalls = Stalls.of(merge({0: rows}, {}))
+            >>> from eai_notebook.ledger.parts import PARTS
+            >>> steps = np.arange(100)
+            >>> parts = np.zeros((1, 100, len(PARTS)))
+            >>> parts[0, :, PARTS.index("input")] = 0.001 + 1.0 * (steps % 20 == 7)
+            >>> parts[0, :, PARTS.index("compute")] = 0.010
+            >>> stalls = Stalls.of(parts, parts.sum(axis=2), steps)
             >>> int(stalls.which.sum()), stalls.part, round(stalls.lost, 3)
             (5, 0, 0.05)
         """
-        steps = len(ledger.steps)
-        if steps < FEWEST / SELDOM:
+        if len(steps) < FEWEST / SELDOM:
             return None
-        own = np.nan_to_num(ledger.parts[:, :, _LOOKED_AT])
-        wall = mean(ledger.wall, axis=0)
+        own = np.nan_to_num(parts[:, :, _LOOKED_AT])
+        wall = mean(walls, axis=0)
         usual_step = float(np.median(wall))
         excess = own - np.median(own, axis=1, keepdims=True)
         # All ranks move their gradients together: the shortest says how long that took.
@@ -85,13 +85,12 @@ class Stalls:
         # The long ones count, not what a restless machine does beside them.
         which = worst > max(LONG * usual_step, LEAST * float(np.sort(worst)[-FEWEST]))
         count = int(which.sum())
-        if not FEWEST <= count <= SELDOM * steps:
+        if not FEWEST <= count <= SELDOM * len(steps):
             return None
         by_rank = np.maximum(longer[:, which], 0.0).sum(axis=1)
         most = int(by_rank.argmax())
-        ranks = len(ledger.ranks)
         others = np.delete(by_rank, most)
-        is_one = ranks > 1 and by_rank[most] > 2 * others.max(initial=0.0)
+        is_one = len(parts) > 1 and by_rank[most] > 2 * others.max(initial=0.0)
         at = slice(most, most + 1) if is_one else slice(None)
         part = _LOOKED_AT[int(excess[at][:, which].sum(axis=(0, 1)).argmax())]
         usual = float(mean(wall[~which]))
@@ -104,13 +103,13 @@ class Stalls:
             usual=usual,
             part=part,
             rank=most if is_one and part != TRANSFER else None,
-            warm_up=bool(ledger.steps[which].max() < WARM_UP),
+            warm_up=bool(steps[which].max() < WARM_UP),
         )
 
-    def own_kind(self, ledger: Ledger) -> int | None:
-        """Return the place in `NAMED` of what most of `other` is in the stalls; None if nameless."""
+    def own_kind(self, named: Floats, parts: Floats) -> int | None:
+        """Return the index in `NAMED` of what most of `other` is in the stalls; None if nameless."""
         at = slice(None) if self.rank is None else slice(self.rank, self.rank + 1)
-        return largest_kind(ledger.named[at][:, self.which], ledger.parts[at][:, self.which, OTHER])
+        return largest_kind(named[at][:, self.which], parts[at][:, self.which, OTHER])
 
 
 def largest_kind(named: Floats, other: Floats) -> int | None:

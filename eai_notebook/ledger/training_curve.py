@@ -6,17 +6,14 @@ is drawn. At an epoch's end rank 0 reports the metrics of all ranks.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from eai_notebook.ledger.formatting import duration
-from eai_notebook.telemetry.messages import TrainingProgress
 
 if TYPE_CHECKING:
     from eai_notebook.ledger.run_record import RunInfo
+    from eai_notebook.telemetry.messages import TrainingProgress
 
 MOST_POINTS: Final = 120
 """Of a curve; when there are more, every second one is left out."""
@@ -113,26 +110,6 @@ class TrainingCurve:
             "step": [step for step, _ in points],
             "value": [_short(value) for _, value in points],
         }
-
-
-def to_line(progress: TrainingProgress) -> str:
-    """Return a message as a line of the record's ``training.jsonl``."""
-    fields = asdict(progress)
-    del fields["run"]
-    return json.dumps(fields) + "\n"
-
-
-def from_lines(run: str, text: str) -> list[TrainingProgress]:
-    """Read whole lines of ``training.jsonl``; a damaged line is left out."""
-    found = []
-    for line in text.splitlines():
-        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
-            raw = json.loads(line)
-            values = {str(name): float(value) for name, value in raw["values"].items()}
-            rank, step, epoch = int(raw["rank"]), int(raw["step"]), int(raw["epoch"])
-            whole = bool(raw.get("whole"))
-            found.append(TrainingProgress(run, rank, step, epoch, values, whole=whole))
-    return found
 
 
 def summary_line(training: dict[str, Any] | None, info: RunInfo) -> str:

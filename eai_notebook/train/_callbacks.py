@@ -18,11 +18,11 @@ from eai_notebook import collective
 from eai_notebook.ledger.context import BETWEEN
 from eai_notebook.models.batch_norm import synchronise_batch_norm
 from eai_notebook.train import fit_data, lone_fits, map_constants, rank_consistency
+from eai_notebook.train.callback_laps import timed
 from eai_notebook.train.exchange import fusion_autotune
 from eai_notebook.train.global_metrics import of_all_ranks, reduce_metrics, unused
 from eai_notebook.train.layer_state import check_states
 from eai_notebook.train.measured_step import MeasuredStep
-from eai_notebook.train.named import timed
 from eai_notebook.train.recording import step_clock
 from eai_notebook.train.replica_check import ReplicaCheck
 from eai_notebook.train.trials import step_trial

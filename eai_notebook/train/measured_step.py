@@ -203,7 +203,7 @@ def build_whole(model: keras.Model, data: tf.data.Dataset) -> None:
         raise EaiError(
             "the model has no weights yet",
             "build it first, with model.build(shape) or model(batch)",
-            code="not-built",
+            code="model-not-built",
         )
 
 

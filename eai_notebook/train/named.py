@@ -1,4 +1,4 @@
-"""Time the named parts of a step's `other`: callbacks, iterators, garbage collection.
+"""`Named`: seconds of a step's `other` by name: callbacks, iterators, garbage collection.
 
 The graph's marks say when a step's parts were. What goes on in Python between two steps they do
 not see, so it would all be `other`; here each known cause is timed by its own name.
@@ -9,24 +9,14 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-import keras
 import numpy as np
 
-from eai_notebook.ledger.context import BETWEEN
 from eai_notebook.ledger.step_schema import ADDED_COLUMNS, NOTED
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _NOTHING: Final = np.zeros(len(NOTED))
 """Of most steps nothing was noted."""
-
-_SAVE: Final = ("Checkpoint", "ModelCheckpoint", "BackupAndRestore")
-"""Classes of callbacks, ours and Keras's, whose time is spent on saving."""
-
-_IN_STEP: Final = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 
 
 class Named:
@@ -101,91 +91,3 @@ class Named:
             seconds = time.perf_counter() - self._began
             self._began = None
             self.add("collector", seconds)
-
-
-class Lap(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
-    """Stands behind a callback in the list and notes how long that one's hooks took.
-
-    So nothing of the user's is touched. The first of them stands in front of all.
-    """
-
-    def __init__(self, behind: keras.callbacks.Callback | None, watch: Stopwatch) -> None:
-        super().__init__()
-        self._behind = behind
-        self._watch = watch
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Note what the callback did."""
-        self._watch.lap(self._behind, "on_epoch_begin")
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Note what the callback did."""
-        self._watch.lap(self._behind, "on_epoch_end")
-
-
-class BatchLap(Lap):
-    """Does so for each batch, too.
-
-    A class of its own, because Keras runs callbacks beside the next step only if none has a
-    hook on batches.
-    """
-
-    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Note what the callback did."""
-        self._watch.lap(self._behind, "on_train_batch_begin")
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Note what the callback did."""
-        self._watch.lap(self._behind, "on_train_batch_end")
-
-
-class Stopwatch:
-    """Times the callbacks of a list one after another."""
-
-    def __init__(self) -> None:
-        self._began = 0.0
-        self._noted = 0.0
-
-    def lap(self, behind: keras.callbacks.Callback | None, hook: str) -> None:
-        """Book the time since the last lap to the callback that stands before this one."""
-        from eai_notebook.train.recording import step_clock
-
-        running = step_clock.current()
-        named = None if running is None else running.named
-        now = time.perf_counter()
-        if named is not None and behind is not None and _overrides(behind, hook):
-            own = now - self._began - (named.noted - self._noted)
-            kind = _kind(behind) if hook in _IN_STEP else BETWEEN
-            named.add(kind, max(0.0, own), f"{type(behind).__name__}.{hook}")
-        self._began = time.perf_counter()
-        self._noted = 0.0 if named is None else named.noted
-
-
-def timed(users: Iterable[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:
-    """Return callbacks with a `Lap` in front and behind each, for batches where one sees these.
-
-    Examples:
-        >>> [type(each).__name__ for each in timed([keras.callbacks.EarlyStopping()])]
-        ['Lap', 'EarlyStopping', 'Lap']
-    """
-    users, watch = list(users), Stopwatch()
-    batches = any(_overrides(user, hook) for user in users for hook in _IN_STEP[:2])
-    kind = BatchLap if batches else Lap
-    if not users:
-        return []
-    listed: list[keras.callbacks.Callback] = [kind(None, watch)]
-    for user in users:
-        listed += [user, kind(user, watch)]
-    return listed
-
-
-def _kind(callback: keras.callbacks.Callback) -> str:
-    saves = any(base.__name__ in _SAVE for base in type(callback).__mro__)
-    return "checkpoint" if saves else "callback"
-
-
-def _overrides(callback: keras.callbacks.Callback, hook: str) -> bool:
-    """Return whether a callback does something of its own in a hook, or the older one of its name."""
-    base = keras.callbacks.Callback
-    names = (hook, hook.replace("on_train_", "on_"))
-    return any(getattr(type(callback), each) is not getattr(base, each) for each in names)

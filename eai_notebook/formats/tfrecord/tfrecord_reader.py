@@ -21,7 +21,7 @@ from eai_notebook.formats.tfrecord.feature_readers import (
 from eai_notebook.io.part import ByEpoch, Loaded, Source
 from eai_notebook.io.pipeline.byte_ranges import CHUNK, read, spans_of
 from eai_notebook.io.sources.decompress import Decompressed, beginning_of, is_compressed
-from eai_notebook.io.sources.file import changed
+from eai_notebook.io.sources.file_entry import changed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

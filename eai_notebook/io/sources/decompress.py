@@ -18,7 +18,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from eai_notebook.errors import EaiError
-from eai_notebook.io.sources.file import COMPRESSED, File
+from eai_notebook.io.sources.file import File
+from eai_notebook.io.sources.file_entry import COMPRESSED
 from eai_notebook.io.sources.storage_errors import describe_fault, is_storage_fault
 
 if TYPE_CHECKING:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from eai_notebook.errors import EaiError
+from eai_notebook.io.sources.file import File
 from eai_notebook.io.sources.retry import with_retries
 from eai_notebook.io.sources.storage import storage_of
 from eai_notebook.io.sources.urls import scheme_of
-
-if TYPE_CHECKING:
-    from eai_notebook.io.sources.file import File
 
 Pattern = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 """A glob, a folder, a file, a manifest, or a list of them; paths or URLs."""
@@ -53,7 +51,8 @@ def find_files(pattern: Pattern, suffixes: frozenset[str] = TEXT) -> list[File]:
 def _find_one(name: str, suffixes: frozenset[str], parents: tuple[str, ...]) -> list[File]:
     """Return the files of one name; `parents` are the manifests that name it."""
     storage = storage_of(name)
-    files = with_retries(lambda: storage.find(name, suffixes), name)
+    entries = with_retries(lambda: storage.find(name, suffixes), name)
+    files = [File(entry.url, entry.size, entry.mark) for entry in entries]
     if len(files) != 1 or files[0].suffix != MANIFEST:
         return files
     manifest = files[0]

@@ -9,7 +9,7 @@ from fsspec.asyn import sync
 from fsspec.implementations.http import HTTPFileSystem
 
 from eai_notebook.errors import EaiError
-from eai_notebook.io.sources.file import File, changed, shorter
+from eai_notebook.io.sources.file_entry import FileEntry, changed, shorter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ _RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 class RangeReader(HTTPFileSystem):
     """fsspec's client with range requests whose response headers are checked."""
 
-    def read_range(self, file: File, begin: int, end: int) -> bytes:
+    def read_range(self, file: FileEntry, begin: int, end: int) -> bytes:
         """Return the bytes of a file from `begin` to `end`.
 
         Raises:
@@ -32,7 +32,7 @@ class RangeReader(HTTPFileSystem):
         data: bytes = sync(self.loop, self._read_range, file, begin, end)
         return data
 
-    async def _read_range(self, file: File, begin: int, end: int) -> bytes:
+    async def _read_range(self, file: FileEntry, begin: int, end: int) -> bytes:
         headers = {"Range": f"bytes={begin}-{end - 1}", "Accept-Encoding": "identity"}
         # (The protocol defines that a weak tag never matches.)
         if file.mark.startswith('"'):
@@ -49,7 +49,7 @@ class RangeReader(HTTPFileSystem):
 
 
 def check_response(
-    file: File, begin: int, end: int, status: int, headers: Mapping[str, Any]
+    file: FileEntry, begin: int, end: int, status: int, headers: Mapping[str, Any]
 ) -> None:
     """Check that a response belongs to the requested range of the file.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from eai_notebook.errors import EaiError
-from eai_notebook.io.sources.file import File, changed
+from eai_notebook.io.sources.file_entry import FileEntry, changed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,7 @@ _MAKE = "or generate data with `eai-notebook make-data criteo`"
 class LocalStorage:
     """Files by path, absolute or relative to the working folder."""
 
-    def find(self, pattern: str, suffixes: frozenset[str]) -> list[File]:
+    def find(self, pattern: str, suffixes: frozenset[str]) -> list[FileEntry]:
         """Return the files of a glob, a folder or one name, sorted."""
         name = pattern.removeprefix("file://")
         expanded = Path(name).expanduser()
@@ -45,7 +45,7 @@ class LocalStorage:
             )
         return [_checked_file(expanded)]
 
-    def read_into(self, file: File, memory: NDArray[np.uint8], begin: int) -> int:
+    def read_into(self, file: FileEntry, memory: NDArray[np.uint8], begin: int) -> int:
         """Read with as few system calls as possible."""
         # No buffered stream: the bytes go directly to `memory`.
         descriptor = os.open(file.url, os.O_RDONLY)
@@ -63,7 +63,7 @@ class LocalStorage:
         finally:
             os.close(descriptor)
 
-    def open(self, file: File) -> IO[bytes]:
+    def open(self, file: FileEntry) -> IO[bytes]:
         """Return a stream, after a check that the file has not changed."""
         stream = Path(file.url).open("rb")  # noqa: SIM115 - the caller closes it
         try:
@@ -78,7 +78,9 @@ def _in_folder(folder: Path, suffixes: frozenset[str]) -> list[Path]:
     files = sorted(
         path
         for path in folder.iterdir()
-        if File(str(path), 0).kind in suffixes and path.is_file() and not path.name.startswith(".")
+        if FileEntry(str(path), 0).kind in suffixes
+        and path.is_file()
+        and not path.name.startswith(".")
     )
     if not files:
         raise EaiError(
@@ -89,7 +91,7 @@ def _in_folder(folder: Path, suffixes: frozenset[str]) -> list[Path]:
     return files
 
 
-def _checked_file(path: Path) -> File:
+def _checked_file(path: Path) -> FileEntry:
     if not os.access(path, os.R_OK):
         raise EaiError(
             f"{path} cannot be read: permission denied",
@@ -97,9 +99,9 @@ def _checked_file(path: Path) -> File:
             code="file-not-readable",
         )
     status = path.stat()
-    return File(str(path), status.st_size, str(status.st_mtime_ns))
+    return FileEntry(str(path), status.st_size, str(status.st_mtime_ns))
 
 
-def _check(file: File, status: os.stat_result) -> None:
+def _check(file: FileEntry, status: os.stat_result) -> None:
     if (status.st_size, str(status.st_mtime_ns)) != (file.size, file.mark):
         raise changed(file)

@@ -11,8 +11,9 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast
 import numpy as np
 
 from eai_notebook.errors import EaiError
-from eai_notebook.io.sources.file import File, changed
+from eai_notebook.io.sources.file_entry import FileEntry, changed, shorter
 from eai_notebook.io.sources.filesystems import client_of
+from eai_notebook.io.sources.retry import with_retries
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,11 +44,11 @@ class RemoteStorage:
         self._fs: Any = client_of(scheme, host)
         # pyarrow releases the interpreter lock while it reads from an open file.
         self._arrow: Any = getattr(self._fs, "fs", None) if scheme in {"s3", "gs", "oss"} else None
-        self._open: dict[File, Any] = {}
-        self._checked: dict[File, float] = {}
+        self._open: dict[FileEntry, Any] = {}
+        self._checked: dict[FileEntry, float] = {}
         self._lock = threading.Lock()
 
-    def find(self, pattern: str, suffixes: frozenset[str]) -> list[File]:
+    def find(self, pattern: str, suffixes: frozenset[str]) -> list[FileEntry]:
         """Return the files of a glob, a folder or one name, sorted."""
         path = self._path(pattern)
         # In an HTTP URL, a question mark begins a query.
@@ -67,7 +68,7 @@ class RemoteStorage:
         found = [
             info
             for info in self._fs.ls(path, detail=True)
-            if _is_file(info) and File(self._url(info["name"]), 0).kind in suffixes
+            if _is_file(info) and FileEntry(self._url(info["name"]), 0).kind in suffixes
         ]
         if not found:
             raise EaiError(
@@ -77,7 +78,7 @@ class RemoteStorage:
             )
         return self._files(found)
 
-    def read_into(self, file: File, memory: NDArray[np.uint8], begin: int) -> int:
+    def read_into(self, file: FileEntry, memory: NDArray[np.uint8], begin: int) -> int:
         """Read a range of bytes, and check that the file has not changed.
 
         Raises:
@@ -104,11 +105,11 @@ class RemoteStorage:
         memory[: len(data)] = np.frombuffer(data, np.uint8)
         return len(data)
 
-    def open(self, file: File) -> IO[bytes]:
+    def open(self, file: FileEntry) -> IO[bytes]:
         """Return a stream that reads by `read_into`."""
-        return cast("IO[bytes]", io.BufferedReader(_Ranges(file), _BLOCK))
+        return cast("IO[bytes]", io.BufferedReader(_Ranges(self, file), _BLOCK))
 
-    def _check_unchanged(self, file: File) -> None:
+    def _check_unchanged(self, file: FileEntry) -> None:
         """Check that the file has not changed, unless that was checked just before.
 
         HTTP responses contain the version; other storages need another request.
@@ -129,7 +130,7 @@ class RemoteStorage:
                 self._checked.pop(next(iter(self._checked)))
             self._checked[file] = now
 
-    def _handle(self, file: File) -> Any:
+    def _handle(self, file: FileEntry) -> Any:
         """Return an open file; opening costs a request, so open files are kept."""
         with self._lock:
             handle = self._open.get(file)
@@ -142,12 +143,12 @@ class RemoteStorage:
                 handle = self._open.setdefault(file, handle)
         return handle
 
-    def _opened(self, file: File) -> Any:
+    def _opened(self, file: FileEntry) -> Any:
         handle = self._arrow.open_input_file(self._path(file.url))
         _check(file, handle.size())
         return handle
 
-    def _files(self, infos: list[dict[str, Any]]) -> list[File]:
+    def _files(self, infos: list[dict[str, Any]]) -> list[FileEntry]:
         found = []
         for info in infos:
             size = info.get("size")
@@ -158,7 +159,7 @@ class RemoteStorage:
                     "copy the file to a storage that supports range requests",
                     code="server-without-ranges",
                 )
-            found.append(File(url, int(size), _mark(info)))
+            found.append(FileEntry(url, int(size), _mark(info)))
         return sorted(found, key=lambda file: file.url)
 
     def _path(self, url: str) -> str:
@@ -186,7 +187,7 @@ def _mark(info: dict[str, Any]) -> str:
     return next((str(info[name]) for name in _MARKS if info.get(name)), "")
 
 
-def _check(file: File, size: int | None) -> None:
+def _check(file: FileEntry, size: int | None) -> None:
     if size is not None and size != file.size:
         raise changed(file)
 
@@ -194,8 +195,9 @@ def _check(file: File, size: int | None) -> None:
 class _Ranges(io.RawIOBase):
     """A file as a raw stream of range reads."""
 
-    def __init__(self, file: File) -> None:
+    def __init__(self, storage: RemoteStorage, file: FileEntry) -> None:
         super().__init__()
+        self._storage = storage
         self._file = file
         self._offset = 0
 
@@ -222,7 +224,10 @@ class _Ranges(io.RawIOBase):
     def readinto(self, memory: Any) -> int:
         """Read the next bytes, up to the end of the file."""
         view = np.frombuffer(memory, np.uint8)
-        count = max(min(len(view), self._file.size - self._offset), 0)
-        self._file.read_into(view[:count], self._offset)
+        file, offset = self._file, self._offset
+        count = max(min(len(view), file.size - offset), 0)
+        got = with_retries(lambda: self._storage.read_into(file, view[:count], offset), file.url)
+        if got != count:
+            raise shorter(file)
         self._offset += count
         return count

@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from eai_notebook.io.sources.file import File
+    from eai_notebook.io.sources.file_entry import FileEntry
 
 
 class Storage(Protocol):
     """One kind of storage. Methods raise the exceptions of its client; `retry` classifies them."""
 
-    def find(self, pattern: str, suffixes: frozenset[str]) -> list[File]:
+    def find(self, pattern: str, suffixes: frozenset[str]) -> list[FileEntry]:
         """Return the files of a glob, a folder (those with a suffix) or one name, sorted."""
 
-    def read_into(self, file: File, memory: NDArray[np.uint8], begin: int) -> int:
+    def read_into(self, file: FileEntry, memory: NDArray[np.uint8], begin: int) -> int:
         """Fill memory with the bytes from offset `begin` on; return the number of bytes read."""
 
-    def open(self, file: File) -> IO[bytes]:
+    def open(self, file: FileEntry) -> IO[bytes]:
         """Return a seekable stream."""
 
 
