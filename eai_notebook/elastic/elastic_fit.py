@@ -22,7 +22,8 @@ from eai_notebook.elastic import handover, trainings, virtual_step
 from eai_notebook.elastic.contribution import Contribution
 from eai_notebook.elastic.elastic_callbacks import on_first_rank
 from eai_notebook.elastic.elastic_checkpoint import ElasticCheckpoint
-from eai_notebook.elastic.lone_ring import LoneRing, TooFewRanksError
+from eai_notebook.elastic.lone_ring import LoneRing
+from eai_notebook.elastic.member_changes import TooFewRanksError
 from eai_notebook.elastic.virtual_data import virtual_data
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.run_record import GONE
@@ -37,8 +38,8 @@ from eai_notebook.train.seeds import seed_states
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from eai_notebook.elastic.fault_tolerant_ring import Change, State
     from eai_notebook.elastic.lone_ring import Ring
+    from eai_notebook.elastic.member_changes import Change, State
     from eai_notebook.elastic.virtual_data import VirtualData
     from eai_notebook.train.checkpoint import Checkpoint
     from eai_notebook.train.fit_data import Batches
@@ -194,7 +195,8 @@ class _Training:
         Raises:
             EaiError: This rank's model or data are others than theirs, or it cannot come in.
         """
-        from eai_notebook.elastic.fault_tolerant_ring import Change, FaultTolerantRing
+        from eai_notebook.elastic.fault_tolerant_ring import FaultTolerantRing
+        from eai_notebook.elastic.member_changes import Change
 
         model = self._model
         handover.check_alike(model, facts["variables"])
@@ -466,7 +468,7 @@ def describe(change: Change, step: int, virtual: int) -> str:
     """Say who has gone or come and what that means.
 
     Examples:
-        >>> from eai_notebook.elastic.fault_tolerant_ring import Change
+        >>> from eai_notebook.elastic.member_changes import Change
         >>> describe(Change((2,), (0, 1, 3), 0.1), 1204, 4)
         'rank 2 is gone at step 1204; 3 of 4 ranks go on from step 1204, 4 virtual ranks on 3: expect 2.0 times longer steps'
     """

@@ -15,7 +15,6 @@ MPI's calls that wait run in a thread of their own: the main thread can be inter
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +22,7 @@ import numpy as np
 
 from eai_notebook.collective import newcomers, objects
 from eai_notebook.elastic.contribution import Contribution, Slices
-from eai_notebook.elastic.lone_ring import TooFewRanksError
+from eai_notebook.elastic.member_changes import Change, State, TooFewRanksError
 from eai_notebook.elastic.virtual_ranks import block_of
 from eai_notebook.elastic.waiting_calls import Caller
 from eai_notebook.errors import EaiError
@@ -33,32 +32,12 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
-State = tuple[dict[str, Any], "list[np.ndarray]"]
-"""What a newcomer is given: facts that `objects` can encode, and arrays."""
-
 JOIN_S: Final = 20.0
 """How long a newcomer that is ready may take to come in, before the others go on without it."""
 PATIENCE_S: Final = 60.0
 """How long the others wait for a rank that lives, but does not come to form the ring anew."""
 
 _GOES_ON, _FAILED = 0, 1
-
-
-@dataclass(frozen=True)
-class Change:
-    """A change of the membership.
-
-    Attributes:
-        lost: Members that are gone, by their numbers in the group.
-        members: Those that are left, in order.
-        seconds: How long it took to go on, from the error on or from the end of the step.
-        joined: Members that have come.
-    """
-
-    lost: tuple[int, ...]
-    members: tuple[int, ...]
-    seconds: float
-    joined: tuple[int, ...] = ()
 
 
 class PeerFailedError(EaiError):

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from eai_notebook.errors import EaiError
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mpi4py import MPI
 
     from eai_notebook.elastic.contribution import Contribution
-    from eai_notebook.elastic.fault_tolerant_ring import State
-
-
-class TooFewRanksError(EaiError):
-    """Fewer ranks are left than there are to be at least."""
-
-    def __init__(self, left: int, least: int) -> None:
-        super().__init__(
-            f"{left} of the least of {least} ranks are left: training has ended",
-            "`%eai restart`, and run the cell again: with checkpoint= it goes on where it was",
-            code="too-few-ranks",
-        )
+    from eai_notebook.elastic.member_changes import State
 
 
 class Ring(Protocol):
