@@ -51,6 +51,9 @@ CONSTANTS: Final[list[tuple[str, Any, str]]] = [
     ("CURVE_WIDE", training_html.WIDE, "Width of a curve, in its own units."),
     ("CURVE_TALL", training_html.TALL, "Height of a curve, in its own units."),
     ("TRAINING_COLOUR", training_html.LOSS, "A metric on the training data."),
+    ("OVERLAY", palette.OVERLAY, "Of runs that are shown together."),
+    ("RATE_COLOUR", training_html.RATE_COLOUR, "The throughput of all ranks."),
+    ("FEWEST_POINTS", training_html.FEWEST_POINTS, "Of a curve of the throughput."),
     ("VALIDATION_COLOUR", training_html.HELD_OUT, "A metric on the validation data."),
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eai_notebook.ledger.formatting import amount, count, duration, ms
+from eai_notebook.ledger.one_rank import in_words
 from eai_notebook.ledger.parts import BY_NAME
 
 
@@ -23,6 +24,8 @@ def rates_line(view: dict[str, Any]) -> str:
         fragments.append(f"{ms(rates['step_ms'] / 1e3)} a step")
     if rates["samples_per_s"] is not None:
         fragments.append(f"{count(rates['samples_per_s'])} samples/s")
+    if rates.get("one_rank"):
+        fragments.append(in_words(rates["one_rank"]))
     if rates["bytes_per_step"] is not None:
         fragments.append(f"{amount(rates['bytes_per_step'])}/step")
     if rates["bus_bytes_per_s"] is not None:

@@ -22,6 +22,13 @@ LOSS: Final = "#0072B2"
 HELD_OUT: Final = "#D55E00"
 """Colours of a metric on the training data and on the validation data."""
 
+RATE: Final = "samples/s"
+RATE_COLOUR: Final = "#009E73"
+"""The throughput of all ranks, which is drawn as the metrics are."""
+
+FEWEST_POINTS: Final = 5
+"""A throughput of fewer stretches of steps is only the number below the chart."""
+
 _FAINT: Final = "color: var(--jp-ui-font-color2, inherit); font-size: 12px; line-height: 1.5"
 
 
@@ -67,12 +74,17 @@ def training_section(view: dict[str, Any]) -> str:
     """Return the progress and the curves as HTML; empty without any."""
     line = escape(progress_line(view))
     training = view["training"]
-    if training is None:
-        return f'<div style="{_FAINT}">{line}</div>' if line else ""
-    names = [name for name in training["values"] if not name.startswith("val_")]
-    curves = "".join(_curve(training, name) for name in names[:MOST_CURVES])
-    rest = [name for name in names[MOST_CURVES:] if training["values"][name] is not None]
-    more = " · ".join(f"{name} {training['values'][name]:.4g}" for name in rest)
+    curves, more = "", ""
+    if training is not None:
+        names = [name for name in training["values"] if not name.startswith("val_")]
+        curves = "".join(_metric(training, name) for name in names[:MOST_CURVES])
+        rest = [name for name in names[MOST_CURVES:] if training["values"][name] is not None]
+        more = " · ".join(f"{name} {training['values'][name]:.4g}" for name in rest)
+    points = throughput(view["buckets"])
+    if len(points) >= FEWEST_POINTS:
+        curves += _curve(RATE, [(RATE, points, count(points[-1][1]), RATE_COLOUR, "")])
+    if not line and not curves:
+        return ""
     return (
         f'<div style="margin-top: 8px"><div style="{_FAINT}">{line}</div>'
         f'<div style="display: flex; flex-wrap: wrap; gap: 4px 16px">{curves}</div>'
@@ -80,18 +92,41 @@ def training_section(view: dict[str, Any]) -> str:
     )
 
 
-def _curve(training: dict[str, Any], name: str) -> str:
+def throughput(buckets: dict[str, Any]) -> list[tuple[float, float]]:
+    """Return the samples/s of all ranks over the steps, at the middle of each stretch.
+
+    Examples:
+        >>> throughput({"step": [0, 4], "stop": [4, 8], "samples_per_s": [None, 800.0]})
+        [(6.0, 800.0)]
+    """
+    rates = buckets.get("samples_per_s", ())
+    edges = zip(buckets["step"], buckets["stop"], strict=True)
+    return [
+        ((start + stop) / 2, rate)
+        for (start, stop), rate in zip(edges, rates, strict=False)
+        if rate is not None
+    ]
+
+
+def _metric(training: dict[str, Any], name: str) -> str:
     """Draw one metric over the steps: the ranks' mean, and validation at each epoch's end."""
-    drawn = [(_points(training, name), LOSS, ""), (_ends(training, f"val_{name}"), HELD_OUT, "3 2")]
-    known = [(step, value) for points, _, _ in drawn for step, value in points]
-    values = training["values"]
+    points = {name: _points(training, name), f"val_{name}": _ends(training, f"val_{name}")}
+    looks = ((name, LOSS, ""), (f"val_{name}", HELD_OUT, "3 2"))
+    values = {label: training["values"].get(label) for label in points}
+    shown = {label: "" if value is None else f"{value:.4g}" for label, value in values.items()}
+    return _curve(name, [(each, points[each], shown[each], *look) for each, *look in looks])
+
+
+def _curve(name: str, drawn: list[tuple[str, list[tuple[float, float]], str, str, str]]) -> str:
+    """Draw lines in one small plot: each has a name, points, its last value, a colour and dashes."""
+    known = [point for _, points, *_ in drawn for point in points]
     labels = "".join(
         f'<span style="color: var(--jp-ui-font-color1, inherit)"><span style="color: {colour}">●</span> '
-        f"{escape(label)} {values[label]:.4g} </span>"
-        for label, colour in ((name, LOSS), (f"val_{name}", HELD_OUT))
-        if values.get(label) is not None
+        f"{escape(label)} {value} </span>"
+        for label, _, value, colour, _ in drawn
+        if value
     )
-    lines = "".join(_line(points, known, colour, dash) for points, colour, dash in drawn)
+    lines = "".join(_line(points, known, colour, dash) for _, points, _, colour, dash in drawn)
     return (
         f'<div style="{_FAINT}">{labels}<svg role="img" viewBox="0 0 {WIDE} {TALL}" '
         f'preserveAspectRatio="none" style="display: block; width: 200px; height: 48px; '
@@ -101,14 +136,14 @@ def _curve(training: dict[str, Any], name: str) -> str:
     )
 
 
-def _points(training: dict[str, Any], name: str) -> list[tuple[int, float]]:
+def _points(training: dict[str, Any], name: str) -> list[tuple[float, float]]:
     """Return a metric over the steps, or over epochs if it is known at their ends only."""
     curve = training["curves"].get(name, {"step": [], "value": []})
     pairs = zip(curve["step"], curve["value"], strict=True)
     return [(s, v) for s, v in pairs if v is not None] or _ends(training, name)
 
 
-def _ends(training: dict[str, Any], name: str) -> list[tuple[int, float]]:
+def _ends(training: dict[str, Any], name: str) -> list[tuple[float, float]]:
     return [
         (end["step"], end["values"][name])
         for end in training["ends"]
@@ -117,7 +152,7 @@ def _ends(training: dict[str, Any], name: str) -> list[tuple[int, float]]:
 
 
 def _line(
-    points: list[tuple[int, float]], known: list[tuple[int, float]], colour: str, dash: str
+    points: list[tuple[float, float]], known: list[tuple[float, float]], colour: str, dash: str
 ) -> str:
     if not points:
         return ""

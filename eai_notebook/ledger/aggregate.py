@@ -42,7 +42,7 @@ class Summary:
     buckets: ``starts[B]`` is the first step of each, ``stops[B]`` the step after its last
     one, and ``width`` how many measured ones it holds; ``parts[B, P]`` are the means over
     ranks, ``unmeasured[B]`` the mean time that no part explains: together they are a step's
-    mean length. ``own[R, B]`` is what each rank spent on itself. ``longest`` is the longest
+    mean length; ``samples[B]`` are those of a step of all ranks. ``own[R, B]`` is what each rank spent on itself. ``longest`` is the longest
     step and its length, a mean over ranks.
     ``spent[P]``, ``spent_unmeasured`` and ``wall`` are the time of all ranks in the whole run,
     not only in the kept steps.
@@ -79,6 +79,7 @@ class Summary:
         self._stops: Ints = np.zeros(0, np.int64)
         self._parts = _Sums((0, len(PARTS)))
         self._unmeasured = _Sums((0, 2))  # its time, and the share of the steps with parts
+        self._samples = _Sums((0, 1))
         self._own = _Sums((0, 0))
 
     @property
@@ -128,6 +129,11 @@ class Summary:
     def unmeasured(self) -> Floats:
         """The mean time of each bucket that no part explains, in seconds."""
         return np.asarray(self._unmeasured.means()[:, 0])
+
+    @property
+    def samples(self) -> Floats:
+        """The mean samples that all ranks together took in a step of each bucket."""
+        return np.asarray(self._samples.means()[:, 0])
 
     @property
     def own(self) -> Floats:
@@ -200,6 +206,7 @@ class Summary:
                 self._stops = np.maximum.reduceat(self._stops, pairs)
             self._parts.halve()
             self._unmeasured.halve()
+            self._samples.halve()
             self._own.halve()
         at = places // self.width
         new = places % self.width == 0
@@ -208,6 +215,9 @@ class Summary:
         self._parts.add(at, np.where(striking[:, None], np.nan, mean_parts(piece, axis=0)))
         length = np.where(striking, mean(piece.wall, axis=0), 0.0)
         self._unmeasured.add(at, np.stack([length, 1.0 - striking], axis=1))
+        known = np.isfinite(piece.samples).any(axis=0)
+        samples = np.where(known, np.nansum(piece.samples, axis=0), np.nan)
+        self._samples.add(at, samples[:, None])
         measured = np.isfinite(piece.parts[:, :, MARKED]).any(axis=2)
         own = np.where(measured, np.nansum(piece.parts[:, :, OWN], axis=2), np.nan)
         self._own.add(at, own.T)

@@ -15,6 +15,7 @@ from eai_notebook.ledger.followed_run import read_run
 from eai_notebook.ledger.formatting import amount, count, ms, percent
 from eai_notebook.ledger.losses import WORTH_NAMING
 from eai_notebook.ledger.merge import Ledger, merge
+from eai_notebook.ledger.one_rank import in_words, speed_up
 from eai_notebook.ledger.parts import INPUT, PARTS, WAIT_PEER
 from eai_notebook.ledger.training_curve import summary_line
 from eai_notebook.ledger.verdict import Verdict, verdict_of
@@ -79,6 +80,7 @@ class Report:
     measuring_pct: float
     input_wait: str | None = None
     remarks: tuple[str, ...] = ()
+    speed_up: dict[str, float] | None = None
 
     def to_text(self) -> str:
         """Return the verdict, the table and the rates as plain text."""
@@ -99,6 +101,8 @@ class Report:
         ]
         if np.isfinite(rates.samples_per_s):
             fragments.append(f"{count(rates.samples_per_s)} samples/s")
+        if self.speed_up:
+            fragments.append(in_words(self.speed_up))
         if np.isfinite(rates.bytes_per_step):
             fragments.append(f"{amount(rates.bytes_per_step)}/step" + _of_embeddings(rates))
         if np.isfinite(rates.bus_bandwidth):
@@ -143,7 +147,14 @@ def _report(summary: Summary, info: RunInfo | None) -> Report:
         measuring_pct=measuring_pct(summary.wall, info),
         input_wait=_input_wait(parts[INPUT], facts.context),
         remarks=(*_remarks(facts), *_of_columns(info)),
+        speed_up=_speed_up(facts, info),
     )
+
+
+def _speed_up(facts: Facts, info: RunInfo | None) -> dict[str, float] | None:
+    """Return the run's rate against that of one rank, where it is known."""
+    rate = rates(facts).samples_per_s
+    return speed_up(info.meta, info.size, facts.batch, rate) if info else None
 
 
 def _input_wait(numbers: PartNumbers, context: Context) -> str | None:

@@ -16,6 +16,7 @@ from eai_notebook.ledger.context import Context
 from eai_notebook.ledger.facts import Facts
 from eai_notebook.ledger.followed_run import FollowedRun, read_run
 from eai_notebook.ledger.merge import mean_parts
+from eai_notebook.ledger.one_rank import speed_up
 from eai_notebook.ledger.parts import ADDED, PARTS, WAIT_PEER
 from eai_notebook.ledger.report import measuring_pct, rates
 from eai_notebook.ledger.steady_verdict import SteadyVerdict
@@ -103,6 +104,7 @@ def run_view(
             "bus_bytes_per_s": _number(numbers.bus_bandwidth),
             "link_bytes_per_s": info.meta.get("link_bytes_per_s"),
             "hidden_ms": _number(1e3 * numbers.hidden),
+            "one_rank": speed_up(info.meta, info.size, facts.batch, numbers.samples_per_s),
         },
         "price": {
             "rank_s": _number(summary.wall),
@@ -188,8 +190,16 @@ def _buckets(summary: Summary) -> dict[str, Any]:
         "stop": summary.stops.tolist(),
         "ms": _plain(1e3 * summary.parts),
         "unmeasured_ms": _plain(1e3 * summary.unmeasured),
+        "samples_per_s": _plain(_throughput(summary)),
         "longest": _longest(summary),
     }
+
+
+def _throughput(summary: Summary) -> Floats:
+    """Return the samples/s of all ranks in each stretch of steps; NaN where not known."""
+    length = np.nansum(summary.parts, axis=1) + np.nan_to_num(summary.unmeasured)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(length > 0, summary.samples / length, np.nan)
 
 
 def _longest(summary: Summary) -> dict[str, Any] | None:

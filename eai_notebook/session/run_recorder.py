@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eai_notebook.bookkeeping import LEDGER, PRUNING, RECORD, TRACE, Bookkeeping
-from eai_notebook.ledger import profile_merge
+from eai_notebook.ledger import one_rank, profile_merge
 from eai_notebook.ledger.retention import limits, prune
 from eai_notebook.ledger.run_lock import RunLock
 from eai_notebook.ledger.run_record import RunRecord
@@ -151,6 +151,9 @@ class RunRecorder:
             message = _named(message)
             record = RunRecord.create(self.root, message)
             record.info.meta.update(self.facts)
+            if message.size > 1:
+                alone = one_rank.find(self.root, message.meta, message.host)
+                record.info.meta.update({one_rank.META: alone} if alone else {})
             self._open[message.run] = record
             self._locks[message.run] = RunLock(record.path)
             self._prune()

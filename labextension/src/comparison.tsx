@@ -3,6 +3,7 @@ import type { JSX } from 'react';
 import type { Change, Comparison, Measured, View } from './types';
 import { background } from './partPattern';
 import { learnParts } from './parts';
+import { short } from './training';
 import { count, ms, sum } from './formatting';
 
 export function ComparisonTable({ comparison }: { comparison: Comparison }): JSX.Element {
@@ -47,6 +48,14 @@ export function ComparisonTable({ comparison }: { comparison: Comparison }): JSX
             <td>{counted(after.rates.samples_per_s)}</td>
             <td>{ratio(before.rates.samples_per_s, after.rates.samples_per_s)}</td>
           </tr>
+          {reached(before, after).map(name => (
+            <tr key={name}>
+              <th scope="row">{name}</th>
+              <td>{short(before.training?.values[name] ?? null)}</td>
+              <td>{short(after.training?.values[name] ?? null)}</td>
+              <td>{difference(before.training?.values[name], after.training?.values[name])}</td>
+            </tr>
+          ))}
         </tbody>
       </table>
       {[before, after].map((view, place) => (
@@ -101,6 +110,19 @@ function ChangeCell({ change }: { change: Change | undefined }): JSX.Element {
       {change.high_ms === null ? '' : ` ± ${ms(change.high_ms - change.delta_ms)}`}
     </td>
   );
+}
+
+/** The metrics that either run has. */
+function reached(before: View, after: View): string[] {
+  const names = [before, after].flatMap(view => Object.keys(view.training?.values ?? {}));
+  return [...new Set(names)];
+}
+
+function difference(before: Measured | undefined, after: Measured | undefined): string {
+  if (before == null || after == null) {
+    return '';
+  }
+  return `${after < before ? '−' : '+'}${short(Math.abs(after - before))}`;
 }
 
 function partMean(view: View, place: number): Measured {

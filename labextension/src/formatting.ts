@@ -33,6 +33,12 @@ export function count(value: number): string {
   return value >= MANY ? Math.round(value).toLocaleString('en') : `${Number(value.toPrecision(3))}`;
 }
 
+/** A large number on an axis, short: 12k, 3.4M. */
+export function thousands(value: number): string {
+  const [by, unit] = value >= 1e6 ? [1e6, 'M'] : value >= 1e4 ? [1e3, 'k'] : [1, ''];
+  return `${Number((value / by).toPrecision(3))}${unit}`;
+}
+
 export function amount(bytes: number): string {
   const units = ['B', 'kB', 'MB', 'GB'];
   const thousands =
@@ -52,6 +58,10 @@ export function ratesLine(view: View): string {
   }
   if (rates.samples_per_s !== null) {
     fragments.push(`${count(rates.samples_per_s)} samples/s`);
+  }
+  if (rates.one_rank) {
+    const { times, ideal_pct: ideal } = rates.one_rank;
+    fragments.push(`${Number(times.toPrecision(3))}x one rank (${ideal.toFixed(0)} % of ideal)`);
   }
   if (rates.bytes_per_step !== null) {
     fragments.push(`${amount(rates.bytes_per_step)}/step`);

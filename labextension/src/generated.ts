@@ -66,6 +66,15 @@ export const CURVE_TALL = 36;
 /** A metric on the training data. */
 export const TRAINING_COLOUR = '#0072B2';
 
+/** Of runs that are shown together. */
+export const OVERLAY = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9'] as const;
+
+/** The throughput of all ranks. */
+export const RATE_COLOUR = '#009E73';
+
+/** Of a curve of the throughput. */
+export const FEWEST_POINTS = 5;
+
 /** A metric on the validation data. */
 export const VALIDATION_COLOUR = '#D55E00';
 

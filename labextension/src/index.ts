@@ -12,7 +12,8 @@ import type { ICodeCellModel } from '@jupyterlab/cells';
 import { ledgerIcon } from './icon';
 import { KernelLink } from './kernelConnection';
 import { runRenderer } from './output';
-import { type Insert, LedgerPanel, type OpenTab } from './panel';
+import { overlayTab } from './overlayTab';
+import { type Insert, LedgerPanel } from './panel';
 import { runTab } from './runTab';
 import type { Widget } from '@lumino/widgets';
 
@@ -52,8 +53,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
       notebook.activate();
     };
     const tabs = new Map<string, Widget>();
-    const openTab: OpenTab = (link, recorded) => {
-      const made = runTab(link, recorded);
+    const openTab = (made: Widget): void => {
       const tab = tabs.get(made.id) ?? made;
       if (tab === made) {
         tabs.set(made.id, made);
@@ -65,7 +65,19 @@ const plugin: JupyterFrontEndPlugin<void> = {
       app.shell.activateById(tab.id);
     };
     // Notebook 7 shows one document at a time.
-    const panel = new LedgerPanel(insert, labShell === null ? null : openTab);
+    const panel = new LedgerPanel(
+      insert,
+      labShell === null
+        ? null
+        : {
+            openRun: (link, recorded) => {
+              openTab(runTab(link, recorded));
+            },
+            openRuns: views => {
+              openTab(overlayTab(views));
+            }
+          }
+    );
     const links = new Map<NotebookPanel, KernelLink>();
 
     const show = (): void => {

@@ -1,9 +1,10 @@
 /** The metrics of a run, each in a chart with axes: what a tab shows of them. */
 import type { Range, View } from './types';
-import { MOST_CURVES } from './generated';
+import { FEWEST_POINTS, MOST_CURVES } from './generated';
 import { element } from './drawing';
 import { LineChart } from './lineChart';
-import { metricNames, metricSeries, short } from './training';
+import { metricNames, metricSeries, RATE, short, throughputSeries } from './training';
+import { thousands } from './formatting';
 
 export class MetricCharts {
   constructor(onRange: (range: Range | null) => void) {
@@ -14,18 +15,24 @@ export class MetricCharts {
 
   draw(view: View, range: Range | null): void {
     const { training } = view;
+    const rate = throughputSeries(view);
     const names = metricNames(training).slice(0, MOST_CURVES);
+    if (rate.points.length >= FEWEST_POINTS) {
+      names.push(RATE);
+    }
     if (names.join() !== [...this._charts.keys()].join()) {
       this._charts = new Map(
-        names.map(name => [name, new LineChart(name, short, this._onRange)] as const)
+        names.map(
+          name =>
+            [name, new LineChart(name, name === RATE ? thousands : short, this._onRange)] as const
+        )
       );
       this.node.replaceChildren(...[...this._charts.values()].map(chart => chart.node));
     }
-    if (training !== null) {
-      this._charts.forEach((chart, name) => {
-        chart.draw(metricSeries(training, name), range);
-      });
-    }
+    this._charts.forEach((chart, name) => {
+      const lines = training === null ? [] : metricSeries(training, name);
+      chart.draw(name === RATE ? [rate] : lines, range);
+    });
   }
 
   private _charts = new Map<string, LineChart>();

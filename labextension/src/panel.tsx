@@ -13,15 +13,20 @@ import { RunsSection } from './runsSection';
 /** Put code into a new cell of the notebook, with an output if there is one. */
 export type Insert = (code: string, data?: Record<string, string>) => void;
 
-/** Show a kernel's current run, or one from its record, in a tab of the main area. */
-export type OpenTab = (link: KernelLink, recorded: View | null) => void;
+/** Tabs of the main area. */
+export interface Tabs {
+  /** Show a kernel's current run, or one from its record. */
+  openRun: (link: KernelLink, recorded: View | null) => void;
+  /** Show several recorded runs together. */
+  openRuns: (views: readonly View[]) => void;
+}
 
 export class LedgerPanel extends ReactWidget {
-  /** `openTab` is null where the front end shows one document at a time. */
-  constructor(insert: Insert, openTab: OpenTab | null) {
+  /** `tabs` is null where the front end shows one document at a time. */
+  constructor(insert: Insert, tabs: Tabs | null) {
     super();
     this._insert = insert;
-    this._openTab = openTab;
+    this._tabs = tabs;
     this.id = 'eai-notebook-panel';
     this.title.icon = ledgerIcon;
     this.title.caption = 'Ranks and ledger';
@@ -48,7 +53,7 @@ export class LedgerPanel extends ReactWidget {
               link={this._link}
               notebook={this._notebook}
               insert={this._insert}
-              openTab={this._openTab}
+              tabs={this._tabs}
             />
           )
         }
@@ -59,7 +64,7 @@ export class LedgerPanel extends ReactWidget {
   private _link: KernelLink | null = null;
   private _notebook = '';
   private readonly _insert: Insert;
-  private readonly _openTab: OpenTab | null;
+  private readonly _tabs: Tabs | null;
   private readonly _switched = new Signal<this, void>(this);
 }
 
@@ -67,10 +72,10 @@ interface KernelViewProps {
   link: KernelLink;
   notebook: string;
   insert: Insert;
-  openTab: OpenTab | null;
+  tabs: Tabs | null;
 }
 
-function KernelView({ link, notebook, insert, openTab }: KernelViewProps): JSX.Element {
+function KernelView({ link, notebook, insert, tabs }: KernelViewProps): JSX.Element {
   const [opened, setOpened] = useState<View | null>(null);
   return (
     <UseSignal signal={link.state.changed}>
@@ -89,17 +94,22 @@ function KernelView({ link, notebook, insert, openTab }: KernelViewProps): JSX.E
               isRecorded={opened !== null}
               insert={insert}
               openTab={
-                openTab === null
+                tabs === null
                   ? null
                   : recorded => {
-                      openTab(link, recorded);
+                      tabs.openRun(link, recorded);
                     }
               }
               onClose={() => {
                 setOpened(null);
               }}
             />
-            <RunsSection link={link} isRunning={view?.run.state === 'running'} onOpen={setOpened} />
+            <RunsSection
+              link={link}
+              isRunning={view?.run.state === 'running'}
+              onOpen={setOpened}
+              openRuns={tabs?.openRuns ?? null}
+            />
           </>
         );
       }}

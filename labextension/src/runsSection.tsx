@@ -12,6 +12,8 @@ interface Props {
   /** Whether a run goes on now: when it ends, the list has one more. */
   isRunning: boolean;
   onOpen: (view: View) => void;
+  /** Shows runs together in a tab; null where a front end has no tabs. */
+  openRuns: ((views: readonly View[]) => void) | null;
 }
 
 type Key = 'name' | 'started' | 'took' | 'size' | 'steps' | 'step_ms' | 'loss';
@@ -58,7 +60,7 @@ const COLUMNS: readonly Column[] = [
   }
 ];
 
-export function RunsSection({ link, isRunning, onOpen }: Props): JSX.Element {
+export function RunsSection({ link, isRunning, onOpen, openRuns }: Props): JSX.Element {
   const [runs, setRuns] = useState<RunEntry[] | null>(null);
   const [chosen, setChosen] = useState<string[]>([]);
   const [comparison, setComparison] = useState<Comparison | null>(null);
@@ -193,8 +195,25 @@ export function RunsSection({ link, isRunning, onOpen }: Props): JSX.Element {
             >
               Compare
             </button>
+            {openRuns !== null && chosen.length > 1 && (
+              <button
+                className="jp-mod-styled"
+                title="Loss, metrics and step time of the chosen runs in one picture, in a tab"
+                onClick={() => {
+                  perform('Reading…', async () => {
+                    openRuns(await Promise.all(chosen.map(folder => link.open(folder))));
+                  });
+                }}
+              >
+                Overlay
+              </button>
+            )}
             {only === undefined ? (
-              <span className="eai-Panel-faint">choose one run for more, two to compare</span>
+              <span className="eai-Panel-faint">
+                {chosen.length < 2
+                  ? 'choose one run for more, two to compare, or several'
+                  : `${chosen.length} chosen`}
+              </span>
             ) : (
               <RunButtons
                 run={only}
@@ -326,11 +345,8 @@ function RunButtons({ run, perform, file, onRename, onDelete }: ButtonsProps): J
   );
 }
 
-/** Two can be chosen; a third takes the place of the first. */
 function toggled(chosen: readonly string[], folder: string): string[] {
-  return chosen.includes(folder)
-    ? chosen.filter(name => name !== folder)
-    : [...chosen, folder].slice(-2);
+  return chosen.includes(folder) ? chosen.filter(name => name !== folder) : [...chosen, folder];
 }
 
 function found(run: RunEntry, sought: string): boolean {

@@ -5,7 +5,9 @@ import { count, duration } from './formatting';
 import {
   CURVE_TALL,
   CURVE_WIDE,
+  FEWEST_POINTS,
   MOST_CURVES,
+  RATE_COLOUR,
   TRAINING_COLOUR,
   VALIDATION_COLOUR
 } from './generated';
@@ -24,6 +26,19 @@ export function metricSeries(training: Training, name: string): Series[] {
       dash: '3 2'
     }
   ];
+}
+
+/** What the throughput of all ranks is called. */
+export const RATE = 'samples/s';
+
+/** The throughput of all ranks, at the middle of each stretch of steps. */
+export function throughputSeries(view: View): Series {
+  const { step, stop, samples_per_s: rates = [] } = view.buckets;
+  const points = rates.flatMap((rate, position): Point[] => {
+    const start = step[position] ?? 0;
+    return rate === null ? [] : [[(start + (stop[position] ?? start)) / 2, rate]];
+  });
+  return { label: RATE, points, colour: RATE_COLOUR, dash: '' };
 }
 
 /** The metrics that get a curve. */
@@ -61,10 +76,18 @@ export class TrainingSection {
     this._bar.setAttribute('aria-valuenow', String(Math.round(100 * (share ?? 0))));
     this._done.style.width = `${100 * (share ?? 0)}%`;
     const names = metricNames(training);
+    const rate = throughputSeries(view);
+    const drawn = names.slice(0, MOST_CURVES).map(name => ({
+      name,
+      lines: training === null ? [] : metricSeries(training, name)
+    }));
+    if (rate.points.length >= FEWEST_POINTS) {
+      drawn.push({ name: RATE, lines: [rate] });
+    }
+    const last = (label: string): string =>
+      label === RATE ? count(rate.points.at(-1)?.[1] ?? 0) : short(training?.values[label] ?? null);
     this._curves.replaceChildren(
-      ...(training === null || !this._hasCurves
-        ? []
-        : names.slice(0, MOST_CURVES).map(name => curve(training, name)))
+      ...(this._hasCurves ? drawn.map(({ name, lines }) => curve(name, lines, last)) : [])
     );
     this._more.textContent = names
       .slice(this._hasCurves ? MOST_CURVES : 0)
@@ -112,20 +135,22 @@ function secondsLeft(view: View, elapsed: number): number | null {
   return pace > 0 ? Math.max(0, training.steps - run.steps) * pace : null;
 }
 
-/** One metric over the steps: the ranks' mean, and validation at each epoch's end. */
-function curve(training: Training, name: string): HTMLElement {
+/** Lines in one small plot, each with its last value. */
+function curve(
+  name: string,
+  drawn: readonly Series[],
+  last: (label: string) => string
+): HTMLElement {
   const host = document.createElement('div');
-  const drawn = metricSeries(training, name);
-  const labels = drawn.flatMap(({ label, colour }) => {
-    const value = training.values[label] ?? null;
-    if (value === null) {
+  const labels = drawn.flatMap(({ label, colour, points: own }) => {
+    if (own.length === 0) {
       return [];
     }
     const dot = document.createElement('span');
     dot.style.color = colour;
     dot.textContent = '● ';
     const text = document.createElement('span');
-    text.append(dot, `${label} ${short(value)} `);
+    text.append(dot, `${label} ${last(label)} `);
     return [text];
   });
   const picture = document.createElementNS(SVG, 'svg');

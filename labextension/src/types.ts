@@ -47,6 +47,8 @@ export interface View {
     ms: Measured[][];
     /** Mean milliseconds that no part explains, for each bucket. */
     unmeasured_ms: Measured[];
+    /** Samples of all ranks; missing in outputs of older versions. */
+    samples_per_s?: Measured[];
     /** The longest step of the run and its length; null before any step. */
     longest: { step: number; ms: Measured } | null;
   };
@@ -73,6 +75,8 @@ export interface View {
     link_bytes_per_s: Measured;
     /** Communication that went on while computing, a step. */
     hidden_ms: Measured;
+    /** Against one rank with the same model, where a run of one is recorded. */
+    one_rank?: { times: number; ideal_pct: number; samples_per_s: number } | null;
   };
   /** Loss and metrics; null without any. */
   training: {

@@ -78,7 +78,7 @@ def test_many_ranks_fit_a_narrow_dark_panel_and_the_run_ends_as_its_twin(
     panel.evaluate("p => p.scrollTo(0, p.scrollHeight)")
     notebook.screenshot("many-dark-panel-end", "#eai-notebook-panel")
     notebook.theme("JupyterLab Light")  # the setting outlives the page
-    assert notebook.page.locator(".jp-OutputArea figure.eai-ledger svg").count() == 1 + 64 + 2
+    assert notebook.page.locator(".jp-OutputArea figure.eai-ledger svg").count() == 1 + 64 + 3
     assert notebook.page.locator(".jp-OutputArea .eai-Chart").count() == 0
     output = notebook.save()["cells"][1]["outputs"][0]["data"]
     assert set(output) == {"text/html", "text/plain"}

@@ -76,6 +76,54 @@ def test_steps_are_looked_at_closer_and_closer_in_a_tab(
     assert notebook.outside == []
 
 
+SEVERAL = """%load_ext eai_notebook
+from player import Player
+from synthetic import run_record, run_rows
+from eai_notebook.ledger.run_record import runs_folder
+from eai_notebook.telemetry.messages import TrainingProgress
+for name, rate in ("slow", 0.2), ("medium", 0.5), ("quick", 0.9):
+    record = run_record(runs_folder(), run_rows(2, 300, compute=0.01 / rate), name=f"{name}_overlay")
+    for step in range(1, 300, 10):
+        values = {"loss": 0.3 + 0.4 / (1 + rate * step / 10)}
+        record.add(TrainingProgress(record.info.run, 0, step, 0, values))
+        record.add(TrainingProgress(record.info.run, 1, step, 0, values))
+    end = {"loss": 0.3 + 0.1 * rate, "val_loss": 0.35 + 0.1 * rate}
+    record.add(TrainingProgress(record.info.run, 0, 299, 0, end, whole=True))"""
+
+
+def test_several_runs_are_laid_over_each_other(open_notebook: Callable[..., Notebook]) -> None:
+    notebook = open_notebook(SEVERAL)
+    page = notebook.page
+    notebook.run_cell()
+    notebook.wait_cells(1)
+    page.get_by_role("button", name="Show earlier runs").click()
+    runs = page.get_by_role("region", name="Runs")
+    runs.get_by_label("Search runs").fill("_overlay")
+    for name in ("slow", "medium", "quick"):
+        runs.get_by_role("checkbox", name=f"{name}_overlay").check()
+    runs.get_by_role("button", name="Overlay", exact=True).click()
+    tab = page.locator(".eai-Tab")
+    curves = tab.locator(".eai-Lines", has_text="step time").locator(".eai-Lines-curve")
+    curves.nth(2).wait_for(state="attached")
+    titles = tab.locator(".eai-Lines-title").all_inner_texts()
+    assert [title.split("\n")[0] for title in titles] == [
+        "loss",
+        "val_loss",
+        "step time",
+        "samples/s",
+    ]
+    plot = tab.locator(".eai-Lines .eai-Chart-plot").first
+    plot.hover(position={"x": 60, "y": 40})
+    assert "quick_overlay" in tab.locator(".eai-Lines .eai-Tooltip").first.inner_text()
+    notebook.screenshot("overlay-light")
+    drag(notebook, plot, 0.2, 0.6)
+    tab.get_by_role("button", name="All steps").click()
+    assert "slow_overlay" in tab.locator("table").inner_text()
+    notebook.theme("JupyterLab Dark")
+    notebook.screenshot("overlay-dark")
+    notebook.theme("JupyterLab Light")
+
+
 def drag(notebook: Notebook, target: object, start: float, stop: float) -> None:
     """Drag over a share of an element."""
     box = target.bounding_box()  # type: ignore[attr-defined]

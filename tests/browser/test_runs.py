@@ -127,7 +127,7 @@ def opened_from_disk(browser: Browser, saved: Path) -> None:
     page.on("request", lambda request: asked.append(request.url))
     page.goto(saved.as_uri())
     assert "after_shards" in page.title()
-    assert page.locator("figure.eai-ledger svg").count() == 1 + 4
+    assert page.locator("figure.eai-ledger svg").count() == 1 + 4 + 1
     assert page.locator("figure.eai-ledger img").evaluate("i => i.naturalWidth") > 50
     assert all(url.startswith(("file:", "data:")) for url in asked)
     context.close()

@@ -12,6 +12,7 @@ from synthetic import run_record, run_rows
 
 from eai_notebook.display.heat_map import png
 from eai_notebook.display.static_html import HEIGHT, STEPS_WIDTH, html
+from eai_notebook.display.training_html import FEWEST_POINTS
 from eai_notebook.ledger.parts import BY_NAME, PARTS, TABLE
 from eai_notebook.ledger.view_model import record_view
 
@@ -53,7 +54,7 @@ def test_parts_differ_in_colour_letter_and_texture() -> None:
 @pytest.mark.parametrize(("ranks", "steps"), [(1, 3), (2, 30), (16, 50), (17, 50), (64, 500)])
 def test_the_twin_is_whole_and_needs_no_script(tmp_path: Path, ranks: int, steps: int) -> None:
     made = twin(tmp_path, run_rows(ranks, steps))
-    assert made.count("<svg") == 1 + ranks
+    assert made.count("<svg") == 1 + ranks + (steps >= FEWEST_POINTS)  # the throughput
     assert made.count("<title>") >= 1 + ranks
     assert "<script" not in made
     assert len(made) < 120_000
