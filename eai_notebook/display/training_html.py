@@ -110,11 +110,16 @@ def throughput(buckets: dict[str, Any]) -> list[tuple[float, float]]:
 
 def _metric(training: dict[str, Any], name: str) -> str:
     """Draw one metric over the steps: the ranks' mean, and validation at each epoch's end."""
-    points = {name: _points(training, name), f"val_{name}": _ends(training, f"val_{name}")}
-    looks = ((name, LOSS, ""), (f"val_{name}", HELD_OUT, "3 2"))
-    values = {label: training["values"].get(label) for label in points}
+    held_out = f"val_{name}"
+    values = {label: training["values"].get(label) for label in (name, held_out)}
     shown = {label: "" if value is None else f"{value:.4g}" for label, value in values.items()}
-    return _curve(name, [(each, points[each], shown[each], *look) for each, *look in looks])
+    return _curve(
+        name,
+        [
+            (name, _points(training, name), shown[name], LOSS, ""),
+            (held_out, _ends(training, held_out), shown[held_out], HELD_OUT, "3 2"),
+        ],
+    )
 
 
 def _curve(name: str, drawn: list[tuple[str, list[tuple[float, float]], str, str, str]]) -> str:
