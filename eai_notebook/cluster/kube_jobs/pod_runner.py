@@ -36,6 +36,8 @@ CAUSE_S: Final = 4.0
 """How long the API may take to say why a pod has ended."""
 SILENT_S: Final = 30.0
 """How long an agent, which reports every few seconds, may be silent."""
+REFUSED_S: Final = 30.0
+"""How long the API may refuse to show pods that wait: its rights take a moment after its start."""
 GONE_S: Final = 25.0
 """How long pods may take to leave."""
 
@@ -203,21 +205,31 @@ class PodRunner:
         self._looked = time.monotonic()
         try:
             states = self._states()
+            words = "" if self._started else summary(states, self._pods)
+            if not states and not self._started:
+                words = self._words_of_no_pods()
         except EaiError as error:
-            if error.code != "kube-unreachable":
-                raise
-            # Cells need no API server: the group goes on, and pods end with their lease if all is lost.
-            self._silent_since = self._silent_since or time.monotonic()
-            silent = time.monotonic() - self._silent_since
-            self._note(self._state.phase, f"the API server has not answered for {silent:.0f} s")
+            self._bear(error)
             return
         self._silent_since = None
         self._judge(states)
-        words = "" if self._started else summary(states, self._pods)
-        if not states and not self._started:
-            words = self._words_of_no_pods()
         phase = "starting" if self._started else "waiting"
         self._note(phase, words, [(state.name, state.words) for state in states])
+
+    def _bear(self, error: EaiError) -> None:
+        """Go on while the API server is away, or refuses everything, as one does that has just started.
+
+        Cells need no API server, so a group that runs goes on; pods end with their lease if all is lost.
+        """
+        if error.code == "kube-pod-failed":
+            raise error
+        self._silent_since = self._silent_since or time.monotonic()
+        silent = time.monotonic() - self._silent_since
+        if error.code == "kube-refused" and silent > REFUSED_S and not self._started:
+            raise error
+        self._note(
+            self._state.phase, f"no answer of the API server for {silent:.0f} s: {error.what}"
+        )
 
     def _states(self) -> list[PodState]:
         found = {
