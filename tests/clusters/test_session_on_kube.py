@@ -70,7 +70,7 @@ def test_training_is_that_of_a_single_process(session: Session) -> None:  # noqa
         "    for begin in range(0, 64, 16):\n"
         "        part = slice(begin + 16 // size * rank, begin + 16 // size * (rank + 1))\n"
         "        yield x[part], y[part]\n"
-        "both = model(); both.compile(eai.optimizer(keras.optimizers.SGD(0.1)), 'mse')\n"
+        "both = model(); both.compile(eai.DistributedOptimizer(keras.optimizers.SGD(0.1)), 'mse')\n"
         "for _ in range(3):\n"
         "    for a, b in batches(eai.rank(), eai.size()): both.train_on_batch(a, b)\n"
         "alone = model()\n"
