@@ -23,6 +23,7 @@ from eai_notebook.process_lease import Lease, Started, end_processes, families, 
 from eai_notebook.python_command import module_command
 from eai_notebook.telemetry.messages import (
     GROW_REQUEST,
+    STOP_REQUEST,
     TENSORS_REQUEST,
     TRACE_REQUEST,
     TensorsMissing,
@@ -135,6 +136,11 @@ class Group:
     ) -> dict[int, dict[str, Any]]:
         """Have `ranks` report how fast they go, or record steps; see `engine.control_requests`."""
         return rank_requests.ask(self.client, TRACE_REQUEST, asked, ranks, patience)
+
+    def ask_to_stop(self, patience: float) -> bool:
+        """Have the training end at a checkpoint; return whether all ranks have heard it."""
+        found = rank_requests.ask(self.client, STOP_REQUEST, {}, self.live, patience)
+        return len(found) == len(self.live)
 
     # -- signals ------------------------------------------------------------------------
 

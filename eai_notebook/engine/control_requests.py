@@ -8,8 +8,10 @@ from typing import Any
 from eai_notebook.collective import newcomers
 from eai_notebook.engine import stack_location, stall_reports
 from eai_notebook.engine.step_profiler import DeepTrace, pace
+from eai_notebook.telemetry import stop_request
 from eai_notebook.telemetry.messages import (
     GROW_REQUEST,
+    STOP_REQUEST,
     TENSORS_REQUEST,
     TRACE_REQUEST,
     WHERE_REQUEST,
@@ -54,6 +56,14 @@ def install(kernel: Any, world_rank: int) -> None:
         kernel.session.send(stream, "eai_grow_reply", content, parent=request, ident=idents)
 
     kernel.control_handlers[GROW_REQUEST] = grow
+
+    def stop(stream: Any, idents: Any, request: Any) -> None:
+        """Have the training that goes on, or the next one, end at a checkpoint."""
+        stop_request.ask()
+        content = {"status": "ok"}
+        kernel.session.send(stream, "eai_stop_reply", content, parent=request, ident=idents)
+
+    kernel.control_handlers[STOP_REQUEST] = stop
     kernel.control_handlers[WHERE_REQUEST] = where
     kernel.control_handlers[TENSORS_REQUEST] = tensors
     kernel.control_handlers[TRACE_REQUEST] = trace

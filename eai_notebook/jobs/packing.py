@@ -19,6 +19,7 @@ import platformdirs
 from eai_notebook.errors import EaiError
 from eai_notebook.files import write_private
 from eai_notebook.jobs.cell_code import imported_modules
+from eai_notebook.jobs.cell_selection import NUMBER
 from eai_notebook.jobs.headless import write_notebook
 from eai_notebook.ledger.run_record import RunRecord, list_runs, runs_folder
 
@@ -53,8 +54,10 @@ def pack(job: Job, notebook: NotebookNode) -> None:
     cells.mkdir(parents=True)
     write_notebook(notebook, job.sent / job.notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    for number, cell in enumerate(code, 1):
-        (cells / f"{number:02}.py").write_text(cell.source.rstrip("\n") + "\n", encoding="utf-8")
+    for place, cell in enumerate(code, 1):
+        taken = cell.metadata.get(NUMBER)  # of the notebook that it was taken from
+        name = f"{place:02}" if taken is None else f"{place:02}-cell-{taken}"
+        (cells / f"{name}.py").write_text(cell.source.rstrip("\n") + "\n", encoding="utf-8")
     copy_modules([cell.source for cell in code], job.work, job.sent / MODULES)
     (job.sent / "versions.txt").write_text("\n".join(versions()) + "\n")
     write_private(job.sent / KNOBS, json.dumps(knobs(), indent=1))

@@ -23,6 +23,7 @@ from eai_notebook.forecast import receipt
 from eai_notebook.forecast.asked import rank_numbers, rate_of
 from eai_notebook.forecast.scaling_figure import draw
 from eai_notebook.forecast.step_forecast import Scenario
+from eai_notebook.jobs.submit import job_table, submitted_cells
 from eai_notebook.ledger.run_record import RunRecord
 from eai_notebook.magics.notebook_observer import NotebookWatcher
 from eai_notebook.magics.parser import overview, parse
@@ -231,6 +232,33 @@ class EaiMagics(Magics):
         if arguments.figure:
             draw(made, Path(arguments.figure))
         print(receipt.to_text(made))
+
+    def _submit(self, arguments: Namespace) -> None:
+        where = {name: getattr(arguments, name) for name in launcher_options()}
+        inputs = self._shell.history_manager
+        start = submitted_cells(
+            list(inputs.input_hist_raw) if inputs is not None else [],
+            arguments.cells,
+            self._user_ns(),
+            self.session,
+            size=arguments.size,
+            where=where,
+            launcher=arguments.launcher,
+            anyway=arguments.anyway,
+        )
+        out = None if arguments.out is None else Path(arguments.out)
+        if arguments.show:
+            print(start.describe(out))
+            return
+        job = start.make_job(out)
+        title = start.submit(job)
+        print(f"job {job.name}: {title}\nfolder: {job.folder}")
+        print(
+            f"`%eai jobs {job.name}` shows its state, `!eai-notebook jobs {job.name} --follow` its output"
+        )
+
+    def _jobs(self, arguments: Namespace) -> None:
+        print(job_table(arguments.name))
 
     # -- the session --------------------------------------------------------------------
 

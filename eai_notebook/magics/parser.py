@@ -39,6 +39,8 @@ COMMANDS = {
     "diff": "compare a variable across the ranks",
     "trace": "record some steps in depth: TensorFlow, Horovod and the ledger in one file",
     "report": "print the ledger of the latest run, and the verdict",
+    "submit": "run the set-up cells and one cell as a job: here, on hosts or in a queue",
+    "jobs": "show your jobs and their state",
     "advise": "list what to try against the losses of the latest run, and the expected gain",
     "try": "try an advised remedy in the next training, and keep it only if it helps",
     "forecast": "forecast the step on other numbers of ranks, from the latest run",
@@ -220,6 +222,24 @@ def make_parser() -> _Parser:
     )
     ahead.add_argument("--csv", metavar="FILE", help="write the table")
     ahead.add_argument("--figure", metavar="FILE", help="draw it: .png, .svg or .pdf")
+    submit = known["submit"]
+    submit.add_argument(
+        "--cells",
+        metavar="CELLS",
+        help="their numbers, as in setup,3-5,12 (default: setup, and the last cell on the ranks)",
+    )
+    submit.add_argument(
+        "-n", dest="size", type=int, metavar="N", help="how many ranks (default: the group's)"
+    )
+    for option in launcher_options().values():
+        _add_option(submit, option)
+    submit.add_argument("--launcher", choices=launcher_names(), help="where ranks run")
+    submit.add_argument("--out", metavar="FOLDER", help="the job's folder (default: a new one)")
+    submit.add_argument(
+        "--anyway", action="store_true", help="submit although cells need what is not sent"
+    )
+    submit.add_argument("--show", action="store_true", help="print the script, and submit nothing")
+    known["jobs"].add_argument("name", metavar="JOB", nargs="?", help="one job (default: all)")
     for name in ("report", "advise", "forecast"):
         known[name].add_argument(
             "run", metavar="FOLDER", nargs="*", help="a run record (default: the latest run)"

@@ -19,6 +19,8 @@ FOLDER: Final = "EAI_JOB_FOLDER"
 MODULES_FOLDER: Final = "EAI_JOB_MODULES"
 """The variable that names the folder of the modules that were sent with the job."""
 LOOK_S: Final = 0.5
+PATIENCE_S: Final = 5.0
+"""How long a rank may take to answer."""
 _FILE: Final = "stop"
 
 

@@ -22,6 +22,7 @@ from eai_notebook.errors import EaiError
 from eai_notebook.ledger.report import Report, report_record
 from eai_notebook.ledger.run_record import RunRecord, list_runs, runs_folder
 from eai_notebook.session import (
+    job_stop,
     profile_request,
     rank_locations,
     remote_calls,
@@ -87,6 +88,7 @@ class Session:
         self._warm_up: WarmUp | None = None
         self._announced_slow = False
         self._setup: list[tuple[str, list[int] | None]] = []
+        self._stop_watch: threading.Event | None = None
 
     @property
     def size(self) -> int:
@@ -122,6 +124,16 @@ class Session:
     def runs(self) -> list[RunRecord]:
         """The runs recorded in this session, oldest first."""
         return self._keeper.records
+
+    @property
+    def setup_cells(self) -> list[tuple[str, list[int] | None]]:
+        """The cells that a restart replays, each with its ranks or None for all."""
+        return list(self._setup)
+
+    @property
+    def wire(self) -> str | None:
+        """What gradients travel in where the optimizer does not say; None for the default."""
+        return self._wire
 
     @property
     def latest_trace(self) -> dict[str, str] | None:
@@ -241,6 +253,7 @@ class Session:
         self._view.is_loading = True
         self._view.set_state("up")
         self._warm_up.then(partial(self._introduce, group))
+        self._stop_watch = job_stop.watch(self.stop_training)
 
     def _at_exit(self) -> None:
         if self._kept:
@@ -251,6 +264,8 @@ class Session:
     def down(self) -> None:
         """End the group and everything that was started for it; harmless when it is down."""
         atexit.unregister(self._at_exit)
+        if self._stop_watch is not None:
+            self._stop_watch.set()
         group, self._group = self._group, None
         if group is not None:
             self._view.set_state("stopping")
@@ -499,6 +514,19 @@ class Session:
         """Interrupt whatever the ranks are running."""
         if self._group is not None:
             self._group.interrupt(range(self.size))
+
+    def stop_training(self) -> bool:
+        """Have the training that runs write a checkpoint and end, from any thread.
+
+        Its cell then raises `TrainingStopped`, and goes on from the checkpoint when it is run again.
+        Without a training that has a checkpoint, the next one ends so, at its first step. Returns
+        whether all ranks have heard it: those that still load TensorFlow cannot.
+        """
+        group, heard = self._group, []
+        with self._books.doing(PANEL):
+            if group is not None:
+                heard.append(group.ask_to_stop(job_stop.PATIENCE_S))
+        return any(heard)
 
     def report(self, run: RunRecord | None = None) -> Report:
         """Return the report on `run`, the latest one by default."""

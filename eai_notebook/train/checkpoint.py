@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import keras
 import numpy as np
 
 from eai_notebook import collective
-from eai_notebook.errors import EaiError
+from eai_notebook.errors import EaiError, TrainingStopped
+from eai_notebook.telemetry import stop_request
 from eai_notebook.train import checkpoint_files, rank_consistency
 from eai_notebook.train.checkpoint_files import Snapshot
 from eai_notebook.train.exchange.wire_state import Wire
@@ -23,6 +24,7 @@ from eai_notebook.train.held_optimizers import optimizers
 from eai_notebook.train.seeds import seed_states
 from eai_notebook.train.sharded import shard_checkpoint
 from eai_notebook.train.sharded.sharded_variables import copies, parts, shard_of
+from eai_notebook.train.stop_agreement import StopAgreement
 
 if TYPE_CHECKING:
     import os
@@ -42,6 +44,10 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
     away. With any other, or another number of ranks, that epoch begins again, and it says so.
     The state of callbacks is not kept, and the metrics of an epoch that was gone on with are
     those of its rest.
+
+    When its job is about to end (a time limit, preemption, `Session.stop_training`), the training ends
+    its step, writes, and raises `TrainingStopped` on all ranks. Data that cannot go on within an epoch
+    goes back to the last epoch's end, if this training has reached one.
 
     Args:
         folder: Where the files are; one training a folder.
@@ -80,6 +86,9 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         self._skip = 0
         self._goes_to = False
         self._data_epoch: int | None = None
+        self._first_step = 0
+        self._has_written = False
+        self._stop = StopAgreement()
 
     @classmethod
     def of(cls, checkpoint: str | os.PathLike[str] | Checkpoint, data: Any) -> Checkpoint:
@@ -93,6 +102,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Take over the newest checkpoint, if there is one."""
         self._skip = 0
+        self._has_written, self._stop = False, StopAgreement()
         several = len(optimizers(self.model))
         if several > 1:
             raise EaiError(
@@ -122,6 +132,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         """Note where the data is, and begin after the steps that were made before."""
         self.model._initial_epoch = None  # noqa: SLF001 -- the next fit begins at its beginning
         self._epoch, self._saved = epoch, self._skip
+        self._first_step = self._skip
         self._data_epoch = getattr(self.data, "epoch", None)
         if self._skip:
             if self._goes_to:
@@ -217,23 +228,45 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
     # ------------------------------------------------------------------- writing
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Write before step `batch` of the epoch, if enough were made since the last time.
+        """Write before step `batch` of the epoch, if enough were made since, or to stop there.
 
         Not at a step's end: Keras runs callbacks beside the next step only if none has a
         hook there.
         """
-        if self.every_steps is not None and batch - self._saved >= self.every_steps:
+        if batch < self._first_step:
+            return  # a step that was made before
+        stops = self._stop.is_due()
+        enough = self.every_steps is not None and batch - self._saved >= self.every_steps
+        if enough or (stops and (self._goes_on_within() or not self._has_written)):
             self._saved = batch
             self._save(self._epoch, batch, self._data_epoch)
+        if stops:
+            self._raise_stopped(f"epoch {self._epoch + 1}, step {batch}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Write what the next epoch begins with."""
+        """Write what the next epoch begins with; stop there if that was asked for."""
         following = None if self._data_epoch is None else self._data_epoch + 1
         self._save(epoch + 1, 0, following)
+        if epoch + 1 < self.params["epochs"] and self._stop.is_wanted():
+            self._raise_stopped(f"the end of epoch {epoch + 1}")
+
+    def _raise_stopped(self, where: str) -> NoReturn:
+        stop_request.ask(on=False)
+        raise TrainingStopped(
+            f"the training was asked to stop, at {where}; its checkpoint is in {self.folder}",
+            "run the cell again to go on from it",
+            code="training-stopped",
+        )
+
+    def _goes_on_within(self) -> bool:
+        """Return whether a training that stops now could go on at the same batch."""
+        known = self._data_epoch is not None and self._whole_epochs()
+        return known and self.model.steps_per_execution == 1
 
     def _save(self, epoch: int, step: int, data_epoch: int | None) -> None:
         """Write the state after `step` steps of `epoch`; all ranks must call it."""
         model = self.model
+        self._has_written = True
         # Between epochs the ranks count batch statistics each on its own; one file has one.
         rank_consistency.average_statistics(model)
         seeds = _gather_seeds(seed_states(model))

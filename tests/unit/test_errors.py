@@ -85,7 +85,7 @@ def _errors_of(source: Path) -> Iterator[tuple[int, ast.expr | None]]:
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "super().__init__"
     }
     for call in calls:
-        if ast.unparse(call.func) == "EaiError" or id(call) in initializers:
+        if ast.unparse(call.func) in ("EaiError", "TrainingStopped") or id(call) in initializers:
             yield call.lineno, next((one.value for one in call.keywords if one.arg == "code"), None)
 
 

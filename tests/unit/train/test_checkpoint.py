@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click_log_files
@@ -12,7 +13,9 @@ import pytest
 import tensorflow as tf
 
 import eai_notebook as eai
-from eai_notebook.errors import EaiError
+from eai_notebook.errors import EaiError, TrainingStopped
+from eai_notebook.telemetry import stop_request
+from eai_notebook.train import checkpoint_files, stop_agreement
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -191,3 +194,84 @@ def test_what_cannot_be_done_is_said(tmp_path: Path) -> None:
         eai.fit(small(), batches(), verbose=0, checkpoint=tmp_path / "file" / "folder")
     with pytest.raises(EaiError, match="keep is 0"):
         eai.Checkpoint(tmp_path, keep=0)
+
+
+def test_a_training_that_is_asked_to_stop_ends_as_one_that_was_not(
+    run_ranks: RunRanks, tmp_path: Path
+) -> None:
+    click_log_files.write_log(tmp_path / "train.tsv", range(104))
+    found = run_ranks(
+        _TRAINING
+        + """
+    from eai_notebook.errors import TrainingStopped
+    from eai_notebook.telemetry import stop_request
+    from eai_notebook.train import stop_agreement
+
+    class Asks(keras.callbacks.Callback):
+        "Asks one rank alone."
+        def on_train_batch_end(self, batch, logs=None):
+            if rank == 1 and self.model.optimizer.iterations == 3:
+                stop_request.ask()
+
+    def histories(**more):
+        made = model()
+        history = eai.fit(made, eai.io.criteo("train.tsv", 8), 2, verbose=0, **more)
+        return state(made), history.history
+
+    stop_agreement.EVERY_S = 0.0  # an exchange at every step, whatever the machine
+    whole, stopped = histories(), "not"
+    try:
+        histories(checkpoint="kept", callbacks=[Asks()])
+    except TrainingStopped as error:
+        stopped = error.what
+    end, rest = histories(checkpoint="kept")
+    report({"stopped": stopped, "same": end == whole[0], "whole": whole[1], "rest": rest})
+    """,
+        2,
+    )
+    for each in found:
+        assert "at epoch 1, step 3;" in each["stopped"]
+        assert each["same"]
+        # Those of the epoch that was gone on with are of its rest.
+        for name, values in each["whole"].items():
+            assert each["rest"][name][1] == values[1]
+
+
+class Asks(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
+    """Asks for a stop before a step of an epoch, or at the epoch's end for None."""
+
+    def __init__(self, epoch: int, step: int | None) -> None:
+        super().__init__()
+        self.at = epoch, step
+        self.epoch = 0
+
+    def on_epoch_begin(self, epoch: int, *_: Any, **__: Any) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch: int, *_: Any, **__: Any) -> None:
+        if (self.epoch, batch) == self.at:
+            stop_request.ask()
+
+    def on_epoch_end(self, epoch: int, *_: Any, **__: Any) -> None:
+        if (epoch, None) == self.at:
+            stop_request.ask()
+
+
+@pytest.mark.parametrize(
+    ("asks", "stopped", "newest"),
+    [
+        (Asks(0, 1), "step 1", 1),  # there is no end of an epoch to go back to
+        (Asks(1, 1), "step 1", 4),
+        (Asks(0, None), "the end of epoch 1", 4),
+        (Asks(1, None), None, 8),  # all is trained
+    ],
+)
+def test_where_a_stop_writes_if_the_data_cannot_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asks: Asks, stopped: str | None, newest: int
+) -> None:
+    monkeypatch.setattr(stop_agreement, "EVERY_S", 0.0)
+    expected = pytest.raises(TrainingStopped, match=stopped) if stopped else nullcontext()
+    with expected:
+        eai.fit(small(), batches(), 2, verbose=0, checkpoint=tmp_path, callbacks=[asks])
+    stop_request.ask(on=False)
+    assert checkpoint_files.numbers(tmp_path)[0] == newest
