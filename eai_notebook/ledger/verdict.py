@@ -68,17 +68,17 @@ def _cores_or_link(facts: Facts, found: list[Finding]) -> list[Finding]:
     others = [each for each in found if each.kind not in ("transfer", "cores")]
     if others and others[0].share >= moving.share:
         return others
-    return [_cannot_tell(facts, lack, least, most), *others]
+    return [_undecided(facts, lack, least, most), *others]
 
 
-def _cannot_tell(facts: Facts, lack: Shortage, least: float, most: float) -> Finding:
+def _undecided(facts: Facts, lack: Shortage, least: float, most: float) -> Finding:
     length = facts.part(TRANSFER)
     moving = f"`transfer` {ms(length)} of a {ms(facts.step)} step"
     got = percent(min(lack.share, lack.exchange))
     return Finding(
         kind="unknown",
         sentence=(
-            f"cannot tell: {percent(length / facts.step)} of each step moves gradients, and a "
+            f"undecided: {percent(length / facts.step)} of each step moves gradients, and a "
             "slow link or other processes on the cores would both explain it"
         ),
         evidence=(

@@ -154,5 +154,5 @@ def test_where_a_link_and_cores_both_explain_it_the_verdict_says_so() -> None:
     drawn = {"ranks": 2, "seed": 3, "noise": 0.0003, "hosts": 2, "measured_link": True}
     found = run(drawn, share=0.29, transfer=0.080, compute=0.0004)
     assert found.kind == "unknown"
-    assert found.sentence.startswith("cannot tell: ")
+    assert found.sentence.startswith("undecided: ")
     assert found.tries
