@@ -4,10 +4,16 @@ A set, or a dict that was filled in another order, gives one rank its variables 
 order than the rest. Gradients of the same shape would then be averaged with those of other
 variables, and nobody would see it. So the first time that gradients of some variables are
 exchanged, the ranks compare what they have, once, and agree on rank 0's order.
+
+What is known of variables is known of these objects, not of their names: Keras gives a name again
+after `clear_session`, and where one rank has made more layers, its names are others. Ranks that
+knew a name each of another time would not compare together.
 """
 
 from __future__ import annotations
 
+import itertools
+import weakref
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -72,6 +78,8 @@ class _Agreed:
 
 _agreed: dict[tuple[Any, ...], _Agreed] = {}
 _orders: dict[tuple[Any, ...], Order] = {}
+_serials: dict[int, tuple[weakref.ref[Any], int]] = {}
+_next_serial = itertools.count().__next__
 
 
 def agree(gradients: Sequence[Any], variables: Sequence[Any]) -> Order:
@@ -86,15 +94,35 @@ def agree(gradients: Sequence[Any], variables: Sequence[Any]) -> Order:
 
     """
     own = _items(gradients, variables)
+    these = tuple((_serial(variable), *item) for variable, item in zip(variables, own, strict=True))
     ring = members()
-    if (ring, own) not in _orders:
+    if (ring, these) not in _orders:
         # Sorted, so that another order of the same variables is no reason to talk again.
-        key = (ring, tuple(sorted(own, key=repr)))
+        key = (ring, tuple(sorted(these, key=repr)))
         if key not in _agreed:
             _agreed[key] = _meet(own)
         known = _agreed[key]
-        _orders[ring, own] = Order(_places(own, known.own), known.names, known.scope)
-    return _orders[ring, own]
+        _orders[ring, these] = Order(_places(own, known.own), known.names, known.scope)
+    return _orders[ring, these]
+
+
+def forget(variables: Sequence[Any]) -> None:
+    """Have the ranks compare again what they have of `variables`; all ranks must call it together."""
+    for variable in variables:
+        _serials.pop(id(variable), None)
+
+
+def _serial(variable: Any) -> int | None:
+    """Return a number that no other variable of this process ever has; None for a name."""
+    key = id(variable)
+    known = _serials.get(key)
+    if known is None or known[0]() is not variable:
+        try:
+            seen = weakref.ref(variable, lambda _: _serials.pop(key, None))
+        except TypeError:  # a text, or what cannot be followed
+            return None
+        known = _serials[key] = seen, _next_serial()
+    return known[1]
 
 
 def _items(gradients: Sequence[Any], variables: Sequence[Any]) -> tuple[Item, ...]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
-from eai_notebook.train import lone_fits, rank_consistency
+from eai_notebook.train import lone_fits, matching, rank_consistency
 from eai_notebook.train.exchange.xla_clusters import compiled
 from eai_notebook.train.function_errors import of_python_function
 from eai_notebook.train.held_optimizers import has_own_step, is_whole
@@ -132,6 +132,7 @@ class MeasuredStep:
         build(self._model, iterator)
         before()
         self.data = None
+        self._compile_alike()
         if not self._ready and not self._eager:
             began, weights = time.perf_counter(), len(self._model.weights)
             exchanged = lone_fits.noted()
@@ -144,6 +145,14 @@ class MeasuredStep:
         self._ready = True
         after()
         self.input_data = None
+
+    def _compile_alike(self) -> None:
+        """Compile anew where another rank must: ranks talk while they compile."""
+        if rank_consistency.any_rank(not self._ready) and self._ready:
+            self._ready, self._unmarked = False, None
+            self._marked = _compiled(self._model, eager=self._eager, marked=True)
+        if not self._ready:
+            matching.forget(self._model.trainable_variables)
 
 
 class _Tracing:

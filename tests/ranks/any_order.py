@@ -57,6 +57,22 @@ def refused(own: dict[str, Any]) -> str:
     return ""
 
 
+def named_again() -> list[float]:
+    """Use names again that each rank has used before, at another time than the other rank."""
+    found = []
+    keras.utils.clear_session()
+    for _ in range(rank):
+        keras.layers.Dense(1)
+    for _ in range(4):
+        layer = keras.layers.Dense(1)
+        layer.build((None, 3))
+        (average,) = eai.allreduce_gradients([tf.fill([3, 1], rank + 1.0)], [layer.kernel])
+        found.append(float(average[0, 0]))
+        if len(found) == 2:
+            keras.utils.clear_session()
+    return found
+
+
 one = tf.ones([3])
 auto = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2), keras.layers.Dense(2)])
 same = [tf.fill(v.shape, float(place)) for place, v in enumerate(auto.trainable_variables)]
@@ -68,6 +84,7 @@ report(  # type: ignore[name-defined]  # noqa: F821
         "by name": [float(each[0]) for each in by_name()],
         "shared": [float(variables[name][0]) for name in "ab"],
         "applied": applied(),
+        "named again": named_again(),
         "auto": [float(tf.reshape(each, [-1])[0]) for each in unlike],
         "lacking": refused({"kept": one, "left": one if rank == 1 else None}),
         "shape": refused({"wide": tf.ones([3 + rank]), "other": one}),

@@ -65,6 +65,7 @@ def test_gradients_meet_by_variable_or_not_at_all(run_ranks: RunRanks) -> None:
         assert told["shared"] == [97.0, 98.0]  # rank 0's
         assert told["applied"] == pytest.approx([-2.9, -290.0])
         assert told["auto"] == [0.0, 1.0, 2.0, 3.0]
+        assert told["named again"] == [1.5] * 4
     for kind, words in (("lacking", "`left"), ("shape", "`wide"), ("number", "3 gradients")):
         assert words in first[kind], kind
         assert "rank 1" in first[kind], kind
