@@ -61,7 +61,7 @@ class Awaited:
             found.append(int(wish[0]))
         return found
 
-    def tell(self, facts: dict[str, Any]) -> None:
+    def send_facts(self, facts: dict[str, Any]) -> None:
         """Send it the facts of the training; does not wait."""
         self._send(objects.encode(facts), _FACTS)
 

@@ -34,7 +34,7 @@ def is_fault_tolerant() -> bool:
 
 
 def number() -> int:
-    """Return this process's number in the group, which it keeps whoever else lives."""
+    """Return this process's number in the group, which it keeps whichever others live."""
     from mpi4py import MPI
 
     return int(os.environ.get(NUMBER, MPI.COMM_WORLD.rank))

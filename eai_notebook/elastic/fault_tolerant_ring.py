@@ -248,7 +248,7 @@ class FaultTolerantRing:
         try:
             for wish in newcomer.wishes():
                 if wish == newcomers.ASKS:
-                    newcomer.tell({**self.facts, "virtual": self.virtual})
+                    newcomer.send_facts({**self.facts, "virtual": self.virtual})
                 else:
                     newcomer.is_ready = True
         except MPI.Exception:
@@ -423,7 +423,7 @@ def _handed_over(
 
 
 def _failures() -> set[int]:
-    """Return the classes of errors that tell of another rank's death."""
+    """Return the classes of errors that report another rank's death."""
     from mpi4py import MPI
 
     return {MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_REVOKED}

@@ -1,6 +1,6 @@
 """In the kernel of a job: passes the request to stop at a checkpoint on to the ranks.
 
-The request is a file in the job's folder. Whoever sends it (a batch script on a signal, a pod that is
+The request is a file in the job's folder. Its sender (a batch script on a signal, a pod that is
 asked to end) needs no connection to the kernel, and no right but to write that file.
 """
 

@@ -31,7 +31,7 @@ class RingMembership:
         self._left_out: tuple[int, ...] | None = ()
 
     def forget(self) -> None:
-        """Have the next ring be formed of those that live then, whoever has come or gone."""
+        """Have the next ring be formed of those that live then, whatever ranks have come or gone."""
         self.ranks, self._left_out = None, None
 
     def form(

@@ -1,7 +1,7 @@
 """Manifests of a group: its job, the Secret with its keys, and the Role that its user needs.
 
 The job is an Indexed one: its pods start together, a pod that fails ends all, and a job that has ended
-removes itself. The pods of a StatefulSet cannot end: they would be started again for ever.
+removes itself. The pods of a StatefulSet cannot end: they would be started again without end.
 """
 
 from __future__ import annotations
