@@ -68,7 +68,7 @@ def followed(job: Job) -> str:
     result = start_job.follow(job, print, print)
     output = (job.folder / "output.log").read_text()
     assert result.state == "done", output
-    return next(line for line in output.splitlines() if line.startswith("end"))
+    return next(line for line in output.splitlines() if " end 0x" in line)
 
 
 def test_a_job_that_is_queued_again_ends_as_one_that_was_not(
