@@ -17,6 +17,7 @@ from eai_notebook.advice.advise import advise_record, remedy
 from eai_notebook.advice.trial_score import score
 from eai_notebook.cluster import registry
 from eai_notebook.cluster.launcher_registry import launcher_options
+from eai_notebook.cluster.room import room_for_ranks
 from eai_notebook.display.panel_channel import PanelChannel
 from eai_notebook.errors import EaiError
 from eai_notebook.forecast import receipt
@@ -31,6 +32,7 @@ from eai_notebook.session import Session, stall_detector
 from eai_notebook.session.group_override import group_override
 from eai_notebook.session.rank_errors import in_a_line
 from eai_notebook.session.rank_sets import parse_ranks
+from eai_notebook.session.rank_status import LINES_SHOWN
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -327,10 +329,13 @@ class EaiMagics(Magics):
         return None
 
     def _log(self, arguments: dict[str, Any]) -> str:
-        return self.session.log(arguments["rank"]) if self.session else ""
+        rank = None if arguments["rank"] == "all" else int(arguments["rank"])
+        most = int(arguments.get("most", LINES_SHOWN))
+        return self.session.log(rank, most) if self.session else ""
 
     _QUESTIONS: ClassVar[dict[str, Callable[[EaiMagics, dict[str, Any]], Any]]] = {
         "log": _log,
+        "room": lambda *_: room_for_ranks(),
         "where": lambda self, _: self._started_session().where(),
         "report": lambda self, _: (self.session or Session()).report().to_text(),
         "deep": lambda self, asked: self._started_session().trace(int(asked["steps"])),

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from eai_notebook.telemetry.messages import ResourceUsage
 
-LINES_KEPT: Final = 200
+LINES_KEPT: Final = 2000
 """Of each rank's output, for a look at its log; the notebook shows the output in full."""
+
+LINES_SHOWN: Final = 200
+"""Of these, the latest that are returned unless more are asked for."""
 
 LONGEST: Final = 500
 """Characters of a line that are kept."""
@@ -25,7 +28,8 @@ class RankStatus:
 
     def __init__(self) -> None:
         self._vitals: dict[int, ResourceUsage] = {}
-        self._lines: dict[int, deque[str]] = {}
+        self._lines: dict[int, deque[tuple[int, str]]] = {}
+        self._count = 0
         self._open: dict[int, str] = {}
         self._changed = False
         self._shown_at = 0.0
@@ -39,7 +43,8 @@ class RankStatus:
         """Note what a rank printed; a line rewritten in place counts as its last state."""
         *lines, rest = (self._open.pop(rank, "") + text).split("\n")
         kept = self._lines.setdefault(rank, deque(maxlen=LINES_KEPT))
-        kept.extend(_shown(line) for line in lines)
+        kept.extend((self._count + position, _shown(line)) for position, line in enumerate(lines))
+        self._count += len(lines)
         if rest:
             self._open[rank] = _shown(rest)
         self._changed = True
@@ -62,13 +67,26 @@ class RankStatus:
         vitals = self._vitals.get(rank)
         return {"vitals": asdict(vitals) if vitals else None, "line": self._last_line(rank)}
 
-    def log(self, rank: int) -> str:
-        """Return the latest lines that a rank printed."""
-        lines = [*self._lines.get(rank, ()), *filter(None, [self._open.get(rank)])]
-        return "\n".join(lines)
+    def log(self, rank: int | None, most: int = LINES_SHOWN) -> str:
+        """Return the latest lines that a rank printed, at most `most`; None is all ranks.
+
+        Lines of all ranks are in the order in which they came, each with its rank in front.
+        """
+        if rank is not None:
+            return "\n".join(line for _, line in self._numbered(rank)[-most:])
+        ranks = sorted({*self._lines, *self._open})
+        numbered = sorted(
+            (number, of, line) for of in ranks for number, line in self._numbered(of)[-most:]
+        )
+        return "\n".join(f"[{of}] {line}" for _, of, line in numbered[-most:])
+
+    def _numbered(self, rank: int) -> list[tuple[int, str]]:
+        unfinished = self._open.get(rank)
+        last = [(self._count, unfinished)] if unfinished else []
+        return [*self._lines.get(rank, ()), *last]
 
     def _last_line(self, rank: int) -> str:
-        lines = [*self._lines.get(rank, ()), self._open.get(rank, "")]
+        lines = [line for _, line in self._numbered(rank)]
         return next((line for line in reversed(lines) if line.strip()), "")[:LONGEST]
 
 

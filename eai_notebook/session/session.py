@@ -40,6 +40,7 @@ from eai_notebook.session.observer import Watcher
 from eai_notebook.session.rank_errors import in_a_line
 from eai_notebook.session.rank_loss import explaining_rank_loss
 from eai_notebook.session.rank_sets import checked_ranks, format_ranks, name_ranks
+from eai_notebook.session.rank_status import LINES_SHOWN
 from eai_notebook.session.run_recorder import RunRecorder
 from eai_notebook.session.warm_up import WarmUp
 
@@ -484,9 +485,9 @@ class Session:
         """Return which programs of the group listen where on this machine; empty if none does."""
         return "" if self._group is None else listening.of_group(self._group.entry)
 
-    def log(self, rank: int) -> str:
-        """Return the latest lines that a rank printed."""
-        return self._view.pulse.log(rank)
+    def log(self, rank: int | None, most: int = LINES_SHOWN) -> str:
+        """Return the latest lines that a rank printed, at most `most`; None is all ranks."""
+        return self._view.pulse.log(rank, most)
 
     def trace(self, steps: int) -> str:
         """Have the ranks record `steps` steps in depth; any thread may ask, at any time.

@@ -2,9 +2,9 @@
 import { Dialog, showDialog } from '@jupyterlab/apputils';
 import { type JSX, useEffect, useId, useState } from 'react';
 import { WIRES } from './generated';
-import { type Draft, hostProblem, rankProblem, upCode, wishOf } from './startMagic';
+import { type Draft, hostProblem, rankProblem, shortage, upCode, wishOf } from './startMagic';
 import type { KernelLink } from './kernelConnection';
-import type { Group, GroupState, View } from './types';
+import type { Group, GroupState, Room, View } from './types';
 import type { Insert } from './panel';
 import { duration } from './formatting';
 
@@ -106,6 +106,12 @@ function StartForm(props: { link: KernelLink; insert: Insert; canRestart: boolea
     link.state.draft = { ...draft, ...news };
     setDraft(link.state.draft);
   };
+  const [room, setRoom] = useState<Room | null>(null);
+  const look = (): void => {
+    // The kernel loads the extension for this: only for somebody who is about to start ranks.
+    void link.room().then(setRoom, () => undefined);
+  };
+  const lacks = shortage(draft, room);
   const problems = { ranks: rankProblem(draft), hosts: hostProblem(draft) };
   const isWrong = problems.ranks !== '' || problems.hosts !== '';
   const named = draft.hosts.trim() !== '';
@@ -133,10 +139,11 @@ function StartForm(props: { link: KernelLink; insert: Insert; canRestart: boolea
           value={named ? 'by hosts' : draft.ranks}
           onChange={event => {
             change({ ranks: event.target.value });
+            look();
           }}
         />
       </label>
-      <Problem id={`${id}-ranks`} text={problems.ranks} />
+      <Problem id={`${id}-ranks`} text={problems.ranks === '' ? lacks : problems.ranks} />
       <label className="eai-mod-wide">
         <span>Hosts</span>
         <input

@@ -14,6 +14,8 @@ import { KernelLink } from './kernelConnection';
 import { runRenderer } from './output';
 import { overlayTab } from './overlayTab';
 import { type Insert, LedgerPanel } from './panel';
+import { noteFolder } from './recordsView';
+import { notifyOfEnds } from './runNotifier';
 import { runTab } from './runTab';
 import type { Widget } from '@lumino/widgets';
 
@@ -36,6 +38,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
     labShell: ILabShell | null
   ): void => {
     rendermime.addFactory(runRenderer);
+    notifyOfEnds();
     const insert: Insert = (code, data) => {
       const notebook = tracker.currentWidget?.content;
       if (!notebook) {
@@ -76,7 +79,8 @@ const plugin: JupyterFrontEndPlugin<void> = {
             openRuns: views => {
               openTab(overlayTab(views));
             }
-          }
+          },
+      app.serviceManager.sessions
     );
     const links = new Map<NotebookPanel, KernelLink>();
 
@@ -84,6 +88,9 @@ const plugin: JupyterFrontEndPlugin<void> = {
       const notebook = tracker.currentWidget;
       const link = notebook === null ? undefined : links.get(notebook);
       panel.showKernel(link ?? null, notebook?.title.label ?? '');
+      if (notebook !== null) {
+        noteFolder(notebook.context.path);
+      }
     };
 
     const open = (): void => {

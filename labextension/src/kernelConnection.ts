@@ -8,7 +8,17 @@
 import type { Kernel } from '@jupyterlab/services';
 import { CONTROL_TARGET, PUSH_ID, PUSH_TARGET } from './generated';
 import { upCode, type Wish } from './startMagic';
-import type { Answer, Comparison, Download, Push, Range, RunEntry, Section, View } from './types';
+import type {
+  Answer,
+  Comparison,
+  Download,
+  Push,
+  Range,
+  Room,
+  RunEntry,
+  Section,
+  View
+} from './types';
 import { runBeside } from './subshell';
 import { arrivals, type Picture } from './live';
 import { KernelState } from './state';
@@ -103,12 +113,15 @@ export class KernelLink {
     return (await this._ask('traced', {})) as Download;
   }
 
+  /** What this machine has for ranks; loads the extension if the kernel has not. */
+  async room(): Promise<Room> {
+    await this._load();
+    return (await this._ask('room', {})) as Room;
+  }
+
   /** The earlier runs, from their records; loads the extension if the kernel has not. */
   async runs(): Promise<RunEntry[]> {
-    if (!this._isKnown) {
-      await runBeside(this._kernel, '%load_ext eai_notebook');
-      this._isKnown = true;
-    }
+    await this._load();
     return (await this._ask('runs', {})) as RunEntry[];
   }
 
@@ -143,9 +156,9 @@ export class KernelLink {
     return (await this._ask(kind, { folder })) as Download;
   }
 
-  /** What a rank has printed lately. */
-  async log(rank: number): Promise<string> {
-    return (await this._ask('log', { rank })) as string;
+  /** What a rank, or all of them, have printed lately: the latest lines, at most `most`. */
+  async log(rank: number | 'all', most: number): Promise<string> {
+    return (await this._ask('log', { rank, most })) as string;
   }
 
   dispose(): void {
@@ -154,6 +167,13 @@ export class KernelLink {
       this._kernel.removeCommTarget(PUSH_TARGET, this._onPushOpen);
       this._kernel.statusChanged.disconnect(this._onStatus);
     });
+  }
+
+  private async _load(): Promise<void> {
+    if (!this._isKnown) {
+      await runBeside(this._kernel, '%load_ext eai_notebook');
+      this._isKnown = true;
+    }
   }
 
   /** Hear what the kernel pushes even if this page was not there when the comm opened. */

@@ -4,6 +4,7 @@ import { ChartHost } from './chartHost';
 import type { KernelLink } from './kernelConnection';
 import type { Group, View } from './types';
 import type { Insert } from './panel';
+import { NotifyBox } from './notifyBox';
 import { save } from './save';
 
 /** How many steps the button has recorded; `%eai trace` takes any number. */
@@ -14,7 +15,8 @@ interface Props {
   group: Group | null;
   view: View | null;
   isRecorded: boolean;
-  insert: Insert;
+  /** Null where there is no notebook. */
+  insert: Insert | null;
   /** Opens the run in a tab; null where a front end has no tabs. */
   openTab: ((view: View | null) => void) | null;
   onClose: () => void;
@@ -54,9 +56,10 @@ export function LedgerSection(props: Props): JSX.Element {
             Open in tab
           </button>
         )}
-        {view !== null && view.run.steps > 0 && (
+        {view !== null && insert !== null && view.run.steps > 0 && (
           <PictureButton link={link} view={view} insert={insert} />
         )}
+        {!isRecorded && group !== null && <NotifyBox />}
         {!isRecorded && group !== null && (group.state === 'busy' || group.state === 'up') && (
           <>
             <AskButtons link={link} />

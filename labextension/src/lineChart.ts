@@ -24,9 +24,10 @@ const UNITS = 1000;
 const NARROW = 320;
 
 export class LineChart {
-  /** `onRange` is asked for other steps; null is all of them. */
-  constructor(title: string, format: (value: number) => string, onRange: OnRange) {
+  /** `onRange` is asked for other steps; null is all of them. Without names a legend has them. */
+  constructor(title: string, format: (value: number) => string, onRange: OnRange, hasNames = true) {
     this._format = format;
+    this._hasNames = hasNames;
     this._picture.setAttribute('viewBox', `0 0 ${UNITS} ${UNITS}`);
     this._picture.setAttribute('preserveAspectRatio', 'none');
     this._picture.setAttribute('role', 'img');
@@ -167,9 +168,9 @@ export class LineChart {
     this._tooltip.style.left = `${Math.max(0, x)}px`;
   }
 
-  /** The title, or in its place the names of the lines where there are several or others. */
+  /** The title, and the names of the lines unless a legend has them. */
   private _entitle(series: readonly Series[]): void {
-    const drawn = series.filter(each => each.points.length > 0);
+    const drawn = this._hasNames ? series.filter(each => each.points.length > 0) : [];
     const names = drawn.map(each => {
       const mark = element('span', 'eai-Chart-swatch');
       mark.style.background = each.colour;
@@ -179,6 +180,7 @@ export class LineChart {
   }
 
   private readonly _title: string;
+  private readonly _hasNames: boolean;
   private _series: readonly Series[] = [];
   private _first = 0;
   private _last = 1;

@@ -29,9 +29,14 @@ export class Overlay {
     const charts = element('div', 'eai-Metrics');
     for (const name of names(views)) {
       const format = name === RATE ? thousands : name === STEP_TIME ? ms : short;
-      const chart = new LineChart(name, format, range => {
-        this._draw(range);
-      });
+      const chart = new LineChart(
+        name,
+        format,
+        range => {
+          this._draw(range);
+        },
+        false
+      );
       charts.append(chart.node);
       this._charts.set(name, chart);
     }

@@ -1,5 +1,6 @@
 /** The panel: the group, its ranks, the ledger of the run that goes on, and earlier runs. */
 import { ReactWidget, UseSignal } from '@jupyterlab/ui-components';
+import type { Session } from '@jupyterlab/services';
 import { Signal } from '@lumino/signaling';
 import { type JSX, useState } from 'react';
 import { GroupSection } from './groupSection';
@@ -7,6 +8,7 @@ import { ledgerIcon } from './icon';
 import { LedgerSection } from './ledgerSection';
 import type { KernelLink } from './kernelConnection';
 import type { View } from './types';
+import { RecordsView } from './recordsView';
 import { RankSection } from './rankSection';
 import { RunsSection } from './runsSection';
 
@@ -23,10 +25,11 @@ export interface Tabs {
 
 export class LedgerPanel extends ReactWidget {
   /** `tabs` is null where the front end shows one document at a time. */
-  constructor(insert: Insert, tabs: Tabs | null) {
+  constructor(insert: Insert, tabs: Tabs | null, sessions: Session.IManager) {
     super();
     this._insert = insert;
     this._tabs = tabs;
+    this._sessions = sessions;
     this.id = 'eai-notebook-panel';
     this.title.icon = ledgerIcon;
     this.title.caption = 'Ranks and ledger';
@@ -45,7 +48,7 @@ export class LedgerPanel extends ReactWidget {
       <UseSignal signal={this._switched}>
         {() =>
           this._link === null ? (
-            <p className="eai-Panel-hint">Open a notebook to start a group of ranks from here.</p>
+            <RecordsView sessions={this._sessions} tabs={this._tabs} />
           ) : (
             // A UseSignal does not follow when its signal changes: another link, another view.
             <KernelView
@@ -65,6 +68,7 @@ export class LedgerPanel extends ReactWidget {
   private _notebook = '';
   private readonly _insert: Insert;
   private readonly _tabs: Tabs | null;
+  private readonly _sessions: Session.IManager;
   private readonly _switched = new Signal<this, void>(this);
 }
 

@@ -1,13 +1,12 @@
 /** The ranks: a card each, or a tile each where there are many; one of them in full. */
-import { type JSX, type KeyboardEvent, useEffect, useRef, useState } from 'react';
+import { type JSX, type KeyboardEvent, useState } from 'react';
+import { LogView } from './logView';
 import { doing, vitalLines } from './rankStatus';
 import type { KernelLink } from './kernelConnection';
 import type { Group, GroupRank, View } from './types';
 
 /** From this many ranks on, tiles with a number instead of cards. */
 const MANY = 9;
-/** How often the log of the chosen rank is asked for. */
-const LOG_MS = 2000;
 
 interface Props {
   link: KernelLink;
@@ -16,7 +15,7 @@ interface Props {
 }
 
 export function RankSection({ link, group, view }: Props): JSX.Element {
-  const [chosen, setChosen] = useState<number | null>(null);
+  const [chosen, setChosen] = useState<number | 'all' | null>(null);
   const [focused, setFocused] = useState(0);
   const many = group.ranks.length >= MANY;
   const isBusy = group.state === 'busy';
@@ -89,13 +88,27 @@ export function RankSection({ link, group, view }: Props): JSX.Element {
           </div>
         ))}
       </div>
+      {group.ranks.length > 1 && (
+        <button
+          className="eai-Panel-link"
+          aria-expanded={chosen === 'all'}
+          onClick={() => {
+            setChosen(chosen === 'all' ? null : 'all');
+          }}
+        >
+          Log of all ranks
+        </button>
+      )}
+      {chosen === 'all' && <LogView link={link} rank="all" />}
       {selected && (
-        <RankDetail
-          key={selected.rank}
-          link={link}
-          rank={selected}
-          vitals={many ? vitalLines(selected, isBusy, hasGpu) : []}
-        />
+        <LogView key={selected.rank} link={link} rank={selected.rank}>
+          <div>
+            <b>rank {selected.rank}</b> on {selected.host}, pid {selected.pid ?? 'unknown'}
+          </div>
+          {(many ? vitalLines(selected, isBusy, hasGpu) : []).map(line => (
+            <div key={line}>{line}</div>
+          ))}
+        </LogView>
       )}
     </section>
   );
@@ -111,85 +124,4 @@ function moveFocus(event: KeyboardEvent<HTMLDivElement>): void {
   const at = tiles.findIndex(tile => tile === document.activeElement);
   tiles[Math.max(0, Math.min(tiles.length - 1, at + by))]?.focus();
   event.preventDefault();
-}
-
-interface DetailProps {
-  link: KernelLink;
-  rank: GroupRank;
-  vitals: string[];
-}
-
-/** What one rank has printed, kept up to date while it is looked at. */
-function RankDetail({ link, rank, vitals }: DetailProps): JSX.Element {
-  const [log, setLog] = useState('…');
-  const [sought, setSought] = useState('');
-  const [follows, setFollows] = useState(true);
-  const text = useRef<HTMLPreElement>(null);
-  const shown = log
-    .split('\n')
-    .filter(line => line.toLowerCase().includes(sought.toLowerCase()))
-    .join('\n');
-  useEffect(() => {
-    if (follows) {
-      text.current?.scrollTo(0, text.current.scrollHeight);
-    }
-  }, [follows, shown]);
-  useEffect(() => {
-    const ask = (): void => {
-      link.log(rank.rank).then(
-        text => {
-          setLog(text === '' ? 'It has printed nothing yet.' : text);
-        },
-        (error: unknown) => {
-          setLog(error instanceof Error ? error.message : String(error));
-        }
-      );
-    };
-    ask();
-    const timer = window.setInterval(ask, LOG_MS);
-    return () => {
-      window.clearInterval(timer);
-    };
-  }, [link, rank.rank]);
-  return (
-    <div className="eai-Detail" role="region" aria-label={`Log of rank ${rank.rank}`}>
-      <div>
-        <b>rank {rank.rank}</b> on {rank.host}, pid {rank.pid ?? 'unknown'}
-      </div>
-      {vitals.map(line => (
-        <div key={line}>{line}</div>
-      ))}
-      <pre tabIndex={0} ref={text}>
-        {shown === '' ? 'No line matches.' : shown}
-      </pre>
-      <div className="eai-Detail-bar">
-        <input
-          type="search"
-          placeholder="search"
-          aria-label="Search the log"
-          value={sought}
-          onChange={event => {
-            setSought(event.target.value);
-          }}
-        />
-        <label>
-          <input
-            type="checkbox"
-            checked={follows}
-            onChange={event => {
-              setFollows(event.target.checked);
-            }}
-          />
-          follow
-        </label>
-        <button
-          className="jp-mod-styled jp-mod-minimal"
-          title="Copy the lines shown"
-          onClick={() => void navigator.clipboard.writeText(shown)}
-        >
-          Copy
-        </button>
-      </div>
-    </div>
-  );
 }

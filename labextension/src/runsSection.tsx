@@ -11,6 +11,8 @@ interface Props {
   link: KernelLink;
   /** Whether a run goes on now: when it ends, the list has one more. */
   isRunning: boolean;
+  /** Whether the runs are listed at once. */
+  isListed?: boolean;
   onOpen: (view: View) => void;
   /** Shows runs together in a tab; null where a front end has no tabs. */
   openRuns: ((views: readonly View[]) => void) | null;
@@ -60,7 +62,8 @@ const COLUMNS: readonly Column[] = [
   }
 ];
 
-export function RunsSection({ link, isRunning, onOpen, openRuns }: Props): JSX.Element {
+export function RunsSection(props: Props): JSX.Element {
+  const { link, isRunning, isListed = false, onOpen, openRuns } = props;
   const [runs, setRuns] = useState<RunEntry[] | null>(null);
   const [chosen, setChosen] = useState<string[]>([]);
   const [comparison, setComparison] = useState<Comparison | null>(null);
@@ -88,7 +91,7 @@ export function RunsSection({ link, isRunning, onOpen, openRuns }: Props): JSX.E
       await list();
     });
   };
-  const isShown = runs !== null;
+  const isShown = isListed || runs !== null;
   useEffect(() => {
     if (isShown && !isRunning) {
       void link.runs().then(setRuns, () => undefined);

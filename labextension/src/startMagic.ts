@@ -1,5 +1,7 @@
 /** The code that does what a button does, so that the panel hides nothing. */
 import { MOST_RANKS, WIRES } from './generated';
+import { amount } from './formatting';
+import type { Room } from './types';
 
 /** What a person asks for in the form that starts a group. */
 export interface Wish {
@@ -46,6 +48,23 @@ export function hostProblem(draft: Draft): string {
   return wrong === undefined
     ? ''
     : `“${wrong.trim()}” is not a host with its ranks: write gpu1:8,gpu2:8.`;
+}
+
+/** What so many ranks on the kernel's machine lack; empty if nothing, or if it is not known. */
+export function shortage(draft: Draft, room: Room | null): string {
+  const ranks = Number(draft.ranks.trim());
+  if (room === null || draft.hosts.trim() !== '' || rankProblem(draft) !== '') {
+    return '';
+  }
+  const { cores, free_bytes: free, rank_bytes: each } = room;
+  const lacks: string[] = [];
+  if (ranks > cores) {
+    lacks.push(`they share ${cores} core${cores === 1 ? '' : 's'}, and none is quicker for it`);
+  }
+  if (free !== null && ranks * each > free) {
+    lacks.push(`they need about ${amount(ranks * each)} of memory, and ${amount(free)} are free`);
+  }
+  return lacks.length === 0 ? '' : `${ranks} rank${ranks === 1 ? '' : 's'}: ${lacks.join('; ')}.`;
 }
 
 /** The draft as a wish; only for a draft without problems. */

@@ -168,6 +168,15 @@ export interface Group {
   step?: string;
 }
 
+/** What the kernel's machine has for ranks. */
+export interface Room {
+  cores: number;
+  /** Memory that is not in use; null where not known. */
+  free_bytes: Measured;
+  /** What a rank that has loaded TensorFlow takes at least. */
+  rank_bytes: number;
+}
+
 /** An earlier run, as its record lists it. */
 export interface RunEntry {
   /** The name of its folder. */

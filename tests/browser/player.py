@@ -99,7 +99,7 @@ class Player:
         if name == "where":
             return "ranks 0-1: training step 12"
         if name == "log":
-            return f"Epoch 1/3\nrank {arguments['rank']}: 31 batches read"
+            return f"Epoch 1/3\nWARNING: slow disk\nrank {arguments['rank']}: 31 batches read"
         message = f"the player cannot {name} {arguments}"
         raise RuntimeError(message)
 

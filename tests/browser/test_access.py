@@ -84,9 +84,72 @@ def test_where_is_answered_while_a_cell_runs_and_a_log_is_searched(
     log.get_by_text("31 batches read").wait_for()
     log.get_by_label("Search the log").fill("epoch")
     assert log.locator("pre").inner_text().strip() == "Epoch 1/3"
+    log.get_by_label("Search the log").fill("")
+    log.get_by_label("Lines of the log").select_option("warnings")
+    assert log.locator("pre").inner_text().strip() == "WARNING: slow disk"
+    page.get_by_role("button", name="Log of all ranks").click()
+    every = page.get_by_role("region", name="Log of all ranks")
+    every.get_by_text("rank all: 31 batches read").wait_for()
+    with page.expect_download() as download:
+        every.get_by_role("button", name="Save", exact=True).click()
+    assert download.value.suggested_filename == "all-ranks.log"
+    assert "31 batches read" in download.value.path().read_text()
+    notebook.screenshot("log-light", "#eai-notebook-panel")
     page.get_by_role("button", name="Stop", exact=True).click()
     notebook.wait_cells(1)
     assert "31 batches read" not in page.locator(".eai-Cards").all_inner_texts()
+
+
+NOTED = """
+    window.shownNotes = [];
+    window.Notification = class {
+        constructor(title, options) { window.shownNotes.push(`${title}: ${options.body}`); }
+        static get permission() { return 'granted'; }
+        static async requestPermission() { return 'granted'; }
+    };
+    document.hasFocus = () => false;
+"""
+
+
+def test_the_end_of_a_run_is_notified_where_the_browser_allows_it(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    notebook = open_notebook(
+        "from player import Player\nplayer = Player(2)", "_ = player.play(2, 60, live=False)"
+    )
+    page = notebook.page
+    page.evaluate(NOTED)
+    notebook.run_cell()
+    notebook.wait_cells(1)
+    page.get_by_label("Notify when a run ends").check()
+    notebook.run_cell()
+    notebook.wait_cells(2)
+    page.wait_for_function("window.shownNotes.length > 0")
+    (note,) = page.evaluate("window.shownNotes")
+    assert note.startswith("wide_deep is done after")
+    page.get_by_label("Notify when a run ends").uncheck()
+
+
+def test_earlier_runs_are_reached_without_a_notebook(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    notebook = open_notebook(
+        "from synthetic import run_record, run_rows\n"
+        "from eai_notebook.ledger.run_record import runs_folder\n"
+        "_ = run_record(runs_folder(), run_rows(2, 100), name='left_alone')"
+    )
+    notebook.run_cell()
+    notebook.wait_cells(1)
+    page = notebook.page
+    notebook.save()
+    page.evaluate("void window.jupyterapp.commands.execute('application:close')")
+    panel = page.locator("#eai-notebook-panel")
+    panel.get_by_role("button", name="Show earlier runs").click()
+    panel.get_by_role("button", name="left_alone", exact=True).first.click(timeout=60_000)
+    panel.get_by_text("from its record").wait_for()
+    notebook.screenshot("no-notebook-light")
+    panel.get_by_role("button", name="Close", exact=True).click()
+    panel.get_by_role("button", name="Show earlier runs").wait_for()
 
 
 COMPILING = """import time

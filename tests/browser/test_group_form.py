@@ -40,6 +40,10 @@ def test_the_ranks_field_keeps_what_is_typed_and_says_what_is_wrong_with_it(
         assert insert.is_disabled()
     ranks.fill("3")
     assert form.get_by_text("1 to 512").count() == 0
+    ranks.fill("500")
+    form.get_by_text("500 ranks: they share").wait_for()
+    form.get_by_text("of memory, and").wait_for()
+    assert start.is_enabled()  # a warning, no refusal
     form.get_by_label("Hosts").fill("gpu1:8, gpu2:0")
     form.get_by_text("“gpu2:0” is not a host").wait_for()
     assert start.is_disabled()

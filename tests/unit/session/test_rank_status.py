@@ -23,11 +23,26 @@ def test_a_log_keeps_the_latest_lines_as_a_terminal_would_show_them() -> None:
     assert pulse.of(1) == {"vitals": None, "line": " 20 %"}
     pulse.take_text(1, "\r 30 %\n\n")
     assert pulse.of(1)["line"] == " 30 %"
-    pulse.take_text(0, "line\n" * 1000)
-    assert pulse.log(0).count("line") == pulses.LINES_KEPT
+    pulse.take_text(0, "line\n" * 3000)
+    assert pulse.log(0).count("line") == pulses.LINES_SHOWN
+    assert pulse.log(0, 10**6).count("line") == pulses.LINES_KEPT
     assert pulse.log(7) == ""
     pulse.forget()
     assert pulse.log(1) == ""
+
+
+def test_the_log_of_all_ranks_has_their_lines_in_the_order_in_which_they_came() -> None:
+    pulse = RankStatus()
+    for rank, text in (1, "first\n"), (0, "second\nthird\n"), (1, "fourth\nunfinished"):
+        pulse.take_text(rank, text)
+    assert pulse.log(None).split("\n") == [
+        "[1] first",
+        "[0] second",
+        "[0] third",
+        "[1] fourth",
+        "[1] unfinished",
+    ]
+    assert pulse.log(None, 1) == "[1] unfinished"
 
 
 def test_news_come_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
