@@ -148,6 +148,11 @@ class Notebook:
         page.wait_for_selector(".jp-Notebook .jp-Cell")
         if idle:
             page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+            # The mark says idle before there is a kernel; a cell that runs then asks for one.
+            page.wait_for_function(
+                "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel"
+                "?.status === 'idle'"
+            )
         page.evaluate("window.jupyterapp.commands.execute('eai-notebook:show')")
         page.evaluate(
             "window.jupyterapp.commands.execute('filebrowser:hide-main').catch(() => null)"
