@@ -52,19 +52,19 @@ def test_the_panel_breaks_no_rule_of_wcag(
     assert found == []
 
 
-def violations(page: Any) -> list[str]:
-    """Return what axe-core finds in the panel: rule, element, summary."""
+def violations(page: Any, where: str = "#eai-notebook-panel") -> list[str]:
+    """Return what axe-core finds in the panel, or elsewhere: rule, element, summary."""
     return list(
         page.evaluate(
-            """async rules => {
-                const found = await axe.run('#eai-notebook-panel', {
+            """async ([where, rules]) => {
+                const found = await axe.run(where, {
                     runOnly: { type: 'tag', values: rules }
                 });
                 return found.violations.flatMap(one => one.nodes.map(
                     node => `${one.id}: ${node.html.slice(0, 160)}: ${node.failureSummary}`
                 ));
             }""",
-            RULES,
+            [where, RULES],
         )
     )
 

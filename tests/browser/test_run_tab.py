@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from browser.test_access import AXE, violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +55,9 @@ def test_steps_are_looked_at_closer_and_closer_in_a_tab(
     assert first <= one[0] <= last
     assert one[-1] - one[0] < 16
     notebook.screenshot("tab-zoomed-light")
+    if AXE.exists():
+        page.add_script_tag(path=str(AXE))
+        assert violations(page, ".eai-Tab") == []
 
     # The keyboard opens a bar, and goes back to the whole run.
     bars.focus()
@@ -118,6 +122,9 @@ def test_several_runs_are_laid_over_each_other(open_notebook: Callable[..., Note
     notebook.screenshot("overlay-light")
     drag(notebook, plot, 0.2, 0.6)
     tab.get_by_role("button", name="All steps").click()
+    if AXE.exists():
+        page.add_script_tag(path=str(AXE))
+        assert violations(page, ".eai-Tab") == []
     assert "slow_overlay" in tab.locator("table").inner_text()
     notebook.theme("JupyterLab Dark")
     notebook.screenshot("overlay-dark")
