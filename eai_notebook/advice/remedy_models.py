@@ -125,6 +125,11 @@ def _transfer(facts: Facts) -> Iterator[Model]:
 
 def _update(facts: Facts, rank: int | None) -> Iterator[Model]:
     update, name = _part(facts, UPDATE, rank), str(facts.context.meta.get("optimizer", ""))
+    embedded = float(np.nan_to_num(mean(facts.typical.embedding_bytes))) > 0
+    if embedded and not facts.context.meta.get("row_wise"):
+        # Of the tables next to nothing is left; how much of the update they were is not known.
+        words = '`eai.fit(..., row_wise="exact")`: only those rows of tables that have gradients'
+        yield Model(words, update, Effect(0.8, 0.3, 0.95))
     if name in MOMENTS:
         # Bytes of memory: SGD reads two arrays and writes one, Adam reads four and writes three.
         effect = Effect(4 / 7, 0.35, 0.65)

@@ -108,6 +108,8 @@ def for_update(context: Context, embeddings: float) -> tuple[str, ...]:
     """Return what helps where applying gradients costs most."""
     found = []
     optimizer = str(context.meta.get("optimizer", ""))
+    if embeddings > 0 and not context.meta.get("row_wise"):
+        found.append('`row_wise="exact"` in `eai.fit`: only the rows with gradients, same results')
     if embeddings > 0 or context.meta.get("parameters", 0) > MANY:
         found.append("`eai.ShardedEmbedding` for large tables: a rank updates its own rows only")
     if optimizer in MOMENTS:

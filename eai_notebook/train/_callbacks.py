@@ -17,7 +17,13 @@ import keras
 from eai_notebook import collective
 from eai_notebook.ledger.context import BETWEEN
 from eai_notebook.models.batch_norm import synchronise_batch_norm
-from eai_notebook.train import fit_data, lone_fits, map_constants, rank_consistency
+from eai_notebook.train import (
+    fit_data,
+    held_optimizers,
+    lone_fits,
+    map_constants,
+    rank_consistency,
+)
 from eai_notebook.train.callback_laps import timed
 from eai_notebook.train.exchange import fusion_autotune
 from eai_notebook.train.global_metrics import of_all_ranks, reduce_metrics, unused
@@ -150,6 +156,7 @@ class FirstCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignor
         rank_consistency.distribute(self.model, wrap=False)
         rank_consistency.check_same(self.model, self.params.get("steps"))
         lone_fits.began(self.model)
+        held_optimizers.settle_rows(self.model)
         self._training = True
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
@@ -213,6 +220,7 @@ class FirstCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignor
         """Leave later evaluations alone."""
         self._training = False
         lone_fits.ended()
+        held_optimizers.settle_rows(self.model)
 
     def _average_statistics(self) -> None:
         if not self._averaged:
@@ -311,7 +319,7 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
         facts = step_clock.facts_of(self.model, epochs, steps, step.tracing_s)
         exchange = {
             name: getattr(self.model.optimizer, name, default)
-            for name, default in (("wire", "fp32"), ("sparse", "merged"))
+            for name, default in (("wire", "fp32"), ("sparse", "merged"), ("row_wise", None))
         }
         if fused := collective.fused_bytes():
             exchange["fused_bytes"] = fused

@@ -9,7 +9,7 @@ import numpy as np
 
 from eai_notebook import collective, parameter_servers
 from eai_notebook.errors import EaiError
-from eai_notebook.train import fit_data, rank_consistency, row_data
+from eai_notebook.train import fit_data, held_optimizers, rank_consistency, row_data
 from eai_notebook.train._callbacks import callbacks_of
 from eai_notebook.train.checkpoint import Checkpoint
 from eai_notebook.train.fit_data import Batches
@@ -20,6 +20,8 @@ from eai_notebook.train.sharded.sharded_embedding import explained
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
+
+    from eai_notebook.train.row_wise.row_table import RowWise
 
 
 def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
@@ -47,6 +49,7 @@ def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
     name: str | None = None,
     elastic: bool = False,
     virtual_ranks: int | None = None,
+    row_wise: RowWise | None = None,
 ) -> keras.callbacks.History:
     """Train `model` on this rank's rows, together with all other ranks.
 
@@ -91,6 +94,8 @@ def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
             a virtual rank; see the guide on elastic training.
         virtual_ranks: How many virtual ranks share the rows, with `elastic`; as many as there are
             ranks by default. `batch_size` is that of each of them.
+        row_wise: Update only those rows of embedding tables that a step has gradients of:
+            ``"exact"``, with Keras's results, or ``"lazy"``; see `DistributedOptimizer`.
 
     Returns:
         Keras's history; its values are the same on all ranks.
@@ -130,10 +135,12 @@ def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
         given |= {"validation_split": validation_split or None, "check_every": check_every}
         given |= {"validation_data": validation_data, "callbacks": own, "checkpoint": checkpoint}
         given |= {"name": name}
+        _refuse({"row_wise": row_wise}, "on parameter servers", "train in a ring")
         return _on_servers(holders, model, x if y is None else (x, y), epochs, given)
     if elastic:
         given = {"class_weight": class_weight, "validation_split": validation_split or None}
-        _refuse_with_elastic({**given, "check_every": check_every})
+        given |= {"check_every": check_every, "row_wise": row_wise}
+        _refuse(given, "with elastic=True", "train without elastic=True")
         batches = (None if callable(x) else x, y, sample_weight, batch_size)
         return _elastic(
             model,
@@ -153,6 +160,7 @@ def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
             name=name,
         )
     rank_consistency.distribute(model, wrap=True)
+    held_optimizers.update_by_rows(model, row_wise)
     train = _training(model, x, y, sample_weight, batch_size, steps_per_epoch)
     size = validation_batch_size or batch_size
     # (In validation data, a list is (x, y), as Keras reads it.)
@@ -246,8 +254,8 @@ def _elastic(
     return elastic_fit.fit(model, data, batches, wanted)
 
 
-def _refuse_with_elastic(given: dict[str, Any]) -> None:
-    """Refuse settings that mean nothing where ranks come and go.
+def _refuse(given: dict[str, Any], where: str, remedy: str) -> None:
+    """Refuse settings that mean nothing there, such as where ranks come and go.
 
     Raises:
         EaiError: One is given.
@@ -255,8 +263,8 @@ def _refuse_with_elastic(given: dict[str, Any]) -> None:
     for name, value in given.items():
         if value is not None:
             raise EaiError(
-                f"{name}= has no meaning with elastic=True",
-                "leave it out, or train without elastic=True",
+                f"{name}= has no meaning {where}",
+                f"leave it out, or {remedy}",
                 code="not-elastic",
             )
 

@@ -11,6 +11,8 @@ from eai_notebook.train.optimizer import DistributedOptimizer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from eai_notebook.train.row_wise.row_table import RowWise
+
 
 def optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
     """Return the model's optimizers, each once, ``model.optimizer`` first.
@@ -58,6 +60,26 @@ def wrap_all(model: keras.Model) -> bool:
                 wrapped[id(optimizer)] = DistributedOptimizer(optimizer)
             replace(wrapped[id(optimizer)])
     return bool(wrapped)
+
+
+def update_by_rows(model: keras.Model, mode: RowWise | None) -> None:
+    """Have the model's optimizers, all of which exchange gradients, update tables by rows.
+
+    Functions of the model that were traced before do not know of it, and are made again. None
+    leaves each optimizer as it was made.
+    """
+    if mode is None:
+        return
+    changed = [optimizer.update_by_rows(mode) for optimizer in distributed(model)]
+    if any(changed):
+        model.train_function = model.test_function = model.predict_function = None
+
+
+def settle_rows(model: keras.Model) -> None:
+    """Bring all rows of tables that are updated by rows up to date; on all ranks together."""
+    for optimizer in distributed(model):
+        if optimizer.row_tables is not None:
+            optimizer.row_tables.settle()
 
 
 def has_own_step(model: keras.Model) -> bool:

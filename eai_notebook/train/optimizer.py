@@ -14,12 +14,15 @@ from eai_notebook.train.exchange import gradients as exchange
 from eai_notebook.train.exchange.wire_state import OWED, Sparse, Wire, default_format
 from eai_notebook.train.late_variables import has_value, refuse_to_run
 from eai_notebook.train.recording import graph_timestamps
+from eai_notebook.train.row_wise.row_optimizer import RowTables, check_mode
 from eai_notebook.train.sharded import sharded_variables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import tensorflow as tf
+
+    from eai_notebook.train.row_wise.row_table import RowWise
 
 loss_scale.decide_together()
 saving.install()
@@ -72,6 +75,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         *,
         wire: str | None = None,
         sparse: Sparse = "merged",
+        row_wise: RowWise | None = None,
         name: str | None = None,
     ) -> None:
         inner = keras.optimizers.get(inner_optimizer)
@@ -83,11 +87,16 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
             )
         wire = wire or default_format()
         memory = Wire(wire, sparse)
+        check_mode(row_wise)
+        _check_merged(row_wise, sparse)
         # The base class wants a rate to make a variable of; the inner optimizer's counts.
         super().__init__(learning_rate=0.0, name=name or f"distributed_{inner.name}")
         self.inner_optimizer = inner
         self.wire = wire
         self.sparse = sparse
+        self.row_wise = row_wise
+        self.row_tables: RowTables | None = None
+        """The tables that are updated by rows, once it is built."""
         self.exchange_memory = memory
         """The formats of its exchanges, and what they remember from step to step."""
         self.shared = False
@@ -106,6 +115,30 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
                 self.inner_optimizer.build(variables)
             super().build(variables)
         sharded_variables.mark_slots(self.inner_optimizer.variables, variables)
+        if self.row_wise is not None:
+            self.row_tables = RowTables(self.inner_optimizer, variables, self.row_wise)
+
+    def update_by_rows(self, mode: RowWise) -> bool:
+        """Update tables by rows from now on; return whether that is new.
+
+        Raises:
+            EaiError: An unknown mode, or another one than it has begun with.
+        """
+        check_mode(mode)
+        if self.row_wise == mode:
+            return False
+        if self.row_tables is not None:
+            raise EaiError(
+                f"the optimizer updates rows with row_wise={self.row_wise!r}, not {mode!r}",
+                "compile the model with a new optimizer",
+                code="options-conflict",
+            )
+        _check_merged(mode, self.sparse)
+        self.row_wise = mode
+        if self.built:
+            variables = self._trainable_variables
+            self.row_tables = RowTables(self.inner_optimizer, variables, mode)
+        return True
 
     @not_converted
     def apply(
@@ -146,7 +179,10 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
     def _update(self, exchanged: exchange.Exchanged, variables: list[keras.Variable]) -> None:
         """Apply reduced gradients, and mark when that was done."""
         first = graph_timestamps.operation_count()
-        self.inner_optimizer.apply(exchanged.gradients, variables)
+        if self.row_tables is None:
+            self.inner_optimizer.apply(exchanged.gradients, variables)
+        else:
+            self.row_tables.apply(self.inner_optimizer, exchanged.gradients, variables)
         exchanged.write_marks(_applied(first))
 
     def _share(self, variables: list[keras.Variable]) -> None:
@@ -283,6 +319,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
             "inner_optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
             "wire": self.wire,
             "sparse": self.sparse,
+            "row_wise": self.row_wise,
         }
 
     @classmethod
@@ -295,6 +332,15 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
             settings.pop("inner_optimizer"), custom_objects=custom_objects
         )
         return cls(inner, **settings)
+
+
+def _check_merged(row_wise: str | None, sparse: str) -> None:
+    if row_wise is not None and sparse != "merged":
+        raise EaiError(
+            f"row_wise={row_wise!r} updates each row once, and sparse={sparse!r} keeps rows apart",
+            'leave sparse="merged", or leave row_wise out',
+            code="options-conflict",
+        )
 
 
 def _stored(key: str) -> str:

@@ -52,7 +52,9 @@ def distribute(model: keras.Model, *, wrap: bool) -> None:
     inner = getattr(optimizer, "inner_optimizer", None)
     if isinstance(inner, DistributedOptimizer):
         optimizer.inner_optimizer = inner.inner_optimizer
-        model.optimizer = DistributedOptimizer(optimizer, wire=inner.wire, sparse=inner.sparse)
+        model.optimizer = DistributedOptimizer(
+            optimizer, wire=inner.wire, sparse=inner.sparse, row_wise=inner.row_wise
+        )
         model.train_function = None
         model.make_train_function()
     if wrap:

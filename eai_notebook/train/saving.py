@@ -29,6 +29,7 @@ import numpy as np
 from eai_notebook import collective
 from eai_notebook.collective import notices
 from eai_notebook.errors import EaiError
+from eai_notebook.train.row_wise.row_table import as_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +51,7 @@ def install() -> None:
         return
     keras.Model.save = _once(keras.Model.save)
     keras.Model.save_weights = _once(keras.Model.save_weights)
-    keras.Model.export = _once(keras.Model.export, quiet=True)
+    keras.Model.export = _once(_with_plain_tables(keras.Model.export), quiet=True)
     for module in (keras.saving, keras.models):
         for name in ("save_model", "save_weights"):
             if hasattr(module, name):
@@ -84,6 +85,17 @@ def _once(save: Callable[..., Any], *, quiet: bool = False) -> Callable[..., Any
             _busy.saving = False
 
     return once
+
+
+def _with_plain_tables(export: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `export` for models with tables that are updated by rows."""
+
+    @functools.wraps(export)
+    def plain(model: Any, *arguments: Any, **settings: Any) -> Any:
+        with as_plain(model.variables):
+            return export(model, *arguments, **settings)
+
+    return plain
 
 
 def _target(filepath: Any, settings: dict[str, Any], *, overwrite: bool) -> Path | None:

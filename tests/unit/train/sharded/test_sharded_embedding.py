@@ -95,11 +95,11 @@ def data(bad=False):
     y = rng.normal(size=(48, 1)).astype("f4")
     return tf.data.Dataset.from_tensor_slices((ids, y)).batch(8)
 
-def model_of(layer, wire="fp32"):
+def model_of(layer, **how):
     keras.utils.set_random_seed(3)
     net = keras.Sequential([keras.Input((3,), dtype="int64"), layer, keras.layers.Flatten(),
                             keras.layers.Dense(1)])
-    net.compile(eai.DistributedOptimizer(keras.optimizers.Adam(0.01), wire=wire), "mse")
+    net.compile(eai.DistributedOptimizer(keras.optimizers.Adam(0.01), **how), "mse")
     return net
 """
 
@@ -114,7 +114,7 @@ rows = []
 messages.set_sink(lambda m: rows.append(m.rows) if isinstance(m, messages.StepsDone) else None)
 r, n = collective.rank(), collective.size()
 spread = eai.ShardedEmbedding(ROWS, WIDTH, seed=1)
-net = model_of(spread)
+net = model_of(spread, row_wise="exact")
 whole = keras.layers.Embedding(ROWS, WIDTH)
 reference = model_of(whole)
 start = np.zeros((spread.embeddings.shape[0] * n, WIDTH), "f4")
