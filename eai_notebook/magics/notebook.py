@@ -17,7 +17,7 @@ from eai_notebook.advice.advise import advise_record, remedy
 from eai_notebook.advice.trial_score import score
 from eai_notebook.cluster import registry
 from eai_notebook.cluster.launcher_registry import launcher_options
-from eai_notebook.cluster.room import room_for_ranks
+from eai_notebook.cluster.machine_capacity import capacity_for_ranks
 from eai_notebook.display.panel_channel import PanelChannel
 from eai_notebook.errors import EaiError
 from eai_notebook.forecast import receipt
@@ -335,7 +335,7 @@ class EaiMagics(Magics):
 
     _QUESTIONS: ClassVar[dict[str, Callable[[EaiMagics, dict[str, Any]], Any]]] = {
         "log": _log,
-        "room": lambda *_: room_for_ranks(),
+        "room": lambda *_: capacity_for_ranks(),
         "where": lambda self, _: self._started_session().where(),
         "report": lambda self, _: (self.session or Session()).report().to_text(),
         "deep": lambda self, asked: self._started_session().trace(int(asked["steps"])),

@@ -1,7 +1,7 @@
 """An embedding table whose rows are updated one by one, with the optimizer's variables for it.
 
 In ``"exact"`` mode a row that had no gradient for some steps waits: its weight and slots are those
-after the step it was last in. Whoever reads a row gets it as Keras would have it now; nothing is
+after the step it was last in. A reader of a row gets it as Keras would have it now; nothing is
 written for that, so that replicas which read differently stay equal bit by bit. Rows are written
 when they have a gradient, on all ranks alike, and all of them every `WINDOW` steps.
 """

@@ -1,4 +1,4 @@
-"""What this machine has for ranks: cores, and memory that is free."""
+"""`capacity_for_ranks`: the cores and the free memory of this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RANK_BYTES: Final = 900e6
 _CGROUP: Final = Path("/sys/fs/cgroup")
 
 
-def room_for_ranks() -> dict[str, Any]:
+def capacity_for_ranks() -> dict[str, Any]:
     """Return ``cores``, ``free_bytes`` and what a rank needs, ``rank_bytes``.
 
     A container's limit counts as well as the machine's memory.
