@@ -191,8 +191,9 @@ class CellRunner:
                 raise self._rank_died() from error
             words = ranks_gone(self._group, cell.lost)
             self._watcher.text("stderr", f"{words}, and have run the cell to its end\n")
-        if error is not None or cell.unfinished:
-            self.ring.ranks = None  # some rank has released it
+        if error is not None or cell.unfinished or outcome != "ended":
+            # Some rank has released it, or may have: a cell can catch its interrupt and end well.
+            self.ring.ranks = None
         if cell.unfinished:
             self._stragglers = cell
         if outcome == "interrupted":

@@ -304,6 +304,24 @@ def test_an_interrupt_that_is_late_does_not_strike_the_next_cell(
     assert_usable(session, said)
 
 
+CAUGHT_AND_RELEASED = """
+import time
+try:
+    time.sleep(60)
+except KeyboardInterrupt:  # as `except:` would; the ring is left as it is where a rank is stuck
+    collective.release()
+"""
+
+
+def test_a_cell_that_catches_the_interrupt_leaves_a_working_ring(
+    session: Session, said: Listener
+) -> None:
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        session.run(CAUGHT_AND_RELEASED)
+    assert_usable(session, said)
+
+
 def test_an_exchange_that_a_peer_never_joins_is_ended(session: Session, said: Listener) -> None:
     with pytest.raises(EaiError) as caught:
         session.run("if collective.rank() == 0:\n    collective.barrier()")
