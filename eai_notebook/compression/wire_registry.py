@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 AUTO: Final = "auto"
 """Not a format: the fastest of some, found out by trying them on real steps."""
 GROUP: Final = "eai_notebook.wire_formats"
-_BUILT_IN: Final = ("fp32", "fp16", "bf16", "int8")
+_BUILT_IN: Final = ("fp32", "fp16", "bf16", "int8", "int4")
 
 
 @cache

@@ -50,7 +50,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
     Args:
         inner_optimizer: A Keras optimizer, or a name or config of one.
         wire: The format large gradients travel in: ``"fp32"`` as computed, ``"fp16"``,
-            ``"bf16"`` or ``"int8"``; or ``"auto"``: formats are tried in the first 64 steps,
+            ``"bf16"``, ``"int8"`` or ``"int4"``; or ``"auto"``: formats are tried in the first 64 steps,
             and a narrower one stays if steps get quicker. By default what the group was
             started with (``%eai up --wire``), or else ``"fp32"``. Computing and weights stay
             as they are. Rows of embeddings travel in the same format.

@@ -13,7 +13,7 @@ export const CONTROL_TARGET = 'eai_notebook_ctl';
 export const RUN_MIME = 'application/vnd.eai-notebook.run+json';
 
 /** Formats that gradients can travel in; the first is the default. */
-export const WIRES = ['fp32', 'fp16', 'bf16', 'int8', 'auto'] as const;
+export const WIRES = ['fp32', 'fp16', 'bf16', 'int8', 'int4', 'auto'] as const;
 
 /** The most ranks that the form starts. */
 export const MOST_RANKS = 512;

@@ -169,7 +169,7 @@ function StartForm(props: { link: KernelLink; insert: Insert; canRestart: boolea
           <span>Gradient format</span>
           <select
             className="jp-mod-styled"
-            title="The number format in which ranks exchange gradients, where the optimizer does not say: fp16 and bf16 halve the bytes, int8 quarters them"
+            title="The number format in which ranks exchange gradients, where the optimizer does not say: fp16 and bf16 halve the bytes, int8 quarters them, int4 sends a seventh"
             value={draft.wire}
             onChange={event => {
               change({ wire: event.target.value });

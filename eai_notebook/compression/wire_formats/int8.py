@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from eai_notebook.compression.wire_format import ExchangeMemory
 
 
-def average_int8(flat: tf.Tensor, owed: tf.Variable, name: str) -> tf.Tensor:
-    """Return the average of flat float32 over the ranks, sent as int8, added in fp32.
+def average_coded(
+    flat: tf.Tensor, owed: tf.Variable, name: str, codec: number_codecs.BlockCodec
+) -> tf.Tensor:
+    """Return the average of flat float32 over the ranks, sent in codes, added in fp32.
 
     What rounding takes away is remembered in `owed` (float32, the shape of `flat`) and sent
     with the next gradient, so that over the steps nothing is lost (error feedback: Seide
@@ -31,16 +33,16 @@ def average_int8(flat: tf.Tensor, owed: tf.Variable, name: str) -> tf.Tensor:
     import tensorflow as tf
 
     length = int(flat.shape[0])
-    rows = padded(flat + owed.read_value(), number_codecs.BLOCK)
+    rows = padded(flat + owed.read_value(), codec.block)
     width = int(rows.shape[1])
 
     def decode(coded: tf.Tensor) -> tf.Tensor:
-        return number_codecs.from_int8(coded, width)
+        return codec.decode(coded, width)
 
     sent: list[tf.Tensor] = []
 
     def encode(values: tf.Tensor) -> tf.Tensor:
-        sent.append(number_codecs.to_int8(values))
+        sent.append(codec.encode(values))
         return sent[-1]
 
     average, total = average_by_codes(rows, encode, decode, name)
@@ -71,15 +73,16 @@ class Int8(WireFormat):
     in_auto: ClassVar[bool] = True
     without_memory: ClassVar[bool] = False
     row_scale: ClassVar[int | None] = 6
+    codec: ClassVar[number_codecs.BlockCodec] = number_codecs.INT8
 
     def average(
         self, parts: Sequence[tf.Tensor], memory: ExchangeMemory, name: str
     ) -> DenseAverage:
-        """Send 8-bit numbers, add in float32; each rank remembers what it has yet to send."""
+        """Send codes, add in float32; each rank remembers what it has yet to send."""
         import tensorflow as tf
 
         # A block shares one scale, so none may hold numbers of two gradients.
-        block = number_codecs.BLOCK
+        block = self.codec.block
         lengths = [int(part.shape[0]) for part in parts]
         widths = [-(-length // block) * block for length in lengths]
         filled = [
@@ -87,7 +90,7 @@ class Int8(WireFormat):
             for part, length, width in zip(parts, lengths, widths, strict=True)
         ]
         owed = memory.own(np.zeros(sum(widths), np.float32))
-        mean = tf.split(average_int8(tf.concat(filled, 0), owed, name), widths)
+        mean = tf.split(average_coded(tf.concat(filled, 0), owed, name, self.codec), widths)
         averages = [part[:length] for part, length in zip(mean, lengths, strict=True)]
         return DenseAverage(averages, self.bytes_for(sum(widths)))
 
@@ -96,8 +99,8 @@ class Int8(WireFormat):
 
         Of these, as of an allreduce's, 2(N-1)/N times as many leave each rank.
         """
-        ranks, block = size(), number_codecs.BLOCK
-        return ranks * number_codecs.int8_width(-(-count // (ranks * block)) * block)
+        ranks, block = size(), self.codec.block
+        return ranks * self.codec.width(-(-count // (ranks * block)) * block)
 
     def row_dtype(self, dtype: tf.DType) -> tf.DType:  # noqa: ARG002 -- the interface's shape
         """Return int8."""

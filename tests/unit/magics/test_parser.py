@@ -79,7 +79,7 @@ def offered(shell: Any, line: str) -> list[tuple[str, str]]:
         ("%eai ", list(COMMANDS), "command"),
         ("%eai re", ["restart", "report"], "command"),
         ("%eai up --w", ["--wire"], "option"),
-        ("%eai up --wire ", ["fp32", "fp16", "bf16", "int8", "auto"], "value"),
+        ("%eai up --wire ", ["fp32", "fp16", "bf16", "int8", "int4", "auto"], "value"),
         ("%eai up --mode p", ["ps"], "value"),
         ("%eai pull --", ["--rank"], "option"),
         ("%%distributed --r", ["--ranks", "--restart"], "option"),
