@@ -17,7 +17,7 @@ from eai_notebook.datasets.click_model import MISSING, PlantedModel
 from eai_notebook.metrics import auc
 
 RATE = 1e-3
-FORMATS = ("fp32", "fp16", "int8")
+FORMATS = ("fp32", "fp16", "int8", "int4")
 
 
 def rows(planted: PlantedModel, part: int, count: int, buckets: int) -> tuple[Any, Any, Any]:

@@ -21,7 +21,7 @@ from eai_notebook.train.recording import graph_timestamps
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-ORDER = ("fp32", "fp16", "int8", "fp32 again")
+ORDER = ("fp32", "fp16", "int8", "int4", "fp32 again")
 
 
 def exchanges(count: int, length: int) -> dict[str, Callable[[], np.ndarray]]:

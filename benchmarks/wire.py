@@ -1,4 +1,4 @@
-"""fp32, fp16 and int8 on links of 200 Mbit/s: time, bytes, and what becomes of the model.
+"""fp32, fp16, int8 and int4 on links of 200 Mbit/s: time, bytes, and what becomes of the model.
 
 Time: 16 gradients of 1 MB exchanged by themselves, and whole steps of a network with as many
 weights, on two hosts, formats in turns; fp32 twice, as a control. All by the allreduce that
@@ -8,7 +8,7 @@ what the ledger counts.
 
 AUC: Wide & Deep on planted click logs, 20 seeds, each trained in every format from the same
 weights on the same rows, on two ranks. Two one-sided tests (Schuirmann 1987) say whether
-fp16's and int8's AUC are those of fp32 within 0.0005, at 5 %. Seeds add to the day's file.
+fp16's, int8's and int4's AUC are those of fp32 within 0.0005, at 5 %. Seeds add to the day's file.
 
     python benchmarks/wire.py              # both; as root: it makes test hosts
     python benchmarks/wire.py --auc skip
@@ -53,9 +53,13 @@ def of_time(found: dict[str, Any]) -> dict[str, Any]:
     """Return the figures of times and bytes."""
     theory = over_theory(found["exchange"])
     summary: dict[str, Any] = {}
-    for name in ("fp16", "int8"):
+    for name in ("fp16", "int8", "int4"):
         summary[f"{name}_ratio"], summary[f"{name}_interval"] = ratio(found["exchange"], name)
         summary[f"{name}_step_ratio"], summary[f"{name}_step_interval"] = ratio(found["step"], name)
+    step = found["step"]
+    faster = np.array(step["seconds"]["int8"]) / np.array(step["seconds"]["int4"])
+    summary["int4_step_over_int8"] = float(np.median(faster))
+    summary["int4_step_over_int8_interval"] = harness.bootstrap_interval(faster)
     summary["control_ratio"], summary["control_interval"] = ratio(found["exchange"], "fp32 again")
     summary["bytes_over_theory"] = theory
     summary["bytes_within_5_pct"] = all(abs(each - 1) <= 0.05 for each in theory.values())
@@ -72,7 +76,7 @@ def of_auc(seeds: list[dict[str, float]]) -> dict[str, Any]:
     passed = len(seeds) == SEEDS
     if len(seeds) < 2:
         return summary
-    for name in ("fp16", "int8"):
+    for name in ("fp16", "int8", "int4"):
         apart = np.array([each[name] - each["fp32"] for each in seeds])
         error = float(apart.std(ddof=1) / np.sqrt(len(apart)))
         reach = float(stats.t.ppf(0.95, len(apart) - 1)) * error
@@ -136,6 +140,7 @@ def main() -> None:
     met = (
         summary.get("fp16_ratio", 0) >= 1.9
         and summary.get("int8_ratio", 0) >= 3.5
+        and summary.get("int4_ratio", 0) >= 5.0
         and summary.get("auc_equivalent", False)
         and summary.get("bytes_within_5_pct", False)
     )
