@@ -26,6 +26,7 @@ class TrainingCurve:
     """Collects the ranks' reports of their training; displays draw `model`.
 
     Examples:
+        >>> from eai_notebook.telemetry.messages import TrainingProgress
         >>> curve = TrainingCurve(size=2)
         >>> for rank, loss in (0, 0.5), (1, 0.7):
         ...     curve.add(TrainingProgress("r", rank, 8, 0, {"loss": loss}))
