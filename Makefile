@@ -25,7 +25,7 @@ export PATH := $(BIN):$(PATH)
 # Tests run side by side, by units (tests/scheduling.py). Those that start ranks, a browser or hosts
 # mostly wait, so there may be more of them than cores.
 PARALLEL ?= -n auto --dist loadfile
-WAITING ?= -n 4 --dist loadfile
+WAITING ?= -n 3 --dist loadfile
 LONG := ranks or slow or browser or drill
 UNIT := tests/unit eai_notebook README.md docs
 
