@@ -37,6 +37,8 @@ from drills.runner import Count
 from eai_notebook.errors import EaiError
 from eai_notebook.session import RankError, Session
 
+_FOLDERS: Final = re.compile(r'(?<=File ")/[^"]*/')
+"""Of files in a traceback: a result names no folder of the machine."""
 LIMIT_S: Final = 200.0
 """How long a cell may take: a minute's patience, and as much again on a busy machine."""
 
@@ -217,7 +219,14 @@ class Rounds:
         else:
             problem = problem or self._look_after()
         if problem:
-            self.bad.append({"drill": drill.name, "code": code, "stop": stop, "came": came[:600]})
+            self.bad.append(
+                {
+                    "drill": drill.name,
+                    "code": code,
+                    "stop": stop,
+                    "came": _FOLDERS.sub("", came)[:600],
+                }
+            )
             self.bad[-1]["problem"] = problem
             harness.say(f"WRONG: {self.bad[-1]}")
             if problem != "group lost":
