@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import socket
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 from IPython.core.getipython import get_ipython
@@ -25,6 +26,9 @@ from eai_notebook.engine import (
     telemetry_publisher,
 )
 from eai_notebook.process_lease import Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NANNY_S: Final = 10.0
 """How long a rank's nanny may take to report the rank's death before it is ended."""
@@ -107,48 +111,46 @@ def describe_rank() -> dict[str, Any]:
     }
 
 
-def join_ring(ranks: list[int]) -> None:
-    """Form the ring anew on `ranks`, after it was released or for a part of the group.
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Ignore SIGINT while all ranks that live form a ring.
 
     An interrupt that comes late, or too early, must not keep this rank out of it: the others
     would wait for it, and nothing could stop that.
     """
     usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        collective.release()
-        collective.form(ranks)
+        yield
     finally:
         signal.signal(signal.SIGINT, usual)
+
+
+def join_ring(ranks: list[int]) -> None:
+    """Form the ring anew on `ranks`, after it was released or for a part of the group."""
+    with _no_interrupts():
+        collective.release()
+        collective.form(ranks)
 
 
 def drop_dead() -> None:
     """Leave ranks that have died out of the rings to come; all that live must do so together."""
-    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    with _no_interrupts():
         collective.release()
         survivors.drop_dead()
-    finally:
-        signal.signal(signal.SIGINT, usual)
 
 
 def admit(number: int, sponsor: int) -> None:
     """Let in a newcomer that `sponsor` has started; all that live must do so together."""
-    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    with _no_interrupts():
         collective.release()
         newcomers.admit(number, sponsor)
-    finally:
-        signal.signal(signal.SIGINT, usual)
 
 
 def come_in() -> None:
     """Come in among those that live, which all let this rank in."""
-    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    with _no_interrupts():
         collective.release()
         newcomers.come_in()
-    finally:
-        signal.signal(signal.SIGINT, usual)
 
 
 def leave_ring() -> None:

@@ -181,21 +181,15 @@ def make_parser() -> _Parser:
         metavar="N",
         help="how many more (default: as many as have died, or 1)",
     )
-    known["grow"].add_argument(
-        "--after",
-        type=float,
-        metavar="S",
-        default=0.0,
-        help="S seconds from now, also while a cell runs",
-    )
     known["shrink"].add_argument("ranks", metavar="RANKS", help="the ranks that leave: `2,3`")
-    known["shrink"].add_argument(
-        "--after",
-        type=float,
-        metavar="S",
-        default=0.0,
-        help="S seconds from now, also while a cell runs",
-    )
+    for command in ("grow", "shrink"):
+        known[command].add_argument(
+            "--after",
+            type=float,
+            metavar="S",
+            default=0.0,
+            help="S seconds from now, also while a cell runs",
+        )
     known["push"].add_argument("names", metavar="NAME", nargs="+", help="notebook variables")
     known["diff"].add_argument("name", metavar="NAME", help="an array, a model, any variable")
     known["trace"].add_argument(
