@@ -55,7 +55,7 @@ class Witness(keras.callbacks.Callback):
             if step == self.step and what == "join":
                 newcomers.start(int(number), json.loads(os.environ["EAI_RANK_COMMAND"]))
             if step == self.step and what in ("asks", "ready"):
-                newcomers.wait_for_wish()
+                newcomers.wait_for_request()
         if (seconds := self._todo.get((self.step, "slow"))) is not None:
             time.sleep(seconds)
         if (self.step, "leave") in self._todo:

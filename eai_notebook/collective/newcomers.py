@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
-_WISH, _FACTS, _PORT = 1, 2, 3
+_REQUEST, _FACTS, _PORT = 1, 2, 3
 """The kinds of messages between a newcomer and its sponsor."""
 ASKS: Final = 1
 """A newcomer asks what the training is that it is to join."""
@@ -48,17 +48,17 @@ class Awaited:
     is_ready: bool = False
     _sent: list[Any] = field(default_factory=list)
 
-    def wishes(self) -> list[int]:
+    def requests(self) -> list[int]:
         """Return what it has asked for since the last call; does not wait.
 
         Raises:
             MPI.Exception: It has died.
         """
         found = []
-        while self.link.Iprobe(0, _WISH):
-            wish = np.zeros(1, np.int64)
-            self.link.Recv(wish, 0, _WISH)
-            found.append(int(wish[0]))
+        while self.link.Iprobe(0, _REQUEST):
+            asked = np.zeros(1, np.int64)
+            self.link.Recv(asked, 0, _REQUEST)
+            found.append(int(asked[0]))
         return found
 
     def send_facts(self, facts: dict[str, Any]) -> None:
@@ -145,14 +145,14 @@ def awaited() -> list[Awaited]:
         return list(_awaited.values())
 
 
-def wait_for_wish(seconds: float = 120.0) -> bool:
+def wait_for_request(seconds: float = 120.0) -> bool:
     """Wait until a newcomer of this rank wants something; return whether one does.
 
     A training that is to last until a newcomer has come, as in a demonstration, calls it before two
     steps: in the first the newcomer asks what is trained, in the second it is let in.
     """
     ends = time.monotonic() + seconds
-    while not any(each.link.Iprobe(0, _WISH) for each in awaited()):
+    while not any(each.link.Iprobe(0, _REQUEST) for each in awaited()):
         if time.monotonic() > ends:
             return False
         time.sleep(_LOOK_S)
@@ -226,7 +226,7 @@ def is_one() -> bool:
     return survivors.NUMBER in os.environ and not survivors.is_member()
 
 
-def wish(what: int) -> None:
+def request(what: int) -> None:
     """Send the sponsor what this newcomer wants: `ASKS` or `READY`.
 
     Raises:
@@ -235,7 +235,7 @@ def wish(what: int) -> None:
     from mpi4py import MPI
 
     try:
-        _sponsor().Send(np.array([what], np.int64), 0, _WISH)
+        _sponsor().Send(np.array([what], np.int64), 0, _REQUEST)
     except MPI.Exception as error:
         raise _orphaned() from error
 

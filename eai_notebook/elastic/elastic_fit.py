@@ -497,7 +497,7 @@ def _facts(training: int) -> dict[str, Any]:
     Raises:
         EaiError: It is another one than this, of several in a cell.
     """
-    newcomers.wish(newcomers.ASKS)
+    newcomers.request(newcomers.ASKS)
     found = newcomers.facts()
     if found["training"] != training:
         raise EaiError(

@@ -112,7 +112,7 @@ class FaultTolerantRing:
         """
         caller = Caller()
         while True:
-            newcomers.wish(newcomers.READY)
+            newcomers.request(newcomers.READY)
             comm = _connected(caller, newcomers.port())
             found = None if comm is None else _handed_over(caller, comm, None)
             if comm is None or not _agreed(caller, comm, well=found is not None):
@@ -246,8 +246,8 @@ class FaultTolerantRing:
         from mpi4py import MPI
 
         try:
-            for wish in newcomer.wishes():
-                if wish == newcomers.ASKS:
+            for request in newcomer.requests():
+                if request == newcomers.ASKS:
                     newcomer.send_facts({**self.facts, "virtual": self.virtual})
                 else:
                     newcomer.is_ready = True

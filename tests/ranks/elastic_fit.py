@@ -62,7 +62,7 @@ class Watch(keras.callbacks.Callback):
                 command = json.loads(os.environ["EAI_TEST_COMMAND"])
                 newcomers.start(int(what.split()[1]), command)
             if step == self.step and what.startswith("wait"):
-                assert newcomers.wait_for_wish()
+                assert newcomers.wait_for_request()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
         """Note the loss."""

@@ -51,7 +51,7 @@ def die() -> None:
 
 def joined() -> tuple[FaultTolerantRing, int]:
     """Come in, or die; return the ring and its next exchange."""
-    newcomers.wish(newcomers.ASKS)
+    newcomers.request(newcomers.ASKS)
     assert newcomers.facts() == {"exchanges": EXCHANGES, "virtual": VIRTUAL}
     connect = newcomers.connect
     todo = mine.pop(-1, [])

@@ -48,12 +48,12 @@ class Planted:
         found = self.found
         if found.kind == "unknown" or (found.kind == "wait_peer" and found.cause is None):
             return
-        told = (found.kind, found.rank, found.cause, found.sentence, found.evidence)
-        assert found.kind in self.right, told
+        shown = (found.kind, found.rank, found.cause, found.sentence, found.evidence)
+        assert found.kind in self.right, shown
         if self.rank is not None:
-            assert found.rank == self.rank, told
+            assert found.rank == self.rank, shown
         if self.cause is not None:
-            assert found.cause == self.cause, told
+            assert found.cause == self.cause, shown
 
 
 def run(
@@ -64,7 +64,7 @@ def run(
 ) -> Verdict:
     """Return the verdict on a run whose threads get a `share` of the processor time they want.
 
-    An exchange that is given takes as long as that, whoever has the cores.
+    An exchange that is given takes as long as that, whichever process has the cores.
     """
     ranks = drawn["ranks"]
     base = BASE | {"transfer": AGREED + BYTES / LINK if drawn["hosts"] > 1 else 0.001} | everywhere

@@ -71,7 +71,7 @@ class WaitForNewcomer(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         self.step += 1
         if self.step in (4, 5) and eai.rank() == 0:  # until it asks, and until it is ready
-            assert newcomers.wait_for_wish()
+            assert newcomers.wait_for_request()
 
 Pause = WaitForNewcomer
 losses_grown = trained()
