@@ -125,6 +125,14 @@ def start_time(process: psutil.Process) -> float:
     return int(text.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
 
 
+def command_line(process: psutil.Process) -> list[str]:
+    """Return a process's command; empty where it has ended, also if nobody has reaped it yet."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
 def machine() -> dict[str, str]:
     """Return what a pid belongs to: ``host``, ``machine``, ``boot`` and ``pids`` (its namespace).
 

@@ -25,7 +25,7 @@ from eai_notebook.engine import (
     stall_reports,
     telemetry_publisher,
 )
-from eai_notebook.process_lease import Lease
+from eai_notebook.process_lease import Lease, command_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +95,7 @@ def _follow_nanny() -> None:
     And with it whatever the cells have started in this engine's process group. A nanny would try without end to deliver its last messages, in a session of its own where
     ``mpirun`` does not find it.
     """
-    nannies = [child for child in psutil.Process().children() if NANNY in child.cmdline()]
+    nannies = [child for child in psutil.Process().children() if NANNY in command_line(child)]
     _kept.append(Lease(NANNY_S))
     _kept[-1].cover([os.getpid(), *(nanny.pid for nanny in nannies)])
 

@@ -7,8 +7,10 @@ import contextlib
 import copy
 import signal
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nbformat
@@ -22,7 +24,6 @@ from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 CELL_SECONDS = 900
 """More than any cell of ours needs on a slow machine; a cell that hangs still ends."""
@@ -87,7 +88,7 @@ def execute(
     """
     client = _Client(notebook, folder, listener, cell_seconds, modules)
     try:
-        client.execute()
+        client.run()
     except CellExecutionError as error:
         if client.is_stopped:
             raise KeyboardInterrupt from error
@@ -148,6 +149,9 @@ class _Client(NotebookClient):
         if modules is not None:
             line = f"import sys; sys.path.insert(0, {str(modules)!r}); del sys"
             self.extra_arguments = [f"--IPKernelApp.exec_lines={line}"]
+        # Not TCP: a port found free now may be another program's once the kernel binds it, and
+        # nobody else on this machine can reach a folder of this user's own.
+        self._sockets = tempfile.TemporaryDirectory(prefix="eai-", ignore_cleanup_errors=True)
         self._listener = listener
         self._code = [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
         self._began = 0.0
@@ -158,9 +162,15 @@ class _Client(NotebookClient):
         """Whether a signal has come."""
         self._ending: asyncio.Future[None] | None = None
 
+    def run(self) -> None:
+        """Execute all cells, and leave no socket behind."""
+        with self._sockets:
+            self.execute()
+
     def create_kernel_manager(self) -> AsyncKernelManager:
         """Make the manager here: one that was handed in would not be shut down."""
-        self.km = AsyncKernelManager(kernel_spec_manager=_OurKernel())
+        sockets = {"transport": "ipc", "ip": str(Path(self._sockets.name, "k"))}
+        self.km = AsyncKernelManager(kernel_spec_manager=_OurKernel(), **sockets)
         return self.km
 
     def _handle_signals(self, **_: Any) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import psutil
 from drills.runner import Result
 from jupyter_client.manager import KernelManager
+from kernel_sockets import socket_files
 
 from eai_notebook.process_lease import started, still_running
 
@@ -71,7 +72,8 @@ class Notebook:
     """A kernel as a notebook has it, with the extension loaded."""
 
     def __init__(self) -> None:
-        self.manager = KernelManager()
+        self._sockets = socket_files()
+        self.manager = KernelManager(**self._sockets.__enter__())
         self.manager.start_kernel(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         assert self.manager.provisioner is not None
         self.process = psutil.Process(self.manager.provisioner.process.pid)  # type: ignore[attr-defined]
@@ -115,6 +117,7 @@ class Notebook:
         if self.manager.is_alive():
             self.manager.shutdown_kernel()
         self.manager.cleanup_resources()
+        self._sockets.__exit__(None, None, None)
 
 
 def run(drill: KernelDrill, size: int) -> Result:

@@ -8,9 +8,9 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-import nbclient
 import nbformat
 import pytest
+from kernel_sockets import execute_notebook
 from paths import REPOSITORY
 
 from eai_notebook.datasets.click_logs import criteo
@@ -46,8 +46,7 @@ def run(name: str, place: Path) -> Any:
     """Execute a notebook in `place`, and see that it showed a ledger and took its group down."""
     (path,) = (path for path in NOTEBOOKS if path.stem == name)
     notebook = nbformat.read(path, as_version=4)
-    resources = {"metadata": {"path": str(place)}}
-    nbclient.NotebookClient(notebook, timeout=280, resources=resources).execute()
+    execute_notebook(notebook, place, timeout=280)
     said = printed(notebook)
     assert re.search(r"^compute +\d", said, re.MULTILINE)
     assert "the group is down" in said
@@ -97,8 +96,7 @@ def test_quickstart_runs_from_top_to_bottom(
     monkeypatch.setenv("EAI_DEMO_DATA", str(tmp_path / "logs"))
     monkeypatch.setenv("EAI_RUNS", str(tmp_path / "runs"))
     notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
-    resources = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=240, resources=resources).execute()
+    execute_notebook(notebook, tmp_path, timeout=240)
     said = printed(notebook)
     assert "rank 0: " in said
     assert "rank 1: " in said

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
+from kernel_sockets import execute_notebook
 from nbconvert.exporters import HTMLExporter
 from synthetic import run_record, run_rows
 
@@ -45,7 +45,7 @@ def executed(view: dict[str, Any], folder: Path) -> Any:
 
     (folder / "view.json").write_text(json.dumps(view))
     cell = nbformat.v4.new_code_cell(CELL.format(view=str(folder / "view.json")))
-    return NotebookClient(nbformat.v4.new_notebook(cells=[cell]), timeout=60).execute()
+    return execute_notebook(nbformat.v4.new_notebook(cells=[cell]), folder, timeout=60)
 
 
 def test_a_headless_notebook_ends_with_the_twin_and_its_export_shows_it(
@@ -66,7 +66,7 @@ def test_a_run_that_goes_on_is_shown_by_any_front_end(view: dict[str, Any], tmp_
     (tmp_path / "view.json").write_text(json.dumps(view))
     source = CELL.format(view=str(tmp_path / "view.json")).replace("live.finish(view)", "")
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-    notebook = NotebookClient(book, timeout=60).execute()
+    notebook = execute_notebook(book, tmp_path, timeout=60)
     (output,) = notebook.cells[0].outputs
     assert set(output.data) == {RUN_MIME, "text/html", "text/plain"}
     assert output.data[RUN_MIME] == view

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jupyter_client.manager import KernelManager
+from kernel_sockets import running_kernel
 
 from eai_notebook.display.panel_channel import CONTROL_TARGET, PUSH_ID, PUSH_TARGET, PanelChannel
 
@@ -27,14 +27,12 @@ panel = PanelChannel(on_command)
 
 @pytest.fixture
 def client() -> Iterator[BlockingKernelClient]:
-    manager = KernelManager()
-    manager.start_kernel()
-    client = manager.client()
-    client.start_channels()
-    client.wait_for_ready(timeout=60)
-    yield client
-    client.stop_channels()
-    manager.shutdown_kernel(now=True)
+    with running_kernel() as manager:
+        client = manager.client()
+        client.start_channels()
+        client.wait_for_ready(timeout=60)
+        yield client
+        client.stop_channels()
 
 
 def comm_messages(client: BlockingKernelClient, count: int) -> list[dict[str, Any]]:

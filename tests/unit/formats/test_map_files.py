@@ -17,6 +17,7 @@ import pytest
 from expected_errors import raises_code
 
 from eai_notebook import io
+from eai_notebook.process_lease import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,10 +42,9 @@ def folder(tmp_path: Path) -> Path:
 
 def readers() -> list[psutil.Process]:
     """Return this process's own reader processes."""
+    module = "eai_notebook.io.pipeline.worker_process"
     return [
-        child
-        for child in psutil.Process().children()
-        if any("eai_notebook.io.pipeline.worker_process" in word for word in child.cmdline())
+        child for child in psutil.Process().children() if module in " ".join(command_line(child))
     ]
 
 

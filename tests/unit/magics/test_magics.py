@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import nbclient
 import nbformat
 import psutil
 import pytest
+from kernel_sockets import execute_notebook
 from rank_output import by_rank
 
 pytestmark = pytest.mark.ranks
@@ -73,13 +73,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         cells=[nbformat.v4.new_code_cell(source) for source in CELLS.values()]
     )
     folder = tmp_path_factory.mktemp("notebook")
-    nbclient.NotebookClient(
-        book,
-        timeout=240,
-        kernel_name="python3",
-        allow_errors=True,
-        resources={"metadata": {"path": str(folder)}},
-    ).execute()
+    execute_notebook(book, folder, timeout=240, allow_errors=True)
     return dict(zip(CELLS, book.cells, strict=True))
 
 

@@ -18,7 +18,7 @@ from rank_output import by_rank
 
 from eai_notebook.engine.startup import NANNY
 from eai_notebook.errors import EaiError
-from eai_notebook.process_lease import is_running, started
+from eai_notebook.process_lease import command_line, is_running, started
 from eai_notebook.session import RankError, Session, Watcher
 
 if TYPE_CHECKING:
@@ -296,7 +296,7 @@ def test_an_interrupt_that_is_late_does_not_strike_the_next_cell(
     session: Session, said: Listener
 ) -> None:
     children = psutil.Process(session.pids[0]).children()
-    (nanny,) = [child for child in children if NANNY in child.cmdline()]
+    (nanny,) = [child for child in children if NANNY in command_line(child)]
     nanny.suspend()  # it delivers the signal
     session.interrupt()
     threading.Timer(0.5, nanny.resume).start()
@@ -507,7 +507,7 @@ def test_a_rank_that_dies_is_named_and_the_group_can_be_rebuilt(tmp_path: Path) 
 def _hold_up_a_nanny(rank: int) -> int:
     """Have a rank's nanny end at nobody's wish, as one that still has something to say."""
     children = psutil.Process(rank).children()
-    nanny = next(child for child in children if NANNY in child.cmdline())
+    nanny = next(child for child in children if NANNY in command_line(child))
     nanny.suspend()
     return nanny.pid
 

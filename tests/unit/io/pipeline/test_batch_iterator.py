@@ -85,12 +85,12 @@ def test_a_bad_row_in_a_loop_in_python_is_named(tmp_path: Path) -> None:
 def test_a_measured_fit_knows_how_long_it_waited_for_each_batch(
     file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows: list[np.ndarray] = []
+    rows: dict[str, list[np.ndarray]] = {}  # by run: an earlier test's may still be on its way
     emit = messages.emit
 
     def note(message: Any) -> None:
         if isinstance(message, messages.StepsDone):
-            rows.append(message.rows)
+            rows.setdefault(message.run, []).append(message.rows)
         emit(message)
 
     monkeypatch.setattr(messages, "emit", note)
@@ -100,7 +100,7 @@ def test_a_measured_fit_knows_how_long_it_waited_for_each_batch(
     model = keras.Model({"numbers": numbers, "ids": ids}, output)
     model.compile(eai.DistributedOptimizer("sgd"), "binary_crossentropy")
     eai.fit(model, criteo(file, BATCH), epochs=2, verbose=0)
-    steps = np.concatenate(rows)
+    steps = np.concatenate(list(rows.values())[-1])
     assert len(steps) == 2 * ROWS // BATCH
     assert set(steps["samples"].tolist()) == {BATCH}
     waited = steps["input"][1:]  # a run's first step has no parts
