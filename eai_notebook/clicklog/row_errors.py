@@ -20,6 +20,7 @@ _MAX_INT64 = (1 << 63) - 1
 _MAX_DIGITS = 19
 _NAME = re.compile(r"[A-Za-z_]")
 _HEX = re.compile(r"[0-9a-fA-F]{8}", re.ASCII)
+_LONGEST = 1 << 20  # bytes of a line that are looked at; no row is near as long
 _SHOWN = 24  # characters of a bad value that are shown
 _REMEDY = 'repair or remove the row, or skip and count bad rows with on_error="skip"'
 
@@ -66,11 +67,23 @@ def bad_row(file: File, begin: int, schema: ClickColumns) -> EaiError:
                 break
             number += block.count(b"\n")
             left -= len(block)
-        line = stream.readline()
+        line = stream.readline(_LONGEST)
     ends = line.endswith(b"\n")
     if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
         return EaiError(
             f"{file} row 1 is UTF-16 text", "write the file as UTF-8 or ASCII", code="text-not-utf8"
+        )
+    if b"\r" in line.rstrip(b"\r\n"):
+        return EaiError(
+            f"{file} row {number} holds carriage returns: lines must end with a newline",
+            "convert the file with `tr '\\r' '\\n'`",
+            code="text-newlines",
+        )
+    if len(line) == _LONGEST and not ends:
+        return EaiError(
+            f"{file} row {number} is longer than {_LONGEST >> 10} KiB",
+            f"name the right file: {schema.name} rows are text of {schema.fields} fields",
+            code="row-bad",
         )
     text = line.rstrip(b"\r\n").decode(errors="replace")
     fields = text.split("\t")

@@ -92,6 +92,12 @@ def _in_folder(folder: Path, suffixes: frozenset[str]) -> list[Path]:
 
 
 def _checked_file(path: Path) -> FileEntry:
+    if not path.is_file():  # opening a pipe that nobody writes to waits without end
+        raise EaiError(
+            f"{path} is a pipe, a socket or a device, not a file",
+            "write its bytes to a file and name that: readers look at a file more than once",
+            code="not-a-file",
+        )
     if not os.access(path, os.R_OK):
         raise EaiError(
             f"{path} cannot be read: permission denied",

@@ -391,6 +391,16 @@ def test_a_header_is_named_with_its_remedy(tmp_path: Path) -> None:
         list(io.criteo(tmp_path, 1, schema=ClickSchema("i", ("a",), (), ()), **WHOLE))
 
 
+def test_lines_that_end_otherwise_or_never_are_named_with_a_remedy(tmp_path: Path) -> None:
+    schema = ClickSchema("i", ("a",), (), ())
+    (tmp_path / "a.tsv").write_text("1\t5\r0\t6\r", newline="")
+    with raises_code("text-newlines", "a.tsv row 1", "tr "):
+        list(io.criteo(tmp_path, 1, schema=schema, **WHOLE))
+    (tmp_path / "a.tsv").write_bytes(b"1\t5\n1\t" + b"5" * (3 << 20) + b"\n")
+    with raises_code("row-bad", "a.tsv row 2", "longer than"):
+        list(io.criteo(tmp_path, 1, schema=schema, **WHOLE))
+
+
 def test_a_manifest_that_names_itself_or_is_no_text_is_refused(tmp_path: Path) -> None:
     listed = tmp_path / "a.manifest"
     listed.write_text("b.manifest\n")

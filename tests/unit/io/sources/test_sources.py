@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,13 @@ def test_files_are_found_by_glob_folder_file_and_list(tmp_path: Path) -> None:
     assert [file.url for file in find_files(str(tmp_path / "*.tsv"))] == both
     assert [file.url for file in find_files(tmp_path / "b.tsv")] == both[1:]
     assert [file.url for file in find_files(reversed(both))] == both[::-1]
+
+
+def test_a_pipe_or_a_device_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.tsv")
+    for name in (tmp_path / "a.tsv", "/dev/zero"):
+        with raises_code("not-a-file", str(name)):
+            find_files(name)
 
 
 @pytest.mark.parametrize(
