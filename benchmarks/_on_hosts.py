@@ -162,7 +162,7 @@ def sent_bytes() -> int:
 
 
 def say(message: str) -> None:
-    """Tell how far it is, from rank 0, with the seconds since the last time."""
+    """Print progress, from rank 0, with the seconds since the last time."""
     global _said
     if os.environ.get("OMPI_COMM_WORLD_RANK", "0") == "0":
         now = time.perf_counter()

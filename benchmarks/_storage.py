@@ -67,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_HEAD(self) -> None:
-        """Tell a file's size."""
+        """Return a file's size."""
         self._answer(body=False)
 
     def do_GET(self) -> None:

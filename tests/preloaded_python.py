@@ -2,7 +2,7 @@
 
 Importing them takes five seconds of a core in each process, and most rank programs run for less.
 A script runs in a fork of the server with the client's arguments, environment, folder, standard
-streams and exit status, so ``mpirun`` cannot tell the client from the script itself. Nothing that
+streams and exit status, so ``mpirun`` cannot distinguish the client from the script itself. Nothing that
 was imported has started a thread or opened a device: the fork is as good as a new process.
 """
 
@@ -39,7 +39,7 @@ class PreloadedPython:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, __file__, "serve", str(self.address)],
-                stdin=subprocess.PIPE,  # its end tells the server that nobody needs it any more
+                stdin=subprocess.PIPE,  # its end shows the server that nobody needs it any more
                 stdout=log,
                 stderr=log,
                 env=alike,

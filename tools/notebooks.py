@@ -18,7 +18,7 @@ NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 
 def run(path: Path, place: Path) -> None:
-    """Execute one notebook in `place`, telling each cell's title and time."""
+    """Execute one notebook in `place`, printing each cell's title and time."""
     notebook = headless.read_notebook(path)
     listener = headless.Listener(
         cell=lambda number, count, title: sys.stdout.write(f"  {number}/{count} {title}"),

@@ -119,7 +119,7 @@ class Player:
 
 
 def vitals(rank: int) -> dict[str, Any]:
-    """Return what a rank tells of itself; the first host has GPUs, the others have none."""
+    """Return what a rank reports about itself; the first host has GPUs, the others have none."""
     gpu = {"index": rank % 8, "name": "a GPU", "busy_pct": 60.0 + rank % 30}
     memory = {"used_bytes": 31e9, "total_bytes": 80e9}
     return {

@@ -161,7 +161,7 @@ from eai_notebook.ledger.run_record import RunInfo
 from eai_notebook.ledger.view_model import run_view
 info = RunInfo("r2", "wide", 2, time.time() - 12, hosts={0: "here", 1: "here"})
 player.panel.run(run_view(info, Summary()))
-print("told")"""
+print("shown")"""
 
 
 def test_a_run_without_steps_is_compiling_and_one_that_ended_says_how_and_when(

@@ -32,11 +32,11 @@ def test_a_run_is_drawn_live_and_stop_reaches_the_running_cell(
     notebook.wait_steps(40, where=".jp-OutputArea")
     assert "4 ranks running a cell" in notebook.panel()
     assert "waiting for rank 1" in notebook.panel()
-    told = notebook.page.locator("#eai-notebook-panel .eai-Training").inner_text()
-    assert re.search(r"epoch [12] of 2", told)
-    assert re.search(r"step \d+ of 400", told)
-    assert "elapsed" in told
-    assert re.search(r"loss 0\.\d+", told)
+    shown = notebook.page.locator("#eai-notebook-panel .eai-Training").inner_text()
+    assert re.search(r"epoch [12] of 2", shown)
+    assert re.search(r"step \d+ of 400", shown)
+    assert "elapsed" in shown
+    assert re.search(r"loss 0\.\d+", shown)
     notebook.screenshot("live-light")
     pressed = time.monotonic()
     notebook.page.get_by_role("button", name="Stop", exact=True).click()
@@ -154,7 +154,7 @@ def test_a_notebook_that_does_not_use_it_is_left_alone(
     assert "comm target" not in lab.log
 
 
-def test_the_bar_under_the_pointer_is_told_in_numbers_beside_it(
+def test_the_bar_under_the_pointer_is_reported_in_numbers_beside_it(
     open_notebook: Callable[..., Notebook],
 ) -> None:
     notebook = open_notebook(PLAYER.format(ranks=2), "_ = player.play(1, 100, live=False)")
@@ -216,8 +216,8 @@ def test_the_axis_and_the_pointer_say_the_true_step_of_a_run_measured_now_and_th
     wide = float(bars.evaluate("c => c.clientWidth"))
     for share in (0.25, 0.63):
         bars.hover(position={"x": share * wide, "y": 60})
-        told = panel.locator(".eai-Chart-pointed").inner_text().replace(",", "")
-        first, last = (int(step) for step in re.findall(r"\d+", told))
+        shown = panel.locator(".eai-Chart-pointed").inner_text().replace(",", "")
+        first, last = (int(step) for step in re.findall(r"\d+", shown))
         assert first - 40 <= share * 6188 <= last + 40
     labels = panel.locator(".eai-Chart-axis span").all_inner_texts()
     assert labels[0] == "step 0"
@@ -246,7 +246,7 @@ def test_a_restarted_kernel_has_no_group_and_can_get_one_again(
     notebook.page.wait_for_selector(".eai-Panel-state[data-state=up]")
 
 
-def test_the_ranks_are_reached_by_keyboard_and_tell_how_they_are(
+def test_the_ranks_are_reached_by_keyboard_and_say_how_they_are(
     open_notebook: Callable[..., Notebook],
 ) -> None:
     notebook = open_notebook(PLAYER.format(ranks=10), "_ = player.play(1, 60, live=False)")
@@ -267,8 +267,8 @@ def test_the_ranks_are_reached_by_keyboard_and_tell_how_they_are(
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Enter")
-    told = page.get_by_role("region", name="Log of rank 7").inner_text()
-    assert "GPU 7 67 % · 31 GB of 80 GB" in told
+    shown = page.get_by_role("region", name="Log of rank 7").inner_text()
+    assert "GPU 7 67 % · 31 GB of 80 GB" in shown
     # The tab key goes on to the next thing, not through all the ranks.
     page.keyboard.press("Tab")
     focused = page.evaluate(

@@ -43,9 +43,9 @@ def test_runs_are_opened_compared_and_saved(
     page.get_by_role("button", name="Compare").click()
     table = page.get_by_role("region", name="Comparison")
     table.wait_for()
-    told = table.inner_text()
-    assert "`" not in told
-    assert "ms longer: input is" in told
+    shown = table.inner_text()
+    assert "`" not in shown
+    assert "ms longer: input is" in shown
     assert "+5." in table.get_by_role("row", name="input").inner_text()
     notebook.panel_width(420)
     table.scroll_into_view_if_needed()

@@ -125,7 +125,9 @@ def test_the_time_limit_is_warned_of_and_named(slurm: SlurmCluster) -> None:
     assert "reached its time limit" in death(group, lambda: None)
 
 
-def test_the_default_time_limit_is_told_and_a_rank_that_dies_is_named(slurm: SlurmCluster) -> None:
+def test_the_default_time_limit_is_reported_and_a_rank_that_dies_is_named(
+    slurm: SlurmCluster,
+) -> None:
     group = started(time=None)
     assert "no --time was given: debug allows 15:00" in group.launcher.start_note()
     hosts = group.view([0, 1]).apply_sync(socket.gethostname)

@@ -91,7 +91,7 @@ class DrillRunner:
         seconds = time.monotonic() - begin - (drill.after or 0.0)
         writes = self.watcher.writes
         if came == "interrupt" and "did not listen" in said:
-            came, said = self._after_a_deaf_rank(said)
+            came, said = self._after_an_unresponsive_rank(said)
         left = 0
         if came in ("death", "stuck"):
             if came == "stuck":  # the group stays until the user ends it
@@ -134,8 +134,8 @@ class DrillRunner:
             return "interrupt", str(error)
         return "fine", ""
 
-    def _after_a_deaf_rank(self, said: str) -> tuple[Comes, str]:
-        """Return what becomes of a cell that left a rank behind, as the next cell tells it."""
+    def _after_an_unresponsive_rank(self, said: str) -> tuple[Comes, str]:
+        """Return what becomes of a cell that left a rank behind, as the next cell reports it."""
         try:
             self.session.run("")
         except EaiError as error:

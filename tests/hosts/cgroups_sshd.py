@@ -20,7 +20,7 @@ PERIOD_US = 5_000
 
 
 def start_sshd(wire: Wire, folder: Path, remains: Remains) -> subprocess.Popen[bytes]:
-    """Start the host's sshd, which lets in whoever has the key in `folder`."""
+    """Start the host's sshd, which lets in the owner of the key in `folder`."""
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     settings = folder / f"{wire.host}.conf"
     settings.write_text(

@@ -1,4 +1,4 @@
-"""What is wrong with a host is found before ranks start on it, and told with its remedy."""
+"""What is wrong with a host is found before ranks start on it, and reported with its remedy."""
 
 from __future__ import annotations
 

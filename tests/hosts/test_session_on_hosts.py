@@ -53,6 +53,6 @@ def test_the_controller_listens_on_one_interface_and_encrypts(
 ) -> None:
     assert session._group is not None
     files = session._group._cluster.controller.connection_files
-    told = json.loads(Path(files["client"]).read_text())
-    assert told["interface"] == f"tcp://{hosts.desk_address}"
-    assert len(told["curve_serverkey"]) == 40
+    connection = json.loads(Path(files["client"]).read_text())
+    assert connection["interface"] == f"tcp://{hosts.desk_address}"
+    assert len(connection["curve_serverkey"]) == 40

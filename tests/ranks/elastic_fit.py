@@ -71,7 +71,7 @@ class Watch(keras.callbacks.Callback):
 
 
 def model_of() -> keras.Model:
-    """Return a model with all that could tell ranks apart: statistics, and units dropped out."""
+    """Return a model with all that could differ between ranks: statistics, and units dropped out."""
     keras.utils.set_random_seed(3)
     layers = [
         keras.Input((4,)),

@@ -25,7 +25,7 @@ def make(*metrics):
     return model
 
 
-def told(call):
+def printed(call):
     words = io.StringIO()
     with contextlib.redirect_stdout(words):
         try:
@@ -83,7 +83,7 @@ held = {
 }
 # What one process says of all validation rows, with the weights that training ended with.
 model = make()
-history, _ = told(lambda: eai.fit(model, *mine, batch_size=16, verbose=0))
+history, _ = printed(lambda: eai.fit(model, *mine, batch_size=16, verbose=0))
 for kind, data in held.items():
     x, y = data if isinstance(data, tuple | list) else (data, None)
     alone = make()
@@ -92,7 +92,7 @@ for kind, data in held.items():
     again = make()
     again.set_weights(model.get_weights())
     again.optimizer.learning_rate = 0.0
-    fitted, words = told(
+    fitted, words = printed(
         lambda a=again, d=data: eai.fit(a, *mine, batch_size=16, validation_data=d, verbose=0)
     )
     history = plain({k[4:]: v for k, v in fitted.history.items() if k.startswith("val_")})
@@ -142,7 +142,7 @@ ways = {
 }
 found["ways"] = {}
 for way, call in ways.items():
-    history, words = told(lambda c=call: c(make()))
+    history, words = printed(lambda c=call: c(make()))
     found["ways"][way] = [len(history.epoch) if history else words, "same rows" in words]
 
 found["callbacks"] = []
@@ -151,19 +151,19 @@ for rows in ((X, Y), mine):
     model.compile(eai.DistributedOptimizer("sgd"), "mse")
     found["callbacks"].append(
         "same rows"
-        in told(lambda m=model, r=rows: m.fit(*r, callbacks=eai.callbacks(), verbose=0))[1]
+        in printed(lambda m=model, r=rows: m.fit(*r, callbacks=eai.callbacks(), verbose=0))[1]
     )
 
 # Training rows that all ranks have count once, with callbacks of ours as well.
 model = make("TruePositives", "auc")
 model.optimizer.learning_rate = 0.0
 once = plain(model.evaluate(X, Y, verbose=0, return_dict=True))
-fitted = plain(told(lambda: eai.fit(model, X, Y, verbose=0))[0].history)
+fitted = plain(printed(lambda: eai.fit(model, X, Y, verbose=0))[0].history)
 again = make("TruePositives", "auc")
 still = eai.DistributedOptimizer(keras.optimizers.SGD(0.0))
 again.compile(still, "binary_crossentropy", metrics=["TruePositives", "auc"])
 again.set_weights(model.get_weights())
-called = told(lambda: again.fit(X, Y, callbacks=eai.callbacks(), verbose=0))[0].history
+called = printed(lambda: again.fit(X, Y, callbacks=eai.callbacks(), verbose=0))[0].history
 found["once"] = [once, fitted, plain(called)]
 
 # Data that is shorter than the steps of an epoch ends after the same step on all ranks.
@@ -188,8 +188,8 @@ found["short"] = {
 }
 
 uneven = [X[: 90 if rank == 0 else 11], Y[: 90 if rank == 0 else 11]]
-found["uneven"] = told(lambda: eai.fit(make(), *uneven, verbose=0))[1]
+found["uneven"] = printed(lambda: eai.fit(make(), *uneven, verbose=0))[1]
 empty = [X[: 64 if rank == 0 else 0], Y[: 64 if rank == 0 else 0]]
-found["empty"] = told(lambda: eai.fit(make(), *empty, verbose=0))[1]
-found["float"] = told(lambda: eai.fit(make(), X, Y, batch_size=2.0, verbose=0))[1]
+found["empty"] = printed(lambda: eai.fit(make(), *empty, verbose=0))[1]
+found["float"] = printed(lambda: eai.fit(make(), X, Y, batch_size=2.0, verbose=0))[1]
 report(found)  # noqa: F821 -- the test's

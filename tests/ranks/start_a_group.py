@@ -9,7 +9,7 @@ from eai_notebook.errors import EaiError  # noqa: E402
 from eai_notebook.session import Session, Watcher  # noqa: E402
 
 
-class Told(Watcher):
+class Printed(Watcher):
     """Writes the last words of a start."""
 
     def progress(self, words: str, *, final: bool = False) -> None:
@@ -19,7 +19,7 @@ class Told(Watcher):
 
 
 try:
-    with Session(2, watcher=Told()) as session:
+    with Session(2, watcher=Printed()) as session:
         session.run("import my_module, eai_notebook as eai")
         session.run("print(my_module.ANSWER, 'from both' if eai.size() == 2 else 'from one')")
 except EaiError as error:

@@ -75,7 +75,9 @@ def spoil_removed(record: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [spoil_full, spoil_removed])
-def test_a_record_that_cannot_be_written_stops_and_is_told_once(tmp_path: Path, spoil: Any) -> None:
+def test_a_record_that_cannot_be_written_stops_and_is_reported_once(
+    tmp_path: Path, spoil: Any
+) -> None:
     said: list[str] = []
     keeper = RunRecorder(tmp_path, Bookkeeping(said.append))
     keeper.take(BEGAN)
@@ -94,7 +96,7 @@ def test_a_record_that_cannot_be_written_stops_and_is_told_once(tmp_path: Path, 
     assert final
 
 
-def test_a_file_in_the_place_of_the_folder_is_told(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_the_folder_is_reported(tmp_path: Path) -> None:
     said: list[str] = []
     (tmp_path / ".eai").write_text("x")
     keeper = RunRecorder(tmp_path / ".eai" / "runs", Bookkeeping(said.append))
@@ -125,7 +127,7 @@ class Broken(Watcher):
         raise RuntimeError(f"no chart of {view}, {final}")
 
 
-def test_a_watcher_that_fails_is_told_of_once() -> None:
+def test_a_watcher_that_fails_is_reported_once() -> None:
     broken = Broken()
     watcher = GuardedWatcher(broken)
     for _ in range(2):
@@ -134,7 +136,7 @@ def test_a_watcher_that_fails_is_told_of_once() -> None:
         watcher.run({}, final=False)
     assert broken.said.count("no display") == 1
     assert broken.said.count("no panel") == 1
-    assert "no chart" not in broken.said  # the display has been told of
+    assert "no chart" not in broken.said  # the display has been reported
 
 
 def test_a_sink_that_fails_ends_no_training(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from eai_notebook.process_lease import (
 )
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
-DEAF = [
+UNRESPONSIVE = [
     sys.executable,
     "-c",
     (
@@ -97,12 +97,12 @@ def test_what_is_released_is_left_alone() -> None:
 
 
 def test_a_process_that_does_not_listen_is_killed() -> None:
-    with subprocess.Popen(DEAF, stdout=subprocess.PIPE) as deaf:
-        assert deaf.stdout is not None
-        deaf.stdout.readline()
-        at = start_time(psutil.Process(deaf.pid))
-        assert end_processes([(deaf.pid, at)], grace=0.2) == [deaf.pid]
-        assert deaf.wait(5) != 0
+    with subprocess.Popen(UNRESPONSIVE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        at = start_time(psutil.Process(process.pid))
+        assert end_processes([(process.pid, at)], grace=0.2) == [process.pid]
+        assert process.wait(5) != 0
 
 
 def test_a_pid_that_belongs_to_another_process_by_now_is_left_alone() -> None:

@@ -91,7 +91,7 @@ def test_shuffle_repeats_for_a_seed_and_changes_by_epoch(folder: Path) -> None:
     assert np.mean(np.abs(np.diff(first)) == 1) < 0.1
 
 
-def test_rows_that_fill_no_batch_are_dropped_counted_and_told(
+def test_rows_that_fill_no_batch_are_dropped_counted_and_reported(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = criteo(folder, 64)
@@ -122,7 +122,7 @@ def test_dataset_methods_work(folder: Path) -> None:
     assert int(data.cardinality()) == data.steps_per_epoch == 8
 
 
-def test_data_is_told_in_one_line(folder: Path) -> None:
+def test_data_is_reported_in_one_line(folder: Path) -> None:
     assert repr(criteo(folder, 50)) == "<Criteo data of rank 0: 400 rows, 8 steps of 50>"
 
 

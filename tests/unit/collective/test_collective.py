@@ -34,14 +34,14 @@ def test_asking_for_the_rank_loads_neither_tensorflow_nor_horovod() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_program_under_mpirun_is_told_its_rank_before_anything_forms_the_ring(
+def test_a_program_under_mpirun_knows_its_rank_before_anything_forms_the_ring(
     run_ranks: RunRanks,
 ) -> None:
     code = "import eai_notebook as eai\nreport([eai.rank(), eai.size(), eai.local_rank()])"
     assert run_ranks(code, n=2) == [[0, 2, 0], [1, 2, 1]]
 
 
-def test_ranks_in_different_exchanges_are_told_so(run_ranks: RunRanks) -> None:
+def test_ranks_in_different_exchanges_are_named(run_ranks: RunRanks) -> None:
     reports = run_ranks(
         """
         import numpy as np

@@ -47,7 +47,7 @@ def test_without_nuisance_classes_differ_and_a_class_is_more_than_its_mean() -> 
     assert by_class[1] > 1.5 * by_class[6]  # a square covers more than a crescent
 
 
-def test_colour_place_and_brightness_tell_nothing_about_the_class() -> None:
+def test_colour_place_and_brightness_say_nothing_about_the_class() -> None:
     pictures = PlantedPictures(2, 16).draw(0, 4000)
     corner = pictures.images[:, 0, 0].astype(float)
     for values in (corner[:, 0], corner[:, 1], corner[:, 2], corner.sum(axis=1)):

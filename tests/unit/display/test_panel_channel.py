@@ -79,7 +79,7 @@ def test_a_command_that_fails_is_answered_with_its_reason(client: BlockingKernel
     client.execute("assert asked == [('up', {'n': 2}), ('restart', {})]", reply=True, timeout=20)
 
 
-def test_without_a_kernel_telling_the_panel_does_nothing() -> None:
+def test_without_a_kernel_a_message_to_the_panel_does_nothing() -> None:
     panel = PanelChannel(lambda _name, _arguments: None)
     panel.group({"state": "up"})
     panel.run({"schema": 1})

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 def test_every_rank_has_a_bar_in_proportion_and_the_rates_stand_below(tmp_path: Path) -> None:
     rows = run_rows(3, 60, jitter=0.0, late={1: {"input": 0.010}})
-    told = text(record_view(run_record(tmp_path, rows)))
-    lines = told.splitlines()
+    shown = text(record_view(run_record(tmp_path, rows)))
+    lines = shown.splitlines()
     assert lines[0].endswith("so ranks 0, 2 idle 10.0 ms of 22.6 ms (44 %)")
     bars = [line[9 : 9 + WIDTH] for line in lines[1:] if line.startswith("rank ")]
     assert [len(bar.strip()) for bar in bars] == [WIDTH] * 3
@@ -28,10 +28,10 @@ def test_every_rank_has_a_bar_in_proportion_and_the_rates_stand_below(tmp_path: 
     assert lines[-1].endswith(" of 11.5 rank-seconds")
 
 
-def test_a_run_without_measured_steps_is_told_too(tmp_path: Path) -> None:
-    told = text(record_view(run_record(tmp_path, run_rows(1, 1))))
-    assert told.startswith("no verdict: 0 measured steps")
-    assert told.endswith("1 steps on 1 rank · measuring 0.0004 %")
+def test_a_run_without_measured_steps_is_reported_too(tmp_path: Path) -> None:
+    shown = text(record_view(run_record(tmp_path, run_rows(1, 1))))
+    assert shown.startswith("no verdict: 0 measured steps")
+    assert shown.endswith("1 steps on 1 rank · measuring 0.0004 %")
 
 
 def test_rounding_does_not_add_up_to_a_longer_bar(tmp_path: Path) -> None:

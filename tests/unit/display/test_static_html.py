@@ -98,7 +98,7 @@ def test_bars_lie_on_top_of_each_other_and_inside_the_axis(tmp_path: Path) -> No
     assert floor == 0
 
 
-def test_a_step_longer_than_the_axis_is_cut_and_told(tmp_path: Path) -> None:
+def test_a_step_longer_than_the_axis_is_cut_and_reported(tmp_path: Path) -> None:
     made = twin(tmp_path, run_rows(2, 60))
     assert "1 bar cut at the top; longest: step 0, 2.5 s" in made
     for low, tall in re.findall(r"M\d+ (\d+)v-(\d+)h", made):

@@ -71,13 +71,13 @@ def test_every_row_comes_once_through_processes(
     assert gone(started)
 
 
-def test_a_function_that_fails_is_told_with_its_line(folder: Path) -> None:
+def test_a_function_that_fails_is_reported_with_its_line(folder: Path) -> None:
     (folder / "3.txt").write_text("one\n")
     with raises_code("reader-process-failed", "ValueError: invalid literal", "test_map_files.py"):
         io.map_files(str(folder / "*.txt"), numbers, 5, shard=False)
 
 
-def test_a_function_that_returns_no_rows_is_told(folder: Path) -> None:
+def test_a_function_that_returns_no_rows_is_reported(folder: Path) -> None:
     with raises_code("function-result-invalid", "list", ".txt"):
         io.map_files(str(folder / "*.txt"), lambda _: [1], 5, shard=False)  # type: ignore[arg-type, return-value]
     uneven = {"a": np.zeros(2), "b": np.zeros(3)}

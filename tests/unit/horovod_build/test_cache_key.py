@@ -30,7 +30,7 @@ def test_every_ingredient_changes_the_name() -> None:
     assert all("/" not in name and " " not in name for name in names)
 
 
-def test_mpis_outside_the_environment_are_told_apart_by_place() -> None:
+def test_mpis_outside_the_environment_are_distinguished_by_place() -> None:
     one = cache_key.key_for(Mpi(Path("/opt/one"), "Open MPI", "5.0.11"), gpu=False)
     two = cache_key.key_for(Mpi(Path("/opt/two"), "Open MPI", "5.0.11"), gpu=False)
     assert len({one.mpi, two.mpi, cache_key.key_for(OURS, gpu=False).mpi}) == 3

@@ -30,7 +30,7 @@ def fake_mpi(prefix: Path, says: str) -> Path:
         ("something else", "MPI", "unknown"),
     ],
 )
-def test_tells_the_mpis_apart(tmp_path: Path, says: str, name: str, version: str) -> None:
+def test_the_mpis_are_distinguished(tmp_path: Path, says: str, name: str, version: str) -> None:
     found = mpi_finder.find(fake_mpi(tmp_path / "mpi", says))
     assert (found.name, found.version) == (name, version)
 

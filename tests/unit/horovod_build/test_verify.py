@@ -38,7 +38,7 @@ def test_two_real_ranks_sum() -> None:
     assert "2 ranks summed correctly" in proof.sentence()
 
 
-def test_failed_ranks_tell_their_error_in_one_line(tmp_path: Path) -> None:
+def test_failed_ranks_give_their_error_in_one_line(tmp_path: Path) -> None:
     broken = mpirun_that(
         tmp_path / "mpi", "echo noise; echo 'ImportError: libmpi.so.40: gone'; exit 3"
     )

@@ -71,7 +71,7 @@ def test_a_million_steps_are_kept_in_little() -> None:
     assert summary.wall == pytest.approx(1000 * float(np.nansum(ledger.wall)))
 
 
-def test_of_steps_that_were_not_measured_only_strikingly_long_ones_are_told() -> None:
+def test_of_steps_that_were_not_measured_only_strikingly_long_ones_are_reported() -> None:
     rows = run_rows(2, 400, compile_step=False)
     for own in rows.values():
         skipped = np.arange(400) % 8 != 0

@@ -60,7 +60,7 @@ def test_without_clocks_the_split_is_the_same(off: float, late: int) -> None:
     np.testing.assert_array_equal(wrong.last_rank, right.last_rank)
 
 
-def test_a_wait_that_is_shorter_than_the_doubt_about_clocks_is_told_by_durations() -> None:
+def test_a_wait_that_is_shorter_than_the_doubt_about_clocks_is_reported_by_durations() -> None:
     rows = run_rows(2, 50, late={1: {"compute": 0.002}}, compile_step=False)
     for stamp in ("begin", "end", "ready", "reduced"):
         rows[1][stamp] -= 0.0009  # so little that nothing contradicts itself

@@ -78,7 +78,7 @@ def test_the_tracks_of_all_ranks_are_put_on_one_clock(tmp_path: Path) -> None:
     assert words.endswith("rank 1 has a note")
 
 
-def test_what_horovod_did_is_told_and_has_its_own_place(tmp_path: Path) -> None:
+def test_what_horovod_did_is_reported_and_has_its_own_place(tmp_path: Path) -> None:
     record = run_record(tmp_path, run_rows(2, 20, compile_step=False))
     spans = []
     for step in range(10):
@@ -110,7 +110,7 @@ def test_the_shortest_spans_are_left_out_and_counted() -> None:
 
 
 class Listener(Watcher):
-    """Keeps what is told."""
+    """Keeps what is reported."""
 
     def __init__(self) -> None:
         self.said = ""

@@ -82,14 +82,14 @@ def test_a_part_that_rules_the_step_is_not_hidden_by_a_lack_of_cores() -> None:
     assert verdict(ledger(update=0.040), context=context).kind == "update"
 
 
-def test_a_late_rank_that_lacks_cores_is_told_with_its_share() -> None:
+def test_a_late_rank_that_lacks_cores_is_reported_with_its_share() -> None:
     use = {"ran": 5.0, "waited": 5.0, "machine": 20.0, "wall": 10.0, "cores": 2.0}
     context = Context(hosts={0: "a", 1: "b"}, cores={1: {**use, "machine": 6.0}})
     found = verdict(ledger(late={1: {"compute": 0.02}}), context=context)
     assert any("rank 1 got 50 % of the processor time" in line for line in found.evidence)
 
 
-def test_unequal_batches_are_told_as_the_remedy() -> None:
+def test_unequal_batches_are_reported_as_the_remedy() -> None:
     rows = run_rows(2, 100, late={1: {"compute": 0.02}})
     rows[1]["samples"] = 2048
     found = verdict(merge(rows, {}))

@@ -52,7 +52,7 @@ def test_the_text_names_every_part_and_what_is_missing() -> None:
     assert "nan" not in text
 
 
-def test_a_run_of_which_nothing_was_measured_can_be_told() -> None:
+def test_a_run_of_which_nothing_was_measured_can_be_reported() -> None:
     text = report(merge({0: run_rows(1, 1)[0]}, {})).to_text()
     assert "no verdict: 0 measured steps" in text
     assert "nan" not in text
@@ -64,7 +64,7 @@ def test_contradicting_stamps_are_counted() -> None:
     assert "1 steps had contradicting stamps" in report(merge(rows, {})).to_text()
 
 
-def test_a_record_tells_its_name_and_what_measuring_cost(tmp_path: Path) -> None:
+def test_a_record_shows_its_name_and_what_measuring_cost(tmp_path: Path) -> None:
     rows = run_rows(2, 100, compile_step=False)
     record = run_record(tmp_path, rows)
     found = report_record(record)
@@ -74,7 +74,7 @@ def test_a_record_tells_its_name_and_what_measuring_cost(tmp_path: Path) -> None
     assert "measuring cost 0.0" in found.to_text()
 
 
-def test_the_stage_of_the_input_is_told_only_where_the_input_is_worth_a_word(
+def test_the_stage_of_the_input_is_reported_only_where_the_input_is_worth_a_word(
     tmp_path: Path,
 ) -> None:
     sums = {"fetch": 0.1, "parse": 0.6, "batches": 100.0, "readers": 3.0, "cpu_s": 1.0}

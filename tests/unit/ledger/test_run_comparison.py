@@ -122,9 +122,9 @@ def test_a_change_is_the_difference_of_what_is_shown_of_both(seed: int) -> None:
         assert change.low_ms <= change.delta_ms <= change.high_ms
     for run, side in ((before, "before_ms"), (after, "after_ms")):
         shown = 1e3 * mean_parts(run.typical(), axis=(0, 1))
-        told = [getattr(change, side) for change in found.parts.values()]
-        np.testing.assert_allclose(told, shown)
-        assert sum(told) == pytest.approx(getattr(found.step, side))
+        values = [getattr(change, side) for change in found.parts.values()]
+        np.testing.assert_allclose(values, shown)
+        assert sum(values) == pytest.approx(getattr(found.step, side))
     deltas = [change.delta_ms for change in found.parts.values()]
     assert sum(deltas) == pytest.approx(found.step.delta_ms)
 

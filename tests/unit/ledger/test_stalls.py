@@ -13,7 +13,7 @@ from eai_notebook.ledger.verdict import findings, verdict
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
-def test_a_stall_of_one_rank_in_a_few_steps_is_told_with_rank_and_part(ranks: int) -> None:
+def test_a_stall_of_one_rank_in_a_few_steps_is_reported_with_rank_and_part(ranks: int) -> None:
     delays = {(1, step): 0.300 for step in range(7, 160, 20)}
     found = verdict(delayed(ranks, 160, delays))
     assert (found.kind, found.rank, found.cause) == ("stalls", 1, "input")

@@ -1,4 +1,4 @@
-"""Loss and metrics of a run: from what the ranks tell to what is drawn, kept and reported."""
+"""Loss and metrics of a run: from what the ranks send to what is drawn, kept and reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def told(rank: int, step: int, epoch: int, loss: float, *, whole: bool = False) -> TrainingProgress:
+def progress(
+    rank: int, step: int, epoch: int, loss: float, *, whole: bool = False
+) -> TrainingProgress:
     return TrainingProgress("abc123", rank, step, epoch, {"loss": loss}, whole=whole)
 
 
@@ -30,7 +32,7 @@ def trained(folder: Path) -> RunRecord:
         for step in range(5, 21, 5):
             for rank in range(2):
                 loss = 1 / (1 + step + 20 * epoch) + 0.01 * rank
-                record.add(told(rank, 20 * epoch + step, epoch, loss))
+                record.add(progress(rank, 20 * epoch + step, epoch, loss))
         values = {"loss": 0.5 - 0.1 * epoch, "val_loss": 0.6}
         record.add(TrainingProgress("abc123", 0, 20 * epoch + 20, epoch, values, whole=True))
     return record
@@ -66,7 +68,7 @@ def test_a_view_that_hears_the_training_is_the_one_that_reads_it(tmp_path: Path)
 def test_a_long_curve_stays_short() -> None:
     curve = TrainingCurve(1)
     for step in range(10_000):
-        curve.add(told(0, step, 0, 1.0))
+        curve.add(progress(0, step, 0, 1.0))
     model = curve.model({})
     assert model is not None
     steps = model["curves"]["loss"]["step"]
@@ -75,7 +77,7 @@ def test_a_long_curve_stays_short() -> None:
     assert steps[-1] > 9_800
 
 
-def test_report_page_and_twin_tell_what_the_training_came_to(tmp_path: Path) -> None:
+def test_report_page_and_twin_show_what_the_training_came_to(tmp_path: Path) -> None:
     record = trained(tmp_path)
     for text in (report_record(record).to_text(), page(record), html(record_view(record))):
         assert "epoch 2 of 2" in text
@@ -91,10 +93,10 @@ def test_a_run_without_losses_says_nothing_of_them(tmp_path: Path) -> None:
 
 def test_a_line_after_half_a_line_is_whole(tmp_path: Path) -> None:
     record = run_record(tmp_path, run_rows(1, 5))
-    record.add(told(0, 1, 0, 0.5))
+    record.add(progress(0, 1, 0, 0.5))
     with (record.path / "training.jsonl").open("a") as lines:
         lines.write('{"rank": 0, "st')
-    record.add(told(0, 2, 0, 0.25))
+    record.add(progress(0, 2, 0, 0.25))
     with (record.path / "training.jsonl").open("a") as lines:
         lines.write('{"rank": 0, "step": 3, "epoch": 0, "values": {"loss": "low"}}\n[]\n')
     found, _ = record.training()

@@ -55,7 +55,7 @@ def test_the_numbers_of_a_verdict_add_up(ranks: int, jitter: float, part: str) -
     assert numbers["waiting"] < numbers["step"]
 
 
-def test_few_stalls_and_many_small_waits_are_told_apart() -> None:
+def test_few_stalls_and_many_small_waits_are_distinguished() -> None:
     # Rank 1 is last in most steps, by a hair; rank 0 causes the waiting, in three of them.
     delays = {(1, step): 0.0002 for step in range(47)}
     delays |= {(0, step): 0.004 for step in (9, 22, 40)}

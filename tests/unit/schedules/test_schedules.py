@@ -73,7 +73,7 @@ def test_it_counts_an_optimizers_updates_and_is_saved_with_the_model(tmp_path: P
     assert loaded.get_config() == schedule.get_config()
 
 
-def test_cosine_begins_peaks_and_ends_where_it_was_told() -> None:
+def test_cosine_begins_peaks_and_ends_where_it_is_set() -> None:
     schedule = eai.schedules.cosine(
         2.0, epochs=10, steps_per_epoch=10, warmup_epochs=2, initial=0.5, final=0.1
     )

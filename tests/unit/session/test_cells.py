@@ -170,7 +170,7 @@ def test_a_model_comes_with_its_optimizer(session: Session, said: Listener) -> N
 
 @pytest.mark.usefixtures("values")
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "text"),
     [
         ("breaks", "breaks of rank 1 cannot be made here"),
         ("lock", "lock cannot be sent from rank 1"),
@@ -178,9 +178,9 @@ def test_a_model_comes_with_its_optimizer(session: Session, said: Listener) -> N
     ],
 )
 def test_what_cannot_be_pulled_ends_in_a_line(
-    session: Session, said: Listener, name: str, told: str
+    session: Session, said: Listener, name: str, text: str
 ) -> None:
-    with pytest.raises(EaiError, match=told) as caught:
+    with pytest.raises(EaiError, match=text) as caught:
         session.pull(name, rank=1)
     assert "\n" not in str(caught.value)
 
@@ -248,7 +248,7 @@ def test_forked_children_end_when_they_are_terminated(session: Session, said: Li
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "text"),
     [
         ("input('name: ')", "%eai push"),
         ("import getpass\ngetpass.getpass()", "%eai push"),
@@ -259,11 +259,11 @@ def test_forked_children_end_when_they_are_terminated(session: Session, said: Li
     ],
 )
 def test_what_would_ask_is_refused_with_the_remedy(
-    session: Session, said: Listener, code: str, told: str
+    session: Session, said: Listener, code: str, text: str
 ) -> None:
     with pytest.raises(RankError):
         session.run("1 / 0")  # something for %debug to look at
-    with pytest.raises(RankError, match=told) as caught:
+    with pytest.raises(RankError, match=text) as caught:
         session.run(code)
     assert type(caught.value).__name__ == "EaiError"
 

@@ -46,7 +46,7 @@ def test_an_error_is_not_hidden_by_it() -> None:
         work()
 
 
-def test_whoever_insists_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_interrupt_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     with DeferredInterrupt() as noted:
         press()
         press()

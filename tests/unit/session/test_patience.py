@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.time = 100.0

@@ -58,7 +58,7 @@ def test_an_error_without_text_does_not_break_the_report() -> None:
     assert "rank 1 was failing with AssertionError." in found._render_traceback_()
 
 
-def test_an_interruption_is_a_keyboard_interrupt_told_in_one_line() -> None:
+def test_an_interruption_is_a_keyboard_interrupt_in_one_line() -> None:
     found = interruption([0, 1])
     assert isinstance(found, KeyboardInterrupt)
     assert type(found).__name__ == "KeyboardInterrupt"

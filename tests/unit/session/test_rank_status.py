@@ -104,17 +104,18 @@ def nvml(gpus: int, mine: int | None) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("mine", "visible", "told"), [(2, None, [2]), (None, "1,3", [1, 3]), (None, None, [0, 1, 2, 3])]
+    ("mine", "visible", "expected"),
+    [(2, None, [2]), (None, "1,3", [1, 3]), (None, None, [0, 1, 2, 3])],
 )
 def test_the_gpus_of_a_rank_are_those_it_uses_or_may_use(
-    monkeypatch: pytest.MonkeyPatch, mine: int | None, visible: str | None, told: list[int]
+    monkeypatch: pytest.MonkeyPatch, mine: int | None, visible: str | None, expected: list[int]
 ) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", nvml(4, mine))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     gpus, reason = resource_usage.find_gpus(os.getpid())
-    assert [gpu.index for gpu in gpus] == told
+    assert [gpu.index for gpu in gpus] == expected
     assert (gpus[0].busy_pct, gpus[0].used_bytes, gpus[0].total_bytes, reason) == (40, 2, 8, "")
 
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.ranks
 
 
 class Listener(Watcher):
-    """Keeps what a session tells."""
+    """Keeps what a session reports."""
 
     def __init__(self) -> None:
         self.said = {"stdout": "", "stderr": ""}
@@ -123,7 +123,7 @@ def test_rich_output_keeps_its_rank(session: Session, said: Listener) -> None:
     assert [(data["label"], data["text/html"]) for data in said.shown] == [("[1] ", "<b>bold</b>")]
 
 
-def test_stderr_is_told_apart(session: Session, said: Listener) -> None:
+def test_stderr_is_distinguished(session: Session, said: Listener) -> None:
     session.run("import sys\nprint('careful', file=sys.stderr)")
     assert said.said["stdout"] == ""
     assert by_rank(said.said["stderr"]) == {0: ["careful"], 1: ["careful"]}
@@ -134,7 +134,9 @@ def test_output_comes_while_the_cell_runs(session: Session, said: Listener) -> N
     assert time.monotonic() - said.last_text_at > 0.7
 
 
-def test_the_panel_is_told_of_the_ranks_while_a_cell_runs(session: Session, said: Listener) -> None:
+def test_the_panel_is_reported_of_the_ranks_while_a_cell_runs(
+    session: Session, said: Listener
+) -> None:
     code = "import time\nprint('rank', eai.rank(), 'sleeps')\ntime.sleep(2)"
     session.run(f"import eai_notebook as eai\n{code}")
     busy = [model for model in said.groups if model["state"] == "busy" and model["ranks"]]
@@ -199,7 +201,7 @@ def test_a_rank_that_goes_on_after_an_error_is_interrupted(
             "time.sleep(60)"
         ),
     ],
-    ids=["asleep", "one waits for a sleeper", "one waits for ever"],
+    ids=["asleep", "one waits for a sleeper", "one waits without end"],
 )
 def test_an_interrupt_ends_the_cell(session: Session, said: Listener, code: str) -> None:
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -208,14 +210,14 @@ def test_an_interrupt_ends_the_cell(session: Session, said: Listener, code: str)
     assert_usable(session, said)
 
 
-SLOW_TO_TELL = """
+SLOW_TO_SHOW = """
 import os, signal, time
-class Told(Exception):
+class ShowsItself(Exception):
     def _render_traceback_(self):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.2)
-        return ["told to the end"]
-raise Told("too late to stop")
+        return ["shown to the end"]
+raise ShowsItself("too late to stop")
 """
 
 
@@ -223,8 +225,8 @@ def test_an_interrupt_does_not_spoil_what_is_said_of_an_error(
     session: Session, said: Listener
 ) -> None:
     with pytest.raises(RankError, match="too late to stop") as caught:
-        session.run(SLOW_TO_TELL)
-    assert "told to the end" in "\n".join(caught.value._render_traceback_())
+        session.run(SLOW_TO_SHOW)
+    assert "shown to the end" in "\n".join(caught.value._render_traceback_())
     assert "KeyboardInterrupt" not in said.said["stderr"]
     assert_usable(session, said)
 

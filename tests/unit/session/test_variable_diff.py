@@ -12,7 +12,7 @@ class Shell:
         self.user_ns = variables
 
 
-def told(monkeypatch: pytest.MonkeyPatch, *values: object) -> str | None:
+def difference(monkeypatch: pytest.MonkeyPatch, *values: object) -> str | None:
     """Compare `values` as if each were the variable x of a rank."""
 
     def on(rank: int) -> None:
@@ -34,8 +34,8 @@ def told(monkeypatch: pytest.MonkeyPatch, *values: object) -> str | None:
 
 def test_equal_values_do_not_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     same = {"a": np.ones(3), "b": [1, "text", None]}
-    assert told(monkeypatch, same, same) is None
-    assert told(monkeypatch, np.array([np.nan]), np.array([np.nan])) is None
+    assert difference(monkeypatch, same, same) is None
+    assert difference(monkeypatch, np.array([np.nan]), np.array([np.nan])) is None
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_equal_values_do_not_differ(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_first_difference_is_named(
     monkeypatch: pytest.MonkeyPatch, values: tuple[object, ...], said: str
 ) -> None:
-    assert said in str(told(monkeypatch, *values))
+    assert said in str(difference(monkeypatch, *values))
 
 
 def test_a_variable_that_is_nowhere_is_a_name_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,9 +75,11 @@ def test_a_model_is_compared_with_its_optimizer(monkeypatch: pytest.MonkeyPatch)
         made.optimizer.build(made.trainable_variables)
         return made
 
-    assert told(monkeypatch, model(0.1), model(0.1)) is None
-    assert "learning_rate) of rank 1 differs" in str(told(monkeypatch, model(0.1), model(0.2)))
+    assert difference(monkeypatch, model(0.1), model(0.1)) is None
+    assert "learning_rate) of rank 1 differs" in str(
+        difference(monkeypatch, model(0.1), model(0.2))
+    )
     other = model(0.1)
     other.get_layer("out").kernel.assign([[5.0], [5.0]])
-    assert "`x.weights[0]` (" in str(told(monkeypatch, model(0.1), other))
-    assert "/out/kernel) of rank 1" in str(told(monkeypatch, model(0.1), other))
+    assert "`x.weights[0]` (" in str(difference(monkeypatch, model(0.1), other))
+    assert "/out/kernel) of rank 1" in str(difference(monkeypatch, model(0.1), other))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_the_record_keeps_it_and_the_report_tells_it(tmp_path: Path) -> None:
+def test_the_record_keeps_it_and_the_report_shows_it(tmp_path: Path) -> None:
     record = RunRecord.create(tmp_path, RunBegan("r", 0, 1, "fit", "here", 1))
     record.add(RunBegan("r", 0, 1, "fit", "here", 1))
     sums = {"fetch": 2.0, "parse": 6.0, "batches": 100.0, "readers": 3.0, "cpu_s": 1.0}
@@ -30,11 +30,11 @@ def test_the_record_keeps_it_and_the_report_tells_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sums", [{}, {"batches": 0.0}, {"batches": 10.0, "fetch": 1e-5}])
-def test_what_was_not_waited_for_is_not_told(sums: dict[str, float]) -> None:
+def test_what_was_not_waited_for_is_not_reported(sums: dict[str, float]) -> None:
     assert input_waits.describe_input_wait([sums]) is None
 
 
-def test_a_training_tells_what_its_own_steps_waited_for(tmp_path: Path) -> None:
+def test_a_training_reports_what_its_own_steps_waited_for(tmp_path: Path) -> None:
     click_log_files.write_log(tmp_path / "a.tsv", range(96))
     data = eai.io.criteo(tmp_path / "a.tsv", 16)
     list(data)  # what others have waited for is not the training's
@@ -50,7 +50,7 @@ def test_a_training_tells_what_its_own_steps_waited_for(tmp_path: Path) -> None:
         eai.fit(model, data, 2, verbose=0)
     finally:
         messages.set_sink(before)
-    (told,) = [message.input for message in ended if isinstance(message, RunEnded)]
-    assert told["batches"] == 12
-    assert told["readers"] >= 1
-    assert set(input_waits.BOUND) <= set(told)
+    (waits,) = [message.input for message in ended if isinstance(message, RunEnded)]
+    assert waits["batches"] == 12
+    assert waits["readers"] >= 1
+    assert set(input_waits.BOUND) <= set(waits)

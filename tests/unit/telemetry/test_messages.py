@@ -27,7 +27,7 @@ def test_messages_go_to_the_sink_and_are_dropped_without_one() -> None:
     assert heard == [ended]
 
 
-def test_the_end_of_a_cell_is_told_to_every_hook() -> None:
+def test_the_end_of_a_cell_is_reported_to_every_hook() -> None:
     heard: list[str] = []
     messages.on_cell_end(heard.append)
     messages.on_cell_end(heard.append)

@@ -116,7 +116,7 @@ def test_other_rows_than_before_begin_the_epoch_again(
             model(), eai.io.criteo(tmp_path / "train.tsv", 8), 2, verbose=0,
             checkpoint=checkpoint, callbacks=[Stops()],
         )  # fmt: skip
-    for seed, told in ((1, "the data cannot go on within an epoch"), (0, "from epoch 1, step 2")):
+    for seed, words in ((1, "the data cannot go on within an epoch"), (0, "from epoch 1, step 2")):
         capsys.readouterr()
         data = eai.io.criteo(tmp_path / "train.tsv", 8, seed=seed)
         again = model()
@@ -124,7 +124,7 @@ def test_other_rows_than_before_begin_the_epoch_again(
             eai.fit(
                 again, data, 2, verbose=0, checkpoint=tmp_path / "kept", callbacks=[StopsAtEnd()]
             )
-        assert told in capsys.readouterr().out
+        assert words in capsys.readouterr().out
         assert int(again.optimizer.iterations) == (2 + 8 if seed else 8)
 
 

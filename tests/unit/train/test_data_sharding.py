@@ -116,7 +116,7 @@ def _flow(x: Any, scale: float = 1.0) -> tf.data.Dataset:
         (tf.data.Dataset.range(4), tf.data.Dataset.range(4, 8), False),
     ],
 )
-def test_a_fingerprint_tells_other_rows_but_not_another_order(
+def test_a_fingerprint_shows_other_rows_but_not_another_order(
     one: Any, other: Any, same: bool
 ) -> None:
     assert fingerprint(one) is not None

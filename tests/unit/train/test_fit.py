@@ -19,7 +19,7 @@ RunRanks = Callable[..., list[Any]]
 
 
 @pytest.fixture
-def told() -> Iterator[list[messages.Message]]:
+def sent() -> Iterator[list[messages.Message]]:
     """What the step clock says during a test."""
     step_clock.end_run("done")  # a fit that failed in another test has left its run open
     heard: list[messages.Message] = []
@@ -40,15 +40,15 @@ def rows_of(heard: list[messages.Message]) -> np.ndarray:
     return np.concatenate([m.rows for m in heard if isinstance(m, messages.StepsDone)])
 
 
-def test_a_run_of_one_process_is_recorded(told: list[messages.Message]) -> None:
+def test_a_run_of_one_process_is_recorded(sent: list[messages.Message]) -> None:
     model, data = model_and_data(steps=5)
     history = eai.fit(model, data, epochs=2, verbose=0)
-    began, ended = told[0], told[-1]
+    began, ended = sent[0], sent[-1]
     assert isinstance(began, messages.RunBegan)
     assert (began.rank, began.size, began.meta["optimizer"]) == (0, 1, "Adam")
     assert isinstance(ended, messages.RunEnded)
     assert ended.outcome == "done"
-    rows = rows_of(told)
+    rows = rows_of(sent)
     assert rows["step"].tolist() == list(range(10))
     assert (rows["samples"] == 8).all()
     assert (rows["end"] > rows["begin"]).all()
@@ -62,25 +62,25 @@ def test_a_run_of_one_process_is_recorded(told: list[messages.Message]) -> None:
     assert len(history.history["loss"]) == 2
 
 
-def test_a_second_fit_is_not_compiled_again(told: list[messages.Message]) -> None:
+def test_a_second_fit_is_not_compiled_again(sent: list[messages.Message]) -> None:
     model, data = model_and_data()
     eai.fit(model, data, verbose=0)
     step = model.train_function
     eai.fit(model, data, verbose=0)
     assert model.train_function is step
     assert step._marked.experimental_get_tracing_count() == 1
-    assert [m.outcome for m in told if isinstance(m, messages.RunEnded)] == ["done", "done"]
+    assert [m.outcome for m in sent if isinstance(m, messages.RunEnded)] == ["done", "done"]
 
 
 def test_of_many_short_steps_some_are_measured_and_all_are_counted(
-    told: list[messages.Message],
+    sent: list[messages.Message],
 ) -> None:
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     first = keras.ops.convert_to_numpy(model.weights[0])
     batches = tf.data.Dataset.from_tensors((np.ones((6, 2)), np.zeros((6, 1)))).repeat(4000)
     eai.fit(model, batches, verbose=0)
-    rows = rows_of(told)
+    rows = rows_of(sent)
     measured = np.isfinite(rows["compute"])
     assert rows["step"].tolist() == list(range(4000))
     assert (rows["samples"] == 6).all()
@@ -91,7 +91,7 @@ def test_of_many_short_steps_some_are_measured_and_all_are_counted(
     assert not np.allclose(first, model.weights[0])
 
 
-def test_a_failing_fit_ends_its_run_as_failed(told: list[messages.Message]) -> None:
+def test_a_failing_fit_ends_its_run_as_failed(sent: list[messages.Message]) -> None:
     class Fails(keras.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
             if batch == 2 and logs:
@@ -100,12 +100,12 @@ def test_a_failing_fit_ends_its_run_as_failed(told: list[messages.Message]) -> N
     model, data = model_and_data()
     with pytest.raises(ZeroDivisionError):
         eai.fit(model, data, callbacks=[Fails()], verbose=0)
-    assert isinstance(told[-1], messages.RunEnded)
-    assert told[-1].outcome == "failed"
-    assert len(rows_of(told)) == 3
+    assert isinstance(sent[-1], messages.RunEnded)
+    assert sent[-1].outcome == "failed"
+    assert len(rows_of(sent)) == 3
 
 
-def test_the_end_of_a_cell_closes_the_run_of_a_custom_loop(told: list[messages.Message]) -> None:
+def test_the_end_of_a_cell_closes_the_run_of_a_custom_loop(sent: list[messages.Message]) -> None:
     batches = iter([np.ones((6, 2)), np.ones((6, 2))])
     for _ in range(2):
         with eai.step() as this:
@@ -113,19 +113,19 @@ def test_the_end_of_a_cell_closes_the_run_of_a_custom_loop(told: list[messages.M
     assert step_clock.current() is not None
     messages.cell_ended("interrupted")
     assert step_clock.current() is None
-    assert isinstance(told[-1], messages.RunEnded)
-    assert told[-1].outcome == "interrupted"
-    assert rows_of(told)["samples"].tolist() == [6, 6]
-    assert rows_of(told)["input"][1] >= 0
+    assert isinstance(sent[-1], messages.RunEnded)
+    assert sent[-1].outcome == "interrupted"
+    assert rows_of(sent)["samples"].tolist() == [6, 6]
+    assert rows_of(sent)["input"][1] >= 0
 
 
-def test_a_step_that_raises_is_not_counted(told: list[messages.Message]) -> None:
+def test_a_step_that_raises_is_not_counted(sent: list[messages.Message]) -> None:
     with eai.step(samples=1):
         pass
     with pytest.raises(ValueError, match="no"), eai.step(samples=1):
         raise ValueError("no")
     step_clock.end_run("done")
-    assert len(rows_of(told)) == 1
+    assert len(rows_of(sent)) == 1
 
 
 def test_data_that_knows_its_fault_says_it() -> None:
@@ -149,11 +149,11 @@ def test_steps_per_execution_is_said_not_to_be_measured() -> None:
         eai.fit(model, data, verbose=0)
 
 
-def test_an_eager_model_is_measured_too(told: list[messages.Message]) -> None:
+def test_an_eager_model_is_measured_too(sent: list[messages.Message]) -> None:
     model, data = model_and_data()
     model.compile("sgd", "mse", run_eagerly=True)
     eai.fit(model, data, verbose=0)
-    assert (rows_of(told)["compute"][1:] > 0).all()
+    assert (rows_of(sent)["compute"][1:] > 0).all()
 
 
 def test_an_uncompiled_model_is_refused() -> None:

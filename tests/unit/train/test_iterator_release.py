@@ -1,4 +1,4 @@
-"""Whoever drops a TensorFlow iterator does not wait for its end."""
+"""Dropping a TensorFlow iterator does not wait for its end."""
 
 from __future__ import annotations
 

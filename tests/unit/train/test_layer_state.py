@@ -42,7 +42,7 @@ def test_ranks_that_preprocess_otherwise_are_named(run_ranks: RunRanks) -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_what_a_pipeline_computes_with_is_told_from_its_rows(rank: int) -> None:
+def test_what_a_pipeline_computes_with_is_known_from_its_rows(rank: int) -> None:
     mean = np.array([1.0, 2.0], "f4") + rank
     norm = keras.layers.Normalization(mean=mean, variance=[1.0, 2.0])
     rows = np.ones((4, 2), "f4") * rank

@@ -173,7 +173,7 @@ def test_the_garbage_collector_is_named_and_not_twice(record: RunRecord) -> None
     assert not any("Named" in repr(each) for each in gc.callbacks)
 
 
-def test_validation_is_told_between_steps(record: RunRecord) -> None:
+def test_validation_is_reported_between_steps(record: RunRecord) -> None:
     eai.fit(model(), batches(6), 2, validation_data=batches(3), verbose=0)
     assert record.info.named[0]["between validation"] > 0
     assert "validation" in report_record(record).to_text()

@@ -33,8 +33,8 @@ def test_what_trains_in_plain_keras_trains_alike_on_all_ranks(run_ranks: RunRank
 def test_values_of_a_step_of_ones_own_are_averaged_as_they_are(run_ranks: RunRanks) -> None:
     reports = run_ranks(read("own_values"), n=2, timeout=280)
     mean = (2.0**2 + 1.0**2) / 2  # of losses that are 4 on rank 0 and 1 on rank 1
-    for told in reports:
-        for name, history in told["found"].items():
+    for report in reports:
+        for name, history in report["found"].items():
             more, _, validated = name.split()
             keys = ["loss", "twice"] if more == "True" else ["loss"]
             expected = {key: mean * (1 + (key == "twice")) for key in keys}
@@ -42,30 +42,30 @@ def test_values_of_a_step_of_ones_own_are_averaged_as_they_are(run_ranks: RunRan
                 expected |= {f"val_{key}": value for key, value in expected.items()}
             # A loss that stays what it is ends after the second epoch.
             assert history == {key: [value] * 2 for key, value in expected.items()}, name
-        assert {logs["loss"] for logs in told["seen"]} == {mean}
+        assert {logs["loss"] for logs in report["seen"]} == {mean}
 
 
 @pytest.mark.slow
 def test_all_ranks_skip_a_step_that_overflows_on_one(run_ranks: RunRanks) -> None:
     first, second = run_ranks(read("mixed_float16"), n=2, timeout=200)
     assert second == first
-    plain = {how: told for how, told in first.items() if how != "accumulated"}
-    for how, told in plain.items():
-        assert 0 < told["updates"] < 12, how  # some were skipped, on all ranks
-        assert told["updates"] == first["eai.fit"]["updates"], how
-        for ours, theirs in zip(told["weights"], first["eai.fit"]["weights"], strict=True):
+    plain = {how: report for how, report in first.items() if how != "accumulated"}
+    for how, report in plain.items():
+        assert 0 < report["updates"] < 12, how  # some were skipped, on all ranks
+        assert report["updates"] == first["eai.fit"]["updates"], how
+        for ours, theirs in zip(report["weights"], first["eai.fit"]["weights"], strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
 def test_gradients_meet_by_variable_or_not_at_all(run_ranks: RunRanks) -> None:
     first, second = run_ranks(read("any_order"), n=2)
-    for told in (first, second):
+    for report in (first, second):
         for how in ("compiled", "eager", "by name"):
-            assert told[how] == [1.0, 100.0], how
-        assert told["shared"] == [97.0, 98.0]  # rank 0's
-        assert told["applied"] == pytest.approx([-2.9, -290.0])
-        assert told["auto"] == [0.0, 1.0, 2.0, 3.0]
-        assert told["named again"] == [1.5] * 4
+            assert report[how] == [1.0, 100.0], how
+        assert report["shared"] == [97.0, 98.0]  # rank 0's
+        assert report["applied"] == pytest.approx([-2.9, -290.0])
+        assert report["auto"] == [0.0, 1.0, 2.0, 3.0]
+        assert report["named again"] == [1.5] * 4
     for kind, words in (("lacking", "`left"), ("shape", "`wide"), ("number", "3 gradients")):
         assert words in first[kind], kind
         assert "rank 1" in first[kind], kind

@@ -25,12 +25,12 @@ RunRanks = Callable[..., list[Any]]
 @pytest.mark.slow
 def test_what_all_ranks_save_is_written_once_and_whole(run_ranks: RunRanks) -> None:
     reports = run_ranks((RANKS / "saving.py").read_text(), n=2, timeout=280)
-    for told in reports:
-        assert told["bad"] == []
-        assert told["epochs"] == [0, 1]
-        assert told["chosen"]
-        assert not [name for name in told["files"] if "part" in name]
-        assert {"m.keras", "m.weights.h5", "other.keras", "best.keras"} <= set(told["files"])
+    for report in reports:
+        assert report["bad"] == []
+        assert report["epochs"] == [0, 1]
+        assert report["chosen"]
+        assert not [name for name in report["files"] if "part" in name]
+        assert {"m.keras", "m.weights.h5", "other.keras", "best.keras"} <= set(report["files"])
     assert reports[1]["failed"] != ""
     assert reports[0]["failed"] != ""
 

@@ -112,7 +112,7 @@ CHOICE = AllreduceChoice(
 )
 
 
-def test_a_choice_is_told_in_lines() -> None:
+def test_a_choice_is_reported_in_lines() -> None:
     said = CHOICE.lines()
     assert "link 59.7 MB/s each way" in said[0]
     assert said[4].split() == (
@@ -152,10 +152,10 @@ def test_the_user_s_own_fusion_threshold_stands(monkeypatch: pytest.MonkeyPatch)
 
 def test_open_mpi_knows_every_parameter_that_it_is_given() -> None:
     parameters = mca_parameters("", USUAL_FRAGMENT)
-    told = {f"OMPI_MCA_{name}": value for name, value in parameters.items()}
+    variables = {f"OMPI_MCA_{name}": value for name, value in parameters.items()}
     known = subprocess.run(
         [str(mpi_finder.find().program("ompi_info")), "--all", "--parsable", "--level", "9"],
-        env=os.environ | told,
+        env=os.environ | variables,
         capture_output=True,
         text=True,
         check=True,

@@ -75,11 +75,11 @@ def test_any_dense_features_are_what_tensorflow_parses(tmp_path: Path) -> None:
     records = [record(row) for row in rows]
     write(tmp_path / "a.tfrecord", records)
     wanted = tf.io.parse_example(records, TYPES)
-    told = {
+    named = {
         name: ("bytes" if one.dtype == tf.string else one.dtype.name, tuple(one.shape))
         for name, one in TYPES.items()
     }
-    data = io.tfrecord(tmp_path, 64, features=told, label="label", shuffle=False, shard=False)
+    data = io.tfrecord(tmp_path, 64, features=named, label="label", shuffle=False, shard=False)
     batches = list(data)
     np.testing.assert_array_equal(np.concatenate([y for _, y in batches]), wanted.pop("label"))
     for name, column in wanted.items():

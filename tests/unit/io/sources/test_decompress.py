@@ -1,4 +1,4 @@
-"""Compressed logs: the same rows, shared out as wholes; damage is told with file and place."""
+"""Compressed logs: the same rows, shared out as wholes; damage is reported with its file and byte."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def gs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @contextmanager
 def _serving(log: Path, module: str, *options: str) -> Iterator[str]:
-    """Run a server whose last option is its port; tell where it answers."""
+    """Run a server whose last option is its port; return where it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = f"127.0.0.1:{free.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""Files are found, read in ranges, and told apart, wherever they lie."""
+"""Files are found, read in ranges, and distinguished, in every storage."""
 
 from __future__ import annotations
 
@@ -104,9 +104,9 @@ def test_a_passing_fault_is_tried_again_in_sight(
     memory = np.empty(3, np.uint8)
     file.read_into(memory)
     assert bytes(memory) == b"abc"
-    told = capsys.readouterr().out.splitlines()
-    assert [line.rpartition("try ")[2][:6] for line in told] == ["2 of 5", "3 of 5"]
-    assert all(line.startswith(f"{file.url} cannot be read") for line in told)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rpartition("try ")[2][:6] for line in lines] == ["2 of 5", "3 of 5"]
+    assert all(line.startswith(f"{file.url} cannot be read") for line in lines)
 
 
 @pytest.mark.parametrize(

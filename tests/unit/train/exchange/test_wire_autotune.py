@@ -101,7 +101,7 @@ def test_ranks_agree_and_the_slow_format_goes(run_ranks: RunRanks) -> None:
         assert list(notes["wire_trial_steps_s"]) == list(CANDIDATES)
         assert said.count('wire="auto": fp16 stays') == (rank == 0)
         assert weights == reports[0][4]
-        # What is sent tells the formats apart: all of it, half, a quarter; small ones as they are.
+        # What is sent differs by format: all of it, half, a quarter; small ones as they are.
         known = [each for each in sent if each > 0]
         assert 0.45 < known[-1] / max(known) < 0.75
         assert min(known) < 0.4 * max(known)

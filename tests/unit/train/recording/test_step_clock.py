@@ -1,4 +1,4 @@
-"""What `fit` tells of the training while it goes on: loss, metrics, epochs and the run's name."""
+"""What `fit` reports about the training while it goes on: loss, metrics, epochs and the run's name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def told() -> Iterator[list[Any]]:
+def sent() -> Iterator[list[Any]]:
     """Return the messages of this process, as they come."""
     heard: list[Any] = []
     before = messages.set_sink(heard.append)
@@ -38,15 +38,15 @@ def train(**arguments: Any) -> Any:
     return fit(model, data, epochs=2, batch_size=4, verbose=0, validation_data=data, **arguments)
 
 
-def test_a_fit_tells_its_losses_and_what_each_epoch_came_to(
-    told: list[Any], monkeypatch: pytest.MonkeyPatch
+def test_a_fit_reports_its_losses_and_what_each_epoch_came_to(
+    sent: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(step_clock.StepClock, "_interval", 0.0)  # send after each step
     history = train(name="first try")
-    (began,) = [message for message in told if isinstance(message, RunBegan)]
+    (began,) = [message for message in sent if isinstance(message, RunBegan)]
     assert began.name == "first try"
     assert not began.meta.get("unnamed")
-    progress = [message for message in told if isinstance(message, TrainingProgress)]
+    progress = [message for message in sent if isinstance(message, TrainingProgress)]
     ends = [message for message in progress if message.whole]
     assert [(end.epoch, end.step) for end in ends] == [(0, 16), (1, 32)]
     for end in ends:
@@ -57,13 +57,13 @@ def test_a_fit_tells_its_losses_and_what_each_epoch_came_to(
     assert set(running[-1].values) == {"loss", "mae"}
 
 
-def test_a_run_is_called_after_its_model_unless_it_is_named(told: list[Any]) -> None:
+def test_a_run_is_called_after_its_model_unless_it_is_named(sent: list[Any]) -> None:
     train()
-    (began,) = [message for message in told if isinstance(message, RunBegan)]
+    (began,) = [message for message in sent if isinstance(message, RunBegan)]
     assert (began.name, began.meta["unnamed"]) == ("small", True)
 
 
-def test_a_step_without_marks_is_its_length_and_its_samples(told: list[Any]) -> None:
+def test_a_step_without_marks_is_its_length_and_its_samples(sent: list[Any]) -> None:
     clock = step_clock.StepClock("r", 0, 2)
     width = step_rows.HEAD + graph_timestamps.WIDTH
     for step in range(4):
@@ -74,7 +74,7 @@ def test_a_step_without_marks_is_its_length_and_its_samples(told: list[Any]) -> 
     clock.take(np.float64(8.0), marked=False)
     clock.flush()
     step_clock._sender.drain()
-    rows = np.concatenate([each.rows for each in told if isinstance(each, StepsDone)])
+    rows = np.concatenate([each.rows for each in sent if isinstance(each, StepsDone)])
     assert rows["samples"].tolist() == [16.0, 16.0, 32.0, 16.0, 8.0]
     assert np.isnan(rows["compute"]).all()
     assert (rows["end"] >= rows["begin"]).all()
@@ -94,7 +94,7 @@ def test_marks_take_no_more_than_their_share(step_s: float, marks_s: float) -> N
 
 
 def test_a_run_measures_fewer_steps_where_its_own_lengths_show_that_marks_cost_much(
-    told: list[Any],
+    sent: list[Any],
 ) -> None:
     strides = []
     for cost in (0.0, 0.0008):

@@ -44,9 +44,9 @@ def test_an_id_outside_is_named() -> None:
     look_up = tf.function(table, autograph=False)
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         look_up(tf.constant([[1, -7], [2, 30]]))
-    told = explained(caught.value)
-    assert told is not None
-    assert "id -7 is outside of the table `users`" in told.what
+    error = explained(caught.value)
+    assert error is not None
+    assert "id -7 is outside of the table `users`" in error.what
     assert explained(ValueError("something else")) is None
 
 
