@@ -86,7 +86,7 @@ def test_of_many_short_steps_some_are_measured_and_all_are_counted(
     assert (rows["samples"] == 6).all()
     assert (rows["end"] > rows["begin"]).all()
     assert measured[1:50].all()
-    assert 0.001 < measured[2000:].mean() < 0.5
+    assert 0 < measured[2000:].mean() < 0.5
     assert model.optimizer.iterations.numpy() == 4000
     assert not np.allclose(first, model.weights[0])
 
