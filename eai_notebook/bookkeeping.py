@@ -41,6 +41,9 @@ REGISTRY: Final = Task(
     "the entry of this group in Jupyter's runtime folder",
     "make room there, or name another folder in JUPYTER_RUNTIME_DIR",
 )
+PROGRESS: Final = Task(
+    "noting how far the training has come", "make room in the job's folder, or allow writing there"
+)
 TELEMETRY: Final = Task("sending what this rank measures")
 VITALS: Final = Task("measuring the CPU and memory of this rank")
 TRACE: Final = Task("recording steps in depth", "ask again with `%eai trace`")

@@ -19,9 +19,11 @@ from eai_notebook.errors import EaiError, TrainingStopped
 from eai_notebook.jobs import headless
 from eai_notebook.jobs.job_folder import Job, Result
 from eai_notebook.jobs.packing import MODULES, restore_knobs
+from eai_notebook.jobs.requeue_guard import RequeueGuard
 from eai_notebook.ledger.run_record import runs_folder
 from eai_notebook.session.group_override import GroupOverride
-from eai_notebook.session.job_stop import FOLDER, MODULES_FOLDER
+from eai_notebook.session.job_stop import MODULES_FOLDER
+from eai_notebook.telemetry.training_progress import JOB_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,9 +42,11 @@ def run(job: Job, write: Callable[[str], None]) -> Result:
     job.begin()
     (job.folder / STOP_FILE).unlink(missing_ok=True)
     notebook = headless.read_notebook(job.sent / job.notebook)
+    guard = RequeueGuard(job.folder)
     progress = _Progress(job, notebook, write)
     _set_environment(job)
     try:
+        guard.begin()
         modules = job.sent / MODULES
         headless.execute(notebook, job.work, progress.listener, cell_seconds=None, modules=modules)
         result = Result("done", 0)
@@ -50,10 +54,9 @@ def run(job: Job, write: Callable[[str], None]) -> Result:
         result = Result("interrupted", INTERRUPTED, "it was interrupted")
     except headless.CellFailedError as error:
         stopped = error.ename == TrainingStopped.__name__
-        result = Result("checkpoint", AGAIN) if stopped else Result("failed", 1)
-        result.error = error.what
+        result = _stopped(guard, error) if stopped else Result("failed", 1, error.what)
     except EaiError as error:
-        result = Result("failed", 1, error.what)
+        result = Result("failed", 1, str(error))
     finally:
         progress.save()
     with suppress(ImportError, OSError):  # nbconvert is not needed on a cluster's nodes
@@ -61,6 +64,15 @@ def run(job: Job, write: Callable[[str], None]) -> Result:
     job.end(result)
     write(f"{_LINE} {result.state}{': ' if result.error else ''}{result.error}\n")
     return result
+
+
+def _stopped(guard: RequeueGuard, error: headless.CellFailedError) -> Result:
+    """Return how a notebook ended whose training was stopped: to be started again, if that helps."""
+    try:
+        guard.stopped()
+    except EaiError as useless:
+        return Result("failed", 1, str(useless))
+    return Result("checkpoint", AGAIN, error.what)
 
 
 def _set_environment(job: Job) -> None:
@@ -71,7 +83,7 @@ def _set_environment(job: Job) -> None:
         {
             **restore_knobs(job.sent),
             **GroupOverride(job.size, job.options).variables(),
-            FOLDER: str(job.folder),
+            JOB_FOLDER: str(job.folder),
             MODULES_FOLDER: str(modules),
             "EAI_RUNS": str(
                 runs_folder() if "EAI_RUNS" in os.environ else job.work / ".eai" / "runs"

@@ -11,11 +11,11 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from eai_notebook.telemetry.training_progress import JOB_FOLDER
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FOLDER: Final = "EAI_JOB_FOLDER"
-"""The variable that names the job's folder."""
 MODULES_FOLDER: Final = "EAI_JOB_MODULES"
 """The variable that names the folder of the modules that were sent with the job."""
 LOOK_S: Final = 0.5
@@ -29,7 +29,7 @@ def watch(ask: Callable[[], bool]) -> threading.Event | None:
 
     The event that is returned ends the watch.
     """
-    folder = os.environ.get(FOLDER)
+    folder = os.environ.get(JOB_FOLDER)
     if not folder:
         return None
     file, ended = Path(folder) / _FILE, threading.Event()

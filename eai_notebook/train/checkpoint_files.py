@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from eai_notebook.errors import EaiError
+from eai_notebook.telemetry import training_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 FORMAT: Final = 1
@@ -82,7 +84,14 @@ def write(folder: Path, number: int, snapshot: Snapshot, keep: int) -> Path:
     _sync(folder)
     for old in _files(folder)[keep:]:
         old.unlink()
+    training_progress.note(folder, *_goes_on_at(snapshot.about))
     return path
+
+
+def _goes_on_at(about: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the epoch and step that a training goes on from: an epoch's begin, if data cannot skip."""
+    within = about.get("data_epoch") is not None or about.get("elastic") is not None
+    return about.get("epoch", 0), about.get("step", 0) if within else 0
 
 
 def newest(folder: Path) -> Snapshot | None:

@@ -14,10 +14,12 @@ import pytest
 from typer.testing import CliRunner
 
 from eai_notebook.cli import app
+from eai_notebook.cluster.batch_system import AGAIN
 from eai_notebook.errors import EaiError
-from eai_notebook.jobs import start_job
+from eai_notebook.jobs import notebook_worker, start_job
 from eai_notebook.jobs.job_folder import Job, jobs
 from eai_notebook.jobs.parameters import inject
+from eai_notebook.jobs.requeue_guard import STOPS
 from eai_notebook.python_command import module_command
 from eai_notebook.session.group_override import VARIABLE, GroupOverride, group_override
 
@@ -153,6 +155,16 @@ def test_a_job_in_the_background_is_listed_followed_and_cancelled(place: Path) -
     assert "on\n" in followed.stdout
     assert job.result is not None
     assert job.result.state == "interrupted"
+
+
+def test_a_job_that_is_stopped_again_without_progress_is_not_started_again(place: Path) -> None:
+    stop = "from eai_notebook.errors import TrainingStopped\nraise TrainingStopped('at step 0')"
+    file = write(place / "stops.ipynb", code(stop))
+    job = start_job.Start(start_job.read(file), file).make_job(None)
+    results = [notebook_worker.run(job, print) for _ in range(STOPS)]
+    assert {(result.state, result.code) for result in results[:-1]} == {("checkpoint", AGAIN)}
+    assert (results[-1].state, results[-1].code) == ("failed", 1)
+    assert "makes no progress" in results[-1].error
 
 
 def test_show_submits_nothing(place: Path) -> None:
