@@ -4,7 +4,7 @@ Both are made on this machine (`tests/clusters`; needs root, Debian's packages a
 builds). Three starts take turns on each: a local group, a plain job of two ranks that import the same program
 and end (by ``sbatch`` with ``mpirun``, or as two pods of a job), and `%eai up --slurm` or `--kube`. The ratio is
 what the last takes beyond the local start, in units of the second. Training is compared with one process, as in
-`equivalence.py`. The faults are those of `tests/clusters/test_faults_on_*.py`, each run as there; a test that
+`equivalence.py`; notebooks as jobs of Slurm are compared with the same notebooks run here. The faults are those of `tests/clusters/test_faults_on_*.py`, each run as there; a test that
 does not end in `--timeout` seconds is a hang.
 
     python benchmarks/clusters.py
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import _harness as harness
+import _notebooks
 import equivalence
 
 # In this folder's place, where this file would be taken for the folder of tests.
@@ -120,6 +121,21 @@ def training_difference(**where: Any) -> float:
     )
 
 
+def notebooks_as_jobs(slurm: SlurmCluster) -> dict[str, Any]:
+    """Return, by notebook, its losses as a job of Slurm and how far they are from those of a run here."""
+    found: dict[str, Any] = {}
+    folder = Path(tempfile.mkdtemp(dir=slurm.hosts.folder))  # shared by the nodes, gone with them
+    os.environ.update(_notebooks.settings(folder))
+    for name in _notebooks.NAMES:
+        here = _notebooks.losses(name, folder / f"{name}-here", None)
+        slurm.wait_until_idle()
+        job = _notebooks.losses(name, folder / f"{name}-job", IN_A_JOB)
+        apart = _notebooks.largest_difference(here, job)
+        found[name] = {"losses": job, "difference": apart}
+        harness.say(f"{name}: {len(job)} losses, {apart:.1e} apart")
+    return found
+
+
 def on_slurm(rounds: int) -> dict[str, Any]:
     """Return what was measured on Slurm."""
     starts: dict[str, list[float]] = {"local": [], "plain": [], "group": []}
@@ -133,9 +149,16 @@ def on_slurm(rounds: int) -> dict[str, Any]:
             starts["group"].append(start_seconds(**IN_A_JOB))
             _say_round("slurm", number, rounds, starts)
         difference = training_difference(**IN_A_JOB)
+        notebooks = notebooks_as_jobs(slurm)
         left = [*slurm.jobs(), *left_on_nodes(slurm)]
         script = make_launcher(2, IN_A_JOB).describe()
-    return {"starts": starts, "difference": difference, "left": left, "script": script}
+    return {
+        "starts": starts,
+        "difference": difference,
+        "notebooks": notebooks,
+        "left": left,
+        "script": script,
+    }
 
 
 def on_kube(rounds: int) -> dict[str, Any]:
@@ -187,6 +210,15 @@ def run_faults(name: str, timeout: float) -> dict[str, Any]:
     }
 
 
+def _notebook_difference(measured: dict[str, dict[str, Any]]) -> dict[str, float]:
+    found = [
+        each["difference"]
+        for where in measured.values()
+        for each in where.get("notebooks", {}).values()
+    ]
+    return {"notebooks_max_rel_diff": max(found)} if found else {}
+
+
 def main() -> None:
     """Measure starts, train, inject the faults."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -214,6 +246,7 @@ def main() -> None:
             "left_behind": sum(len(found["left"]) for found in measured.values()),
             "hangs": sum(len(each["hangs"]) for each in faults),
             "max_rel_diff": max(found["difference"] for found in measured.values()),
+            **_notebook_difference(measured),
         },
         measured,
     )

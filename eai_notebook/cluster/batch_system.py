@@ -1,14 +1,14 @@
 """`BatchSystem`: the interface to what runs a whole notebook as a job, its kernel included.
 
 A launcher that has one (`Launcher.batch_system`) gives it to `eai-notebook run`. In the job the notebook
-starts its group by the same launcher, with the options of `group_options`.
+starts its group by the same launcher, with what `group_options` says.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,8 @@ STOP_FILE: Final = "stop"
 """A file of this name in the job's folder asks the training to write a checkpoint and end."""
 OUTPUT_FILE: Final = "output.log"
 """What the job prints goes into this file of its folder."""
+OURS: Final = "eai: "
+"""How lines of a job's output begin that are for the user."""
 AGAIN: Final = 75
 """The exit code of a notebook whose training was stopped at a checkpoint, and could go on from it."""
 
@@ -59,8 +61,9 @@ class BatchState:
 class BatchSystem(ABC):
     """Runs a notebook as a job."""
 
-    group_options: ClassVar[dict[str, Any]]
-    """The launcher's options of a group inside the job."""
+    @abstractmethod
+    def group_options(self, folder: Path) -> dict[str, Any]:
+        """Return the launcher's options of a group inside the job that `folder` belongs to."""
 
     @abstractmethod
     def describe(self, job: BatchJob) -> str:

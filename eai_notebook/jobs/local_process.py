@@ -7,10 +7,13 @@ import shlex
 import signal
 import socket
 import subprocess
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from eai_notebook.cluster.batch_system import OUTPUT_FILE, BatchJob, BatchState, BatchSystem
 from eai_notebook.process_lease import is_running, started
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _started: list[subprocess.Popen[bytes]] = []
 """Kept, since Python warns of a process that nobody has waited for."""
@@ -19,7 +22,9 @@ _started: list[subprocess.Popen[bytes]] = []
 class LocalProcess(BatchSystem):
     """Runs a notebook in a session of its own, which the terminal's end does not end."""
 
-    group_options: ClassVar[dict[str, Any]] = {}
+    def group_options(self, folder: Path) -> dict[str, Any]:  # noqa: ARG002
+        """Return none: the notebook's own hold, or those that were given."""
+        return {}
 
     def describe(self, job: BatchJob) -> str:
         """Return the command."""

@@ -47,6 +47,8 @@ def run(job: Job, write: Callable[[str], None]) -> Result:
     _set_environment(job)
     try:
         guard.begin()
+        if guard.restarts:
+            progress.say(f"started again ({guard.restarts}), {time.strftime('%H:%M:%S')}")
         modules = job.sent / MODULES
         headless.execute(notebook, job.work, progress.listener, cell_seconds=None, modules=modules)
         result = Result("done", 0)
@@ -110,8 +112,12 @@ class _Progress:
         headless.write_notebook(self._notebook, new)
         new.replace(self._file)
 
+    def say(self, words: str) -> None:
+        """Write a line of the job's own."""
+        self._line(f"{_LINE} {words}")
+
     def _cell(self, number: int, count: int, title: str) -> None:
-        self._line(f"{_LINE} {number}/{count} {title}")
+        self.say(f"{number}/{count} {title}")
 
     def _text(self, text: str) -> None:
         if text:
@@ -143,9 +149,6 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     job = Job.read(Path(sys.argv[1]))
-    again = os.environ.get("SLURM_RESTART_COUNT", "0")
-    if again != "0":
-        _print(f"{_LINE} started again ({again}), {time.strftime('%H:%M:%S')}\n")
     sys.exit(run(job, _print).code)
 
 

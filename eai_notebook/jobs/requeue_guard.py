@@ -69,6 +69,11 @@ class RequeueGuard:
                 code="job-no-progress",
             )
 
+    @property
+    def restarts(self) -> int:
+        """How often the job was started before this start."""
+        return self._known.count - 1
+
     def stopped(self) -> None:
         """Note that the training was stopped before the time limit, to be queued again.
 

@@ -88,14 +88,14 @@ class Start:
             self._file.name,
             self._file.parent,
             size=self._size,
-            options=self._group_options(),
+            options=self._group_options(folder),
             parameters=self._parameters,
             host=socket.gethostname(),
         )
         packing.pack(job, self.notebook)
         if self._launcher is not None and self._batch is not None:
             job.launcher = self._launcher.name
-            job.launcher_options = dict(self._options)
+            job.launcher_options = dict(self._launcher.given)
             job.size = self._size
         return job
 
@@ -123,12 +123,24 @@ class Start:
         """Return the launcher that was asked for; None where the notebook's own holds."""
         if not self._is_placed:
             return None
+        if self._size is None:
+            self._size = self._size_of_options()
         size = self._size or notebook_size(self.notebook)
         return make_launcher(size, self._options, self._launcher_name)
 
-    def _group_options(self) -> dict[str, Any] | None:
+    def _size_of_options(self) -> int | None:
+        """Return how many ranks the options themselves name, as hosts with slots do; None if they name none."""
+        try:
+            launcher = make_launcher(None, self._options, self._launcher_name)
+        except EaiError as error:
+            if error.code == "group-size":
+                return None
+            raise
+        return launcher.size if launcher.is_away else None
+
+    def _group_options(self, folder: Path) -> dict[str, Any] | None:
         if self._batch is not None:
-            return dict(self._batch.group_options)
+            return self._batch.group_options(folder)
         if not self._is_placed:
             return None
         return {**self._options, "launcher": self._launcher_name}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,81 +10,41 @@ import nbformat
 import pytest
 from clusters.leftovers_of_jobs import left_on_nodes
 from clusters.slurm_cluster import wait_until
+from clusters.training_job import FIRST_EPOCH, end_of, output_of, submitted, write_notebook
 
-from eai_notebook.jobs import start_job
+from eai_notebook.jobs import headless, start_job
+from eai_notebook.jobs.job_folder import Job
 
 if TYPE_CHECKING:
     from clusters.slurm_cluster import SlurmCluster
 
-    from eai_notebook.jobs.job_folder import Job
-
 pytestmark = [pytest.mark.ranks, pytest.mark.slow]
 
-TRAINING = """%%distributed
-import time
-import keras, numpy as np
-import eai_notebook as eai
-class Slow(keras.callbacks.Callback):
-    def on_train_batch_begin(self, batch, logs=None):
-        time.sleep(pause)
-rows = np.random.default_rng(eai.rank()).normal(size=(32, 3)).astype("float32")
-keras.utils.set_random_seed(3)
-model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-model.compile(keras.optimizers.Adam(0.05), "mse")
-history = eai.fit(model, rows, rows[:, :1], batch_size=4, epochs=3, shuffle=False, verbose=0,
-                  checkpoint=folder, callbacks=[Slow()])
-if eai.rank() == 0:
-    print("end", history.history["loss"][-1].hex(), [w.tolist() for w in model.get_weights()])
-"""
+IN_A_JOB: dict[str, Any] = {"slurm": True, "nodes": 2, "time": "20"}
 
 
 @pytest.fixture
 def notebook(tmp_path: Path, slurm: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    tagged = {"tags": ["parameters"]}
-    sources = ["%load_ext eai_notebook\n%eai up -n 1", TRAINING, "%eai down"]
-    cells = [nbformat.v4.new_code_cell(source) for source in sources]
-    setup = "%%distributed --setup\nfolder, pause = 'kept', 0.0"
-    cells.insert(1, nbformat.v4.new_code_cell(setup, metadata=tagged))
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "train.ipynb")
     slurm.wait_until_idle()
-    return tmp_path / "train.ipynb"
-
-
-def submitted(notebook: Path, out: str, **parameters: Any) -> Job:
-    start = start_job.Start(
-        start_job.read(notebook),
-        notebook,
-        size=2,
-        options={"slurm": True, "nodes": 2, "time": "20"},
-        parameters=parameters,
-    )
-    job = start.make_job(Path(out))
-    start.submit(job)
-    return job
-
-
-def followed(job: Job) -> str:
-    result = start_job.follow(job, print, print)
-    output = (job.folder / "output.log").read_text()
-    assert result.state == "done", output
-    return next(line for line in output.splitlines() if " end 0x" in line)
+    return write_notebook(tmp_path)
 
 
 def test_a_job_that_is_queued_again_ends_as_one_that_was_not(
     notebook: Path, slurm: SlurmCluster
 ) -> None:
-    whole = followed(submitted(notebook, "whole", folder="kept-1"))
-    job = submitted(notebook, "again", folder="kept-2", pause=0.5)
-    wait_until(lambda: list(Path("kept-2").glob("*8.npz")), 120)  # the first epoch's end
+    whole = end_of(submitted(notebook, IN_A_JOB, "whole", folder="kept-1"))
+    job = submitted(notebook, IN_A_JOB, "again", folder="kept-2", waits=True)
+    wait_until(lambda: list(Path("kept-2").glob(FIRST_EPOCH)), 120)  # the first epoch's end
     # What Slurm does before the time limit; a wait for that would take minutes.
     slurm.slurm("scancel", "--signal=USR1", "--batch", job.identity)
-    assert followed(job) == whole
-    output = (job.folder / "output.log").read_text()
+    assert end_of(job) == whole
+    output = output_of(job)
     assert "training-stopped" in output
     assert "started again" in output
-    assert "resuming from epoch 2" in output
+    # Epoch 2 from its begin, or what follows it: the ranks agree to stop about once a second.
+    assert re.search("resuming from epoch [23], step 0", output)
     assert nbformat.read(job.folder / "train.ipynb", 4).cells[-1].execution_count
     assert left_on_nodes(slurm) == []
 
@@ -91,8 +52,8 @@ def test_a_job_that_is_queued_again_ends_as_one_that_was_not(
 def test_a_cancelled_job_leaves_its_notebook_and_nothing_else(
     notebook: Path, slurm: SlurmCluster
 ) -> None:
-    job = submitted(notebook, "cancelled", pause=60.0)
-    wait_until(lambda: "%%distributed" in _text(job), 120)
+    job = submitted(notebook, IN_A_JOB, "cancelled", waits=True)
+    wait_until(lambda: "%%distributed" in output_of(job), 120)
     start_job.cancel(job.name)
     result = start_job.follow(job, print, print)
     assert (result.state, result.code) != ("done", 0)
@@ -101,6 +62,30 @@ def test_a_cancelled_job_leaves_its_notebook_and_nothing_else(
     assert left_on_nodes(slurm) == []
 
 
-def _text(job: Job) -> str:
-    file = job.folder / "output.log"
-    return file.read_text() if file.exists() else ""
+def test_cells_of_a_session_are_submitted_as_a_job(
+    tmp_path: Path, slurm: SlurmCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    sources = [
+        "%load_ext eai_notebook\n%eai up -n 1",
+        "%%distributed --setup\nimport socket\nimport eai_notebook as eai",
+        "%%distributed\nprint('size', eai.size(), 'on', socket.gethostname())",
+        "%eai submit -n 2 --slurm --nodes 2 --time 10 --out job",
+        "%eai down",
+    ]
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    slurm.wait_until_idle()
+    headless.execute(
+        nbformat.v4.new_notebook(cells=cells),
+        tmp_path,
+        headless.Listener(lambda *_: None, print, lambda _: None),
+        cell_seconds=120,
+    )
+    job = Job.read(tmp_path / "job")
+    result = start_job.follow(job, print, print)
+    assert result.state == "done", output_of(job)
+    shown = re.findall(r"^\[[01]\] size 2 on (\S+)", output_of(job), re.MULTILINE)
+    assert set(shown) <= set(slurm.nodes)
+    assert len(set(shown)) == 2
+    assert left_on_nodes(slurm) == []

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from eai_notebook.files import write_private
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-OURS: Final = "eai: "
-"""How lines of the output begin that are for the user."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import sys
 import threading
@@ -17,15 +16,15 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from eai_notebook.cluster.forwarding import KNOWN, MORE, SEARCH_PATHS, extra_names
+from eai_notebook.cluster.batch_system import OURS
 from eai_notebook.cluster.host_findings import networks_of, own_software, same_software
 from eai_notebook.cluster.keys import KeyPair
 from eai_notebook.cluster.kube_jobs.kube_api import KubeApi, pod_index
 from eai_notebook.cluster.kube_jobs.manifests import KEYS, SETTINGS, secret
 from eai_notebook.cluster.kube_jobs.pod_channel import ALIVE_S, Runner
-from eai_notebook.cluster.kube_jobs.pod_order import OURS, PodOrder, PodsState
+from eai_notebook.cluster.kube_jobs.pod_order import PodOrder, PodsState
+from eai_notebook.cluster.kube_jobs.pod_settings import settings_for_pods
 from eai_notebook.cluster.kube_jobs.pod_states import PodState, pod_state, summary
-from eai_notebook.collective.backend_registry import forwarded_names
 from eai_notebook.errors import EaiError
 
 TICK_S: Final = 0.1
@@ -129,7 +128,7 @@ class PodRunner:
             hosts.append(f"{answer['back']['address']}:{ranks}")
             self._hosts[answer["back"]["address"]] = index
         libraries = {self._answers[index]["library"] for index in range(self._pods)}
-        self._environment = _settings_for_pods()
+        self._environment = settings_for_pods()
         start = {
             "hosts": ",".join(hosts),
             "size": order.size,
@@ -352,16 +351,6 @@ class PodRunner:
             self._state = state
             with contextlib.suppress(OSError):
                 state.write(self._file)
-
-
-def _settings_for_pods() -> dict[str, str]:
-    """Return the part of this environment that pods get: settings with known names, none of its paths."""
-    names = KNOWN | forwarded_names() | extra_names(os.environ.get(MORE, ""))
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name in names and name not in SEARCH_PATHS
-    }
 
 
 def _remedy(state: PodState) -> str:

@@ -19,7 +19,8 @@ LEASE: Final = "eai-notebook/lease-seconds"
 PYTHON: Final = "eai-notebook/python"
 """Annotations of the template that are settings of ours."""
 LEASE_S: Final = 60.0
-_GPUS: Final = ("nvidia.com/gpu", "amd.com/gpu")
+GPUS: Final = ("nvidia.com/gpu", "amd.com/gpu")
+"""Resources of a container that are GPUs, one of which a rank uses."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class PodTemplate:
     def gpus(self) -> int:
         """How many GPUs a pod has."""
         limits = (self.container.get("resources") or {}).get("limits") or {}
-        return sum(int(limits.get(name, 0)) for name in _GPUS)
+        return sum(int(limits.get(name, 0)) for name in GPUS)
 
     @property
     def cores(self) -> int | None:
@@ -97,7 +98,7 @@ def read_template(
         container["image"] = image
     if gpus:
         resources = container.setdefault("resources", {})
-        resources.setdefault("limits", {})[_GPUS[0]] = gpus
+        resources.setdefault("limits", {})[GPUS[0]] = gpus
     return template
 
 

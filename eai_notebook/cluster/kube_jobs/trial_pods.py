@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eai_notebook.cluster.kube_jobs.pod_order import OURS, PodsState
+from eai_notebook.cluster.batch_system import OURS
+from eai_notebook.cluster.kube_jobs.pod_order import PodsState
 from eai_notebook.cluster.mpirun_output import explain
 from eai_notebook.errors import EaiError
 from eai_notebook.process_lease import Lease

@@ -10,10 +10,12 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from eai_notebook.cluster.batch_system import OURS
 from eai_notebook.cluster.client import connection_file
 from eai_notebook.cluster.kube_jobs import manifests
 from eai_notebook.cluster.kube_jobs.kube_api import KubeApi
-from eai_notebook.cluster.kube_jobs.pod_order import OURS, PodOrder, PodsState
+from eai_notebook.cluster.kube_jobs.notebook_pod import KubeNotebookJobs
+from eai_notebook.cluster.kube_jobs.pod_order import PodOrder, PodsState
 from eai_notebook.cluster.kube_jobs.pod_template import PodTemplate, read_template
 from eai_notebook.cluster.launcher import INTERFACE, Launcher, Option
 from eai_notebook.cluster.mpirun_output import cause_of_death, lost_host
@@ -112,7 +114,14 @@ class KubeLauncher(Launcher):
     def prepare(self, progress: Progress) -> None:
         """Ask Kubernetes whether it would admit the job, and choose the address for the way back."""
         progress("asking Kubernetes")
-        self._api = api = KubeApi(self.given.get("context"), self.given.get("namespace"))
+        self._api = api = self._connect()
+        self._check_rights(api)
+        self._address = api.address_for_pods(self.given.get("interface"))
+        api.create_job(self._manifest("eai-try", "try"), dry_run=True)
+
+    def _connect(self) -> KubeApi:
+        """Return the API; the template has an image from now on."""
+        api = KubeApi(self.given.get("context"), self.given.get("namespace"))
         container = self.template.container
         if "image" not in container:
             image = api.own_image()
@@ -123,6 +132,9 @@ class KubeLauncher(Launcher):
                     code="kube-image",
                 )
             container["image"] = image
+        return api
+
+    def _check_rights(self, api: KubeApi) -> None:
         missing = [
             f"{verb} {resource}"
             for group, resource, verb in needed_rights()
@@ -134,8 +146,13 @@ class KubeLauncher(Launcher):
                 "`eai-notebook kube manifests` prints the Role that an administrator grants",
                 code="kube-refused",
             )
-        self._address = api.address_for_pods(self.given.get("interface"))
-        api.create_job(self._manifest("eai-try", "try"), dry_run=True)
+
+    def batch_system(self) -> KubeNotebookJobs:
+        """Return what runs a notebook in a pod, which starts the group's pods."""
+        # The template has GPUs and image already; a context is of this machine.
+        kept = ("ranks_per_pod", "namespace", "pod_wait")
+        group = {name: self.given[name] for name in kept if self.given.get(name)}
+        return KubeNotebookJobs(self.template, group, _user(), self._connect)
 
     def _manifest(self, name: str, group: str) -> dict[str, Any]:
         return manifests.job(name, group, self.pods, self.template)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import platformdirs
 
+from eai_notebook.cluster.batch_system import OURS
 from eai_notebook.cluster.client import connection_file
 from eai_notebook.cluster.host_findings import own_software
 from eai_notebook.cluster.launcher import INTERFACE, Launcher, Option
@@ -26,7 +27,6 @@ from eai_notebook.cluster.slurm_jobs.job_queue import JobState
 from eai_notebook.cluster.slurm_jobs.job_runner import Order
 from eai_notebook.cluster.slurm_jobs.job_script import (
     KEYS,
-    OURS,
     SCRIPT,
     JobRequest,
     job_environment,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from eai_notebook.cluster.batch_system import OURS
 from eai_notebook.cluster.forwarding import KNOWN, MORE, extra_names
 from eai_notebook.cluster.mpi_environment import find_mpirun
 from eai_notebook.python_command import module_command
@@ -23,8 +24,6 @@ QUESTION: Final = "question.json"
 KEYS: Final = "connection.json"
 ENDED: Final = "eai: the ranks ended with"
 """What the script prints last."""
-OURS: Final = "eai: "
-"""How lines of the output begin that are for the user."""
 
 _USER: Final = frozenset(
     [

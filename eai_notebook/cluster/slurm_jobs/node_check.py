@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from eai_notebook.cluster import host_probe, listening, remote_python
+from eai_notebook.cluster.batch_system import OURS
 from eai_notebook.cluster.host_findings import (
     PACKAGES,
     HostFinding,
@@ -28,7 +29,7 @@ from eai_notebook.cluster.host_findings import (
 )
 from eai_notebook.cluster.mpi_environment import AWAY, rank_environment
 from eai_notebook.cluster.mpirun_arguments import network_arguments
-from eai_notebook.cluster.slurm_jobs.job_script import OURS, QUESTION
+from eai_notebook.cluster.slurm_jobs.job_script import QUESTION
 from eai_notebook.files import write_private
 from eai_notebook.python_command import code_command
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from eai_notebook.cluster.batch_system import (
     AGAIN,
@@ -16,12 +16,15 @@ from eai_notebook.cluster.batch_system import (
     BatchSystem,
 )
 from eai_notebook.cluster.forwarding import MORE
+from eai_notebook.cluster.notebook_script import go_to_folder, notebook_lines
 from eai_notebook.cluster.slurm_jobs import job_queue
-from eai_notebook.cluster.slurm_jobs.job_script import OURS, SCRIPT, JobRequest, job_environment
+from eai_notebook.cluster.slurm_jobs.job_script import SCRIPT, JobRequest, job_environment
 from eai_notebook.errors import EaiError
 from eai_notebook.files import write_private
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from eai_notebook.cluster.slurm_jobs.site_settings import SlurmSite
 
 NOTICE_S: Final = 120
@@ -35,18 +38,24 @@ _ENDED_BY_ITSELF: Final = ("COMPLETED", "FAILED", job_queue.GONE)
 class SlurmNotebookJobs(BatchSystem):
     """Runs notebooks as jobs that ask for what `request` says."""
 
-    group_options: ClassVar[dict[str, Any]] = {"slurm": True}
-
     def __init__(self, request: JobRequest, site: SlurmSite) -> None:
         self._request = request
         self._site = site
+
+    def group_options(self, folder: Path) -> dict[str, Any]:  # noqa: ARG002
+        """Return what has a group use the job's allocation."""
+        return {"slurm": True}
 
     def describe(self, job: BatchJob) -> str:
         """Return the job's script."""
         notice = notice_seconds(self._request.time)
         request = self._request.for_notebook(job.name, f"--signal=B:USR1@{notice}")
         stop = shlex.quote(str(job.folder / STOP_FILE))
-        work = shlex.quote(str(job.work))
+        traps = [
+            "limit=",
+            "# Before the time limit: the training writes a checkpoint, and the job is queued again.",
+            f"trap 'limit=yes; : >{stop}' USR1",
+        ]
         return "\n".join(
             [
                 f"#!/bin/bash{' -l' if self._site.lines else ''}",
@@ -54,19 +63,9 @@ class SlurmNotebookJobs(BatchSystem):
                 f"#SBATCH --output={job.folder / OUTPUT_FILE}",
                 "#SBATCH --open-mode=append",
                 "",
-                f"cd {work} || {{ echo '{OURS}there is no folder {job.work} on this node'; exit 9; }}",
+                go_to_folder(job, "on this node"),
                 *self._site.lines,
-                "# The notebook with its kernel; its group of ranks starts in this job's allocation.",
-                f"{shlex.join(job.command)} &",
-                "notebook=$!",
-                "limit=",
-                "# Before the time limit: the training writes a checkpoint, and the job is queued again.",
-                f"trap 'limit=yes; : >{stop}' USR1",
-                "# Cancelled or preempted: a checkpoint if there is time, then the notebook is interrupted.",
-                f"trap ': >{stop}; (sleep {LEAVE_S}; kill -TERM \"$notebook\") 2>/dev/null &' TERM",
-                'wait "$notebook"',
-                "code=$?",
-                'while kill -0 "$notebook" 2>/dev/null; do wait "$notebook"; code=$?; done',
+                *notebook_lines(job, LEAVE_S, traps=traps),
                 f'if [ "$code" = {AGAIN} ] && [ -n "$limit" ]; then scontrol requeue "$SLURM_JOB_ID"; fi',
                 'exit "$code"',
                 "",

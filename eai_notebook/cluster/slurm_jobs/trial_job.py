@@ -12,12 +12,13 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
+from eai_notebook.cluster.batch_system import OURS
 from eai_notebook.cluster.host_findings import own_software
 from eai_notebook.cluster.mpi_environment import find_mpirun
 from eai_notebook.cluster.mpirun_output import explain
 from eai_notebook.cluster.slurm_jobs.job_queue import JobState
 from eai_notebook.cluster.slurm_jobs.job_runner import Order
-from eai_notebook.cluster.slurm_jobs.job_script import OURS, SCRIPT, JobRequest, job_script
+from eai_notebook.cluster.slurm_jobs.job_script import SCRIPT, JobRequest, job_script
 from eai_notebook.cluster.slurm_jobs.node_check import Question
 from eai_notebook.errors import EaiError
 from eai_notebook.files import private_folder, write_private

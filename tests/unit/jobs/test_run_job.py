@@ -182,6 +182,12 @@ def test_a_folder_in_use_is_refused(place: Path) -> None:
     assert done.exception.code == "job-folder-used"
 
 
+def test_hosts_say_how_many_ranks_there_are_if_nothing_else_does(place: Path) -> None:
+    file = write(place / "small.ipynb", code("%eai up -n 1"))
+    job = start_job.Start(start_job.read(file), file, options={"hosts": "a:2,b:1"}).make_job(None)
+    assert job.size == 3
+
+
 def test_the_largest_group_of_a_notebook_is_its_size() -> None:
     book = v4.new_notebook(cells=[code("%eai up -n 2"), code("x = 1\n%eai up --wire fp16 -n 4")])
     assert start_job.notebook_size(book) == 4

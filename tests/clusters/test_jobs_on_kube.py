@@ -1,0 +1,60 @@
+"""A notebook as a job of a real Kubernetes: a pod that starts pods, deleted in the middle of a training."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from clusters.kube_cluster import pod_template, wait_until
+from clusters.leftovers_of_pods import left_in_cluster
+from clusters.training_job import FIRST_EPOCH, end_of, output_of, submitted, write_notebook
+
+if TYPE_CHECKING:
+    from clusters.kube_cluster import KubeCluster
+
+pytestmark = [pytest.mark.ranks, pytest.mark.slow]
+
+
+def template_with(folder: Path, kube: KubeCluster) -> Path:
+    """Write a template whose pods have `folder` to write in, and this user's settings of the API."""
+    template = pod_template()
+    container = template["spec"]["containers"][0]
+    container["env"].append({"name": "KUBECONFIG", "value": str(kube.kubeconfig)})
+    read_only = [kube.kubeconfig, kube.kubeconfig.parent / "ca.crt"]
+    for number, path in enumerate([folder, *read_only]):
+        name = f"more-{number}"
+        template["spec"]["volumes"].append({"name": name, "hostPath": {"path": str(path)}})
+        mount = {"name": name, "mountPath": str(path), "readOnly": path != folder}
+        container["volumeMounts"].append(mount)
+    file = folder / "pods.yaml"
+    file.write_text(yaml.safe_dump(template))
+    return file
+
+
+def test_a_job_whose_pod_is_deleted_ends_as_one_that_was_not(
+    tmp_path: Path, kube: KubeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    notebook = write_notebook(tmp_path)
+    whole = end_of(submitted(notebook, {}, "whole", folder="kept-1"))  # two ranks on this machine
+    job = submitted(
+        notebook,
+        {"kube": str(template_with(tmp_path, kube))},
+        "again",
+        folder="kept-2",
+        waits=True,
+    )
+    name = job.identity.partition("/")[2]
+    wait_until(lambda: list(Path("kept-2").glob(FIRST_EPOCH)))
+    (pod,) = (pod for pod in kube.names("pods") if pod.startswith(name))
+    kube.delete_pod(pod)
+    assert end_of(job) == whole
+    assert "training-stopped" in output_of(job)
+    assert "started again (1)" in output_of(job)
+    assert re.search("resuming from epoch [23], step 0", output_of(job))
+    kube.delete_job(name)
+    assert left_in_cluster(kube) == []
