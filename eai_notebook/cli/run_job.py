@@ -102,8 +102,8 @@ def run(
     """Run a notebook from top to bottom without a browser, on this machine, on hosts or as a job.
 
     Output comes line by line. The options given replace those of the notebook's `%eai up`, so that the
-    same notebook runs interactively and as a job. With --slurm the whole notebook, its kernel included,
-    is one job of Slurm. The folder then holds all that was sent, the output and the executed notebook,
+    same notebook runs interactively and as a job. With --slurm or --kube the whole notebook, its kernel
+    included, is one job. The folder then holds all that was sent, the output and the executed notebook,
     also after an error. Ctrl-C interrupts the cell, or cancels the job. The exit code is that of the
     notebook: 0, or 1 if a cell failed.
     """

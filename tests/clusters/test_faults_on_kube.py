@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 from clusters.kube_cluster import wait_until
 from clusters.leftovers_of_pods import left_in_cluster
+from clusters.notebook_process import killed_at_the_end
 
 from eai_notebook.cluster import registry
 from eai_notebook.cluster.group import Group
@@ -23,12 +20,12 @@ from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from clusters.kube_cluster import KubeCluster
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow]
 
-PROGRAM = Path(__file__).parent / "programs" / "group_in_pods.py"
 NOWHERE = {"spec": {"nodeSelector": {"no-node": "has-this"}}}
 NO_IMAGE = {"container": {"image": "eai.test/missing:1"}}
 NO_PYTHON = {"annotations": {PYTHON: "/no/python"}}
@@ -151,17 +148,8 @@ def test_pod_0_that_is_evicted_is_named(kube: KubeCluster) -> None:
 @pytest.mark.parametrize("crash", [False, True], ids=["notebook-killed", "machine-gone"])
 def test_pods_leave_with_the_notebook(kube: KubeCluster, crash: bool) -> None:
     file = kube.pod_file(annotations={LEASE: "8"})
-    with subprocess.Popen(
-        [sys.executable, str(PROGRAM), str(file)], stdout=subprocess.PIPE, text=True
-    ) as notebook:
-        assert notebook.stdout is not None
-        pids = [int(pid) for pid in notebook.stdout.readline().split()]
+    with killed_at_the_end({"kube": str(file)}, with_its_machine=crash):
         assert len(kube.names("pods")) == 2
-        if crash:  # all that could delete the job is gone at once; the lease in the pods is left
-            for pid in pids:
-                for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-                    process.kill()
-        notebook.kill()
     if crash:
         wait_until(lambda: _all_ended(kube))  # the job itself goes a minute later
     else:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 from clusters.leftovers_of_jobs import left_on_nodes
+from clusters.notebook_process import killed_at_the_end
 from clusters.slurm_cluster import wait_until
 
 from eai_notebook.cluster import host_findings, registry
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.ranks, pytest.mark.slow]
 
 PROGRAMS = Path(__file__).parent / "programs"
+IN_A_JOB: dict[str, Any] = {"slurm": True, "nodes": 2, "time": "10"}
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def nothing_is_left(
 
 
 def launcher_of(size: int = 2, **options: Any) -> Launcher:
-    return make_launcher(size, {"slurm": True, "nodes": 2, "time": "10", **options})
+    return make_launcher(size, {**IN_A_JOB, **options})
 
 
 def started(progress: Callable[[str], None] = lambda _words: None, **options: Any) -> Group:
@@ -176,20 +176,8 @@ def test_what_slurm_would_refuse_is_refused_before_anything_starts(
 def test_the_job_leaves_with_the_notebook(slurm: SlurmCluster, tmp_path: Path, crash: bool) -> None:
     site = tmp_path / "slurm.toml"
     site.write_text("lease_s = 12\n")
-    with subprocess.Popen(
-        [sys.executable, str(PROGRAMS / "group_that_stays.py")],
-        env={**os.environ, "EAI_SLURM_TOML": str(site)},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as notebook:
-        assert notebook.stdout is not None
-        pids = [int(pid) for pid in notebook.stdout.readline().split()]
+    with killed_at_the_end(IN_A_JOB, with_its_machine=crash, EAI_SLURM_TOML=str(site)):
         assert slurm.jobs()
-        if crash:  # all that could cancel the job is gone at once; the lease in the job is left
-            for pid in pids:
-                for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-                    process.kill()
-        notebook.kill()
     wait_until(lambda: not slurm.jobs(), 60)
     wait_until(lambda: all(entry.state == "ended" for entry in registry.entries()))
     for entry in registry.entries():

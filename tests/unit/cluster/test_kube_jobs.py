@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from eai_notebook.cluster.batch_system import AGAIN, BatchJob
 from eai_notebook.cluster.keys import KeyPair
 from eai_notebook.cluster.kube_jobs import manifests
 from eai_notebook.cluster.kube_jobs.pod_channel import Agent, Runner
@@ -166,3 +167,24 @@ def test_the_line_to_pods_lets_in_the_groups_key_and_no_other() -> None:
             assert agent.receive() == ("start", {"size": 2})
     assert runner.receive(0.2) == []
     runner.close()
+
+
+def test_a_notebook_runs_in_a_pod_of_the_template_without_its_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EAI_WIRE", "fp16")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    launcher = make_launcher(8, {"kube": template_file(tmp_path, PODS), "pod_wait": 5.0})
+    batch = launcher.batch_system()
+    assert batch is not None
+    job = yaml.safe_load(batch.describe(BatchJob("eai-x", tmp_path, tmp_path, ["python", "w"])))
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "vision"
+    assert job["spec"]["podFailurePolicy"]["rules"][1]["onExitCodes"]["values"] == [AGAIN]
+    pod = job["spec"]["template"]["spec"]
+    rank = pod["containers"][1]
+    assert rank["resources"]["limits"] == {"cpu": "7500m"}
+    assert {"name": "EAI_WIRE", "value": "fp16"} in rank["env"]
+    assert "HF_TOKEN" not in {each["name"] for each in rank["env"]}
+    assert "python w &" in rank["command"][2]
+    assert pod["automountServiceAccountToken"] is True
+    assert batch.group_options(tmp_path) == {"pod_wait": 5.0, "kube": str(tmp_path / "pods.yaml")}
