@@ -162,6 +162,14 @@ class KubeCluster:
         found = self.api("GET", f"{group}/namespaces/{namespace}/{kind}")["items"]
         return [each["metadata"]["name"] for each in found]
 
+    def jobs(self) -> list[str]:
+        """Return the names of the jobs."""
+        return self.names("jobs")
+
+    def published(self) -> list[str]:
+        """Return what others of the namespace may read of the pods."""
+        return [json.dumps(self.api("GET", "/api/v1/namespaces/ranks/pods"))]
+
     def delete_pod(self, name: str) -> None:
         """Delete a pod, as `kubectl delete pod` does."""
         self.api("DELETE", f"/api/v1/namespaces/ranks/pods/{name}")

@@ -140,6 +140,10 @@ class SlurmCluster:
         lines = self.slurm("squeue", "-h", "-o", "%i %T").splitlines()
         return dict(line.split() for line in lines)
 
+    def published(self) -> list[str]:
+        """Return what others may read of the jobs: their scripts."""
+        return [self.slurm("scontrol", "write", "batch_script", job, "-") for job in self.jobs()]
+
     def fill(self, partition: str = "debug") -> str:
         """Take all cores by one job, so that others have to wait; return its number."""
         count = str(len(self.nodes))
