@@ -28,7 +28,7 @@ import psutil
 from eai_notebook.python_command import module_command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 GRACE_S = 5.0
 LOOK_S = 0.02
@@ -98,6 +98,40 @@ class Lease:
                 self._keeper.stdin.flush()
             except BrokenPipeError:  # the keeper is gone; there is no receiver left
                 pass
+
+
+@contextlib.contextmanager
+def leased_process(
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    *,
+    patience: float = GRACE_S,
+) -> Iterator[subprocess.Popen[str]]:
+    """Run `command`, whose output is to be read as text, for a block; it ends with the block or with this process.
+
+    It is then asked to end, and killed with all that it has started after `patience` seconds. ``environment`` is
+    its whole environment; None for this process's.
+    """
+    lease = Lease(patience)
+    with subprocess.Popen(
+        command,
+        env={**(os.environ if environment is None else environment), **lease.mark},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        covered = lease.cover([process.pid])
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                every = families(covered)
+                end_processes(covered, patience)
+                end_processes(every)
+            lease.end()
 
 
 def started(pids: Iterable[int]) -> list[Started]:

@@ -17,9 +17,8 @@ from eai_notebook.collective.backend_registry import VARIABLE
 from eai_notebook.errors import EaiError
 from eai_notebook.files import write_private
 from eai_notebook.horovod_build.cache_key import HorovodKey, cache
-from eai_notebook.process_lease import Lease
+from eai_notebook.process_lease import leased_process
 from eai_notebook.python_command import module_command
-from eai_notebook.terminal.run_logged import end_group
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,33 +66,16 @@ def prove(mpi: Mpi, *, backend: str | None = None) -> Proof:
     env |= private_environment()
     if backend is not None:
         env[VARIABLE] = backend
-    lease = Lease()  # whatever ends this process, the ranks end with it
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env=env | lease.mark,
-        start_new_session=True,
-    ) as process:
+    with leased_process(command, env) as process:
         try:
-            lease.cover([process.pid])
             output, _ = process.communicate(timeout=PROBE_SECONDS)
-        except subprocess.TimeoutExpired:
-            end_group(process.pid)
-            output, _ = process.communicate()
+        except subprocess.TimeoutExpired as late:
+            said = late.output or b""
             raise EaiError(
                 f"two ranks did not finish one allreduce in {PROBE_SECONDS} s",
-                _remedy(output),
+                _remedy(said.decode(errors="replace") if isinstance(said, bytes) else said),
                 code="horovod-test-failed",
             ) from None
-        except BaseException:
-            end_group(process.pid)
-            raise
-        finally:
-            lease.end()
     return _read(output, process.returncode)
 
 

@@ -16,6 +16,7 @@ from eai_notebook.process_lease import (
     end_processes,
     families,
     is_running,
+    leased_process,
     start_time,
     started,
 )
@@ -148,3 +149,21 @@ def test_what_outlives_a_covered_process_is_found_by_its_group() -> None:
     assert started([left.pid])[0] in families(covered)
     assert end_processes(families(covered)) == [left.pid]
     left.wait(10)
+
+
+def test_a_leased_process_ends_with_its_block_and_takes_along_what_it_started() -> None:
+    child = "import subprocess, sys; child = subprocess.Popen(sys.argv[1:]); "
+    program = [sys.executable, "-c", f"{child}print(child.pid, flush=True); child.wait()"]
+    with leased_process([*program, *SLEEP]) as process:
+        assert process.stdout is not None
+        (grandchild,) = started([int(process.stdout.readline())])
+        (parent,) = started([process.pid])
+    assert not is_running(parent)
+    assert not is_running(grandchild)
+
+
+def test_a_leased_process_that_ignores_the_request_to_end_is_killed() -> None:
+    with leased_process(UNRESPONSIVE, patience=0.2) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+    assert process.returncode == -9

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +17,7 @@ from eai_notebook.cluster.mpirun_arguments import (
 )
 from eai_notebook.cluster.mpirun_output import explain, lost_host
 from eai_notebook.errors import EaiError
-from eai_notebook.process_lease import Lease
+from eai_notebook.process_lease import leased_process
 from eai_notebook.python_command import module_command
 
 if TYPE_CHECKING:
@@ -63,30 +62,15 @@ def _output_of(command: Sequence[str], environment: Mapping[str, str], what: str
     Raises:
         EaiError: It hung.
     """
-    lease = Lease()  # whatever ends this process, the ranks end with it
-    process = subprocess.Popen(
-        command,
-        env={**environment, **lease.mark},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    try:
-        lease.cover([process.pid])
-        said, _ = process.communicate(timeout=PATIENCE_S)
-    except BaseException as error:
-        _end(process)
-        if isinstance(error, subprocess.TimeoutExpired):
-            remedy = "see what holds it up: `eai-notebook check --hosts ...`"
+    with leased_process(command, environment, patience=10.0) as process:
+        try:
+            said, _ = process.communicate(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
             raise EaiError(
-                f"{what} was not over in {PATIENCE_S:.0f} s", remedy, code="hosts-silent"
+                f"{what} was not over in {PATIENCE_S:.0f} s",
+                "see what holds it up: `eai-notebook check --hosts ...`",
+                code="hosts-silent",
             ) from None
-        raise
-    finally:
-        lease.end()
     return said
 
 
@@ -95,13 +79,3 @@ def why_mpirun_failed(said: str) -> str:
     if host := lost_host(said):
         return f"the host {host} was lost"
     return explain(said) or "no reason given"
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """End ``mpirun``, which ends its ranks on all hosts when it is asked nicely."""
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.communicate(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import tempfile
 import time
 from dataclasses import replace
@@ -14,10 +13,12 @@ from eai_notebook.cluster.batch_system import OURS
 from eai_notebook.cluster.kube_jobs.pod_order import PodsState
 from eai_notebook.cluster.mpirun_output import explain
 from eai_notebook.errors import EaiError
-from eai_notebook.process_lease import Lease
+from eai_notebook.process_lease import leased_process
 from eai_notebook.python_command import module_command
 
 if TYPE_CHECKING:
+    import subprocess
+
     from eai_notebook.cluster.kube_jobs.pod_order import PodOrder
 
 POLL_S = 0.2
@@ -31,29 +32,14 @@ def run_in_pods(order: PodOrder, module: str, *, mark: str, patience: float) -> 
     Raises:
         EaiError: Kubernetes or a pod refused it, it failed, or it did not run in time.
     """
-    lease = Lease(patience=20.0)
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state.json"
         file = Path(folder) / "order.json"
         replace(order, state=str(state), rank=module_command(module)).write(file)
         command = module_command("eai_notebook.cluster.kube_jobs.pod_runner", str(file))
-        with subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        ) as runner:
-            try:
-                lease.cover([runner.pid])
-                last = _wait(runner, state, patience)
-                output = runner.stdout.read() if runner.stdout else ""
-            finally:
-                runner.terminate()
-                runner.wait()
-                lease.end()
+        with leased_process(command, patience=20.0) as runner:
+            last = _wait(runner, state, patience)
+            output = runner.stdout.read() if runner.stdout else ""
     for line in output.splitlines():
         if mark in line:
             found: dict[str, Any] = json.loads(line.partition(mark)[2])

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
 import time
 from pathlib import Path
 from secrets import token_hex
@@ -17,12 +16,12 @@ from eai_notebook.cluster.host_findings import own_software
 from eai_notebook.cluster.mpi_environment import find_mpirun
 from eai_notebook.cluster.mpirun_output import explain
 from eai_notebook.cluster.slurm_jobs.job_queue import JobState
-from eai_notebook.cluster.slurm_jobs.job_runner import Order
+from eai_notebook.cluster.slurm_jobs.job_runner import CANCEL_S, Order
 from eai_notebook.cluster.slurm_jobs.job_script import SCRIPT, JobRequest, job_script
 from eai_notebook.cluster.slurm_jobs.node_check import Question
 from eai_notebook.errors import EaiError
 from eai_notebook.files import private_folder, write_private
-from eai_notebook.process_lease import Lease
+from eai_notebook.process_lease import leased_process
 from eai_notebook.python_command import module_command
 
 if TYPE_CHECKING:
@@ -51,9 +50,7 @@ def run_in_job(
     """
     folder = private_folder(shared) / f"check-{token_hex(4)}"
     folder.mkdir(mode=0o700)
-    lease = Lease()
     try:
-        lease.cover_folder(str(folder))
         with socket.create_server((address, 0)) as listener:
             port = int(listener.getsockname()[1])
             Question(
@@ -63,38 +60,25 @@ def run_in_job(
             write_private(folder / SCRIPT, script)
             allocation = os.environ.get("SLURM_JOB_ID", "")
             order = Order(str(folder), str(folder / "state.json"), allocation, request.size)
-            return _follow(order, lease, mark, patience)
+            return _follow(order, mark, patience)
     finally:
-        lease.end()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _follow(order: Order, lease: Lease, mark: str, patience: float) -> dict[str, Any]:
-    """Run the job of `order` to its end."""
+def _follow(order: Order, mark: str, patience: float) -> dict[str, Any]:
+    """Run the job of `order` to its end; its runner removes the folder, also when this process is killed."""
     state, file = Path(order.state), Path(order.folder) / "order.json"
     order.write(file)
     last: JobState | None = None
-    with subprocess.Popen(
-        module_command("eai_notebook.cluster.slurm_jobs.job_runner", str(file)),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    ) as runner:
-        lease.cover([runner.pid])
+    command = module_command("eai_notebook.cluster.slurm_jobs.job_runner", str(file))
+    with leased_process(command, patience=CANCEL_S + 8.0) as runner:
         until, late = time.monotonic() + patience, False
-        try:
-            while runner.poll() is None:
-                last = JobState.read(state) or last
-                if time.monotonic() > until and not late:
-                    late = True
-                    runner.terminate()
-                time.sleep(POLL_S)
-        except BaseException:
-            runner.terminate()
-            raise
+        while runner.poll() is None:
+            last = JobState.read(state) or last
+            if time.monotonic() > until and not late:
+                late = True
+                runner.terminate()
+            time.sleep(POLL_S)
         assert runner.stdout is not None  # noqa: S101  PIPE was asked for
         output = runner.stdout.read()
     for line in output.splitlines():
