@@ -13,7 +13,12 @@ from eai_notebook.errors import EaiError
 from eai_notebook.horovod_build import mpi_finder
 from eai_notebook.horovod_build.cache_key import HOROVOD, HorovodKey, installed, key_for
 from eai_notebook.horovod_build.verify import Proof, prove, remember, remembered
-from eai_notebook.horovod_build.wheel_build import build_wheel, has_patches, require_toolchain
+from eai_notebook.horovod_build.wheel_build import (
+    build_wheel,
+    has_patches,
+    is_outdated,
+    require_toolchain,
+)
 from eai_notebook.terminal import console
 from eai_notebook.terminal.progress import progress
 
@@ -62,6 +67,9 @@ def install_horovod(
 def _adopt(key: HorovodKey, found: mpi_finder.Mpi, *, gpu: bool) -> Proof | None:
     """Return the proof of a Horovod built by others, if it has the requested operations."""
     if installed("horovod") != HOROVOD or key.cached_wheel() is not None:
+        return None
+    if is_outdated():
+        console.note("the installed Horovod is of an older eai-notebook, so it is built again")
         return None
     console.note(f"Horovod {HOROVOD} is installed; trying it")
     try:

@@ -1,7 +1,8 @@
 """Build the Horovod wheel from source for a TensorFlow newer than it supports.
 
-Horovod 0.28.1 does not build today, and its background threads use more processor time than
-necessary. All four problems are solved without editing its source:
+Horovod 0.28.1 does not build today, its background threads use more processor time than
+necessary, and rank 0 crashes when another rank dies. All these problems are solved without editing its
+source:
 
 * CMake 4 refuses the minimum version named by a bundled library;
   ``CMAKE_POLICY_VERSION_MINIMUM`` makes it accept that.
@@ -9,8 +10,9 @@ necessary. All four problems are solved without editing its source:
   their own, so the environment's setuptools does not change.
 * One file includes XLA headers that TensorFlow has moved. It is empty unless
   ``TENSORFLOW_VERSION`` is defined, so a compiler wrapper undefines it for that file alone.
-* Four files poll or wait without a pause. The wrapper includes a header of this package before
-  each; the headers in ``headers/`` explain their change.
+* Four files poll or wait without a pause, and one of them does not look at whether a call has failed.
+  The wrapper includes a header of this package before each; the headers in ``headers/`` explain
+  their change.
 
 The build stops if one of these files is not the one that the change was written for
 (`source_check`).
@@ -34,7 +36,7 @@ import psutil
 from eai_notebook.errors import EaiError
 from eai_notebook.files import private_folder
 from eai_notebook.horovod_build import source_check
-from eai_notebook.horovod_build.cache_key import HOROVOD, HorovodKey, cache
+from eai_notebook.horovod_build.cache_key import HOROVOD, RECIPE, HorovodKey, cache
 from eai_notebook.terminal import console
 from eai_notebook.terminal.run_logged import run_logged, tail
 
@@ -80,7 +82,8 @@ for argument in "$@"; do
       header={headers}/"${{name%.cc}}.h"
       if [ -f "$header" ]; then
         {check} "$argument" || exit 1
-        exec {compiler} "$@" -iquote "${{argument%%/common/*}}/common" -include "$header"
+        exec {compiler} "$@" -DEAI_RECIPE={recipe} -iquote "${{argument%%/common/*}}/common" \
+          -include "$header"
       fi ;;
   esac
 done
@@ -91,6 +94,8 @@ _HEADERS = Path(__file__).with_name("headers")
 _SOURCE_CHECK = Path(source_check.__file__)
 _MARK = b"EAI_HOROVOD_REST_MS"
 """Variable that only a patched Horovod reads."""
+_RECIPE_MARK = f"EAI_HOROVOD_RECIPE={RECIPE}\0".encode()
+"""What only a Horovod built by this recipe holds."""
 
 
 def require_toolchain(mpi: Mpi, *, gpu: bool) -> None:
@@ -165,9 +170,18 @@ def build_wheel(key: HorovodKey, mpi: Mpi, *, gpu: bool, report: Report) -> Path
 
 def has_patches() -> bool:
     """Return whether the installed Horovod was built with the headers in ``headers/``."""
+    return any(_MARK in library for library in _libraries())
+
+
+def is_outdated() -> bool:
+    """Return whether the installed Horovod was built by an older version of this package."""
+    return any(_MARK in library and _RECIPE_MARK not in library for library in _libraries())
+
+
+def _libraries() -> list[bytes]:
     installed = importlib.metadata.distribution("horovod")
     folder = Path(str(installed.locate_file("horovod/tensorflow")))
-    return any(_MARK in library.read_bytes() for library in folder.glob("mpi_lib*.so"))
+    return [library.read_bytes() for library in folder.glob("mpi_lib*.so")]
 
 
 def build_environment(folder: Path, mpi: Mpi, *, gpu: bool) -> dict[str, str]:
@@ -214,6 +228,7 @@ def _write_wrapper(path: Path, compiler: str, mpi: Mpi) -> Path:
         _WRAPPER.format(
             compiler=compiler,
             headers=shlex.quote(str(_HEADERS)),
+            recipe=RECIPE,
             check=shlex.join([sys.executable, "-I", str(_SOURCE_CHECK)]),
             ldflags="'-Wl,-rpath,$ORIGIN/../../../..'" if inside else "",
             ldflags_reason="MPI is first searched relative to the wheel." if inside else "",

@@ -1,6 +1,6 @@
 // The longest sleep of an idle rank, from EAI_HOROVOD_REST_MS (ms, default 10).
 //
-// EAI_HOROVOD_REST_MS=0 disables all patches, for comparisons with unchanged Horovod.
+// EAI_HOROVOD_REST_MS=0 disables all patches of waits, for comparisons with unchanged Horovod.
 
 #pragma once
 

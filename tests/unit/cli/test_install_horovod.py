@@ -32,6 +32,7 @@ class Machine:
         monkeypatch.setattr(
             install_horovod, "installed", lambda _name: "0.28.1" if self.has_horovod else None
         )
+        monkeypatch.setattr(install_horovod, "is_outdated", lambda: False)
 
     def build(self, key: cache_key.HorovodKey, *_: object, **__: object) -> Path:
         self.steps.append("build")
@@ -102,6 +103,14 @@ def test_a_horovod_from_elsewhere_is_tried_first(
     assert machine.run() == ["prove"]
     assert ("--force" in capsys.readouterr().err) is not mended
     assert machine.run() == []
+
+
+def test_a_horovod_of_an_older_version_of_this_package_is_replaced(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install_horovod, "is_outdated", lambda: True)
+    machine.has_horovod = True
+    assert machine.run() == ["build", "install", "prove"]
 
 
 def test_a_horovod_from_elsewhere_that_fails_is_replaced(

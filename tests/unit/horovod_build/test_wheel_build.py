@@ -248,3 +248,38 @@ def test_what_is_downloaded_is_pinned_and_compared_before_it_runs(
 
 def test_build_tools_are_pinned() -> None:
     assert all("==" in tool for tool in wheel_build.TOOLS)
+
+
+_CALLS_THAT_FAIL = """
+#include "mpi_controller.h"
+#include <iostream>
+template <typename Call> void report(Call call) {
+  try { call(); std::cout << "went on\\n"; } catch (const std::runtime_error& error) { std::cout << error.what() << "\\n"; }
+}
+int main() {
+  MPI_Init(nullptr, nullptr);
+  MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
+  int one = 1, other = 0, at = 0, none = 5;
+  report([&] { MPI_Gather(&one, 1, MPI_INT, &other, 1, MPI_INT, none, MPI_COMM_SELF); });
+  report([&] { MPI_Gatherv(&one, 1, MPI_INT, &other, &one, &at, MPI_INT, none, MPI_COMM_SELF); });
+  report([&] { MPI_Bcast(&one, 1, MPI_INT, none, MPI_COMM_SELF); });
+  report([&] { MPI_Bcast(&one, 1, MPI_INT, 0, MPI_COMM_SELF); });
+  return MPI_Finalize();
+}
+"""
+
+
+def test_a_call_that_fails_ends_the_negotiation(tmp_path: Path) -> None:
+    (tmp_path / "calls.cc").write_text(_CALLS_THAT_FAIL)
+    compiler = [str(OURS.program("mpicxx")), "-I", str(wheel_build._HEADERS), "-DEAI_RECIPE=1"]
+    program = tmp_path / "calls"
+    subprocess.run([*compiler, str(tmp_path / "calls.cc"), "-o", str(program)], check=True)
+    said = subprocess.run([str(program)], capture_output=True, text=True, check=True, cwd=tmp_path)
+    failed = "failed, see MPI output for details."
+    assert said.stdout.splitlines() == [
+        f"MPI_Gather {failed}",
+        f"MPI_Gatherv {failed}",
+        f"MPI_Bcast {failed}",
+        "went on",
+    ]
+    assert b"EAI_HOROVOD_RECIPE=1\0" in program.read_bytes()
