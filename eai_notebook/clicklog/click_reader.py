@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eai_notebook import collective
 from eai_notebook.clicklog import text_parser
 from eai_notebook.clicklog.click_schema import CRITEO, ClickSchema
 from eai_notebook.clicklog.text_part import TextPart, spec_of
+from eai_notebook.collective.reading_rank import reading_rank
+from eai_notebook.io.opens_again import opens_again
 from eai_notebook.io.part import Source
 from eai_notebook.io.pipeline.byte_ranges import cut_all, spans_of
 from eai_notebook.io.pipeline.open_batches import check_options, open_batches
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from eai_notebook.io.pipeline.epoch_plan import OnError, Size, Uneven
 
 
+@opens_again
 def criteo(  # noqa: PLR0913 - options, all but the first two by name
     pattern: Pattern,
     batch_size: int,
@@ -67,8 +69,7 @@ def criteo(  # noqa: PLR0913 - options, all but the first two by name
     check_options(batch_size, on_error, uneven, max_skipped, readers, queue)
     files = find_files(pattern)
     text_parser.warm_up(schema)
-    collective.ensure_formed()
-    rank, size = (collective.rank(), collective.size()) if shard else (0, 1)
+    rank, size = reading_rank(shard=shard)
     chunks = cut_all(spans_of(files, rank, size))
     source = Source(
         name=schema.name,

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from eai_notebook.collective.reading_rank import as_virtual_rank
 from eai_notebook.errors import EaiError
 from eai_notebook.train import row_data
 from eai_notebook.train.fit_data import DEFAULT_BATCH, Batches
@@ -20,8 +21,8 @@ Opened = Any
 """What a function returns that opens a virtual rank's data: arrays, or a `tf.data.Dataset`."""
 
 _REMEDY = (
-    "give arrays that every rank has whole, or a function of (rank, size), or (rank, size, epoch), "
-    "that returns what that virtual rank trains on"
+    "give arrays that every rank has whole, data of eai.io, or a function of (rank, size), or "
+    "(rank, size, epoch), that returns what that virtual rank trains on"
 )
 
 
@@ -94,6 +95,9 @@ class SharedRows:
 class OpenedData:
     """Data that a function opens for a virtual rank, where and when it is wanted.
 
+    Readers of `eai_notebook.io` that it calls open the rows of the virtual rank, each in an order that
+    follows from the seed, the epoch and the virtual rank.
+
     Args:
         opener: A function of (rank, size), or of (rank, size, epoch) where an epoch's order
             differs from the next one's.
@@ -134,7 +138,10 @@ class OpenedData:
 
     def begin(self, block: range, epoch: int) -> None:  # noqa: ARG002 -- an epoch replaces the last
         """Let go of what belongs to other virtual ranks."""
-        self._opened = {key: value for key, value in self._opened.items() if key in block}
+        for key in self._opened.keys() - set(block):
+            _, data = self._opened.pop(key)
+            for reader in _readers(data):
+                reader.close()
         self._loops = {key: value for key, value in self._loops.items() if key in block}
 
     def _open(self, virtual: int, epoch: int) -> Any:
@@ -143,7 +150,8 @@ class OpenedData:
         if known is not None and known[0] == epoch:
             return known[1]
         asked = (virtual, self._virtual, epoch) if self._of_epoch else (virtual, self._virtual)
-        data = self._opener(*asked)
+        with as_virtual_rank(virtual, self._virtual):
+            data = self._opener(*asked)
         if not isinstance(data, tf.data.Dataset):
             batches = Batches.of(data, self._batch_size)
             if batches.kind != "arrays":
@@ -157,11 +165,10 @@ class OpenedData:
                 "give a function of (rank, size, epoch) that shuffles with a seed made of them",
                 code="elastic-data",
             )
-        elif row_data.is_shared_out(data) or hasattr(data, "go_to"):
+        elif row_data.is_shared_out(data):
             raise EaiError(
-                "readers of eai.io share their rows out over live ranks, in an order that depends on "
-                "the epochs read before",
-                "give arrays, or a function that returns a tf.data.Dataset",
+                "a virtual rank's data is that of a live rank: it was shared out before",
+                "have the function open it, with eai.io or with the rank and size that it is given",
                 code="elastic-data",
             )
         self._opened[virtual] = epoch, data
@@ -174,7 +181,7 @@ class _Loop:
     def __init__(self, data: tf.data.Dataset, epoch: int, step: int) -> None:
         self._epoch, self._step = epoch, step - 1
         self._batch: Any = None
-        self._iterator: Iterator[Any] = iter(data.skip(step) if step else data)
+        self._iterator: Iterator[Any] = iter(_from_step(data, epoch, step))
 
     def can_give(self, epoch: int, step: int) -> bool:
         return epoch == self._epoch and step in (self._step, self._step + 1) and step >= 0
@@ -187,6 +194,23 @@ class _Loop:
         return self._batch
 
 
+def _from_step(data: tf.data.Dataset, epoch: int, step: int) -> tf.data.Dataset:
+    """Return a dataset that begins at a step of an epoch."""
+    for reader in _readers(data):
+        alone = reader is data  # else the reader's steps may not be those of what is made of it
+        reader.go_to(reader.position(epoch, step if alone else 0))
+        if alone:
+            return data
+    return data.skip(step) if step else data
+
+
+def _readers(data: Any) -> list[Any]:
+    """Return the readers of `eai_notebook.io` that data is made of."""
+    if not isinstance(data, tf.data.Dataset):
+        return []
+    return [each for each in row_data.chain_of(data) if hasattr(each, "go_to")]
+
+
 def virtual_data(
     data: Any, batches: Batches, virtual: int, *, shuffle: bool
 ) -> SharedRows | OpenedData:
@@ -197,6 +221,9 @@ def virtual_data(
     """
     if callable(data) and not isinstance(data, tf.data.Dataset):
         return OpenedData(data, virtual, batches.batch_size)
+    again = getattr(data, "open_again", None)
+    if again is not None:
+        return OpenedData(lambda _rank, _size: again(), virtual, None)
     if batches.kind != "arrays":
         what = f"elastic training cannot share out a {type(data).__name__} over virtual ranks"
         raise EaiError(what, _REMEDY, code="elastic-data")

@@ -10,6 +10,7 @@ import numpy as np
 
 from eai_notebook.errors import EaiError
 from eai_notebook.formats.open_files import open_files
+from eai_notebook.io.opens_again import opens_again
 from eai_notebook.io.part import LABEL, Field, Loaded, RowRange, Source
 from eai_notebook.io.pipeline.row_ranges import share_rows
 
@@ -31,6 +32,7 @@ PART: Final = 1 << 20
 _HEADER: Final = 1 << 16  # bytes; the header of a .npy file is shorter
 
 
+@opens_again
 def binary(
     pattern: Pattern,
     batch_size: int,

@@ -8,9 +8,10 @@ from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from eai_notebook import collective
+from eai_notebook.collective.reading_rank import reading_rank
 from eai_notebook.formats.map_files_part import FilePart, check_alike, fields_of
 from eai_notebook.io.memory.alignment import rows_in
+from eai_notebook.io.opens_again import opens_again
 from eai_notebook.io.part import Source
 from eai_notebook.io.pipeline.open_batches import check_options, open_batches
 from eai_notebook.io.pipeline.prefetch import Job
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from eai_notebook.io.sources.file import File
 
 
+@opens_again
 def map_files(
     pattern: Pattern,
     function: Callable[[File], Columns],
@@ -65,8 +67,7 @@ def map_files(
     """
     check_options(batch_size)
     files = find_files(pattern, suffixes)
-    collective.ensure_formed()
-    rank, size = (collective.rank(), collective.size()) if shard else (0, 1)
+    rank, size = reading_rank(shard=shard)
     mine = [FilePart(file, function) for file in share_whole(files, rank, size)]
     known = [int(rows(part.file)) for part in mine] if rows else []
     first = next((index for index, count in enumerate(known) if count), 0)

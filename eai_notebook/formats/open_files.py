@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
-from eai_notebook import collective
+from eai_notebook.collective.reading_rank import reading_rank
 from eai_notebook.io.pipeline.open_batches import check_options, open_batches
 from eai_notebook.io.sources.find import find_files
 
@@ -64,6 +64,5 @@ def open_files(
     checked = {"shuffle", "seed", "shard"}
     check_options(batch_size, **{k: v for k, v in options.items() if k not in checked})  # type: ignore[arg-type]
     files = find_files(pattern, suffixes)
-    collective.ensure_formed()
-    rank, size = (collective.rank(), collective.size()) if options.get("shard", True) else (0, 1)
+    rank, size = reading_rank(shard=options.get("shard", True))
     return open_batches(describe(files, rank, size), batch_size, **options)

@@ -23,6 +23,7 @@ from eai_notebook.formats.row_groups import RowGroup, TableOptions, group_reader
 from eai_notebook.formats.table_reader import bad_row, column_index
 from eai_notebook.io.memory.alignment import aligned_bytes
 from eai_notebook.io.memory.thread_buffer import ThreadMemory
+from eai_notebook.io.opens_again import opens_again
 from eai_notebook.io.part import RowRange
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ SUFFIXES: Final = frozenset({".arrow", ".feather", ".ipc"})
 _memory = ThreadMemory()
 
 
+@opens_again
 def arrow(
     pattern: Pattern,
     batch_size: int,

@@ -10,10 +10,11 @@ import random
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from eai_notebook import collective
+from eai_notebook.collective.reading_rank import reading_rank
 from eai_notebook.errors import EaiError
 from eai_notebook.formats.images.crops import CropSampler
 from eai_notebook.formats.open_files import open_files
+from eai_notebook.io.opens_again import opens_again
 from eai_notebook.io.part import Source
 from eai_notebook.io.pipeline.open_batches import check_options, open_batches
 from eai_notebook.io.sources.find import MANIFEST, Pattern, find_files
@@ -32,6 +33,7 @@ FILES_PER_PART: Final = 16
 """Images that one reader fetches and decodes at once."""
 
 
+@opens_again
 def images(  # noqa: PLR0913 - options, all but the first two by name
     folder: Pattern,
     batch_size: int,
@@ -89,8 +91,7 @@ def images(  # noqa: PLR0913 - options, all but the first two by name
                 "move it, or add the class to `classes`",
                 code="image-class-unknown",
             )
-    collective.ensure_formed()
-    rank, size = (collective.rank(), collective.size()) if options.get("shard", True) else (0, 1)
+    rank, size = reading_rank(shard=options.get("shard", True))
     if options.get("shuffle", True):
         # Sorted files would put one class into each part: shuffle the files once.
         random.Random(seed).shuffle(files)  # noqa: S311 - no secret
@@ -108,6 +109,7 @@ def images(  # noqa: PLR0913 - options, all but the first two by name
     return open_batches(source, batch_size, **options)
 
 
+@opens_again
 def imagenet(  # noqa: PLR0913 - options, all but the first two by name
     pattern: Pattern,
     batch_size: int,

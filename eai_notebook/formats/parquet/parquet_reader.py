@@ -32,6 +32,7 @@ from eai_notebook.formats.parquet.parquet_footer import (
 from eai_notebook.formats.pyarrow_file import Stream, arrow_file, merged, offset_in
 from eai_notebook.formats.row_groups import RowGroup, TableOptions, group_reader, group_source
 from eai_notebook.formats.table_reader import bad_row, column_index
+from eai_notebook.io.opens_again import opens_again
 from eai_notebook.io.part import RowRange
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ SUFFIXES: Final = frozenset({".parquet", ".pq"})
 _TAIL: Final = 1 << 16  # bytes; nearly every footer is shorter
 
 
+@opens_again
 def parquet(
     pattern: Pattern,
     batch_size: int,

@@ -18,6 +18,7 @@ from eai_notebook.formats.tfrecord.feature_readers import (
     Example,
     PlainExamples,
 )
+from eai_notebook.io.opens_again import opens_again
 from eai_notebook.io.part import ByEpoch, Loaded, Source
 from eai_notebook.io.pipeline.byte_ranges import CHUNK, read, spans_of
 from eai_notebook.io.sources.decompress import Decompressed, beginning_of, is_compressed
@@ -42,6 +43,7 @@ _SEARCH: Final = 1 << 16
 _REMEDY = 'write it again, or leave bad records out and count them with on_error="skip"'
 
 
+@opens_again
 def tfrecord(
     pattern: Pattern,
     batch_size: int,

@@ -25,7 +25,7 @@ from eai_notebook.io.pipeline.worker_pool import WorkerPool
 from eai_notebook.telemetry import input_waits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from eai_notebook.io.part import Columns
     from eai_notebook.io.pipeline.batch_iterator import Batch
@@ -49,6 +49,8 @@ class InputData(tf.data.Dataset):
         first_step: The first step of the next loop; reset to 0 when that begins.
         error: The error that ended the last epoch early, if any.
         epochs_begun: Loops begun so far, including those that were left after one batch.
+        open_again: Opens the same files once more, with the same options, for the rank that
+            `collective.reading_rank` names then; None if that is not known.
         meter: Seconds of work and of waiting, by stage.
         sizing: The number of readers and of batches that are prepared ahead.
     """
@@ -63,6 +65,7 @@ class InputData(tf.data.Dataset):
         self.first_step = 0
         self.error: EaiError | None = None
         self.epochs_begun = 0
+        self.open_again: Callable[[], Any] | None = None
         self.meter = WaitMeter()
         self.sizing = ReaderAutotune(plan, self.meter)
         self._bad = BadRows(plan)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, get_args
 
-from eai_notebook import collective
+from eai_notebook.collective.reading_rank import is_virtual, reading_rank
 from eai_notebook.errors import EaiError
 from eai_notebook.io.part import LABEL
 from eai_notebook.io.pipeline.bad_rows import BadRows
@@ -95,30 +95,32 @@ def open_batches(  # noqa: PLR0913 - options, all but the first two by name
             files, or too few rows.
     """
     check_options(batch_size, on_error, uneven, max_skipped, readers, queue)
-    if uneven == "pad" and shard and LABEL not in source.spec:
+    # A virtual rank's rows are all read: its last batch may be smaller.
+    whole = not shard or is_virtual()
+    if uneven == "pad" and not whole and LABEL not in source.spec:
         raise EaiError(
             'uneven="pad" adds rows of weight 0, but batches without a label have no weights',
             'read the label as well, or use uneven="drop" or "repeat"; shard=False reads every row '
             "once on every rank",
             code="options-conflict",
         )
-    counts = RowCounts.of_all_ranks(source, together=shard)
-    steps = counts.steps(batch_size, uneven, whole=not shard)
+    counts = RowCounts.of_all_ranks(source, together=not whole)
+    steps = counts.steps(batch_size, uneven, whole=whole)
     plan = Plan(
         source=source,
         batch_size=batch_size,
         steps=steps,
         shuffle=shuffle,
         seed=seed,
-        rank=collective.rank() if shard else 0,
+        rank=reading_rank(shard=shard).rank,
         on_error=on_error,
         max_skipped=max_skipped,
         uneven=uneven,
-        whole=not shard,
+        whole=whole,
         readers=readers,
         queue=queue,
     )
-    if shard:
+    if not whole:
         print_step_agreement(counts.remainder_line(batch_size, steps, uneven))
     elif on_error == "skip":
         return InputData(_without_bad(plan))

@@ -156,18 +156,61 @@ def test_a_function_opens_the_data_of_a_virtual_rank(of_epoch: bool) -> None:
     assert found == again
 
 
-@pytest.mark.parametrize("shard", [False, True])
-def test_readers_of_files_are_refused(tmp_path: Path, shard: bool) -> None:
-    x = np.arange(20.0)
-    pq.write_table(pa.table({"x": x, "y": x}), tmp_path / "rows.parquet")
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Fifty rows, in row groups of seven."""
+    x = np.arange(50.0, dtype="float32")
+    folder = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"x": x, "y": x}), folder, row_group_size=7)
+    return folder
 
-    def rows(_rank: int, _size: int) -> tf.data.Dataset:
-        file = str(tmp_path / "rows.parquet")
-        return eai.io.parquet(file, batch_size=4, label="y", shard=shard)
 
-    with pytest.raises(EaiError) as refused:
-        OpenedData(rows, 2, None).count(0)
-    assert refused.value.code == "elastic-data"
+@pytest.mark.parametrize(("shard", "mapped"), [(True, False), (False, True)])
+def test_virtual_ranks_read_every_row_of_a_file_once(
+    table: Path, shard: bool, mapped: bool
+) -> None:
+    def opened(_rank: int, _size: int) -> tf.data.Dataset:
+        data = eai.io.parquet(table, batch_size=4, label="y", shard=shard)
+        return data.map(lambda x, y: (x, y)) if mapped else data
+
+    def read(data: OpenedData, epoch: int) -> list[list[list[float]]]:
+        steps = [[(virtual, step) for step in range(data.count(virtual))] for virtual in range(3)]
+        return [
+            [data.batch(v, epoch, s)[1].numpy().ravel().tolist() for v, s in each] for each in steps
+        ]
+
+    data = OpenedData(opened, 3, None)
+    first, second = read(data, 0), read(data, 1)
+    for epoch in (first, second):
+        rows = [row for virtual in epoch for batch in virtual for row in batch]
+        assert sorted(rows) == list(range(50))
+    assert first != second
+    # Another rank takes virtual rank 1 over in the middle of the second epoch, and may lose it again.
+    other = OpenedData(opened, 3, None)
+    assert other.batch(1, 1, 2)[1].numpy().ravel().tolist() == second[1][2]
+    assert other.batch(1, 1, 2)[1].numpy().ravel().tolist() == second[1][2]
+    assert other.batch(1, 1, 3)[1].numpy().ravel().tolist() == second[1][3]
+    other.begin(range(2), 1)
+    assert other.batch(1, 1, 4)[1].numpy().ravel().tolist() == second[1][4]
+    other.begin(range(1), 1)
+    assert other.batch(1, 1, 0)[1].numpy().ravel().tolist() == second[1][0]
+
+
+def test_a_reader_is_given_as_in_other_trainings(table: Path) -> None:
+    rows = {"x": np.arange(50.0, dtype="float32")}
+    inputs = keras.Input((), name="x")
+    outputs = keras.layers.Dense(1)(keras.layers.Reshape((1,))(inputs))
+    losses = []
+    for data in (
+        eai.io.parquet(table, batch_size=4, label="y"),
+        lambda _rank, _size: eai.io.parquet(table, batch_size=4, label="y"),
+    ):
+        keras.utils.set_random_seed(1)
+        whole = keras.models.clone_model(keras.Model({"x": inputs}, outputs))
+        whole.compile(keras.optimizers.SGD(1e-5), "mse")
+        losses.append(trained(whole, x=data, y=None, batch_size=None)["loss"])
+        assert np.isfinite(whole.predict(rows, verbose=0)).all()
+    assert losses[0] == losses[1]
 
 
 def test_what_another_rank_could_not_go_on_with_is_refused() -> None:
