@@ -9,6 +9,8 @@ does not end in `--timeout` seconds is a hang.
 
     python benchmarks/clusters.py
     python benchmarks/clusters.py --rounds 1 --skip-faults --on kube
+
+What was measured on the same day and is not measured now stays in the result.
 """
 
 from __future__ import annotations
@@ -225,12 +227,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--timeout", type=float, default=240.0)
     parser.add_argument("--skip-faults", action="store_true")
+    parser.add_argument("--only-faults", action="store_true", help="keep the day's other figures")
     parser.add_argument("--on", choices=("slurm", "kube"), nargs="+", default=["slurm", "kube"])
     asked = parser.parse_args()
-    measured: dict[str, dict[str, Any]] = {}
+    measured: dict[str, dict[str, Any]] = harness.earlier("clusters")
     for name in asked.on:
-        measured[name] = {"slurm": on_slurm, "kube": on_kube}[name](asked.rounds)
-        measured[name]["faults"] = {"seconds": {}, "wrong": {}, "hangs": []}
+        before = measured.get(name, {})
+        if not asked.only_faults:
+            measured[name] = {"slurm": on_slurm, "kube": on_kube}[name](asked.rounds)
+        measured[name]["faults"] = before.get("faults", {"seconds": {}, "wrong": {}, "hangs": []})
         if not asked.skip_faults:
             measured[name]["faults"] = run_faults(name, asked.timeout)
     faults = [found["faults"] for found in measured.values()]
