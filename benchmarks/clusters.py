@@ -4,7 +4,7 @@ Both are made on this machine (`tests/clusters`; needs root, Debian's packages a
 builds). Three starts take turns on each: a local group, a plain job of two ranks that import the same program
 and end (by ``sbatch`` with ``mpirun``, or as two pods of a job), and `%eai up --slurm` or `--kube`. The ratio is
 what the last takes beyond the local start, in units of the second. Training is compared with one process, as in
-`equivalence.py`; notebooks as jobs of Slurm are compared with the same notebooks run here. The faults are those of `tests/clusters/test_faults_on_*.py`, each run as there; a test that
+`equivalence.py`; notebooks as jobs are compared with the same notebooks run here. The faults are those of `tests/clusters/test_faults_on_*.py`, each run as there; a test that
 does not end in `--timeout` seconds is a hang.
 
     python benchmarks/clusters.py
@@ -123,15 +123,16 @@ def training_difference(**where: Any) -> float:
     )
 
 
-def notebooks_as_jobs(slurm: SlurmCluster) -> dict[str, Any]:
-    """Return, by notebook, its losses as a job of Slurm and how far they are from those of a run here."""
+def notebooks_as_jobs(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """Return, by notebook, its losses as a job and how far they are from those of a run here.
+
+    The nodes share `folder`.
+    """
     found: dict[str, Any] = {}
-    folder = Path(tempfile.mkdtemp(dir=slurm.hosts.folder))  # shared by the nodes, gone with them
     os.environ.update(_notebooks.settings(folder))
     for name in _notebooks.NAMES:
         here = _notebooks.losses(name, folder / f"{name}-here", None)
-        slurm.wait_until_idle()
-        job = _notebooks.losses(name, folder / f"{name}-job", IN_A_JOB)
+        job = _notebooks.losses(name, folder / f"{name}-job", options)
         apart = _notebooks.largest_difference(here, job)
         found[name] = {"losses": job, "difference": apart}
         harness.say(f"{name}: {len(job)} losses, {apart:.1e} apart")
@@ -151,7 +152,8 @@ def on_slurm(rounds: int) -> dict[str, Any]:
             starts["group"].append(start_seconds(**IN_A_JOB))
             _say_round("slurm", number, rounds, starts)
         difference = training_difference(**IN_A_JOB)
-        notebooks = notebooks_as_jobs(slurm)
+        folder = Path(tempfile.mkdtemp(dir=slurm.hosts.folder))
+        notebooks = notebooks_as_jobs(folder, IN_A_JOB)
         left = [*slurm.jobs(), *left_on_nodes(slurm)]
         script = make_launcher(2, IN_A_JOB).describe()
     return {
@@ -178,7 +180,18 @@ def on_kube(rounds: int) -> dict[str, Any]:
         difference = training_difference(**where)
         left = left_in_cluster(kube)
         script = make_launcher(2, where).describe()
-    return {"starts": starts, "difference": difference, "left": left, "script": script}
+        folder = Path(tempfile.mkdtemp(dir=kube.folder))
+        notebooks = notebooks_as_jobs(folder, {"kube": str(kube.job_pod_file(folder))})
+        for job in kube.jobs():  # the objects of those that have ended
+            kube.delete_job(job)
+        left += left_in_cluster(kube)
+    return {
+        "starts": starts,
+        "difference": difference,
+        "notebooks": notebooks,
+        "left": left,
+        "script": script,
+    }
 
 
 def _say_round(name: str, number: int, rounds: int, starts: dict[str, list[float]]) -> None:

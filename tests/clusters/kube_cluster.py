@@ -202,6 +202,20 @@ class KubeCluster:
         path.write_text(yaml.safe_dump(pod_template(**changes)))
         return path
 
+    def job_pod_file(self, folder: Path) -> Path:
+        """Return a ``pods.yaml`` for notebooks as jobs: pods may write in `folder`, and have this user's rights."""
+        template = pod_template()
+        container = template["spec"]["containers"][0]
+        container["env"].append({"name": "KUBECONFIG", "value": str(self.kubeconfig)})
+        for number, path in enumerate([folder, self.kubeconfig, self.folder / "ca.crt"]):
+            name = f"more-{number}"
+            template["spec"]["volumes"].append({"name": name, "hostPath": {"path": str(path)}})
+            mount = {"name": name, "mountPath": str(path), "readOnly": path != folder}
+            container["volumeMounts"].append(mount)
+        file = folder / "pods.yaml"
+        file.write_text(yaml.safe_dump(template))
+        return file
+
     # -- start --------------------------------------------------------------------------
 
     def _start(self) -> None:

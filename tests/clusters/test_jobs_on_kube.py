@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
-from clusters.kube_cluster import pod_template, wait_until
+from clusters.kube_cluster import wait_until
 from clusters.leftovers_of_pods import left_in_cluster
 from clusters.training_job import FIRST_EPOCH, end_of, output_of, submitted, write_notebook
 
@@ -16,22 +15,6 @@ if TYPE_CHECKING:
     from clusters.kube_cluster import KubeCluster
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow]
-
-
-def template_with(folder: Path, kube: KubeCluster) -> Path:
-    """Write a template whose pods have `folder` to write in, and this user's settings of the API."""
-    template = pod_template()
-    container = template["spec"]["containers"][0]
-    container["env"].append({"name": "KUBECONFIG", "value": str(kube.kubeconfig)})
-    read_only = [kube.kubeconfig, kube.kubeconfig.parent / "ca.crt"]
-    for number, path in enumerate([folder, *read_only]):
-        name = f"more-{number}"
-        template["spec"]["volumes"].append({"name": name, "hostPath": {"path": str(path)}})
-        mount = {"name": name, "mountPath": str(path), "readOnly": path != folder}
-        container["volumeMounts"].append(mount)
-    file = folder / "pods.yaml"
-    file.write_text(yaml.safe_dump(template))
-    return file
 
 
 def test_a_job_whose_pod_is_deleted_ends_as_one_that_was_not(
@@ -43,7 +26,7 @@ def test_a_job_whose_pod_is_deleted_ends_as_one_that_was_not(
     whole = end_of(submitted(notebook, {}, "whole", folder="kept-1"))  # two ranks on this machine
     job = submitted(
         notebook,
-        {"kube": str(template_with(tmp_path, kube))},
+        {"kube": str(kube.job_pod_file(tmp_path))},
         "again",
         folder="kept-2",
         waits=True,
