@@ -22,6 +22,8 @@ OURS: Final = "eai: "
 """How lines of a job's output begin that are for the user."""
 AGAIN: Final = 75
 """The exit code of a notebook whose training was stopped at a checkpoint, and could go on from it."""
+RESTARTS: Final = "EAI_JOB_RESTARTS"
+"""A variable that is set where the batch system starts a notebook again that has ended with `AGAIN`."""
 
 
 @dataclass(frozen=True)

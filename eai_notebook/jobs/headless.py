@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import re
 import signal
 import sys
 import tempfile
@@ -33,15 +34,16 @@ LEAVE_S = 20.0
 
 
 class CellFailedError(EaiError):
-    """A cell of the notebook raised; ``ename`` is the type of its error."""
+    """A cell of the notebook raised; ``ename`` is the type of its error, ``cell_code`` the code of an `EaiError`."""
 
-    def __init__(self, ename: str, evalue: str) -> None:
+    def __init__(self, ename: str, evalue: str, cell_code: str = "") -> None:
         super().__init__(
             f"a cell of the notebook failed with {ename}: {evalue}",
             "its traceback is above and in the executed notebook",
             code="notebook-failed",
         )
         self.ename = ename
+        self.cell_code = cell_code
 
 
 class _StoppedError(Exception):
@@ -92,7 +94,8 @@ def execute(
     except CellExecutionError as error:
         if client.is_stopped:
             raise KeyboardInterrupt from error
-        raise CellFailedError(error.ename, error.evalue) from error
+        code = re.search(rf"{error.ename} \[([\w-]+)\]: ", error.traceback)
+        raise CellFailedError(error.ename, error.evalue, code[1] if code else "") from error
     except _StoppedError as error:
         raise KeyboardInterrupt from error
     except DeadKernelError as error:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from eai_notebook.cluster.batch_system import AGAIN, STOP_FILE
+from eai_notebook.cluster.batch_system import AGAIN, RESTARTS, STOP_FILE
 from eai_notebook.errors import EaiError, TrainingStopped
 from eai_notebook.jobs import headless
 from eai_notebook.jobs.job_folder import Job, Result
@@ -55,8 +55,7 @@ def run(job: Job, write: Callable[[str], None]) -> Result:
     except KeyboardInterrupt:
         result = Result("interrupted", INTERRUPTED, "it was interrupted")
     except headless.CellFailedError as error:
-        stopped = error.ename == TrainingStopped.__name__
-        result = _stopped(guard, error) if stopped else Result("failed", 1, error.what)
+        result = _again(guard, error) if _may_go_on(error) else Result("failed", 1, error.what)
     except EaiError as error:
         result = Result("failed", 1, str(error))
     finally:
@@ -68,8 +67,14 @@ def run(job: Job, write: Callable[[str], None]) -> Result:
     return result
 
 
-def _stopped(guard: RequeueGuard, error: headless.CellFailedError) -> Result:
-    """Return how a notebook ended whose training was stopped: to be started again, if that helps."""
+def _may_go_on(error: headless.CellFailedError) -> bool:
+    """Return whether the notebook could go on from a checkpoint: it was asked to stop, or lost a machine."""
+    lost = error.cell_code == "group-lost" and RESTARTS in os.environ
+    return lost or error.ename == TrainingStopped.__name__
+
+
+def _again(guard: RequeueGuard, error: headless.CellFailedError) -> Result:
+    """Return the end of a notebook that is to be started again, unless that did not help before."""
     try:
         guard.stopped()
     except EaiError as useless:

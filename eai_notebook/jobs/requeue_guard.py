@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STOPS: Final = 2
-"""So many stops before the time limit, one after the other and none further than the one before, end the
-job: the next one would do the same."""
+"""So many stops before the time limit (or lost machines), one after the other and none further than the one
+before, end the job: the next one would do the same."""
 STARTS: Final = 10
 """So many starts without progress end a job that the batch system itself queues again. More, since
 preemption is chance, and a program may keep its state in a way that is not known here."""
@@ -75,7 +75,7 @@ class RequeueGuard:
         return self._known.count - 1
 
     def stopped(self) -> None:
-        """Note that the training was stopped before the time limit, to be queued again.
+        """Note that the training was stopped before a time limit, or lost a machine, to be started again.
 
         Raises:
             EaiError: This happened before, and nothing was gained since.
@@ -86,8 +86,9 @@ class RequeueGuard:
         if known.stops >= STOPS:
             raise EaiError(
                 f"the job makes no progress: it was stopped {known.stops} times one after the other "
-                f"before its time limit without coming further; {self._position()}",
-                "raise --time; or read the data by eai.io, which goes on within an epoch",
+                f"without coming further; {self._position()}",
+                "raise --time; read the data by eai.io, which goes on within an epoch; or see in output.log "
+                "why machines are lost",
                 code="job-no-progress",
             )
 

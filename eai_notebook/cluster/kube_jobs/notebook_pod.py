@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from eai_notebook.cluster.batch_system import (
     AGAIN,
     OUTPUT_FILE,
+    RESTARTS,
     BatchJob,
     BatchState,
     BatchSystem,
@@ -112,7 +113,7 @@ class KubeNotebookJobs(BatchSystem):
         container = PodTemplate(self._template.metadata, spec).container
         container["command"] = ["/bin/sh", "-c", self._script(job)]
         known = {each.get("name") for each in container.get("env") or []}
-        settings = settings_for_pods()
+        settings = {**settings_for_pods(), RESTARTS: "1"}
         if MORE in os.environ:  # the notebook starts a group, and sends the same variables on
             settings[MORE] = os.environ[MORE]
         container["env"] = [

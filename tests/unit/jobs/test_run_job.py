@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from eai_notebook.cli import app
-from eai_notebook.cluster.batch_system import AGAIN
+from eai_notebook.cluster.batch_system import AGAIN, RESTARTS
 from eai_notebook.errors import EaiError
 from eai_notebook.jobs import notebook_worker, start_job
 from eai_notebook.jobs.job_folder import Job, jobs
@@ -165,6 +165,17 @@ def test_a_job_that_is_stopped_again_without_progress_is_not_started_again(place
     assert {(result.state, result.code) for result in results[:-1]} == {("checkpoint", AGAIN)}
     assert (results[-1].state, results[-1].code) == ("failed", 1)
     assert "makes no progress" in results[-1].error
+
+
+def test_a_job_that_lost_a_machine_is_started_again_where_the_batch_system_does_so(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = "from eai_notebook.errors import EaiError\nraise EaiError('a', 'b', code='group-lost')"
+    file = write(place / "lost.ipynb", code(lost))
+    job = start_job.Start(start_job.read(file), file).make_job(None)
+    assert notebook_worker.run(job, print).code == 1
+    monkeypatch.setenv(RESTARTS, "1")
+    assert notebook_worker.run(job, print).code == AGAIN
 
 
 def test_show_submits_nothing(place: Path) -> None:
