@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eai_notebook.cluster.batch_system import (
     AGAIN,
+    OURS,
     OUTPUT_FILE,
     RESTARTS,
     BatchJob,
@@ -193,4 +194,5 @@ def _ended(condition: dict[str, Any], said: list[str]) -> BatchState:
     if condition["type"] == "Complete" or (condition.get("reason") == _BY_ITSELF and not any(said)):
         return BatchState("ended", is_over=True)
     words = said[0] if said and said[0] else str(condition.get("message", "")).strip()
+    words = words.removeprefix(OURS)
     return BatchState("ended", is_over=True, end=f"ended: {words}" if words else "ended")
