@@ -26,7 +26,7 @@ import json
 import os
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -54,6 +54,12 @@ LINKS: Final = (0.25, 0.5, 1.0, 2.0)
 WIRES: Final = {"fp32": 1.0, "fp16": 0.5}
 STEPS: Final = 400
 GROUPS: Final = 4
+
+PACE: Final = 0.01
+"""By about this share the computing of two runs differs, whatever they do."""
+
+TRAFFIC: Final = 0.03
+"""And what a link carries, from what was measured when the group started."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,13 @@ def imitate(world: World, ranks: int, seed: int, link: float = 1.0, wire: float 
     """Return a run of `ranks` ranks in a world, whose link and gradients are times as large."""
     rng = np.random.default_rng(seed)
     rows = {rank: empty_steps(STEPS) for rank in range(ranks)}
-    rate, sent = world.link * link, world.gradients * wire * 2 * (ranks - 1) / ranks
+    # No run is like the one before: clocks of processors, other traffic.
+    world = replace(world, compute=world.compute * (1 + PACE * float(rng.normal())))
+    nominal = world.link * link
+    rate, sent = (
+        nominal * (1 + TRAFFIC * float(rng.normal())),
+        world.gradients * wire * 2 * (ranks - 1) / ranks,
+    )
     slow = np.zeros(ranks)
     slow[-1] = world.straggler if ranks > 1 else 0.0
     clock = np.full(ranks, 1_790_000_000.0)
@@ -150,7 +162,14 @@ def imitate(world: World, ranks: int, seed: int, link: float = 1.0, wire: float 
                 row["hidden"] = hidden(moving, ready.max())
         clock = end
     hosts = {rank: f"h{rank}" for rank in range(ranks)}
-    meta = {"link_bytes_per_s": rate, "wire": "fp32" if wire == 1.0 else "fp16"}
+    leads = (1 - world.first) * (1 - np.arange(1, GROUPS + 1) / GROUPS)
+    meta = {
+        "link_bytes_per_s": nominal,
+        # It is measured with a few messages.
+        "link_message_s": world.latency * (1 + 0.05 * float(rng.normal())),
+        "group_leads": (leads * (1 + 0.03 * rng.normal(size=GROUPS))).tolist(),
+        "wire": "fp32" if wire == 1.0 else "fp16",
+    }
     return Facts(merge(rows, {}), Context(hosts=hosts, meta=meta))
 
 
@@ -175,8 +194,8 @@ def written(cells: Sequence[Cell]) -> None:
 def imitated(worlds: Sequence[World]) -> tuple[list[Cell], list[float], list[float]]:
     """Return cells, their true steps, and those of the same runs again, in seconds."""
     cells = []
-    for world in worlds:
-        fit = Fit.of(imitate(world, 2, 1))
+    for number, world in enumerate(worlds, 1):
+        fit = Fit.of(imitate(world, 2, number))
         for ranks, link, wire in itertools.product(RANKS, LINKS, WIRES):
             scenario = Scenario(None if link == 1.0 else link * world.link, wire)
             (point,) = forecast(fit, [ranks], scenario)

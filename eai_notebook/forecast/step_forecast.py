@@ -7,13 +7,21 @@ and what one run cannot say, such as what of an exchange grows with the ranks, i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from eai_notebook.errors import EaiError
-from eai_notebook.forecast.exchange_time import LATENCY_S, WINDOW, Exchange, Unknown, exposed
+from eai_notebook.forecast.exchange_time import (
+    LATENCY_S,
+    WINDOW,
+    Exchange,
+    Replay,
+    Unknown,
+    exposed,
+)
 from eai_notebook.forecast.slowest_rank import Work
 from eai_notebook.ledger.arrays import mean
 from eai_notebook.ledger.parts import OWN, PARTS, TRANSFER
@@ -30,14 +38,26 @@ FEWEST_STEPS: Final = 30
 FURTHEST: Final = 8
 """Of the ranks that were measured: beyond so many times their number no exchange is forecast."""
 
-DRAWS: Final = 300
+DRAWS: Final = 200
 BLOCKS: Final = 12
 BAND: Final = (0.05, 0.95)
 LEAST_DOUBT: Final = 0.015
 """Two runs of the same settings differ by about this share of a step, and no fit knows which comes."""
 
+LINK_DOUBT: Final = 0.045
+"""And what their links carry differs by about this share."""
+
+CHANCE_DOUBT: Final = 0.15
+"""Two ranks show by about this share how far more of them differ: how long the tail is they hardly do."""
+
 WIRE_BYTES: Final[Mapping[str, float]] = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "int8": 1.05}
 """Bytes a gradient takes; those of int8 with its scales."""
+
+SCALE: Final = (0.9, 1.0, 1.1)
+"""By what share bytes and messages of a training take longer than when they were measured alone."""
+
+ALIKE: Final = 0.3
+"""The chance that ranks which were not measured are like all measured ones, the slowest too."""
 
 _SEED: Final = 20_260_601
 
@@ -60,6 +80,16 @@ class Fit:
     def ranks(self) -> int:
         """The ranks of the run."""
         return len(self.own)
+
+    @cached_property
+    def work(self) -> Work:
+        """What ranks do themselves."""
+        return Work.of(self.own)
+
+    @cached_property
+    def drawn(self) -> list[_Draw]:
+        """The fit itself, and fits as they could be as well."""
+        return list(_draws(self))
 
     @classmethod
     def of(cls, facts: Facts, link: float | None = None) -> Fit:
@@ -91,6 +121,8 @@ class Fit:
                 float(np.nan_to_num(mean(ledger.hidden))),
                 facts.context.link if facts.context.link is not None else link,
                 parts.get("compute", 0.0),
+                facts.context.message_s,
+                _leads(facts.context.meta.get("group_leads")),
             )
         return cls(own, parts, exchange, facts.batch, str(facts.context.meta.get("wire", "fp32")))
 
@@ -137,7 +169,7 @@ def forecast(fit: Fit, ranks: list[int], scenario: Scenario | None = None) -> li
         'no exchange of more than 16 ranks follows from one of 2'
     """
     scenario = scenario or Scenario()
-    base = _speed(fit, 1, _step(fit, 1, scenario, Unknown()), scenario)
+    base = _speed(fit, 1, _step(fit.drawn[0], 1, scenario), scenario)
     return [_point(fit, each, scenario, base) for each in ranks]
 
 
@@ -164,18 +196,33 @@ def _reasons(fit: Fit, ranks: int, scenario: Scenario) -> Iterator[str]:
         yield f"how many bytes {scenario.wire} takes, in those of {fit.wire}, is not known"
 
 
+@dataclass(frozen=True)
+class _Draw:
+    """A fit as it could be as well: of blocks of the run's steps, and what it leaves unknown."""
+
+    fit: Fit
+    replay: Replay | None
+    alike: bool = False
+    """Whether ranks that were not measured may be as slow as the slowest that was."""
+    factor: float = 1.0
+    """By how much another run of the same settings differs."""
+    link: float = 1.0
+    """What a link carries in that run, in what it carried."""
+    chance: float = 1.0
+    """How far ranks differ by chance, in what they differed."""
+
+
 def _point(fit: Fit, ranks: int, scenario: Scenario, base: float) -> Point:
     if reason := refusal(fit, ranks, scenario):
         return Point(ranks, refused=reason)
-    unknown = Unknown()
-    step = _step(fit, ranks, scenario, unknown)
-    drawn = np.array(list(_draws(fit, ranks, scenario)))
+    step = _step(fit.drawn[0], ranks, scenario)
+    drawn = np.array([_step(each, ranks, scenario) for each in fit.drawn[1:]])
     low, high = np.quantile(drawn, BAND)
     speed = _speed(fit, ranks, step, scenario)
     parts = {
         name: length * _share(fit, ranks, scenario, name) for name, length in fit.parts.items()
     }
-    parts["transfer"] = _exposed(fit, ranks, scenario, unknown)
+    parts["transfer"] = _exposed(fit.drawn[0], ranks, scenario)
     return Point(
         ranks,
         step,
@@ -187,27 +234,44 @@ def _point(fit: Fit, ranks: int, scenario: Scenario, base: float) -> Point:
     )
 
 
-def _draws(fit: Fit, ranks: int, scenario: Scenario) -> Iterator[float]:
-    """Yield steps of fits to blocks of the run that were drawn anew."""
+def _draws(fit: Fit) -> Iterator[_Draw]:
+    """Yield the fit itself, then fits to blocks of the run that were drawn anew."""
     rng = np.random.default_rng(_SEED)
+    seen = fit.exchange
+    yield _Draw(fit, None if seen is None else Replay(seen, Unknown()))
     blocks = np.array_split(np.arange(fit.own.shape[1]), BLOCKS)
     for _ in range(DRAWS):
         chosen = np.concatenate([blocks[b] for b in rng.integers(0, len(blocks), len(blocks))])
-        again = Fit(fit.own[:, chosen], fit.parts, fit.exchange, fit.batch, fit.wire)
-        drawn = Unknown(float(rng.triangular(*LATENCY_S)), float(rng.triangular(*WINDOW)))
-        step = _step(again, ranks, scenario, drawn)
-        yield step * (1 + LEAST_DOUBT * float(rng.normal()))
+        again = Fit(fit.own[:, chosen], fit.parts, seen, fit.batch, fit.wire)
+        unknown = Unknown(
+            float(rng.triangular(*LATENCY_S)),
+            float(rng.triangular(*WINDOW)),
+            float(rng.random()),
+            float(rng.triangular(*SCALE)),
+            float(rng.triangular(*SCALE)),
+        )
+        replay = None if seen is None else Replay(seen, unknown)
+        factor = 1 + LEAST_DOUBT * float(rng.normal())
+        traffic = 1 + LINK_DOUBT * float(rng.normal())
+        chance = max(1 + CHANCE_DOUBT * float(rng.normal()), 0.0)
+        yield _Draw(again, replay, bool(rng.random() < ALIKE), factor, traffic, chance)
 
 
-def _step(fit: Fit, ranks: int, scenario: Scenario, unknown: Unknown) -> float:
-    own = fit.own
+def _step(draw: _Draw, ranks: int, scenario: Scenario) -> float:
+    work, fit = draw.fit.work, draw.fit
     if scenario.strong:
         # The share of the batch; what does not depend on it is in the parts that are no compute.
-        computed = fit.parts.get("compute", 0.0)
-        rest = max(float(own.mean()) - computed, 0.0)
+        computed, whole = fit.parts.get("compute", 0.0), float(fit.own.mean())
+        rest = max(whole - computed, 0.0)
         share = _share(fit, ranks, scenario, "compute")
-        own = own * ((rest + share * computed) / max(float(own.mean()), 1e-12))
-    return float(Work.of(own).slowest(ranks) + _exposed(fit, ranks, scenario, unknown))
+        work = Work.of(fit.own * ((rest + share * computed) / max(whole, 1e-12)))
+    others = None
+    if draw.alike:
+        # Quantiles of the measured ranks' offsets, whichever rank they are of.
+        beyond = max(ranks - fit.ranks, 0)
+        others = np.quantile(work.offsets, (np.arange(beyond) + 0.5) / max(beyond, 1))
+    work = replace(work, deviations=draw.chance * work.deviations)
+    return draw.factor * (work.slowest(ranks, others) + _exposed(draw, ranks, scenario))
 
 
 def _share(fit: Fit, ranks: int, scenario: Scenario, part: str) -> float:
@@ -215,22 +279,32 @@ def _share(fit: Fit, ranks: int, scenario: Scenario, part: str) -> float:
     return fit.ranks / ranks if scenario.strong and part in ("compute", "input") else 1.0
 
 
-def _exposed(fit: Fit, ranks: int, scenario: Scenario, unknown: Unknown) -> float:
+def _exposed(draw: _Draw, ranks: int, scenario: Scenario) -> float:
+    fit, replay = draw.fit, draw.replay
     seen = fit.exchange
-    if seen is None or ranks == 1:
+    if seen is None or replay is None or ranks == 1:
         return 0.0
-    bytes_factor = link_factor = 1.0
+    bytes_factor, link_factor = 1.0, draw.link
     if scenario.wire is not None:
         bytes_factor = WIRE_BYTES[scenario.wire] / WIRE_BYTES[fit.wire]
     if scenario.link is not None and seen.link:
-        link_factor = scenario.link / seen.link
-    return exposed(seen, ranks, bytes_factor=bytes_factor, link_factor=link_factor, unknown=unknown)
+        link_factor *= scenario.link / seen.link
+    return exposed(replay, ranks, bytes_factor=bytes_factor, link_factor=link_factor)
 
 
 def _speed(fit: Fit, ranks: int, step: float, scenario: Scenario) -> float:
     """Return the samples a second of all ranks."""
     together = fit.ranks if scenario.strong else ranks
     return fit.batch * together / step
+
+
+def _leads(noted: object) -> tuple[float, ...] | None:
+    """Return when groups of gradients are ready, as the record has noted it."""
+    if not isinstance(noted, list) or not noted:
+        return None
+    if not all(isinstance(each, int | float) and 0 <= each < np.inf for each in noted):
+        return None
+    return tuple(map(float, noted))
 
 
 def knee(points: list[Point]) -> int | None:

@@ -59,6 +59,11 @@ class Context:
         """What the slowest link between hosts carries each way, bytes/s; None on one host."""
         return None if self.on_one_host else self.meta.get("link_bytes_per_s")
 
+    @property
+    def message_s(self) -> float | None:
+        """What a message between hosts takes beside its bytes, s; None on one host."""
+        return None if self.on_one_host else self.meta.get("link_message_s")
+
     def shortage(self) -> Shortage | None:
         """Return what the ranks lack in processors; None if nothing, or it is not known."""
         return shortage(self.cores, self.hosts)

@@ -84,7 +84,11 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "state": (str,),
     "meta": (dict,),
 }
-_META: dict[str, tuple[type, ...]] = {"link_bytes_per_s": (int, float), "outcome": (dict,)}
+_META: dict[str, tuple[type, ...]] = {
+    "link_bytes_per_s": (int, float),
+    "link_message_s": (int, float),
+    "outcome": (dict,),
+}
 
 
 def _check(name: str, values: Iterable[Any], kinds: tuple[type, ...]) -> None:

@@ -89,6 +89,17 @@ class AllreduceChoice:
         return size / seconds * 2 * (self.ranks - 1) / self.ranks
 
     @property
+    def message_s(self) -> float:
+        """Return what each of a ring's messages takes beside its bytes, in seconds.
+
+        It is what is left of the shortest sum's time when its bytes have passed the link.
+        """
+        least = min(self.sizes, key=lambda each: each.size)
+        messages = 2 * (self.ranks - 1)
+        moved = least.size * messages / self.ranks / self.goodput
+        return max(least.seconds - moved, 0.0) / messages
+
+    @property
     def fusion_threshold(self) -> int:
         """Return the bytes up to which the backend should put small tensors into one message.
 

@@ -119,9 +119,11 @@ class SshLauncher(Launcher):
         return [] if self.ring_choice is None else self.ring_choice.lines()
 
     def facts(self) -> dict[str, float]:
-        """Return the links' bandwidth."""
+        """Return the links' bandwidth, and what a message takes beside its bytes."""
         choice = self.ring_choice
-        return {} if choice is None else {"link_bytes_per_s": choice.goodput}
+        if choice is None:
+            return {}
+        return {"link_bytes_per_s": choice.goodput, "link_message_s": choice.message_s}
 
     def _prepared(self) -> Placement:
         assert self._placement is not None, "prepare() comes first"  # noqa: S101

@@ -31,7 +31,7 @@ from eai_notebook.telemetry import input_waits, messages
 from eai_notebook.train.named import Named
 from eai_notebook.train.recording import graph_timestamps
 from eai_notebook.train.recording.background_sender import Sender
-from eai_notebook.train.recording.step_rows import HEAD, SAMPLES, step_rows
+from eai_notebook.train.recording.step_rows import HEAD, SAMPLES, group_leads, step_rows
 from eai_notebook.train.recording.step_sampling import (
     ASSUMED_S,
     ENOUGH_S,
@@ -114,6 +114,8 @@ class StepClock:
     _ends: list[float] = field(default_factory=list)
     _marks: list[Any] = field(default_factory=list)
     _named: list[Any] = field(default_factory=list)
+    _leads: list[np.ndarray] = field(default_factory=list)
+    """When groups of gradients were ready, by step; the sender's thread adds to it."""
 
     def __post_init__(self) -> None:
         self._cost = MarksCost(self.marks_s)
@@ -151,6 +153,10 @@ class StepClock:
         so far; they are read later, in the thread that sends.
         """
         entered = time.perf_counter_ns()
+        # What it takes to hand over the steps before is this step's, so that no step ends before
+        # whoever waits for its end can see it.
+        if time.monotonic() - self._flushed >= self._interval:
+            self.flush()
         now = time.time()
         self.marked += marked
         self._begins.append(self._begin)
@@ -161,8 +167,6 @@ class StepClock:
         self._logs = logs
         self._begin = now
         ended = self.taken + len(self._ends) - 1
-        if time.monotonic() - self._flushed >= self._interval:
-            self.flush()
         self.spent_ns += time.perf_counter_ns() - entered
         if messages.step_ended(self.run, ended):
             self.resume()
@@ -184,7 +188,8 @@ class StepClock:
         spent = dict(self.named.spent)
 
         def send() -> None:
-            rows = _rows(first, begins, ends, taken, in_ring=self.size > 1)
+            rows, leads = _rows(first, begins, ends, taken, in_ring=self.size > 1)
+            self._leads.append(leads)
             for name, seconds in zip(NOTED, np.stack(named).T, strict=True):
                 rows[name] = seconds
             use = self._cores()
@@ -205,6 +210,16 @@ class StepClock:
         if self.size > 1 and usual < ENOUGH_S and not self._cost.is_known:
             cost = max(cost, ASSUMED_S)
         return stride(usual, cost)
+
+    def mean_leads(self) -> list[float]:
+        """Return how long before the last group of gradients each one was ready, of a step's computing.
+
+        The mean over all measured steps, first group first; empty where nothing was exchanged. A
+        forecast says from it what of an exchange can be hidden. Call it once all rows were sent.
+        """
+        leads = np.concatenate(self._leads) if self._leads else np.empty((0, 0))
+        known = leads[:, np.isfinite(leads).any(axis=0)] if len(leads) else leads
+        return [round(float(lead), 4) for lead in np.nanmean(known, axis=0)] if known.size else []
 
     def end_epoch(self, epoch: int, logs: Any) -> None:
         """Send the metrics of all ranks at an epoch's end; rank 0 speaks for all."""
@@ -246,15 +261,16 @@ def plain_values(logs: Any) -> dict[str, float]:
 
 def _rows(
     first: int, begins: list[float], ends: list[float], taken: list[Any], *, in_ring: bool
-) -> np.ndarray:
-    """Return the rows of the steps that were taken; the run's first without its parts."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of the steps that were taken, and `group_leads`; the run's first without its parts."""
     marked = np.full((len(taken), HEAD + graph_timestamps.WIDTH), np.nan)
     for row, each in zip(marked, taken, strict=True):
         values = np.asarray(each)
         row[slice(None) if values.ndim else SAMPLES] = values
     if first == 0:
         marked[0, _BUT_SAMPLES] = np.nan
-    return step_rows(first, np.array(begins), np.array(ends), marked, in_ring=in_ring)
+    rows = step_rows(first, np.array(begins), np.array(ends), marked, in_ring=in_ring)
+    return rows, group_leads(marked, rows)
 
 
 _sender = Sender()
@@ -348,6 +364,8 @@ def end_run(outcome: str) -> None:
     entered = time.perf_counter_ns()
     clock.flush()
     _sender.drain()
+    if leads := clock.mean_leads():
+        clock.notes["group_leads"] = leads
     spent = (clock.spent_ns + time.perf_counter_ns() - entered + _sender.spent_ns) * _NS
     _sender.spent_ns = 0
     spent += clock.marked * clock.cost_s

@@ -57,6 +57,25 @@ def step_rows(first: int, begin: Array, end: Array, taken: Array, *, in_ring: bo
     return rows
 
 
+def group_leads(taken: Array, rows: Array) -> Array:
+    """Return how long before the last group of gradients each one was ready, of a step's computing.
+
+    ``taken`` are the marks of the steps of ``rows``, see `step_rows`. The result has a row for each step whose
+    exchange and computing were measured, and a column for each group, first ready first; NaN is no group.
+
+    Examples:
+        >>> taken, rows = np.full((1, HEAD + graph_timestamps.WIDTH), np.nan), empty_steps(1)
+        >>> taken[0, HEAD:][graph_timestamps.READY] = [13.0, 11.0, np.nan, np.nan]
+        >>> rows["ready"], rows["compute"] = 13.0, 4.0
+        >>> group_leads(taken, rows).tolist()
+        [[0.5, 0.0, nan, nan]]
+    """
+    known = np.isfinite(rows["ready"]) & (rows["compute"] > 0)
+    ready = np.sort(taken[known, HEAD:][:, graph_timestamps.READY], axis=1)
+    leads: Array = (rows["ready"][known, None] - ready) / rows["compute"][known, None]
+    return np.clip(leads, 0.0, 1.0)
+
+
 def covered(begins: Array, ends: Array, until: Array) -> Array:
     """Return how long at least one of the intervals was open before `until`, per row.
 

@@ -81,6 +81,52 @@ def test_a_persistent_straggler_does_not_grow_with_the_ranks() -> None:
     assert work.slowest(16) - work.slowest(4) < 2e-5
 
 
+def test_a_straggler_leaves_the_chance_of_the_others_no_room() -> None:
+    rng = np.random.default_rng(2)
+    own = 0.010 + rng.normal(0, 0.0005, (2, 500))
+    own[1] += 0.005
+    work = Work.of(own)
+    assert work.slowest(8) == pytest.approx(0.015, rel=0.01)  # and not 0.0157
+    # Were half of the others as slow, it would be the slowest of four such ranks.
+    assert work.slowest(8, np.repeat(work.offsets, 3)) > 0.0153
+
+
+def overlapping(ranks: int, latency: float, leads: list[float], *, noted: bool = True) -> Facts:
+    """Return a run whose four groups of gradients leave one after another, while it computes."""
+    compute, wire = 0.020, GRADIENTS * 2 * (ranks - 1) / ranks / LINK
+    begins = [compute * (1 - lead) for lead in leads]
+    free, hidden = 0.0, 0.0
+    for begin in begins:
+        start, before = max(free, begin), free
+        free = start + wire / 4 + 2 * (ranks - 1) * latency
+        hidden += max(min(free, compute) - max(begin, before), 0.0)
+    rows = run_rows(ranks, 200, seed=1, jitter=1e-6, compute=compute, transfer=free - compute)
+    for own in rows.values():
+        own["bytes"], own["hidden"] = GRADIENTS * 2 * (ranks - 1) / ranks, hidden
+    meta = {"link_bytes_per_s": LINK, "link_message_s": latency, "group_leads": leads}
+    hosts = {rank: f"h{rank}" for rank in range(ranks)}
+    return Facts(
+        merge(rows, {}), Context(hosts=hosts, meta=meta if noted else {"link_bytes_per_s": LINK})
+    )
+
+
+@pytest.mark.parametrize("latency", [20e-6, 250e-6])
+@pytest.mark.parametrize("leads", [[0.6, 0.4, 0.2, 0.0], [0.1, 0.05, 0.02, 0.0]])
+def test_what_was_measured_of_groups_and_messages_is_replayed(
+    latency: float, leads: list[float]
+) -> None:
+    (point,) = forecast(Fit.of(overlapping(2, latency, leads)), [8])
+    assert point.step == pytest.approx(overlapping(8, latency, leads).step, rel=0.02)
+
+
+def test_what_was_not_measured_widens_the_band() -> None:
+    known, assumed = (
+        forecast(Fit.of(overlapping(2, 100e-6, [0.1, 0.05, 0.02, 0.0], noted=noted)), [8])[0]
+        for noted in (True, False)
+    )
+    assert assumed.high - assumed.low > 1.3 * (known.high - known.low)
+
+
 def test_strong_scaling_divides_what_a_rank_computes() -> None:
     weak, strong = (
         forecast(Fit.of(facts(2, 1)), [4], Scenario(strong=each))[0].step for each in (False, True)

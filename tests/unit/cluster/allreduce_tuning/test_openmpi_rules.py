@@ -112,6 +112,11 @@ CHOICE = AllreduceChoice(
 )
 
 
+def test_a_message_takes_what_the_bytes_of_the_shortest_sum_leave() -> None:
+    # Six messages of a quarter of 64 kB each, which pass the link in 1.65 of the 10 ms.
+    assert CHOICE.message_s == pytest.approx((0.010 - 6 * (16 << 10) / 59.7e6) / 6)
+
+
 def test_a_choice_is_reported_in_lines() -> None:
     said = CHOICE.lines()
     assert "link 59.7 MB/s each way" in said[0]
