@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -103,22 +104,58 @@ def advise(facts: Facts) -> Advice:
     return Advice(verdict_of(facts).sentence, facts.step, tuple(_distinct(remedies)), tuple(words))
 
 
-def remedy(advice: Advice, number: int) -> Remedy:
+def remedy(advice: Advice, number: int, words: str | None = None) -> Remedy:
     """Return a remedy by the number that `Advice.to_text` gives it.
+
+    While a run goes on its advice changes: ``words`` are what the remedy was when it was chosen.
 
     Raises:
         EaiError: There is none.
     """
-    if not 1 <= number <= len(advice.remedies):
+    if words is not None:
+        chosen = next((each for each in advice.remedies if each.words == words), None)
+    else:
+        known = 1 <= number <= len(advice.remedies)
+        chosen = advice.remedies[number - 1] if known else None
+    if chosen is None:
         raise EaiError(
             f"there is no remedy {number}", "`%eai advise` lists them", code="remedy-unknown"
         )
-    return advice.remedies[number - 1]
+    return chosen
 
 
 def advise_record(record: RunRecord) -> Advice:
     """Return the remedies for a run on disk."""
     return advise(read_run(record).facts())
+
+
+def advice_model(record: RunRecord) -> dict[str, Any]:
+    """Return the remedies for a run on disk as JSON, for the panel; lengths in milliseconds."""
+    advice = advise_record(record)
+    return {
+        "run": record.info.run,
+        "verdict": advice.verdict,
+        "step_ms": _number(advice.step),
+        "remedies": [
+            {
+                "number": number,
+                "words": each.words,
+                "loss": each.loss,
+                "expected_ms": _number(each.gain.expected),
+                "low_ms": _number(each.gain.low),
+                "high_ms": _number(each.gain.high),
+                "keeps_results": each.keeps_results,
+                "can_try": each.setting is not None,
+            }
+            for number, each in enumerate(advice.remedies, 1)
+        ],
+        "unmodelled": list(advice.unmodelled),
+    }
+
+
+def _number(seconds: float) -> float | None:
+    """Return seconds as milliseconds, which JSON has; None for NaN."""
+    return float(f"{1e3 * seconds:.4g}") if math.isfinite(seconds) else None
 
 
 def _best(known: list[Remedy]) -> list[Remedy]:

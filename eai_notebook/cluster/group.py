@@ -26,6 +26,7 @@ from eai_notebook.telemetry.messages import (
     STOP_REQUEST,
     TENSORS_REQUEST,
     TRACE_REQUEST,
+    TRIAL_REQUEST,
     TensorsMissing,
 )
 
@@ -141,6 +142,11 @@ class Group:
         """Have the training end at a checkpoint; return whether all ranks have heard it."""
         found = rank_requests.ask(self.client, STOP_REQUEST, {}, self.live, patience)
         return len(found) == len(self.live)
+
+    def ask_to_try(self, change: dict[str, Any], patience: float) -> dict[int, dict[str, Any]]:
+        """Have the training that goes on try a change; return the ranks' answers."""
+        asked = {"change": change}
+        return rank_requests.ask(self.client, TRIAL_REQUEST, asked, self.live, patience)
 
     # -- signals ------------------------------------------------------------------------
 

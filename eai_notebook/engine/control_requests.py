@@ -6,14 +6,15 @@ from dataclasses import asdict
 from typing import Any
 
 from eai_notebook.collective import newcomers
-from eai_notebook.engine import stack_location, stall_reports
+from eai_notebook.engine import armed_trial, stack_location, stall_reports
 from eai_notebook.engine.step_profiler import DeepTrace, pace
-from eai_notebook.telemetry import stop_request
+from eai_notebook.telemetry import messages, stop_request
 from eai_notebook.telemetry.messages import (
     GROW_REQUEST,
     STOP_REQUEST,
     TENSORS_REQUEST,
     TRACE_REQUEST,
+    TRIAL_REQUEST,
     WHERE_REQUEST,
 )
 
@@ -63,6 +64,13 @@ def install(kernel: Any, world_rank: int) -> None:
         content = {"status": "ok"}
         kernel.session.send(stream, "eai_stop_reply", content, parent=request, ident=idents)
 
+    def trial(stream: Any, idents: Any, request: Any) -> None:
+        """Have the training that goes on try a change; say whether there is one."""
+        armed_trial.arm(request["content"]["change"])
+        content = {"status": "ok", "trains": messages.steps_taken() is not None}
+        kernel.session.send(stream, "eai_trial_reply", content, parent=request, ident=idents)
+
+    kernel.control_handlers[TRIAL_REQUEST] = trial
     kernel.control_handlers[STOP_REQUEST] = stop
     kernel.control_handlers[WHERE_REQUEST] = where
     kernel.control_handlers[TENSORS_REQUEST] = tensors

@@ -70,12 +70,18 @@ class Context:
 
     def readers(self) -> int | None:
         """Return how many readers a rank had for its input; None without ours."""
-        known = [use["readers"] for use in self.input.values() if "readers" in use]
-        return int(max(known)) if known else None
+        return self._most("readers")
 
     def queue(self) -> int | None:
         """Return how many batches a rank's input had queued at most; None without ours."""
-        known = [use["queue"] for use in self.input.values() if "queue" in use]
+        return self._most("queue")
+
+    def _most(self, size: str) -> int | None:
+        """Return a size of the input at the run's end or, while it goes on, at its beginning."""
+        known = [use[size] for use in self.input.values() if size in use]
+        begun = self.meta.get(size)
+        if not known and isinstance(begun, int | float):
+            known = [begun]
         return int(max(known)) if known else None
 
     def name_of(self, kind: str, ranks: Iterable[int]) -> str | None:

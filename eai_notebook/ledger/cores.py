@@ -5,7 +5,8 @@ one second and waits three for a core takes four, and its ledger alone cannot sa
 
 The threads that exchange are counted by themselves. They wait for messages by asking for them
 again and again, so they want a core all the time, and one that they have to wait for costs the
-training at most what an exchange needs of it.
+training at most what an exchange needs of it. And a process has threads that no step waits for,
+such as those that talk to the notebook: that these lack a core costs nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ Use = dict[str, float]
 """Seconds since a time: ``ran`` and ``waited`` of all threads together, ``wall``, ``machine``
 that all processors of the host were busy with anything; ``cores``, how many the process may
 use; and, where they are known, ``exchange_ran`` and ``exchange_waited`` of the threads that
-exchange. A name is absent where the system does not say it."""
+exchange, ``step_ran`` and ``step_waited`` of those that a step's computing goes through. A name is
+absent where the system does not say it."""
 
 STARVED: Final = 0.6
 """Ranks that get less than this share of the processor time that they could use lack cores."""
@@ -37,6 +39,9 @@ STRANGERS: Final = 0.3
 
 _TASKS: Final = Path("/proc/self/task")
 _NS: Final = 1e-9
+
+_COMPUTES: Final = "tf_Compute"
+"""What TensorFlow calls the threads that run a graph's operations."""
 
 _LITTLE_S: Final = 1e-3
 """Threads that asked for less processor time than this lack none."""
@@ -62,10 +67,11 @@ class Shortage:
     exchange_delay: float = math.inf
 
 
-def now(exchange: frozenset[int] = frozenset()) -> Use:
+def now(exchange: frozenset[int] = frozenset(), training: int | None = None) -> Use:
     """Return the sums of this process so far; empty names where the system keeps none.
 
-    ``exchange`` are the system's numbers of the threads that exchange.
+    ``exchange`` are the system's numbers of the threads that exchange, ``training`` that of the one
+    which calls the training steps.
 
     Examples:
         >>> now()["wall"] > 0
@@ -73,8 +79,12 @@ def now(exchange: frozenset[int] = frozenset()) -> Use:
     """
     use: Use = {"wall": time.monotonic(), "ran": time.process_time()}
     with contextlib.suppress(OSError, ValueError):
-        ran, waited = _of_threads()
+        ran, waited, names = _of_threads()
         use["waited"] = sum(waited.values())
+        if training in waited:
+            step = {each for each, name in names.items() if name == _COMPUTES} | {training}
+            use["step_ran"] = sum(ran[each] for each in step - exchange)
+            use["step_waited"] = sum(waited[each] for each in step - exchange)
         if exchange & waited.keys():
             use["exchange_ran"] = sum(ran[each] for each in exchange & ran.keys())
             use["exchange_waited"] = sum(waited[each] for each in exchange & waited.keys())
@@ -145,19 +155,24 @@ def _on_host(uses: list[Mapping[str, float]]) -> Shortage | None:
     if others < STRANGERS:
         return None
     apart = all("exchange_ran" in use for use in uses)
-    own = _share(
-        total("ran") - total("exchange_ran"), max(total("waited") - total("exchange_waited"), 0.0)
-    )
+    if all("step_ran" in use for use in uses):
+        ran, waited = total("step_ran"), total("step_waited")
+    else:
+        ran = total("ran") - total("exchange_ran")
+        waited = max(total("waited") - total("exchange_waited"), 0.0)
+    own = _share(ran, waited)
     exchange = _share(total("exchange_ran"), total("exchange_waited")) if apart else own
     if min(own, exchange) >= STARVED:
         return None
     wall = total("wall")
-    delay = total("waited") / wall if wall > 0 else math.inf
-    exchange_delay = total("exchange_waited") / wall if apart and wall > 0 else delay
+    exchange_waited = total("exchange_waited" if apart else "waited")
+    delay, exchange_delay = (
+        each / wall if wall > 0 else math.inf for each in (waited, exchange_waited)
+    )
     cores = int(max(use.get("cores", 0.0) for use in uses))
     return Shortage(
         *(own, others, cores, len(uses), exchange),
-        delay=delay - exchange_delay if apart else delay,
+        delay=delay,
         exchange_delay=exchange_delay,
     )
 
@@ -168,13 +183,14 @@ def _share(ran: float, waited: float) -> float:
     return max(ran, 0.0) / asked if asked > _LITTLE_S else 1.0
 
 
-def _of_threads() -> tuple[dict[int, float], dict[int, float]]:
-    """Return by thread of this process how long it ran, and was ready to run and did not, in s."""
-    ran, waited = {}, {}
+def _of_threads() -> tuple[dict[int, float], dict[int, float], dict[int, str]]:
+    """Return by thread of this process how long it ran, was ready to run and did not, in s, and its name."""
+    ran, waited, names = {}, {}, {}
     for task in _TASKS.iterdir():
         with contextlib.suppress(OSError, IndexError):
             spent, queued, *_ = (task / "schedstat").read_text().split()
+            names[int(task.name)] = (task / "comm").read_text().strip()
             ran[int(task.name)], waited[int(task.name)] = int(spent) * _NS, int(queued) * _NS
     if not waited:
         raise OSError("no thread has a schedstat")
-    return ran, waited
+    return ran, waited, names

@@ -13,7 +13,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
-from eai_notebook.advice.advise import advise_record, remedy
+from eai_notebook.advice.advise import advice_model, advise_record, remedy
 from eai_notebook.advice.trial_score import score
 from eai_notebook.cluster import registry
 from eai_notebook.cluster.launcher_registry import launcher_options
@@ -214,8 +214,7 @@ class EaiMagics(Magics):
             return
         session = self._started_session()
         chosen = remedy(advise_record(session.latest_run()), arguments.number)
-        session.try_change(chosen.change())
-        print(f"{chosen.words}: the next training tries it, and keeps it only if it helps")
+        print(f"{chosen.words}: {session.try_change(chosen.change())}")
 
     def _forecast(self, arguments: Namespace) -> None:
         """Print a forecast and keep its receipt; without ranks, compare earlier ones with the run."""
@@ -333,11 +332,24 @@ class EaiMagics(Magics):
         most = int(arguments.get("most", LINES_SHOWN))
         return self.session.log(rank, most) if self.session else ""
 
+    def _try_remedy(self, arguments: dict[str, Any]) -> str:
+        """Try a remedy that the panel has listed, of the run that it was listed for."""
+        session = self._started_session()
+        run = session.latest_run()
+        if run.info.run != arguments["run"]:
+            raise EaiError(
+                "the list is of an earlier run", "press Advise again", code="remedy-unknown"
+            )
+        chosen = remedy(advise_record(run), int(arguments["number"]), str(arguments["words"]))
+        return f"{chosen.words}: {session.try_change(chosen.change())}"
+
     _QUESTIONS: ClassVar[dict[str, Callable[[EaiMagics, dict[str, Any]], Any]]] = {
         "log": _log,
         "room": lambda *_: capacity_for_ranks(),
         "where": lambda self, _: self._started_session().where(),
         "report": lambda self, _: (self.session or Session()).report().to_text(),
+        "advise": lambda self, _: advice_model((self.session or Session()).latest_run()),
+        "try": _try_remedy,
         "deep": lambda self, asked: self._started_session().trace(int(asked["steps"])),
         "traced": lambda self, _: _trace_file(self.session),
     }

@@ -503,13 +503,18 @@ class Session:
             self._ready_group()  # a rank that still loads TensorFlow cannot answer
         return profile_request.request_profile(self._group, steps)
 
-    def try_change(self, change: dict[str, Any]) -> None:
-        """Have the next training try a change on its own steps, and keep it only if it helps.
+    def try_change(self, change: dict[str, Any]) -> str:
+        """Have a training try a change on its own steps, and keep it only if it helps.
+
+        It is the one that goes on, if one does, or the next one; returns which, in words. Any thread
+        may ask, at any time.
 
         Args:
             change: What `Remedy.change` of `eai_notebook.advice.advise` says.
         """
-        trial_request.request_trial(self._ready_group(), change, self._ready_cells().died)
+        if self._group is not None and self.state == "busy":
+            return trial_request.request_trial_beside(self._group, change)
+        return trial_request.request_trial(self._ready_group(), change, self._ready_cells().died)
 
     def interrupt(self) -> None:
         """Interrupt whatever the ranks are running."""

@@ -23,6 +23,7 @@ TRACE_REQUEST: Final = "eai_trace_request"
 TENSORS_REQUEST: Final = "eai_tensors_request"
 GROW_REQUEST: Final = "eai_grow_request"
 STOP_REQUEST: Final = "eai_stop_request"
+TRIAL_REQUEST: Final = "eai_trial_request"
 """What the kernel may ask a rank beside its cell, on the control channel."""
 
 

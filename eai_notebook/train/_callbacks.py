@@ -32,6 +32,7 @@ from eai_notebook.train.measured_step import MeasuredStep
 from eai_notebook.train.recording import step_clock
 from eai_notebook.train.replica_check import ReplicaCheck
 from eai_notebook.train.trials import step_trial
+from eai_notebook.train.trials.trial_watch import TrialWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -248,7 +249,7 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
         self._name = name
         self._epoch = 0
         self._wants_stop = False
-        self._trial: step_trial.StepTrial | None = None
+        self._trials: TrialWatch | None = None
         self.rows_compared = False
         """Whether it was looked at already if all ranks train on the same rows."""
         self.same: bool | None = None
@@ -295,9 +296,11 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """End the run, and a trial that is still going on."""
-        if self._trial is not None:
-            self._trial.end()
-            self._trial = None
+        if self._trials is not None:
+            self._trials.end()
+            self._trials = None
+            if isinstance(self.model.train_function, MeasuredStep):
+                self.model.train_function.tuner = None  # it holds the data
         step_clock.end_run("done")
 
     def _before_first(self, step: MeasuredStep | None) -> None:
@@ -313,8 +316,9 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
     def _begin_run(self, step: MeasuredStep) -> None:
         """Announce the run, when compiling is over."""
         planned = (self.params.get("epochs") or 0) * (self.params.get("steps") or 0)
-        self._trial = step_trial.of_armed(step.input_data, step_clock.note)
-        step.tuner = self._trial or fusion_autotune.tuner_for(self.model, planned)
+        begin = functools.partial(step_trial.of_armed, step.input_data, step_clock.note)
+        tuner = begin() or fusion_autotune.tuner_for(self.model, planned)
+        step.tuner = self._trials = TrialWatch(tuner, begin)
         epochs, steps = self.params.get("epochs"), self.params.get("steps")
         facts = step_clock.facts_of(self.model, epochs, steps, step.tracing_s)
         exchange = {
@@ -323,6 +327,10 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
         }
         if fused := collective.fused_bytes():
             exchange["fused_bytes"] = fused
+        sizing = getattr(step.input_data, "sizing", None)
+        for name in ("readers", "queue"):
+            if (size := getattr(sizing, name, None)) is not None:
+                exchange[name] = int(size.size)
         named = {} if self._name else {"unnamed": True}
         running = step_clock.begin_run(
             self._name or self.model.name, {**facts, **exchange, **named}

@@ -24,7 +24,7 @@ from eai_notebook.train.held_optimizers import optimizers
 from eai_notebook.train.seeds import seed_states
 from eai_notebook.train.sharded import shard_checkpoint
 from eai_notebook.train.sharded.sharded_variables import copies, parts, shard_of
-from eai_notebook.train.stop_agreement import StopAgreement
+from eai_notebook.train.stop_agreement import stop_agreement
 
 if TYPE_CHECKING:
     import os
@@ -88,7 +88,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         self._data_epoch: int | None = None
         self._first_step = 0
         self._has_written = False
-        self._stop = StopAgreement()
+        self._stop = stop_agreement()
 
     @classmethod
     def of(cls, checkpoint: str | os.PathLike[str] | Checkpoint, data: Any) -> Checkpoint:
@@ -102,7 +102,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Take over the newest checkpoint, if there is one."""
         self._skip = 0
-        self._has_written, self._stop = False, StopAgreement()
+        self._has_written, self._stop = False, stop_agreement()
         several = len(optimizers(self.model))
         if several > 1:
             raise EaiError(

@@ -17,6 +17,7 @@ import numpy as np
 
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
+from eai_notebook.ledger.context import BETWEEN
 from eai_notebook.train import lone_fits, matching, rank_consistency
 from eai_notebook.train.exchange.xla_clusters import compiled
 from eai_notebook.train.function_errors import of_python_function
@@ -31,9 +32,8 @@ if TYPE_CHECKING:
 
     import tensorflow as tf
 
-    from eai_notebook.train.exchange.fusion_autotune import FusionTuner
     from eai_notebook.train.recording.step_clock import StepClock
-    from eai_notebook.train.trials.step_trial import StepTrial
+    from eai_notebook.train.trials.trial_watch import TrialWatch
 
 
 class MeasuredStep:
@@ -50,7 +50,7 @@ class MeasuredStep:
         self.ring = _ring()
         self.tracing_s = 0.0
         """How long compiling the step took, in seconds; 0 until it has been done."""
-        self.tuner: FusionTuner | StepTrial | None = None
+        self.tuner: TrialWatch | None = None
         self.data: tf.data.Dataset | None = None
         """What the run's batches come from, while the hook before the first step is called."""
         self.input_data: Any = None
@@ -116,10 +116,14 @@ class MeasuredStep:
         Only a model with short steps needs it, and one compiles soon.
         """
         if self._unmarked is None:
+            began = time.perf_counter()
             self._unmarked = _compiled(self._model, eager=False, marked=False)
             self._unmarked.get_concrete_function(*_spec_of(iterator))
             if running is not None:
+                seconds = time.perf_counter() - began
+                running.named.add(BETWEEN, seconds, "compiling the step without timestamps")
                 running.resume()
+                running.watch_cores_anew()
         return self._unmarked
 
     def _begin(

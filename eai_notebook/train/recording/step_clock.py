@@ -17,6 +17,7 @@ import operator
 import os
 import socket
 import statistics
+import threading
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -96,15 +97,14 @@ class StepClock:
     """What of `other` has a name."""
     opens_epoch: bool = False
     """Whether the step that comes is an epoch's first."""
-    cores_before: cores.Use = field(
-        default_factory=lambda: cores.now(collective.exchange_threads())
-    )
-    """How this process had got processors before this run."""
+    cores_before: cores.Use = field(default_factory=dict)
+    """How this process had got processors before its steps; compiling them is none."""
     epoch: int = 0
     """The epoch that goes on, from 0."""
     _cost: MarksCost = field(init=False)
     _flags: list[bool] = field(default_factory=list)
     _logs: Any = None  # the newest loss and metrics, as Keras's step returned them
+    _thread: int = field(default_factory=threading.get_native_id)
     _looked: float = field(default_factory=time.monotonic)
     _every: int = 1
     _begin: float = field(default_factory=time.time)
@@ -119,6 +119,18 @@ class StepClock:
 
     def __post_init__(self) -> None:
         self._cost = MarksCost(self.marks_s)
+        self.cores_before = self._cores_now()
+
+    def watch_cores_anew(self) -> None:
+        """Let what was done until now, such as compiling, not count as what steps got of processors."""
+
+        def watch() -> None:
+            self.cores_before = self._cores_now()
+
+        _sender.submit(watch)
+
+    def _cores_now(self) -> cores.Use:
+        return cores.now(collective.exchange_threads(), self._thread)
 
     @property
     def cost_s(self) -> float:
@@ -157,6 +169,8 @@ class StepClock:
         # whoever waits for its end can see it.
         if time.monotonic() - self._flushed >= self._interval:
             self.flush()
+        if not self.taken and not self._ends:
+            self.watch_cores_anew()  # the first step still optimizes and plans the graph
         now = time.time()
         self.marked += marked
         self._begins.append(self._begin)
@@ -234,7 +248,7 @@ class StepClock:
         if not last and time.monotonic() - self._looked < LOOK_S:
             return {}
         self._looked = time.monotonic()
-        return cores.since(self.cores_before, cores.now(collective.exchange_threads()))
+        return cores.since(self.cores_before, self._cores_now())
 
     @property
     def _interval(self) -> float:

@@ -199,13 +199,18 @@ _armed: dict[str, Any] | None = None
 
 
 def arm(fields: dict[str, Any]) -> None:
-    """Have the next training of this rank try a change, `asdict` of a `Change`."""
+    """Have the training of this rank, or the next one, try a change, `asdict` of a `Change`."""
     global _armed
     _armed = fields
 
 
+def is_armed() -> bool:
+    """Return whether this rank was asked to try a change."""
+    return _armed is not None
+
+
 def of_armed(data: Any, note: Callable[..., None]) -> StepTrial | None:
-    """Return the trial of the training that begins, if one is armed; all ranks call it.
+    """Return the trial that is armed, if one is; all ranks call it before the same step.
 
     Rank 0's change counts. ``data`` is the input, ``note`` writes into the run's record. The trial
     is dropped, and the record says so, where a rank has no such knob, or has that value already.
