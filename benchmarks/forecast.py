@@ -12,7 +12,7 @@ All forecasts are written to the file that is printed before the first run that 
 - `coverage_pct`: steps that lie in the 90 % band.
 - `repeat_noise_pct`: by how much the same run, made again, differs in the mean.
 
-    python benchmarks/forecast.py --seed 1        # imitated, in worlds that the seed draws
+    python benchmarks/forecast.py --seed 1 2      # imitated, in worlds that the seeds draw
     python benchmarks/forecast.py --known         # in the three that the model was made with
     python benchmarks/forecast.py --hosts         # on test hosts; needs root
     python benchmarks/forecast.py --hosts --quick # three hosts, one link: does it work?
@@ -100,7 +100,7 @@ def drawn(seed: int, count: int = 8) -> tuple[World, ...]:
         gradients = between(0.5e6, 100e6)
         found.append(
             World(
-                name=f"drawn {number}",
+                name=f"drawn {seed}.{number}",
                 compute=compute,
                 common=compute * between(0.005, 0.08),
                 chance=compute * between(0.005, 0.15),
@@ -303,9 +303,10 @@ def main() -> None:
     parser.add_argument("--hosts", action="store_true", help="on test hosts, which needs root")
     parser.add_argument("--quick", action="store_true", help="one cell on hosts")
     parser.add_argument("--known", action="store_true", help="worlds that the model was made with")
-    parser.add_argument("--seed", type=int, default=1, help="draws other worlds")
+    parser.add_argument("--seed", type=int, nargs="+", default=[1], help="each draws worlds")
     arguments = parser.parse_args()
-    worlds = WORLDS if arguments.known else drawn(arguments.seed)
+    each = [world for seed in arguments.seed for world in drawn(seed)]
+    worlds = WORLDS if arguments.known else tuple(each)
     cells, truth, again = on_hosts(quick=arguments.quick) if arguments.hosts else imitated(worlds)
     summary, details = summarize(cells, truth, again)
     if arguments.quick:

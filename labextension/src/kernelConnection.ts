@@ -9,6 +9,7 @@ import type { Kernel } from '@jupyterlab/services';
 import { CONTROL_TARGET, PUSH_ID, PUSH_TARGET } from './generated';
 import { upCode, type Wish } from './startMagic';
 import type {
+  Advice,
   Answer,
   Comparison,
   Download,
@@ -106,6 +107,16 @@ export class KernelLink {
   /** The report on the latest run, in words; also while it goes on. */
   async report(): Promise<string> {
     return (await this._ask('report', {})) as string;
+  }
+
+  /** What can be done about the losses of the latest run; also while it goes on. */
+  async advise(): Promise<Advice> {
+    return (await this._ask('advise', {})) as Advice;
+  }
+
+  /** Have a remedy tried in the training that goes on, or the next; returns which, in words. */
+  async tryRemedy(run: string, number: number, words: string): Promise<string> {
+    return (await this._ask('try', { run, number, words })) as string;
   }
 
   /** The file of the latest trace in depth. */

@@ -1,5 +1,6 @@
 /** The ledger of a run: the one that goes on, or one opened from its record. */
 import { type JSX, useState } from 'react';
+import { AdviceList } from './adviceList';
 import { ChartHost } from './chartHost';
 import type { KernelLink } from './kernelConnection';
 import type { Group, View } from './types';
@@ -43,6 +44,7 @@ export function LedgerSection(props: Props): JSX.Element {
       ) : (
         <ChartHost link={link} view={view} />
       )}
+      {view?.trial != null && <p className="eai-Panel-message">tried: {view.trial}</p>}
       {queue !== '' && <p className="eai-Panel-faint eai-Panel-line">{queue}</p>}
       <div className="eai-Panel-buttons">
         {view !== null && openTab !== null && (
@@ -63,6 +65,7 @@ export function LedgerSection(props: Props): JSX.Element {
         {!isRecorded && group !== null && (group.state === 'busy' || group.state === 'up') && (
           <>
             <AskButtons link={link} />
+            <AdviceList link={link} />
             <TraceButton link={link} group={group} view={view} />
           </>
         )}

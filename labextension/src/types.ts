@@ -102,6 +102,8 @@ export interface View {
     gain: string;
   };
   measuring_pct: Measured;
+  /** How a trial of a remedy ended, in words; missing or null without one. */
+  trial?: string | null;
 }
 
 /** Steps from the first up to but without `stop`. */
@@ -234,6 +236,29 @@ export interface Download {
 /** What arrives on the comm that only the kernel sends on. */
 export type Push =
   { type: 'group'; group: Group } | { type: 'run'; view: View; group: Group | null };
+
+/** What can be done about the losses of the latest run, each with its expected gain. */
+export interface Advice {
+  /** The run's id. */
+  run: string;
+  verdict: string;
+  step_ms: Measured;
+  remedies: {
+    number: number;
+    words: string;
+    /** What it is against. */
+    loss: string;
+    expected_ms: Measured;
+    low_ms: Measured;
+    high_ms: Measured;
+    /** Whether the training computes the same numbers with it. */
+    keeps_results: boolean;
+    /** Whether a running training can try it. */
+    can_try: boolean;
+  }[];
+  /** Remedies whose gain nobody knows. */
+  unmodelled: string[];
+}
 
 /** What the kernel answers to a command. */
 export interface Answer {

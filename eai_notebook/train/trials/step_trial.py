@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from eai_notebook import collective
+from eai_notebook.ledger.trial_outcome import Outcome
 from eai_notebook.train.trials import knobs
 from eai_notebook.train.trials.always_valid import interval
 
@@ -54,35 +55,6 @@ class Change:
     def of(cls, fields: Mapping[str, Any]) -> Change:
         """Return the change that `asdict` has taken apart."""
         return cls(**fields)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a trial found: milliseconds a step gained, the interval, and what became of the change.
-
-    ``decision`` is ``kept``, ``put back``, or ``undecided``, which is put back as well.
-    """
-
-    words: str
-    decision: str
-    expected_ms: float
-    measured_ms: float
-    low_ms: float
-    high_ms: float
-    before: int
-    value: int
-    differences: int
-
-    def to_text(self) -> str:
-        """Return the outcome in one line."""
-        measured = "nothing could be measured"
-        if self.differences >= 2:  # noqa: PLR2004 -- one has no spread
-            measured = f"measured {self.measured_ms:.3g} ({self.low_ms:.3g} to {self.high_ms:.3g})"
-        kept = "kept" if self.decision == "kept" else f"{self.decision}, it is {self.before} again"
-        kept = kept.replace("put back, it", "put back: it").replace(
-            "undecided, it", "undecided: it"
-        )
-        return f"{self.words}: expected {self.expected_ms:.3g} ms a step less, {measured}: {kept}"
 
 
 class StepTrial:
