@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from eai_notebook.ledger.stalls import Stalls
 
 STANDS_OUT: Final = 0.03
-"""A rank is named when it differs from the middle rank by this share of a step."""
+"""A rank is named when it differs from the others by this share of a step at least."""
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,18 @@ class Facts:
         return float(self.parts[part])
 
     def worst(self, part: int) -> int | None:
-        """Return the place of the rank that loses most in a part, if one stands out."""
+        """Return the place of the rank that loses most in a part, if it is that rank's loss.
+
+        It is if the rank loses more than the others by at least half of what it loses: ranks that
+        lose about the same have a reason in common, and chance alone makes one of them the worst.
+        """
         here = self.by_rank[:, part]
         if len(here) == 1 or not np.isfinite(here).all():
             return None
         worst = int(here.argmax())
-        stands_out = here[worst] - np.median(here) > STANDS_OUT * self.step
-        return worst if stands_out else None
+        excess = here[worst] - np.delete(here, worst).mean()
+        own = excess >= here[worst] / 2 and excess > STANDS_OUT * self.step
+        return worst if own else None
 
     def samples(self) -> dict[int, float]:
         """Return the samples in each rank's batch, where they are known."""

@@ -52,10 +52,13 @@ def test_a_part_that_costs_less_than_half_is_said_to_cost_most() -> None:
     assert found.sentence.startswith("`update` is the largest loss: ")
 
 
-def test_the_rank_with_the_longest_input_is_named() -> None:
-    found = verdict(ledger(input=0.020, late={1: {"input": 0.003}}))
-    assert (found.kind, found.rank) == ("input", 1)
-    assert "(rank 1 worst, " in found.sentence
+def test_a_rank_is_named_only_where_most_of_what_it_loses_is_its_own() -> None:
+    mostly = verdict(ledger(update=0.020, late={1: {"update": 0.024}}))
+    assert (mostly.kind, mostly.rank) == ("update", 1)
+    assert "(rank 1 worst, " in mostly.sentence
+    chance = verdict(ledger(update=0.020, late={1: {"update": 0.003}}))
+    assert (chance.kind, chance.rank) == ("update", None)
+    assert "worst" not in chance.sentence
 
 
 @pytest.mark.parametrize("part", ["input", "compute", "update", "other"])
