@@ -11,7 +11,7 @@ processes on the ranks' cores), sparse (a large sparse exchange), and, with ``--
 link between two hosts, which are network namespaces, becomes slow). Calm runs are among them all.
 
 - `injections`: runs with a delay. One below the 15 % that a verdict names is judged by `compare`
-  with a calm run: does it name the part as what became longer?
+  with the nearest calm run: does it name the part as what became longer?
 - `right_part_pct`, `right_rank_pct`: of those about which something was said. For a delay on one
   rank the part is the cause of the waiting; `right_rank_pct` is over these, and over those on all
   ranks, where no rank may be named.
@@ -22,6 +22,8 @@ link between two hosts, which are network namespaces, becomes slow). Calm runs a
   nothing of the ledger: the time from the end of one batch to that of the next. The worst run.
 - `step_error_pct`: the same of single steps, the 99th percentile over all runs.
 - `clocks_right_pct`: the same verdicts after all stamps of a rank were moved by 50 ms.
+- `loaded_pct`: calm runs during which, by the system's own count, other processes had the ranks'
+  cores. It should be 0: in these an alarm about cores is none that is false.
 
     python benchmarks/ledger_truth.py                           # 2 ranks, 300 injections
     python benchmarks/ledger_truth.py --ranks 4 --injections 120
@@ -242,7 +244,7 @@ def plan(ranks: int, count: int, seed: int) -> list[Injection]:
     return order
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """What one run measured, and what is true of it."""
 
@@ -253,6 +255,7 @@ class Run:
     moved: Verdict  # of the same rows, a rank's clock set off
     sum_error_pct: float
     step_errors_pct: np.ndarray
+    is_loaded: bool
 
 
 def one_run(
@@ -284,6 +287,7 @@ def one_run(
         moved=verdict(merge(off, record.info.clock_offset), context=context),
         sum_error_pct=max(whole for whole, _ in errors),
         step_errors_pct=np.concatenate([single for _, single in errors]),
+        is_loaded=context.shortage() is not None,
     )
 
 
@@ -382,9 +386,8 @@ def summarize(runs: list[Run]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the figures over all runs, and by kind."""
     calm = [run for run in runs if run.injection.is_calm]
     delayed = [run for run in runs if not run.injection.is_calm]
-    reference = calm[0].ledger
-    judgements = [(run, *judged(run, run.verdict, reference)) for run in delayed]
-    moved = [judged(run, run.moved, reference) for run in delayed]
+    judgements = [(run, *judged(run, run.verdict, _nearest(runs, run))) for run in delayed]
+    moved = [judged(run, run.moved, _nearest(runs, run)) for run in delayed]
     said = [each for each in judgements if each[1]]
     ranked = [each[3] for each in said if each[3] is not None]
     errors = [abs(error) for run in delayed for error in errors_of(run, calm)]
@@ -406,6 +409,7 @@ def summarize(runs: list[Run]) -> tuple[dict[str, Any], dict[str, Any]]:
             np.percentile(np.concatenate([run.step_errors_pct for run in runs]), 99)
         ),
         "clocks_right_pct": _pct([bool(each[1]) for each in moved if each[0]]),
+        "loaded_pct": _pct([run.is_loaded for run in calm]),
         "calm_runs": len(calm),
     }
     details = {}
@@ -425,6 +429,13 @@ def summarize(runs: list[Run]) -> tuple[dict[str, Any], dict[str, Any]]:
             for run in mine
         ]
     return summary, details
+
+
+def _nearest(runs: list[Run], run: Run) -> Ledger:
+    """Return the ledger of the calm run that was made nearest to `run`: machines drift."""
+    at = runs.index(run)
+    calm = [place for place, each in enumerate(runs) if each.injection.is_calm]
+    return runs[min(calm, key=lambda place: abs(place - at))].ledger
 
 
 def _pct(right: list[bool]) -> float | None:
