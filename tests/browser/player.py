@@ -6,7 +6,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from synthetic import run_record, run_rows
@@ -98,6 +98,10 @@ class Player:
             return None
         if name == "where":
             return "ranks 0-1: training step 12"
+        if name == "advise":
+            return ADVICE
+        if name == "try":
+            return f"{arguments['words']}: tried in run {arguments['run']}"
         if name == "log":
             return f"Epoch 1/3\nWARNING: slow disk\nrank {arguments['rank']}: 31 batches read"
         message = f"the player cannot {name} {arguments}"
@@ -116,6 +120,24 @@ class Player:
             for rank in range(self.ranks)
         ]
         self.panel.group({"state": state, "size": self.ranks, "message": "", "ranks": ranks})
+
+
+ADVICE: Final = {
+    "run": "abc123",
+    "verdict": "input-bound: 61 % of each step waits for the next batch",
+    "step_ms": 41.9,
+    "remedies": [
+        {
+            "number": number, "words": words, "loss": "`input`", "expected_ms": 22.5, "low_ms": 17.9,
+            "high_ms": 22.6, "keeps_results": keeps, "can_try": keeps,
+        }
+        for number, (words, keeps) in enumerate(
+            [("twice the readers: `readers=4`", True), ("twice the `batch_size`", False)], 1
+        )
+    ],
+    "unmodelled": ["end what else runs there"],
+}  # fmt: skip
+"""What the player's kernel advises."""
 
 
 def vitals(rank: int) -> dict[str, Any]:

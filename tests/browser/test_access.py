@@ -100,6 +100,29 @@ def test_where_is_answered_while_a_cell_runs_and_a_log_is_searched(
     assert "31 batches read" not in page.locator(".eai-Cards").all_inner_texts()
 
 
+def test_remedies_are_listed_while_a_cell_runs_and_one_is_tried(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    notebook = open_notebook(PLAY)
+    notebook.run_cell()
+    notebook.wait_steps(20)
+    page = notebook.page
+    page.get_by_role("button", name="Advise", exact=True).click()
+    remedies = page.get_by_role("list", name="Remedies").get_by_role("listitem")
+    first, second = remedies.all()
+    assert "expected: 22.5 ms of 41.9 less (17.9 to 22.6), against input" in first.inner_text()
+    assert "changes results" in second.inner_text()
+    assert second.get_by_role("button").count() == 0
+    first.get_by_role("button", name="Try", exact=True).click()
+    page.get_by_text("twice the readers: `readers=4`: tried in run abc123").wait_for(timeout=5_000)
+    assert notebook.is_running()
+    if AXE.exists():
+        page.add_script_tag(path=str(AXE))
+        assert violations(page) == []
+    page.get_by_role("button", name="Stop", exact=True).click()
+    notebook.wait_cells(1)
+
+
 NOTED = """
     window.shownNotes = [];
     window.Notification = class {
