@@ -138,7 +138,7 @@ class Ledger:
     def which_typical(self) -> Bools:
         """Which of the measured steps are typical."""
         if self.stalls is not None:
-            return np.asarray(~self.stalls.which)
+            return np.asarray(~self.stalls.affected)
         return _but_slowest(self.measured())
 
     def timed(self) -> Ledger:

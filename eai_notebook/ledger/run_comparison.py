@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 BLOCKS: Final = 12
 """Blocks a run is cut into: enough for a spread, few enough to be long."""
 
-WORTH_NAMING: Final = 0.05
-"""A change is named when it is at least this share of the step before it."""
+WORTH_NAMING: Final = 0.02
+"""A change is named when it is at least this share of the step before it: two runs of the same settings
+differ by one or two percent."""
 
 
 @dataclass(frozen=True)

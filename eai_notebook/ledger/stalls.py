@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from eai_notebook.ledger.arrays import Bools, Floats, Ints, mean
-from eai_notebook.ledger.parts import OTHER, OWN, TRANSFER
+from eai_notebook.ledger.parts import OTHER, OWN, TRANSFER, WAIT_PEER
 
 FEWEST: Final = 3
 """One or two long steps are an accident, and are left out of what is typical anyway."""
@@ -38,13 +38,14 @@ _LOOKED_AT: Final = (*OWN, TRANSFER)
 class Stalls:
     """The steps that stall (``which[S]``), and what they cost.
 
-    ``lost`` is what they add to a step, spread over all, ``length`` how much longer than the others one takes,
-    in seconds.
+    ``affected[S]`` are these and the next ones where ranks wait for one that stalled after its exchange.
+    ``lost`` is what they add to a step, spread over all, ``length`` what each stall costs, in seconds.
     ``part`` is the part that is longer in them, ``rank`` the place of the rank where it is,
     None if it is so on all. ``usual`` is the mean length of the other steps.
     """
 
     which: Bools
+    affected: Bools
     lost: float
     length: float
     usual: float
@@ -93,13 +94,18 @@ class Stalls:
         is_one = len(parts) > 1 and by_rank[most] > 2 * others.max(initial=0.0)
         at = slice(most, most + 1) if is_one else slice(None)
         part = _LOOKED_AT[int(excess[at][:, which].sum(axis=(0, 1)).argmax())]
-        usual = float(mean(wall[~which]))
-        if float(mean(wall)) - usual < LEAST_LOST * float(mean(wall)):
+        waited = np.nan_to_num(parts[:, :, WAIT_PEER]).max(axis=0)
+        after = np.concatenate([[False], which[:-1] & (np.diff(steps) == 1)])
+        affected = which | (after & (waited > LONG * usual_step))
+        usual = float(mean(wall[~affected]))
+        lost = float(mean(wall)) - usual
+        if lost < LEAST_LOST * float(mean(wall)):
             return None
         return cls(
             which=which,
-            lost=float(mean(wall)) - usual,
-            length=float(mean(wall[which])) - usual,
+            affected=affected,
+            lost=lost,
+            length=lost * len(steps) / count,
             usual=usual,
             part=part,
             rank=most if is_one and part != TRANSFER else None,

@@ -109,6 +109,7 @@ def test_remedies_are_listed_while_a_cell_runs_and_one_is_tried(
     page = notebook.page
     page.get_by_role("button", name="Advise", exact=True).click()
     remedies = page.get_by_role("list", name="Remedies").get_by_role("listitem")
+    remedies.first.wait_for()
     first, second = remedies.all()
     assert "expected: 22.5 ms of 41.9 less (17.9 to 22.6), against input" in first.inner_text()
     assert "changes results" in second.inner_text()

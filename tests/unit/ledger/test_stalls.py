@@ -22,6 +22,19 @@ def test_a_stall_of_one_rank_in_a_few_steps_is_reported_with_rank_and_part(ranks
     assert "steps 7, 27, 47" in " ".join(found.evidence)
 
 
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_what_a_stall_after_the_exchange_costs_in_the_next_step_is_the_stalls(ranks: int) -> None:
+    delays = {(1, step): 0.300 for step in range(7, 160, 20)}
+    ledger = delayed(ranks, 160, delays, part="update")
+    found = verdict(ledger)
+    assert (found.kind, found.rank, found.cause) == ("stalls", 1, "update")
+    assert "8 of 160 steps take 300 ms longer" in found.sentence
+    assert found.numbers["stalls"] == pytest.approx(300 * 8 / 160, rel=0.02)
+    # The other ranks' waiting in the steps after them is no loss of the usual ones.
+    assert [each.kind for each in findings(ledger)] == ["stalls"]
+    assert ledger.typical().wall.max() < 0.02
+
+
 def test_a_stall_of_all_ranks_blames_none() -> None:
     delays = {(rank, step): 0.300 for step in range(7, 160, 20) for rank in range(2)}
     found = verdict(delayed(2, 160, delays))

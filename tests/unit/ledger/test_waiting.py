@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -20,8 +20,15 @@ def waiting_of(ledger: Ledger) -> Waiting:
     return found
 
 
-def delayed(ranks: int, steps: int, delays: dict[tuple[int, int], float], **run: Any) -> Ledger:
-    """Return a run in which a rank's input takes longer in some steps: ``{(rank, step): s}``."""
+def delayed(
+    ranks: int,
+    steps: int,
+    delays: dict[tuple[int, int], float],
+    *,
+    part: Literal["input", "update"] = "input",
+    **run: Any,
+) -> Ledger:
+    """Return a run in which a part of a rank takes longer in some steps: ``{(rank, step): s}``."""
     rows = run_rows(ranks, steps, compile_step=False, **run)
     shift = np.zeros(ranks)
     for step in range(steps):
@@ -29,12 +36,15 @@ def delayed(ranks: int, steps: int, delays: dict[tuple[int, int], float], **run:
         for rank, own in rows.items():
             longer = delays.get((rank, step), 0.0)
             own["begin"][step] += begin[rank]
-            own["input"][step] += longer
-            own["ready"][step] += begin[rank] + longer
-            shift[rank] = begin[rank] + longer
+            own[part][step] += longer
+            if part == "input":
+                own["ready"][step] += longer
+            own["ready"][step] += begin[rank]
         late = max(float(own["ready"][step]) for own in rows.values()) + 0.001
         for rank, own in rows.items():
             tail = own["end"][step] - own["reduced"][step]
+            if part == "update":
+                tail += delays.get((rank, step), 0.0)
             shift[rank] = late + tail - own["end"][step]
             own["reduced"][step], own["end"][step] = late, late + tail
     return merge(rows, {})
