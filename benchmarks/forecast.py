@@ -291,8 +291,14 @@ def summarize(
         "refused": len(cells) - len(known),
     }
     details = [
-        {**asdict(cells[i]), "measured_ms": 1e3 * truth[i], "error_pct": 100 * float(error)}
-        for i, error in zip(known, errors, strict=True)
+        {
+            "cell": f"{cells[i].name}: {cells[i].ranks} ranks, link {cells[i].link:g}, {cells[i].wire}",
+            "step_low_high_measured_ms": [
+                round(1e3 * each, 3)
+                for each in (cells[i].point.step, cells[i].point.low, cells[i].point.high, truth[i])
+            ],
+        }
+        for i in known
     ]
     return summary, details
 
