@@ -165,8 +165,8 @@ class StepClock:
         so far; they are read later, in the thread that sends.
         """
         entered = time.perf_counter_ns()
-        # What it takes to hand over the steps before is this step's, so that no step ends before
-        # whoever waits for its end can see it.
+        # What it takes to hand over the steps before is this step's, so that no step ends long before
+        # a callback can see its end.
         if time.monotonic() - self._flushed >= self._interval:
             self.flush()
         if not self.taken and not self._ends:
