@@ -149,6 +149,11 @@ class Launcher(ABC):
         """Whether the other ranks go on when one dies, and `command` with them."""
         return False
 
+    @property
+    def can_grow(self) -> bool:
+        """Whether a rank can start another one while the group runs."""
+        return self.outlives_deaths and not self.is_away
+
     def started(self, entry: Entry) -> None:  # noqa: B027
         """Take note that the process of `command` runs, as the group of `entry`."""
 

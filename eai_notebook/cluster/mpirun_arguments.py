@@ -23,17 +23,21 @@ _ABORT_DELAY_S = "3"
 peer died."""
 
 
-def mpirun_arguments(placement: Placement, ring: Mapping[str, str]) -> list[str]:
+def mpirun_arguments(
+    placement: Placement, ring: Mapping[str, str], *, elastic: bool = False
+) -> list[str]:
     """Return the arguments of ``mpirun`` that put ranks on the hosts of `placement`.
 
-    ``ring`` are the MCA parameters of the chosen allreduce algorithms.
+    ``ring`` are the MCA parameters of the chosen allreduce algorithms. The ranks of an ``elastic``
+    group exchange by TCP also where there is a fabric: no other transport reports a dead peer.
     """
     hosts = ",".join(f"{host.name}:{host.slots}" for host in placement.hosts)
     words = ["--host", hosts, "--map-by", "slot:OVERSUBSCRIBE", "--bind-to", "none"]
     words += ["--prefix", str(Path(find_mpirun()).resolve().parent.parent)]
     words += ["--wdir", str(Path.cwd())]
     words += ["--prtemca", "plm_ssh_agent", shlex.join(remote_python.ssh_command())]
-    words += network_arguments(",".join(placement.networks), fabric=placement.fabric)
+    fabric = placement.fabric and not elastic
+    words += network_arguments(",".join(placement.networks), fabric=fabric)
     for name, value in ring.items():
         words += ["--mca", name, value]
     return words

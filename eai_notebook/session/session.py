@@ -238,7 +238,7 @@ class Session:
         """Use the group from now on; its ranks do `call` first, described by `words`."""
         atexit.register(self._at_exit)
         self._cells = cells = CellRunner(group, self._view, self.watcher, self._keeper, self._lost)
-        if self.launcher.outlives_deaths:
+        if self.launcher.can_grow:
             say = partial(self.watcher.text, "stderr")
             cells.growth = Growth(
                 group,
@@ -288,6 +288,12 @@ class Session:
             EaiError: There is no elastic group, or a rank could not start.
         """
         self._elastic_group()
+        if not self.launcher.can_grow:
+            raise EaiError(
+                "ranks on other machines cannot be replaced while the others run",
+                "go on with those that are left, or start a whole group with `%eai restart`",
+                code="cannot-grow",
+            )
         if after or self.state == "busy":
             work = partial(self._grow_beside, count, after)
             threading.Thread(target=work, name="eai-grow", daemon=True).start()
@@ -381,7 +387,8 @@ class Session:
         Of an elastic group only the ranks are replaced that have died; the others keep their
         variables.
         """
-        if self._group is not None and self._group.survives and self._group.missing:
+        group = self._group
+        if self.launcher.can_grow and group is not None and group.survives and group.missing:
             self.grow()
             return
         self.down()

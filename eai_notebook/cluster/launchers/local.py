@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from eai_notebook.cluster import listening, rank_parent
+from eai_notebook.cluster import elastic_options, listening
 from eai_notebook.cluster.launcher import Launcher, Option
 from eai_notebook.cluster.mpi_environment import core_count, find_mpirun, rank_environment
-from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from eai_notebook.cluster.registry import Entry
-
-LEAST: Final = "EAI_LEAST_RANKS"
-"""Where ranks read how many there must be at least to train; see `elastic`."""
 
 _TRANSPORTS = "OMPI_MCA_btl"
 
@@ -26,20 +22,11 @@ class LocalLauncher(Launcher):
     """Ranks on this machine; they share its cores and are bound to none."""
 
     name: ClassVar[str] = "local"
-    options: ClassVar[tuple[Option, ...]] = (
-        Option("elastic", "the other ranks go on when one dies", flag=True),
-        Option("least", "with --elastic: train with no fewer ranks", metavar="N", type=int),
-    )
+    options: ClassVar[tuple[Option, ...]] = (elastic_options.ELASTIC, elastic_options.LEAST)
 
     def __init__(self, size: int | None, options: Mapping[str, Any]) -> None:
         super().__init__(size, options)
-        self._least = self.given.get("least")
-        if self._least is not None and not (self.outlives_deaths and 1 <= self._least <= self.size):
-            raise EaiError(
-                f"--least {self._least} of {self.size} ranks",
-                f"give --elastic, and at least 1 and at most {self.size}",
-                code="least-ranks",
-            )
+        elastic_options.check(self.given, self.size)
 
     @property
     def outlives_deaths(self) -> bool:
@@ -52,19 +39,16 @@ class LocalLauncher(Launcher):
 
     def environment(self) -> dict[str, str]:
         """Return a share of the cores for each rank, and where to listen."""
-        elastic = {}
-        if self.outlives_deaths:  # ranks that come later are reached by TCP alone
-            elastic = {rank_parent.ENABLED: "1", f"{_TRANSPORTS}_tcp_if_include": "lo"}
+        elastic = elastic_options.rank_variables(self.given)
+        if elastic:  # ranks that come later are reached by TCP alone
+            elastic[f"{_TRANSPORTS}_tcp_if_include"] = "lo"
             elastic[_TRANSPORTS] = os.environ.get(_TRANSPORTS, "self,sm,tcp")
-        if self._least is not None:
-            elastic[LEAST] = str(self._least)
         return {**rank_environment(self.size), **private_environment(), **elastic}
 
     def command(self, rank: Sequence[str], entry: Entry) -> list[str]:  # noqa: ARG002
         """Return an ``mpirun`` on this machine."""
         words = ["-n", str(self.size), "--oversubscribe", "--bind-to", "none"]
-        words += ["--with-ft", "ulfm"] if self.outlives_deaths else []
-        return [find_mpirun(), *words, *rank]
+        return [find_mpirun(), *words, *elastic_options.mpirun_arguments(self.given), *rank]
 
     def start_note(self) -> str:
         """Warn of more ranks than cores: it works, and each of them runs slower."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from eai_notebook.cluster import elastic_options
 from eai_notebook.cluster.allreduce_tuning import algorithm_choice
 from eai_notebook.cluster.delivery import key_files
 from eai_notebook.cluster.forwarding import forwarded
@@ -35,6 +36,8 @@ class SshLauncher(Launcher):
         Option("hosts", "on other machines by ssh: h1:2,h2:2, or a hostfile", metavar="HOSTS"),
         INTERFACE,
         Option("measure_again", "measure the link anew, not as kept", flag=True),
+        elastic_options.ELASTIC,
+        elastic_options.LEAST,
     )
     selected_by: ClassVar[str | None] = "hosts"
     is_away: ClassVar[bool] = True
@@ -43,6 +46,7 @@ class SshLauncher(Launcher):
         self._hosts = parse_hosts(options.get("hosts", ""))
         self._measure_again = bool(options.get("measure_again"))
         super().__init__(size, options)
+        elastic_options.check(self.given, self.size)
         self._placement: Placement | None = None
         self._ring: dict[str, str] = {}
         self._listen: dict[str, str] = {}
@@ -59,6 +63,11 @@ class SshLauncher(Launcher):
                 code="group-size",
             )
         return slots
+
+    @property
+    def outlives_deaths(self) -> bool:
+        """Whether the group was asked to be elastic."""
+        return bool(self.given.get("elastic"))
 
     @property
     def place(self) -> str:
@@ -99,12 +108,14 @@ class SshLauncher(Launcher):
     def environment(self) -> dict[str, str]:
         """Return a share of a host's cores for each rank, and where to listen."""
         tuned = {} if self.ring_choice is None else self.ring_choice.environment()
-        return {**host_environment(self._prepared()), **tuned, **AWAY, **self._listen}
+        elastic = elastic_options.rank_variables(self.given)
+        return {**host_environment(self._prepared()), **tuned, **AWAY, **self._listen, **elastic}
 
     def command(self, rank: Sequence[str], entry: Entry) -> list[str]:  # noqa: ARG002
         """Return an ``mpirun`` on this machine that starts its daemons by ssh."""
         words = ["-n", str(self.size), *daemon_arguments(self._listen)]
-        words += mpirun_arguments(self._prepared(), self._ring)
+        words += mpirun_arguments(self._prepared(), self._ring, elastic=self.outlives_deaths)
+        words += elastic_options.mpirun_arguments(self.given)
         return [find_mpirun(), *words, *forwarded(self.environment()), *rank]
 
     def explain_exit(self, log: str) -> str | None:
