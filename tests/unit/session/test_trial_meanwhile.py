@@ -53,7 +53,7 @@ def test_ranks_try_a_change_in_the_training_that_goes_on(tmp_path: Path, monkeyp
     with Session(2) as session:
         training = threading.Thread(target=session.run, args=(TRAINING,))
         training.start()
-        while not session.runs and training.is_alive():
+        while not (session.runs and len(session.runs[0].rows(0))) and training.is_alive():
             time.sleep(0.05)
         assert session.try_change(CHANGE) == NOW
         training.join(240)
