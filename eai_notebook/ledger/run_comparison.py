@@ -28,6 +28,9 @@ WORTH_NAMING: Final = 0.02
 """A change is named when it is at least this share of the step before it: two runs of the same settings
 differ by one or two percent."""
 
+SURELY: Final = 0.01
+"""Where steps are not longer beyond doubt, a part is named if it is, by this share of a step at least."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -67,8 +70,8 @@ class Comparison:
     """How a run differs from the one before it.
 
     ``parts`` and ``step`` are means over the ranks; ``by_rank`` has the parts of each
-    rank that both runs have. ``slower`` names the cause if the steps became longer, None
-    if they did not, or not surely.
+    rank that both runs have. ``slower`` names the cause if the steps became longer, or
+    what surely became longer on a rank; None if nothing surely did.
     """
 
     step: Change
@@ -130,8 +133,9 @@ def _cause(
     The step of a group is as long as that of its slowest rank, so the cause is looked for
     on the rank that the others now wait for, and on all ranks if they wait for no one.
     """
-    if not by_rank or not step.low_ms > 0 or step.delta_ms < WORTH_NAMING * before_ms:
+    if not by_rank or step.high_ms < 0:
         return None
+    is_longer = step.low_ms > 0 and step.delta_ms >= WORTH_NAMING * before_ms
     waiting, ranks = after.waiting, after.typical.ranks
     culprit = None if waiting is None or waiting.culprit is None else ranks[waiting.culprit]
 
@@ -148,10 +152,28 @@ def _cause(
         worst = grown(culprit)
     if not worst.change.is_sure:
         return None
+    if not is_longer and not _grew_alone(worst, by_rank, before_ms):
+        return None
     # The same growth everywhere is not one rank's doing.
     same = [by_rank[rank][worst.part].delta_ms for rank in by_rank]
     everywhere = len(same) > 1 and min(same) > worst.change.delta_ms / 2
     return Slower(worst.part, None if everywhere or len(same) == 1 else worst.rank, worst.change)
+
+
+def _grew_alone(found: Slower, by_rank: dict[int, dict[str, Change]], before_ms: float) -> bool:
+    """Return whether a part grew beyond doubt though the steps, beyond doubt, did not.
+
+    Ranks wait for each other anyway, so that what one of them takes longer is not always seen in the
+    step. The part must have grown by more than two equal runs differ, and not at another's cost.
+    """
+    if found.rank is None or PARTS.index(found.part) not in OWN:
+        return False
+    own = sum(_or_zero(by_rank[found.rank][PARTS[part]].delta_ms) for part in OWN)
+    return found.change.low_ms >= SURELY * before_ms and own >= found.change.delta_ms / 2
+
+
+def _or_zero(value: float) -> float:
+    return value if np.isfinite(value) else 0.0
 
 
 def _or_least(value: float) -> float:

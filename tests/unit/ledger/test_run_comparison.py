@@ -59,7 +59,7 @@ def test_few_steps_are_not_enough_to_be_sure() -> None:
 
 
 def test_a_sure_but_tiny_change_is_not_worth_naming() -> None:
-    found = compare(ledger(1, jitter=1e-6), ledger(2, jitter=1e-6, compute=0.0102))
+    found = compare(ledger(1, jitter=1e-6), ledger(2, jitter=1e-6, compute=0.0101))
     assert found.step.is_sure
     assert found.slower is None
 
@@ -143,3 +143,24 @@ def test_what_differs_between_two_runs_is_listed() -> None:
     ]
     assert differences(one, one, (64.0, 64.0)) == []
     assert differences(one, RunInfo("c", "fit", 2, 0.0)) == []
+
+
+@pytest.mark.parametrize("part", ["input", "compute", "update", "other"])
+def test_what_one_rank_takes_longer_is_found_though_steps_are_hardly_longer(part: str) -> None:
+    before = merge(run_rows(2, 80, seed=1, jitter=0.0002), {})
+    after = merge(run_rows(2, 80, seed=2, jitter=0.0002, late={1: {part: 0.00035}}), {})
+    found = compare(before, after)
+    assert found.slower is not None
+    assert (found.slower.part, found.slower.rank) == (part, 1)
+
+
+@pytest.mark.parametrize("seed", range(0, 40, 2))
+def test_two_equal_runs_have_no_slower_one(seed: int) -> None:
+    one, other = (merge(run_rows(2, 80, seed=each, jitter=0.0003), {}) for each in (seed, seed + 1))
+    assert compare(one, other).slower is None
+
+
+def test_what_only_moved_from_one_part_to_another_is_not_longer() -> None:
+    before = merge(run_rows(2, 80, seed=1, jitter=0.0001), {})
+    after = merge(run_rows(2, 80, seed=2, jitter=0.0001, compute=0.0104, other=0.0000), {})
+    assert compare(before, after).slower is None
