@@ -165,7 +165,7 @@ class Notebook:
             "void window.jupyterapp.commands.execute('notebook:run-cell-and-select-next')"
         )
 
-    def wait_cells(self, done: int, timeout: float = 60_000) -> None:
+    def wait_cells(self, done: int, timeout: float = 240_000) -> None:
         """Wait until that many cells have an execution number."""
         self.page.wait_for_function(
             "n => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
