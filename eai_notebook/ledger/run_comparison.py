@@ -157,6 +157,9 @@ def _cause(
     # The same growth everywhere is not one rank's doing.
     same = [by_rank[rank][worst.part].delta_ms for rank in by_rank]
     everywhere = len(same) > 1 and min(same) > worst.change.delta_ms / 2
+    others = [by_rank[rank][worst.part].delta_ms for rank in by_rank if rank != worst.rank]
+    if not is_longer and not everywhere and worst.change.low_ms <= max(others, default=-np.inf):
+        return None  # it may as well be another rank's, or everyone's
     return Slower(worst.part, None if everywhere or len(same) == 1 else worst.rank, worst.change)
 
 
