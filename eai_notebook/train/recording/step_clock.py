@@ -339,6 +339,9 @@ def begin_run(
         run = collective.broadcast_object(run)
         rank, size = collective.rank(), collective.size()
         offset, uncertainty = collective.clock_offset()
+    marks_s = (
+        graph_timestamps.cost_s()
+    )  # the first time that takes a while: the run begins after it
     messages.emit(
         messages.RunBegan(
             run=run,
@@ -352,7 +355,7 @@ def begin_run(
             meta={"versions": _versions(), **meta},
         )
     )
-    _current = StepClock(run, rank, size, marks_s=graph_timestamps.cost_s())
+    _current = StepClock(run, rank, size, marks_s=marks_s)
     _current.named.watch_collector()
     return _current
 
