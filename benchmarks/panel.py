@@ -101,12 +101,13 @@ def replay(ranks: int, rate: float, seconds: float, history: int, log: str) -> N
             count = min(piece, past - first)
             keeper.take(StepsDone("bench", each, batch(each, first, count, began, rate)))
     show(keeper, panel, live)
-    # As `StepClock` sends: the longer a run and the more ranks, the larger the batches.
+    # As `StepClock` sends: the longer a run and the more ranks, the larger the batches. All ranks
+    # send after the same step, and one after the other since they share cores here.
     every = max(FLUSH_S, ranks / MESSAGES_PER_S, SLOWEST_S)
     start, looks = time.time(), []
     began = start - past / rate
     sent = np.full(ranks, past)
-    due = start + every * (1 + np.arange(ranks) / ranks)
+    due = np.full(ranks, (start // every + 1) * every)
     arrivals: list[tuple[int, float]] = []
     while (now := time.time()) < start + seconds:
         for rank in map(int, np.flatnonzero(due <= now)):

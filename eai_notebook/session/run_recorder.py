@@ -17,9 +17,11 @@ from eai_notebook.ledger.run_lock import RunLock
 from eai_notebook.ledger.run_record import RunRecord
 from eai_notebook.ledger.view_model import LiveView
 from eai_notebook.telemetry import messages
-from eai_notebook.telemetry.messages import ProfileTaken, RunBegan, RunMessage
+from eai_notebook.telemetry.messages import ProfileTaken, RunBegan, RunMessage, StepsDone
 
-REFRESH_S = 0.25
+REFRESH_S = 0.1
+"""The least time between two looks at a run."""
+
 PRUNE_EVERY_S = 3600.0
 VIEW_TIME_SHARE = 0.1
 """Drawing may take this share of the kernel's time: many ranks are looked at less often."""
@@ -63,7 +65,9 @@ class RunRecorder:
         self._open: dict[str, RunRecord] = {}
         self._given_up: set[str] = set()
         self._live: dict[str, LiveView] = {}
-        self._next_look: dict[str, float] = {}
+        self._next_look: dict[str, float] = {}  # not earlier than this
+        self._last_look: dict[str, float] = {}
+        self._heard: dict[str, set[int]] = {}  # the ranks that have sent steps since
         self.facts: dict[str, Any] = {}
         """What is known of the group, and goes into the record of each of its runs."""
         self.trace: dict[str, str] | None = None
@@ -91,6 +95,8 @@ class RunRecorder:
                 heard = True
             if not heard:
                 del self._live[run]
+            elif isinstance(message, StepsDone):
+                self._heard.setdefault(run, set()).add(message.rank)
 
     def traces_due(self, *, ended: bool = False) -> list[str]:
         """Write the traces in depth that all ranks have sent; return what is in each, in words.
@@ -128,7 +134,7 @@ class RunRecorder:
                 with self._books.doing(RECORD, self.root):
                     record.close("lost")
             final = ended or record.info.state != "running"
-            if run in self._live and (final or time.monotonic() >= self._next_look.get(run, 0.0)):
+            if run in self._live and (final or self._is_due(run, record)):
                 with self._books.doing(LEDGER):
                     view = self._look(run)
                     due.append((view, final))
@@ -137,6 +143,17 @@ class RunRecorder:
             if final:
                 self._forget(run)
         return due
+
+    def _is_due(self, run: str, record: RunRecord) -> bool:
+        """Return whether to look at a run: at once when all ranks have sent their steps.
+
+        They send together, and a step is known only when the last of them has sent it.
+        """
+        now = time.monotonic()
+        if now < self._next_look.get(run, 0.0):
+            return False
+        is_whole = self._heard.get(run, set()) >= set(record.ranks)
+        return is_whole or now - self._last_look.get(run, 0.0) >= LONGEST_S
 
     def _note_outcome(self, record: RunRecord, view: dict[str, Any]) -> None:
         """Write what a list of runs shows into the record, so that it need not read the rows."""
@@ -173,7 +190,9 @@ class RunRecorder:
         self._forget(run)
 
     def _forget(self, run: str) -> None:
-        for known in (self._open, self._live, self._traces, self._next_look):
+        for known in (
+            self._open, self._live, self._traces, self._next_look, self._last_look, self._heard,
+        ):  # fmt: skip
             known.pop(run, None)
         if (lock := self._locks.pop(run, None)) is not None:
             lock.release()
@@ -193,7 +212,8 @@ class RunRecorder:
         threading.Thread(target=work, name="eai-prune", daemon=True).start()
 
     def _look(self, run: str) -> dict[str, Any]:
-        began = time.monotonic()
+        began = self._last_look[run] = time.monotonic()
+        self._heard.pop(run, None)
         view = self._live[run].look()
         ended = time.monotonic()
         pause = max(REFRESH_S, (ended - began) / VIEW_TIME_SHARE)

@@ -241,8 +241,10 @@ Message = (
     | VariablesTrained
 )
 Sink = Callable[[Message], None]
+BatchSink = Callable[[tuple[Message, ...]], None]
 
 _sink: Sink | None = None
+_batch_sink: BatchSink | None = None
 
 
 def _report(line: str) -> None:
@@ -253,21 +255,28 @@ books: Final = Bookkeeping(_report)
 """The guard of this process's measuring; on a rank, what it reports is output of the cell."""
 
 
-def set_sink(sink: Sink | None) -> Sink | None:
-    """Send this process's messages to `sink` from now on; return the sink before it."""
-    global _sink
-    before, _sink = _sink, sink
+def set_sink(sink: Sink | None, batch_sink: BatchSink | None = None) -> Sink | None:
+    """Send this process's messages to `sink` from now on; return the sink before it.
+
+    ``batch_sink`` takes several at once, where that costs less than one after another.
+    """
+    global _sink, _batch_sink
+    before, _sink, _batch_sink = _sink, sink, batch_sink
     return before
 
 
-def emit(message: Message) -> None:
-    """Hand `message` to the process's sink; without one it is dropped.
+def emit(*messages: Message) -> None:
+    """Hand `messages` to the process's sink, in order; without one they are dropped.
 
     A sink that fails is reported, and the training goes on.
     """
-    if _sink is not None:
+    if _batch_sink is not None:
         with books.doing(TELEMETRY):
-            _sink(message)
+            _batch_sink(messages)
+    elif _sink is not None:
+        for message in messages:
+            with books.doing(TELEMETRY):
+                _sink(message)
 
 
 _cell_end_hooks: list[Callable[[str], None]] = []

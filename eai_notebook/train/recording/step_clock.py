@@ -13,6 +13,7 @@ import atexit
 import contextlib
 import functools
 import importlib.metadata
+import math
 import operator
 import os
 import socket
@@ -47,12 +48,12 @@ if TYPE_CHECKING:
 FLUSH_S: Final = 0.25
 """The least time between two batches of rows of a rank, in seconds."""
 
-SLOWEST_S: Final = 1.6
+SLOWEST_S: Final = 1.0
 """The time between two batches in a long run, in seconds.
 
 Packing and sending one takes one or two milliseconds of a core, whatever its size. A run
 that has just begun is watched closely; one that has gone on for a while needs no picture
-that moves four times a second, only one that is never older than two seconds.
+that moves four times a second, only one that is hardly ever older than a second.
 """
 
 AGE: Final = 0.1
@@ -109,7 +110,8 @@ class StepClock:
     _every: int = 1
     _begin: float = field(default_factory=time.time)
     _opened: float = field(default_factory=time.monotonic)
-    _flushed: float = field(default_factory=time.monotonic)
+    _pause: float = field(init=False)  # the time between two batches
+    _due: float = field(init=False)  # when the next one is
     _begins: list[float] = field(default_factory=list)
     _ends: list[float] = field(default_factory=list)
     _marks: list[Any] = field(default_factory=list)
@@ -120,6 +122,7 @@ class StepClock:
     def __post_init__(self) -> None:
         self._cost = MarksCost(self.marks_s)
         self.cores_before = self._cores_now()
+        self._schedule()
 
     def watch_cores_anew(self) -> None:
         """Let what was done until now, such as compiling, not count as what steps got of processors."""
@@ -167,7 +170,8 @@ class StepClock:
         entered = time.perf_counter_ns()
         # What it takes to hand over the steps before is this step's, so that no step ends long before
         # a callback can see its end.
-        if time.monotonic() - self._flushed >= self._interval:
+        now = time.time()
+        if not now < self._due <= now + self._pause:  # a clock that was set back is not waited for
             self.flush()
         if not self.taken and not self._ends:
             self.watch_cores_anew()  # the first step still optimizes and plans the graph
@@ -187,7 +191,7 @@ class StepClock:
 
     def flush(self) -> None:
         """Send the steps taken since the last time."""
-        self._flushed = time.monotonic()
+        self._schedule()
         if not self._marks:
             return
         first, begins, ends, taken = self.taken, self._begins, self._ends, self._marks
@@ -207,9 +211,12 @@ class StepClock:
             for name, seconds in zip(NOTED, np.stack(named).T, strict=True):
                 rows[name] = seconds
             use = self._cores()
-            messages.emit(messages.StepsDone(self.run, self.rank, rows, spent, use))
+            done = messages.StepsDone(self.run, self.rank, rows, spent, use)
             if values := plain_values(logs):
-                messages.emit(messages.TrainingProgress(self.run, self.rank, step, epoch, values))
+                progress = messages.TrainingProgress(self.run, self.rank, step, epoch, values)
+                messages.emit(done, progress)
+            else:
+                messages.emit(done)
 
         _sender.submit(send)
 
@@ -250,11 +257,21 @@ class StepClock:
         self._looked = time.monotonic()
         return cores.since(self.cores_before, self._cores_now())
 
+    def _schedule(self) -> None:
+        """Set when the next batch is due: at a multiple of the interval on the clock on the wall.
+
+        So all ranks send after the same step. A step is known once the last rank has sent it: with
+        batches spread over the interval, each one would wait for nearly all of it.
+        """
+        now, self._pause = time.time(), self._interval
+        self._due = (now // self._pause + 1) * self._pause
+
     @property
     def _interval(self) -> float:
-        """The least time between two batches, in seconds."""
-        grown = min(AGE * (self._flushed - self._opened), SLOWEST_S)
-        return max(FLUSH_S, self.size / MESSAGES_PER_S, grown)
+        """The time between two batches, in seconds; multiples of one are multiples of the shorter."""
+        grown = min(AGE * (time.monotonic() - self._opened), SLOWEST_S)
+        least = max(self.size / MESSAGES_PER_S, grown)
+        return FLUSH_S * 2 ** max(0, math.ceil(math.log2(least / FLUSH_S))) if least else FLUSH_S
 
 
 def plain_values(logs: Any) -> dict[str, float]:

@@ -9,6 +9,7 @@ from synthetic import run_rows
 
 from eai_notebook.display import run_browser
 from eai_notebook.ledger.run_record import RunRecord
+from eai_notebook.session import run_recorder
 from eai_notebook.session.run_recorder import RunRecorder
 from eai_notebook.telemetry.messages import RunBegan, RunEnded, StepsDone, TrainingProgress
 
@@ -59,3 +60,28 @@ def test_a_run_without_a_name_is_called_after_its_notebook(
 ) -> None:
     monkeypatch.setenv("JPY_SESSION_NAME", notebook)
     assert kept(tmp_path, unnamed=unnamed).info.name == name
+
+
+def test_a_run_is_looked_at_as_soon_as_all_ranks_have_sent_their_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(run_recorder.time, "monotonic", lambda: now[0])
+    keeper, rows = RunRecorder(tmp_path), run_rows(2, 60)
+
+    def send(first: int, *ranks: int) -> list[int]:
+        """Have ranks send ten steps; return what views due then show, in steps."""
+        for rank in ranks:
+            keeper.take(StepsDone("r12345678", rank, rows[rank][first : first + 10]))
+        return [view["run"]["steps"] for view, _ in keeper.views_due()]
+
+    for rank in range(2):
+        keeper.take(RunBegan("r12345678", rank, 2, "wide", "here", 1))
+    now[0] = 1.0
+    assert send(0, 0, 1) == [10]
+    assert send(10) == []
+    now[0] = 1.3
+    assert send(10, 0) == []  # half of a step is nothing to look at
+    assert send(10, 1) == [20]
+    now[0] = 2.1
+    assert send(20, 0) == [20]  # a rank that is late is not waited for

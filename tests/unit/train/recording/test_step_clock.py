@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,10 +40,55 @@ def train(**arguments: Any) -> Any:
     return fit(model, data, epochs=2, batch_size=4, verbose=0, validation_data=data, **arguments)
 
 
+def at_once(clock: step_clock.StepClock) -> None:
+    """Have a clock send after each step."""
+    clock._pause, clock._due = 0.0, 0.0
+
+
+def never(clock: step_clock.StepClock) -> None:
+    """Have a clock send only when it is asked to."""
+    clock._pause = clock._due = math.inf
+
+
+def test_all_ranks_send_after_the_same_step(
+    sent: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    clocks = [step_clock.StepClock("r", 0, 3, _opened=now[0])]
+    ends: dict[int, list[int]] = {}
+    for step in range(2000):
+        now[0] += 0.037
+        if step in (5, 11):  # the others come a little later
+            clocks.append(step_clock.StepClock("r", len(clocks), 3, _opened=now[0]))
+        for clock in clocks:
+            clock.take(np.float64(1.0), marked=False)
+    step_clock._sender.drain()
+    for message in sent:
+        if isinstance(message, StepsDone):
+            ends.setdefault(message.rank, []).append(round(1e3 * message.rows["end"][-1]))
+    late = [{end for end in ends[rank] if end > 1_012_000} for rank in range(3)]
+    assert late[0] == late[1] == late[2]
+    assert 50 < len(late[0]) < 64  # once a second
+
+
+def test_a_clock_that_is_set_back_does_not_stop_the_batches(
+    sent: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    clock = step_clock.StepClock("r", 0, 1)
+    for now[0] in (1000.01, 400.0):
+        clock.take(np.float64(1.0), marked=False)
+    step_clock._sender.drain()
+    assert [type(message) for message in sent] == [StepsDone]
+
+
 def test_a_fit_reports_its_losses_and_what_each_epoch_came_to(
     sent: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step_clock.StepClock, "_interval", 0.0)  # send after each step
+    monkeypatch.setattr(step_clock.StepClock, "_schedule", at_once)
     history = train(name="first try")
     (began,) = [message for message in sent if isinstance(message, RunBegan)]
     assert began.name == "first try"
@@ -94,8 +141,9 @@ def test_marks_take_no_more_than_their_share(step_s: float, marks_s: float) -> N
 
 
 def test_a_run_measures_fewer_steps_where_its_own_lengths_show_that_marks_cost_much(
-    sent: list[Any],
+    sent: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(step_clock.StepClock, "_schedule", never)
     strides = []
     for cost in (0.0, 0.0008):
         clock = step_clock.StepClock("r", 0, 2, marks_s=1e-6)
