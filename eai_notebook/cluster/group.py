@@ -22,6 +22,7 @@ from eai_notebook.errors import EaiError
 from eai_notebook.process_lease import Lease, Started, end_processes, families, started
 from eai_notebook.python_command import module_command
 from eai_notebook.telemetry.messages import (
+    DIGEST_REQUEST,
     GROW_REQUEST,
     STOP_REQUEST,
     TENSORS_REQUEST,
@@ -137,6 +138,12 @@ class Group:
     ) -> dict[int, dict[str, Any]]:
         """Have `ranks` report how fast they go, or record steps; see `engine.control_requests`."""
         return rank_requests.ask(self.client, TRACE_REQUEST, asked, ranks, patience)
+
+    def ask_digest(
+        self, ranks: Sequence[int], asked: dict[str, Any], patience: float
+    ) -> dict[int, dict[str, Any]]:
+        """Have `ranks` report how fast they go, or compare a variable; see `engine.control_requests`."""
+        return rank_requests.ask(self.client, DIGEST_REQUEST, asked, ranks, patience)
 
     def ask_to_stop(self, patience: float) -> bool:
         """Have the training end at a checkpoint; return whether all ranks have heard it."""

@@ -7,9 +7,11 @@ from typing import Any
 
 from eai_notebook.collective import newcomers
 from eai_notebook.engine import armed_trial, stack_location, stall_reports
+from eai_notebook.engine.step_digest import StepDigest
 from eai_notebook.engine.step_profiler import DeepTrace, pace
 from eai_notebook.telemetry import messages, stop_request
 from eai_notebook.telemetry.messages import (
+    DIGEST_REQUEST,
     GROW_REQUEST,
     STOP_REQUEST,
     TENSORS_REQUEST,
@@ -75,3 +77,16 @@ def install(kernel: Any, world_rank: int) -> None:
     kernel.control_handlers[WHERE_REQUEST] = where
     kernel.control_handlers[TENSORS_REQUEST] = tensors
     kernel.control_handlers[TRACE_REQUEST] = trace
+    _install_digest(kernel, StepDigest(world_rank))
+
+
+def _install_digest(kernel: Any, compared: StepDigest) -> None:
+    def digest(stream: Any, idents: Any, request: Any) -> None:
+        """Say how fast the steps go, or compare a variable at the end of one if it is named."""
+        asked = request["content"]
+        if "name" in asked:
+            compared.ask(int(asked["number"]), str(asked["name"]), asked.get("step"))
+        content = {"status": "ok", "pace": None if "name" in asked else pace()}
+        kernel.session.send(stream, "eai_digest_reply", content, parent=request, ident=idents)
+
+    kernel.control_handlers[DIGEST_REQUEST] = digest

@@ -1,4 +1,4 @@
-"""Measure the CPU, memory and GPU usage of a rank.
+"""Measure the CPU, memory, network and GPU usage of a rank.
 
 Each rank measures itself, so the GPUs of every host are seen. NVML is asked through
 NVIDIA's own binding; it is not there on machines without their driver, and that is said.
@@ -29,9 +29,13 @@ LOOK_S: Final = 0.25
 
 NO_GPU: Final = "no GPU"
 
+LOOPBACK: Final = ("lo", "lo0")
+
 
 class ResourceMonitor:
     """Measures this process: CPU since the last time, memory, and the GPUs it uses.
+
+    The network is that of the host: nobody counts the bytes of one process.
 
     Where NVML does not say which GPUs the process uses, which it does not once the
     process is in a container, all GPUs that it may use are listed instead.
@@ -41,6 +45,7 @@ class ResourceMonitor:
         self._rank = rank
         self._process = psutil.Process()
         self._process.cpu_percent()
+        self._bytes, self._looked = network_bytes(), time.monotonic()
 
     def look(self) -> ResourceUsage:
         """Return how this rank is doing."""
@@ -52,7 +57,27 @@ class ResourceMonitor:
             gpus=gpus,
             no_gpu=no_gpu,
             queue=messages.queue_depth(),
+            network_bytes_per_s=self._network(),
+            pid=self._process.pid,
         )
+
+    def _network(self) -> float | None:
+        """Return the bytes/s of this host since the last time; None where it has no network."""
+        before, looked = self._bytes, self._looked
+        self._bytes, self._looked = network_bytes(), time.monotonic()
+        if before is None or self._bytes is None or self._looked <= looked:
+            return None
+        return max(0.0, (self._bytes - before) / (self._looked - looked))
+
+
+def network_bytes() -> float | None:
+    """Return what this host has sent and received so far, but for what went to itself."""
+    try:
+        counters = psutil.net_io_counters(pernic=True)
+    except (OSError, RuntimeError):  # a container may hide them
+        return None
+    others = [each for name, each in counters.items() if name not in LOOPBACK]
+    return float(sum(each.bytes_sent + each.bytes_recv for each in others)) if others else None
 
 
 def find_gpus(pid: int) -> tuple[list[Gpu], str]:

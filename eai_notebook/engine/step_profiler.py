@@ -132,7 +132,7 @@ class DeepTrace:
     def ask(self, first: int, steps: int) -> None:
         """Record `steps` steps from step `first` on, or from the next one if that is over."""
         self._asked = max(first, COMPILED), steps
-        messages.set_step_listener(self._step_ended)
+        messages.add_step_listener(self._step_ended)
 
     def _step_ended(self, run: str, step: int | None) -> bool:
         """Begin or end recording at this edge between two steps, if it is time."""
@@ -154,7 +154,7 @@ class DeepTrace:
 
     def _finish(self, recording: Recording) -> None:
         self._recording = None
-        messages.set_step_listener(None)
+        messages.remove_step_listener(self._step_ended)
         messages.emit(recording.end())
 
 

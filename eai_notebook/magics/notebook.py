@@ -351,6 +351,7 @@ class EaiMagics(Magics):
         "advise": lambda self, _: advice_model((self.session or Session()).latest_run()),
         "try": _try_remedy,
         "deep": lambda self, asked: self._started_session().trace(int(asked["steps"])),
+        "diff": lambda self, asked: self._started_session().diff_beside(str(asked["name"])),
         "traced": lambda self, _: _trace_file(self.session),
     }
     """Questions that the panel may ask while a cell runs; none changes the group."""

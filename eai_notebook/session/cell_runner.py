@@ -14,7 +14,7 @@ from eai_notebook.session.rank_errors import in_a_line, interruption, root_cause
 from eai_notebook.session.rank_loss import explaining_rank_loss, name_missing, ranks_gone
 from eai_notebook.session.rank_sets import format_ranks, name_ranks
 from eai_notebook.session.ring_membership import RingMembership
-from eai_notebook.telemetry.messages import RankJoined
+from eai_notebook.telemetry.messages import RankJoined, VariableDigested
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +62,12 @@ class CellRunner:
     def is_running(self) -> bool:
         """Whether a cell runs now; any thread may ask."""
         return self._running is not None
+
+    def compare(self, name: str) -> str | None:
+        """Compare a variable of the ranks that run a cell; None if none does. Any thread may ask."""
+        cell = self._running
+        ranks = [] if cell is None else cell.unfinished
+        return self._view.diff.ask(self._group, ranks, name) if ranks else None
 
     @property
     def is_clear(self) -> bool:
@@ -123,8 +129,14 @@ class CellRunner:
 
         def hear(event: Event) -> None:
             show.take(event)
-            if isinstance(event, TelemetryCame) and isinstance(event.message, RankJoined):
+            if not isinstance(event, TelemetryCame):
+                return
+            if isinstance(event.message, RankJoined):
                 self._note_joined(cell, event.message.rank)
+            elif isinstance(event.message, VariableDigested) and self._view.diff.take(
+                event.message
+            ):
+                self._view.show()
 
         try:
             outcome, why = supervise(
@@ -143,6 +155,7 @@ class CellRunner:
         finally:
             self._running = None
             show.close()
+            self._view.diff.end_cell()
         self._conclude(cell, outcome, why)
 
     def _note_joined(self, cell: Cell, rank: int) -> None:

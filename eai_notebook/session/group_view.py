@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from eai_notebook.session import start_times
+from eai_notebook.session.live_diff import LiveDiff
 from eai_notebook.session.rank_sets import count_ranks
 from eai_notebook.session.rank_status import RankStatus
 
@@ -33,6 +34,7 @@ class GroupView:
         self.hosts: dict[int, str] = {}
         self.pids: dict[int, int] = {}
         self.pulse = RankStatus()
+        self.diff = LiveDiff()
         self.is_loading = False
         self.gone: set[int] = set()
         self._size = size
@@ -126,6 +128,7 @@ class GroupView:
             "since": self._since,
             "loading": self.state == "up" and not self.hosts,
             "trace": self._latest_trace(),
+            "diff": self.diff.latest,
             "step": self._step if self.state == "starting" else "",
             "usual_s": start_times.usual(self._kind(phase)) if phase else None,
         }

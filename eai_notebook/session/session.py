@@ -477,6 +477,15 @@ class Session:
         """
         return variables.diff(self._ready_group(), name, self._ready_cells().died)
 
+    def diff_beside(self, name: str) -> str:
+        """Compare variable `name` of the ranks, also while they run a cell; any thread may ask.
+
+        Ranks that train compare it at the end of the same step: then what was asked is
+        returned, and the outcome is shown with the state of the group.
+        """
+        asked = None if self._cells is None else self._cells.compare(name)
+        return self.diff(name) if asked is None else asked
+
     def where(self) -> str:
         """Return what every rank is doing now, in words; any thread may ask, at any time."""
         if self._group is None:

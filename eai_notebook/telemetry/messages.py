@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 WHERE_REQUEST: Final = "eai_where_request"
 TRACE_REQUEST: Final = "eai_trace_request"
+DIGEST_REQUEST: Final = "eai_digest_request"
 TENSORS_REQUEST: Final = "eai_tensors_request"
 GROW_REQUEST: Final = "eai_grow_request"
 STOP_REQUEST: Final = "eai_stop_request"
@@ -167,7 +168,8 @@ class ResourceUsage:
     """How a rank's process is doing: CPU in percent of one core, memory in bytes.
 
     ``no_gpu`` says why ``gpus`` is empty, if it is. ``queue`` is how many batches were
-    ready when the last one was asked for, None without readers.
+    ready when the last one was asked for, None without readers. ``network_bytes_per_s`` is what
+    the rank's host sent and received since the rank looked last.
     """
 
     rank: int
@@ -176,6 +178,8 @@ class ResourceUsage:
     gpus: list[Gpu]
     no_gpu: str = ""
     queue: int | None = None
+    network_bytes_per_s: float | None = None
+    pid: int | None = None
 
 
 @dataclass(frozen=True)
@@ -229,6 +233,22 @@ class VariablesTrained:
     sums: dict[str, tuple[float, float]]
 
 
+@dataclass(frozen=True)
+class VariableDigested:
+    """What a rank has of a variable, after ``step`` steps: see `variable_digest.digest`.
+
+    ``number`` is the request's. ``step`` is None where none was waited for, -1 at a run's end.
+    ``error`` says why there is nothing, if there is not.
+    """
+
+    rank: int
+    number: int
+    name: str
+    step: int | None
+    parts: list[dict[str, Any]]
+    error: str = ""
+
+
 RunMessage = RunBegan | StepsDone | TrainingProgress | ProfileTaken | RunEnded
 Message = (
     RunMessage
@@ -239,6 +259,7 @@ Message = (
     | RankJoined
     | TrainedAlone
     | VariablesTrained
+    | VariableDigested
 )
 Sink = Callable[[Message], None]
 BatchSink = Callable[[tuple[Message, ...]], None]
@@ -328,27 +349,36 @@ def queue_depth() -> int | None:
     return _queue
 
 
-_step_watch: Callable[[str, int | None], bool] | None = None
+StepListener = Callable[[str, int | None], bool]
+
+_step_listeners: list[StepListener] = []
 
 
-def set_step_listener(watch: Callable[[str, int | None], bool] | None) -> None:
-    """Have `watch(run, step)` called at the end of each step of this rank.
+def add_step_listener(listener: StepListener) -> None:
+    """Have `listener(run, step)` called at the end of each step of this rank.
 
-    At the end of a run ``step`` is None. What `watch` returns says whether it took time
-    that belongs to no step. While there is a watch every step is measured.
+    At the end of a run ``step`` is None. What `listener` returns says whether it took time
+    that belongs to no step. While there is one every step is measured.
     """
-    global _step_watch
-    _step_watch = watch
+    if listener not in _step_listeners:
+        _step_listeners.append(listener)
+
+
+def remove_step_listener(listener: StepListener) -> None:
+    """Call `listener` no more; it may be called in the step that ends."""
+    if listener in _step_listeners:
+        _step_listeners.remove(listener)
 
 
 def has_step_listener() -> bool:
     """Return whether somebody watches each step."""
-    return _step_watch is not None
+    return bool(_step_listeners)
 
 
 def step_ended(run: str, step: int | None) -> bool:
-    """Call the watch, if there is one; return whether it took time that belongs to no step."""
-    if _step_watch is not None:
+    """Call the listeners; return whether one took time that belongs to no step."""
+    took = False
+    for listener in tuple(_step_listeners):
         with books.doing(TRACE):
-            return _step_watch(run, step)
-    return False
+            took |= listener(run, step)
+    return took

@@ -2,6 +2,7 @@
 import { type JSX, useState } from 'react';
 import { AdviceList } from './adviceList';
 import { ChartHost } from './chartHost';
+import { DiffButton } from './diffButton';
 import type { KernelLink } from './kernelConnection';
 import type { Group, View } from './types';
 import type { Insert } from './panel';
@@ -66,6 +67,7 @@ export function LedgerSection(props: Props): JSX.Element {
           <>
             <AskButtons link={link} />
             <AdviceList link={link} />
+            <DiffButton link={link} group={group} view={view} />
             <TraceButton link={link} group={group} view={view} />
           </>
         )}

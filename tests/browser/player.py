@@ -28,6 +28,7 @@ class Player:
         self.commands: list[str] = []
         self.ranks = ranks
         self.panel = PanelChannel(self._on_command)
+        self._diff: dict[str, Any] | None = None
         self._group("up")
 
     def play(
@@ -102,10 +103,18 @@ class Player:
             return ADVICE
         if name == "try":
             return f"{arguments['words']}: tried in run {arguments['run']}"
+        if name == "diff":
+            threading.Timer(1.5, self._compared).start()
+            return "`model` of ranks 0-3 is compared at the end of step 100000"
         if name == "log":
             return f"Epoch 1/3\nWARNING: slow disk\nrank {arguments['rank']}: 31 batches read"
         message = f"the player cannot {name} {arguments}"
         raise RuntimeError(message)
+
+    def _compared(self) -> None:
+        words = "`model.weights[0]` of rank 3 differs from rank 0 at the end of step 100000"
+        self._diff = {"number": 1, "words": words}
+        self._group("busy")
 
     def _group(self, state: str) -> None:
         ranks = [
@@ -119,7 +128,8 @@ class Player:
             }
             for rank in range(self.ranks)
         ]
-        self.panel.group({"state": state, "size": self.ranks, "message": "", "ranks": ranks})
+        model = {"state": state, "size": self.ranks, "message": "", "ranks": ranks}
+        self.panel.group(model | {"diff": self._diff})
 
 
 ADVICE: Final = {
