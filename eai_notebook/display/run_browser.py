@@ -20,7 +20,7 @@ from eai_notebook.ledger.retention import kept_run, remove
 from eai_notebook.ledger.run_comparison import Change, compare_facts
 from eai_notebook.ledger.run_differences import differences
 from eai_notebook.ledger.run_record import RunRecord, list_runs, runs_folder
-from eai_notebook.ledger.view_model import record_view, run_view, section_view
+from eai_notebook.ledger.view_model import followed_view, record_view, section_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from eai_notebook.ledger.facts import Facts
 
 MOST_LISTED: Final = 100
+LONGEST_NOTE: Final = 4000
+LONGEST_TAG: Final = 40
 
 
 def listed() -> list[dict[str, Any]]:
@@ -42,6 +44,7 @@ def listed() -> list[dict[str, Any]]:
         outcome = {"step_ms": None, "values": {}, "verdict": "", "kind": "unknown"} | info.meta.get(
             "outcome", {}
         )
+        labels = record.labels()
         entries.append(
             {
                 "folder": path.name,
@@ -54,7 +57,9 @@ def listed() -> list[dict[str, Any]]:
                 "steps": max((record.count(rank) for rank in record.ranks), default=0),
                 **outcome,
                 "colour": BY_NAME.get(outcome["kind"], BY_NAME["other"]).colour,
-                "starred": bool(record.labels().get("starred")),
+                "starred": bool(labels.get("starred")),
+                "note": str(labels.get("note") or ""),
+                "tags": split_tags(labels.get("tags") or ""),
                 "path": str(path),
             }
         )
@@ -71,6 +76,27 @@ def renamed(folder: str, name: str) -> None:
 def starred(folder: str, on: bool) -> None:  # noqa: FBT001 - the panel sends it by name
     """Mark a run, or take its mark away."""
     _record(folder).label(starred=bool(on))
+
+
+def noted(folder: str, note: str) -> None:
+    """Write a note to a run, in place of the one before; an empty one takes it away."""
+    _record(folder).label(note=note.strip()[:LONGEST_NOTE])
+
+
+def tagged(folder: str, tags: str) -> None:
+    """Give a run tags, in place of those before: words with commas or spaces between."""
+    _record(folder).label(tags=", ".join(split_tags(tags)))
+
+
+def split_tags(text: object) -> list[str]:
+    """Return the tags in a text, each once.
+
+    Examples:
+        >>> split_tags("baseline, #fp16 fp16")
+        ['baseline', 'fp16']
+    """
+    words = str(text).replace(",", " ").split()
+    return list(dict.fromkeys(word.lstrip("#")[:LONGEST_TAG] for word in words if word.strip("#")))
 
 
 def deleted(folder: str) -> None:
@@ -98,8 +124,8 @@ def compared(before: str, after: str) -> dict[str, Any]:
     found = compare_facts(old, new)
     differs = [*differences(one.info, two.info, (old.batch, new.batch)), *_stalls(old, new)]
     return {
-        "before": run_view(one.info, one.summary, one.curve),
-        "after": run_view(two.info, two.summary, two.curve),
+        "before": followed_view(one),
+        "after": followed_view(two),
         "differs": differs,
         "step": _plain(found.step),
         "parts": [_plain(found.parts[part]) for part in PARTS],
@@ -149,6 +175,8 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "open": opened,
     "rename": renamed,
     "star": starred,
+    "note": noted,
+    "tag": tagged,
     "delete": deleted,
     "compare": compared,
     "picture": picture,

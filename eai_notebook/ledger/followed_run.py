@@ -35,6 +35,7 @@ class FollowedRun:
         self._stop: dict[int, int] = {}  # the row after the last one of the section
         self.summary = Summary()
         self.curve = TrainingCurve(record.info.size)
+        self.vitals = record.vitals()
         self._growing = GrowingLedger(record.info.size)
         self._read: dict[int, int] = {}
         self._lines_read = 0  # bytes of the training's lines

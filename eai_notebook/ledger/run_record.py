@@ -4,7 +4,7 @@ A run outlives its notebook tab, its kernel and the program that drew it, so eve
 goes to disk as it comes. ``run.json`` says what the run is; ``rank-<r>.steps`` holds
 that rank's rows of `STEP_DTYPE`, appended and never rewritten, so a run that was cut
 off can be read up to its last whole row. ``training.jsonl`` has a line for each time that
-a rank reported its loss and metrics. ``labels.json`` is what the user has said of the run since:
+a rank reported its loss and metrics; ``vitals.json`` is how the ranks were over time. ``labels.json`` is what the user has said of the run since:
 a file of its own, since the run may go on, and its session writes ``run.json``.
 """
 
@@ -33,6 +33,7 @@ from eai_notebook.ledger.step_schema import (
 )
 from eai_notebook.ledger.syncing import syncer
 from eai_notebook.ledger.training_lines import from_lines, to_line
+from eai_notebook.ledger.vitals_curve import VitalsCurve
 from eai_notebook.telemetry.messages import (
     RunBegan,
     RunEnded,
@@ -49,6 +50,7 @@ FORMAT = 2
 _INFO = "run.json"
 _TRAINING = "training.jsonl"
 _LABELS = "labels.json"
+_VITALS = "vitals.json"
 GONE = "gone_ranks"
 """The entry of `meta` that names the ranks whose death has ended this run, and no training."""
 _OUTCOMES = ("done", "interrupted", "failed")  # from best to worst: a run is as good as its worst
@@ -277,8 +279,19 @@ class RunRecord:
         read = len(text) + 1 if text else 0
         return from_lines(self.info.run, text.decode(errors="replace")), start + read
 
+    def vitals(self) -> VitalsCurve:
+        """Return how the ranks were over the time of the run; empty where nothing is known."""
+        try:
+            return VitalsCurve.from_json((self.path / _VITALS).read_text())
+        except (OSError, ValueError):
+            return VitalsCurve()
+
+    def keep_vitals(self, curve: VitalsCurve) -> None:
+        """Write how the ranks were so far; for the session that records the run alone."""
+        _write_atomically(self.path / _VITALS, curve.to_json())
+
     def labels(self) -> dict[str, Any]:
-        """Return what the user has said of the run: its ``name``, whether it is ``starred``."""
+        """Return what the user has said of the run: ``name``, ``starred``, ``note``, ``tags``."""
         try:
             labels = json.loads((self.path / _LABELS).read_text())
         except (OSError, ValueError):
@@ -286,7 +299,7 @@ class RunRecord:
         return labels if isinstance(labels, dict) else {}
 
     def label(self, **labels: Any) -> None:
-        """Give the run another ``name`` (its folder stays), or mark it as ``starred``."""
+        """Give the run another ``name`` (its folder stays), a ``note``, or other labels."""
         _write_atomically(self.path / _LABELS, json.dumps(self.labels() | labels))
         self.info.name = labels.get("name", self.info.name)
 

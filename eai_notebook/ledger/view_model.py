@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from eai_notebook.ledger import view_cache
 from eai_notebook.ledger.arrays import Floats, mean
 from eai_notebook.ledger.context import Context
 from eai_notebook.ledger.facts import Facts
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from eai_notebook.ledger.facts import Finding
     from eai_notebook.ledger.run_record import RunInfo, RunRecord
     from eai_notebook.ledger.training_curve import TrainingCurve
+    from eai_notebook.ledger.vitals_curve import VitalsCurve
     from eai_notebook.telemetry.messages import RunMessage
 
 SCHEMA: Final = 4
@@ -52,6 +54,7 @@ def run_view(
     summary: Summary,
     curve: TrainingCurve | None = None,
     shown: Finding | None = None,
+    vitals: VitalsCurve | None = None,
 ) -> dict[str, Any]:
     """Return the model of a run; ``shown`` is its verdict, if not the one of this moment.
 
@@ -61,8 +64,8 @@ def run_view(
     ``means_ms`` are
     the means over the ranks, ``waiting_ms`` is the waiting of a rank that waits. ``heat``
     is how long each rank was busy by itself in each stretch. ``price`` adds up the whole
-    run, in seconds of rank time. ``training`` is the loss and the metrics, None without
-    any.
+    run, in seconds of rank time. ``training`` is the loss and the metrics, ``vitals`` how the
+    ranks were over time; both are None without any.
     """
     facts = Facts(summary.kept, Context.of(info))
     by_rank_ms = _plain(1e3 * facts.by_rank, EXACT_DIGITS)
@@ -121,6 +124,7 @@ def run_view(
             "gain": found.gain,
         },
         "training": None if curve is None else curve.model(info.meta),
+        "vitals": None if vitals is None else vitals.model(info.hosts),
         "measuring_pct": _number(measuring_pct(summary.wall, info)),
         "trial": trial_text(info.meta.get("trial")),
     }
@@ -149,9 +153,17 @@ def section_view(record: RunRecord, first: int, stop: int) -> dict[str, Any]:
 
 
 def record_view(record: RunRecord) -> dict[str, Any]:
-    """Return the model of a run on disk."""
-    run = read_run(record)
-    return run_view(run.info, run.summary, run.curve)
+    """Return the model of a run on disk; that of a long one is kept, and read at once."""
+    view = view_cache.find(record, SCHEMA)
+    if view is None:
+        view = followed_view(read_run(record))
+        view_cache.keep(record, SCHEMA, view)
+    return view
+
+
+def followed_view(run: FollowedRun, shown: Finding | None = None) -> dict[str, Any]:
+    """Return the model of a run as far as it was read; ``shown`` as for `run_view`."""
+    return run_view(run.info, run.summary, run.curve, shown, run.vitals)
 
 
 class LiveView:
@@ -164,6 +176,11 @@ class LiveView:
     def add_message(self, message: RunMessage) -> None:
         """Add a message that has just been added to the record: all of them, or none."""
         self._run.add_message(message)
+
+    @property
+    def vitals(self) -> VitalsCurve:
+        """How the ranks were over time; add to it what they say of themselves."""
+        return self._run.vitals
 
     @property
     def steps(self) -> int:
@@ -180,8 +197,8 @@ class LiveView:
         run.read()
         if run.info.state != "running":
             run.finish()
-            return run_view(run.info, run.summary, run.curve)
-        return run_view(run.info, run.summary, run.curve, self._steady.of(run.facts()))
+            return followed_view(run)
+        return followed_view(run, self._steady.of(run.facts()))
 
 
 def _buckets(summary: Summary) -> dict[str, Any]:

@@ -62,6 +62,7 @@ class CellOutput:
         elif isinstance(event.message, ResourceUsage):
             with self._books.doing(PANEL):
                 self._pulse.add_usage(event.message)
+            self._keeper.take_usage(event.message)
         elif isinstance(event.message, TrainedAlone | VariablesTrained):
             self._separate.take(event.message)
         elif isinstance(event.message, RunMessage):

@@ -11,18 +11,27 @@ from pathlib import Path
 from typing import Any
 
 from eai_notebook.bookkeeping import LEDGER, PRUNING, RECORD, TRACE, Bookkeeping
-from eai_notebook.ledger import one_rank, profile_merge
+from eai_notebook.ledger import one_rank, profile_merge, view_cache
 from eai_notebook.ledger.retention import limits, prune
 from eai_notebook.ledger.run_lock import RunLock
 from eai_notebook.ledger.run_record import RunRecord
-from eai_notebook.ledger.view_model import LiveView
+from eai_notebook.ledger.view_model import SCHEMA, LiveView
 from eai_notebook.telemetry import messages
-from eai_notebook.telemetry.messages import ProfileTaken, RunBegan, RunMessage, StepsDone
+from eai_notebook.telemetry.messages import (
+    ProfileTaken,
+    ResourceUsage,
+    RunBegan,
+    RunMessage,
+    StepsDone,
+)
 
 REFRESH_S = 0.1
 """The least time between two looks at a run."""
 
 PRUNE_EVERY_S = 3600.0
+VITALS_S = 10.0
+"""How often it is written how the ranks are, while a run goes on."""
+
 VIEW_TIME_SHARE = 0.1
 """Drawing may take this share of the kernel's time: many ranks are looked at less often."""
 
@@ -51,6 +60,13 @@ def _named(began: RunBegan) -> RunBegan:
     return replace(began, name=f"{notebook} / {began.name}")
 
 
+def _rank_in(pids: dict[int, int], usage: ResourceUsage) -> int | None:
+    """Return which rank of a run this one is: a run on some ranks of a group counts its own."""
+    if pids.get(usage.rank) == usage.pid:
+        return usage.rank
+    return next((rank for rank, pid in pids.items() if pid == usage.pid), None)
+
+
 class RunRecorder:
     """Writes the messages of a session's ranks to run records below `root`.
 
@@ -74,6 +90,7 @@ class RunRecorder:
         """The latest trace in depth that was written: its ``file``, and what is in it in ``words``."""
         self._traces: dict[str, dict[int, ProfileTaken]] = {}
         self._locks: dict[str, RunLock] = {}
+        self._next_vitals: dict[str, float] = {}
         self._pruned_at = -math.inf
         self._notices: list[str] = []
 
@@ -97,6 +114,24 @@ class RunRecorder:
                 del self._live[run]
             elif isinstance(message, StepsDone):
                 self._heard.setdefault(run, set()).add(message.rank)
+
+    def take_usage(self, usage: ResourceUsage) -> None:
+        """Note how a rank is, for each run that it takes part in."""
+        for run, record in self._open.items():
+            rank = _rank_in(record.info.pids, usage)
+            if run in self._live and rank is not None:
+                with self._books.doing(LEDGER):
+                    said = replace(usage, rank=rank)
+                    self._live[run].vitals.add(time.time() - record.info.started, said)
+                with self._books.doing(RECORD, self.root):
+                    self._keep_vitals(run)
+
+    def _keep_vitals(self, run: str, *, whole: bool = False) -> None:
+        """Write how the ranks were, now and then and at the end."""
+        now = time.monotonic()
+        if run in self._live and (whole or now >= self._next_vitals.get(run, 0.0)):
+            self._next_vitals[run] = now + VITALS_S
+            self._open[run].keep_vitals(self._live[run].vitals)
 
     def traces_due(self, *, ended: bool = False) -> list[str]:
         """Write the traces in depth that all ranks have sent; return what is in each, in words.
@@ -158,7 +193,10 @@ class RunRecorder:
     def _note_outcome(self, record: RunRecord, view: dict[str, Any]) -> None:
         """Write what a list of runs shows into the record, so that it need not read the rows."""
         with self._books.doing(RECORD, self.root):
+            if view["vitals"] is not None:
+                self._keep_vitals(record.info.run, whole=True)
             record.note(outcome=outcome_of(view))
+            view_cache.keep(record, SCHEMA, view)
 
     def _write(self, message: RunMessage) -> None:
         record = self._open.get(message.run)
@@ -191,7 +229,7 @@ class RunRecorder:
 
     def _forget(self, run: str) -> None:
         for known in (
-            self._open, self._live, self._traces, self._next_look, self._last_look, self._heard,
+            self._open, self._live, self._traces, self._next_look, self._last_look, self._heard, self._next_vitals,
         ):  # fmt: skip
             known.pop(run, None)
         if (lock := self._locks.pop(run, None)) is not None:

@@ -10,12 +10,15 @@ import type { Range, Section, View } from './types';
 import { colour, learnParts, partStyle } from './parts';
 import { element } from './drawing';
 import { MetricCharts } from './metricCharts';
+import { RankControls } from './rankControls';
+import { rankRows, type Row } from './rankRows';
 import { RanksPlot } from './ranksPlot';
 import { RankTable } from './table';
 import { StepsPlot } from './stepsPlot';
 import { background } from './partPattern';
 import { TrainingSection } from './training';
 import { Tooltip } from './tooltip';
+import { VitalCharts } from './vitalCharts';
 import { count, duration, ms, percent, priceLine, ratesLine, sum } from './formatting';
 
 /** Below this width numbers leave no room for more. */
@@ -48,6 +51,7 @@ export class Chart {
           this._zoom(range);
         })
       : null;
+    this._vitals = isLarge ? new VitalCharts() : null;
     this._steps = new StepsPlot(this._tooltip, range => {
       this._zoom(range);
     });
@@ -57,10 +61,12 @@ export class Chart {
       ...(this._metrics === null ? [] : [this._metrics.node]),
       this._legend,
       this._steps.node,
+      this._controls.node,
       this._ranks.node,
       this._heat.node,
       this._rates,
       this._price,
+      ...(this._vitals === null ? [] : [this._vitals.node]),
       this._table.node
     );
     host.append(this._root);
@@ -160,12 +166,17 @@ export class Chart {
     this._price.textContent = waits === '' ? priceLine(view) : '';
     this._training.draw(view);
     this._metrics?.draw(view, this._range);
+    this._vitals?.draw(view);
     // Without a closer look its columns would not stand below their bars.
-    this._heat.draw(shown, this._range);
+    const isWide = view.run.hosts.length > 1 && this._root.clientWidth >= WIDE;
+    const { arrangement } = this._controls;
+    const rows = rankRows(shown, arrangement, isWide);
+    this._heat.draw(shown, rows, this._range);
     this._heat.node.hidden ||= this._range !== null && this._section === null;
     this._fillLegend(shown);
     this._steps.draw(shown, this._range, this._isNarrow, this._rangeWords(view));
-    this._ranks.draw(shown, this._root.clientWidth);
+    this._controls.draw(shown);
+    this._ranks.draw(shown, rows, isWide || arrangement.isFolded);
     this._table.draw(view);
     this._steps.report();
     if (waits !== '') {
@@ -227,15 +238,15 @@ export class Chart {
 
   private _reportRank(x: number, y: number): void {
     const view = this._view === null ? null : this._shown(this._view);
-    const rank = view === null ? undefined : this._ranks.rankAt(view, y);
-    if (view === null || rank === undefined) {
+    const row = this._ranks.rowAt(y);
+    if (view === null || row === undefined) {
       this._tooltip.hide();
       return;
     }
     // The box stands in the plot of the steps, above the ranks.
     const up = this._steps.canvas.getBoundingClientRect().top;
     const below = this._ranks.canvas.getBoundingClientRect().top - up + y + 12;
-    this._tooltip.show(view, `rank ${rank.rank} on ${rank.host}`, rank.ms, null, x, below);
+    this._tooltip.show(view, titleOf(view, row), row.ms, null, x, below);
   }
 
   private get _isNarrow(): boolean {
@@ -252,9 +263,15 @@ export class Chart {
   private _timer = 0;
   private readonly _training: TrainingSection;
   private readonly _metrics: MetricCharts | null;
+  private readonly _vitals: VitalCharts | null;
   private readonly _tooltip = new Tooltip();
   private readonly _table = new RankTable();
-  private readonly _ranks = new RanksPlot();
+  private readonly _controls = new RankControls(() => {
+    this._schedule();
+  });
+  private readonly _ranks = new RanksPlot(host => {
+    this._controls.toggle(host);
+  });
   private readonly _heat = new HeatMap();
   private readonly _steps: StepsPlot;
   private readonly _root: HTMLElement;
@@ -266,6 +283,13 @@ export class Chart {
   private readonly _rates: HTMLElement;
   private readonly _price: HTMLElement;
   private readonly _observer: ResizeObserver;
+}
+
+function titleOf(view: View, row: Row): string {
+  const rank = view.ranks[row.members[0] ?? 0];
+  return row.isHost
+    ? `mean of ${row.members.length} ranks on ${row.folds}`
+    : `rank ${rank?.rank ?? ''} on ${rank?.host ?? ''}`;
 }
 
 /** What a run that goes on still waits for before anything can be said of it; else empty. */

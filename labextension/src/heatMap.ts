@@ -8,6 +8,7 @@
 import type { Range, View } from './types';
 import { shownSteps } from './axis';
 import { ms } from './formatting';
+import { type Row, rowCells } from './rankRows';
 import { HEAT_ROW, HEAT_SCALE, LEAST_HEAT, MOST_HEAT, MOST_PIXELS } from './generated';
 
 export class HeatMap {
@@ -28,25 +29,27 @@ export class HeatMap {
   readonly node = document.createElement('div');
 
   /** Draw the cells of the steps that are shown. */
-  draw(view: View, range: Range | null): void {
+  draw(view: View, rows: readonly Row[], range: Range | null): void {
     const { heat, ranks } = view;
     this._view = view;
+    this._rows = rows;
     this.node.hidden = ranks.length < 2 || heat.columns === 0 || heat.low_ms === null;
     if (this.node.hidden) {
       return;
     }
     const { first, span } = shownSteps(view.buckets, range);
     const last = view.buckets.stop.at(-1) ?? first;
-    if (heat.cells !== this._drawn) {
-      this._drawn = heat.cells;
-      this._cells = decode(heat.cells);
+    const drawn = `${heat.cells} ${rows.map(row => row.members.join()).join(' ')}`;
+    if (drawn !== this._drawn) {
+      this._drawn = drawn;
+      this._cells = rowCells(rows, decode(heat.cells), heat.columns);
       const fold = Math.max(1, Math.floor(heat.width / view.buckets.width));
       this._starts = view.buckets.step.filter((_, place) => place % fold === 0);
-      this._paint(Math.min(last - first, MOST_PIXELS), ranks.length);
+      this._paint(Math.min(last - first, MOST_PIXELS), rows.length);
     }
     // A column stands below the bars of the same steps.
     this._canvas.style.width = `calc((100% - var(--eai-scale)) * ${(last - first) / span})`;
-    this._canvas.style.height = `${Math.max(LEAST_HEAT, Math.min(MOST_HEAT, HEAT_ROW * ranks.length))}px`;
+    this._canvas.style.height = `${Math.max(LEAST_HEAT, Math.min(MOST_HEAT, HEAT_ROW * rows.length))}px`;
     this._entitle();
   }
 
@@ -104,10 +107,10 @@ export class HeatMap {
     }
     const { columns, low_ms: low, high_ms: high } = view.heat;
     const column = this._columnAt(x / this._canvas.clientWidth);
-    const row = Math.floor((y / this._canvas.clientHeight) * view.ranks.length);
+    const row = Math.floor((y / this._canvas.clientHeight) * this._rows.length);
     const value = this._cells[row * columns + column] ?? 0;
-    const rank = view.ranks[row];
-    if (rank === undefined) {
+    const pointed = this._rows[row];
+    if (pointed === undefined) {
       return;
     }
     const first = this._starts[column] ?? 0;
@@ -116,12 +119,14 @@ export class HeatMap {
     const length = (low ?? 0) + ((value - 1) / 254) * ((high ?? 0) - (low ?? 0));
     const edge = value === 255 ? 'at least ' : value === 1 ? 'at most ' : '';
     const figure = value === 0 ? 'not measured' : `${edge}${ms(length)}`;
-    this._title.textContent = `rank ${rank.rank}, ${steps}: ${figure}`;
+    const label = pointed.isHost ? `slowest rank of ${pointed.name}` : pointed.name;
+    this._title.textContent = `${label}, ${steps}: ${figure}`;
   }
 
   private _view: View | null = null;
   private _drawn = '';
-  private _cells = new Uint8Array();
+  private _rows: readonly Row[] = [];
+  private _cells: Uint8Array = new Uint8Array();
   /** The first step of each column. */
   private _starts: number[] = [];
   private readonly _title = document.createElement('div');

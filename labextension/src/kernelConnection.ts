@@ -104,6 +104,11 @@ export class KernelLink {
     return (await this._ask('where', {})) as string;
   }
 
+  /** Compare a variable of the ranks: the outcome, or while they train what was asked, in words. */
+  async diff(name: string): Promise<string> {
+    return (await this._ask('diff', { name })) as string;
+  }
+
   /** The report on the latest run, in words; also while it goes on. */
   async report(): Promise<string> {
     return (await this._ask('report', {})) as string;
@@ -140,9 +145,9 @@ export class KernelLink {
     return (await this._ask('open', { folder })) as View;
   }
 
-  /** Change a run on disk: rename, star or delete it. */
+  /** Change a run on disk: rename, star, tag or delete it, or write a note to it. */
   async change(
-    command: 'rename' | 'star' | 'delete',
+    command: 'rename' | 'star' | 'note' | 'tag' | 'delete',
     args: Readonly<Record<string, string | boolean>>
   ): Promise<void> {
     await this._ask(command, args);

@@ -1,5 +1,5 @@
 /**
- * Lines over the steps with axes: the metrics of a run in its tab, and of several runs together.
+ * Lines over the steps, or over time, with axes: the metrics of a run in its tab, and of several runs together.
  *
  * SVG, since there are a few hundred points at most. A drag selects steps, as on the bars.
  */
@@ -24,32 +24,34 @@ const UNITS = 1000;
 const NARROW = 320;
 
 export class LineChart {
-  /** `onRange` is asked for other steps; null is all of them. Without names a legend has them. */
-  constructor(title: string, format: (value: number) => string, onRange: OnRange, hasNames = true) {
+  /**
+   * `onRange` is asked for other steps; null is all of them. Without names a legend has them.
+   *
+   * With `inTime` the lines are over seconds, which it writes, and nothing can be selected.
+   */
+  constructor(
+    title: string,
+    format: (value: number) => string,
+    onRange: OnRange | null,
+    hasNames = true,
+    inTime: ((seconds: number) => string) | null = null
+  ) {
     this._format = format;
     this._hasNames = hasNames;
+    this._inTime = inTime;
     this._picture.setAttribute('viewBox', `0 0 ${UNITS} ${UNITS}`);
     this._picture.setAttribute('preserveAspectRatio', 'none');
     this._picture.setAttribute('role', 'img');
-    this._picture.setAttribute('aria-label', `${title} over the steps`);
+    const over = inTime === null ? 'the steps' : 'time';
+    this._picture.setAttribute('aria-label', `${title} over ${over}`);
     this._title = title;
     this._tooltip.hidden = true;
     this._plot.append(this._picture);
-    const brush = new Brush(
-      this._plot,
-      (from, to) => {
-        onRange({
-          first: Math.floor(this._step(from)),
-          stop: Math.max(Math.floor(this._step(from)) + 1, Math.ceil(this._step(to)))
-        });
-      },
-      () => undefined
-    );
-    this._plot.append(brush.node, this._cursor, this._tooltip);
+    if (onRange !== null) {
+      this._letSelect(onRange);
+    }
+    this._plot.append(this._cursor, this._tooltip);
     this._cursor.hidden = true;
-    this._plot.addEventListener('dblclick', () => {
-      onRange(null);
-    });
     this._plot.addEventListener('pointermove', event => {
       const box = this._plot.getBoundingClientRect();
       this._point((event.clientX - box.left) / (box.width || 1));
@@ -98,10 +100,28 @@ export class LineChart {
             'span',
             'left',
             `${(100 * (step - this._first)) / span}%`,
-            `${position === 0 ? 'step ' : ''}${count(step)}`
+            this._inTime?.(step) ?? `${position === 0 ? 'step ' : ''}${count(step)}`
           )
       )
     );
+  }
+
+  /** Have a drag select steps, and a double click all of them. */
+  private _letSelect(onRange: OnRange): void {
+    const brush = new Brush(
+      this._plot,
+      (from, to) => {
+        onRange({
+          first: Math.floor(this._step(from)),
+          stop: Math.max(Math.floor(this._step(from)) + 1, Math.ceil(this._step(to)))
+        });
+      },
+      () => undefined
+    );
+    this._plot.append(brush.node);
+    this._plot.addEventListener('dblclick', () => {
+      onRange(null);
+    });
   }
 
   private _step(share: number): number {
@@ -153,7 +173,7 @@ export class LineChart {
     this._tooltip.hidden = this._cursor.hidden = rows.length === 0;
     this._cursor.style.left = `${100 * share}%`;
     this._tooltip.replaceChildren(
-      element('div', 'eai-Chart-pointed', `step ${count(Math.round(at))}`),
+      element('div', 'eai-Chart-pointed', this._inTime?.(at) ?? `step ${count(Math.round(at))}`),
       ...rows.map(({ series, near }) => {
         const mark = element('span', 'eai-Chart-swatch');
         mark.style.background = series.colour;
@@ -181,6 +201,7 @@ export class LineChart {
 
   private readonly _title: string;
   private readonly _hasNames: boolean;
+  private readonly _inTime: ((seconds: number) => string) | null;
   private _series: readonly Series[] = [];
   private _first = 0;
   private _last = 1;

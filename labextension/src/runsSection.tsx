@@ -179,6 +179,9 @@ export function RunsSection(props: Props): JSX.Element {
                       const args = { folder: run.folder, on: !run.starred };
                       change('', () => link.change('star', args));
                     }}
+                    onTag={tag => {
+                      setSought(`#${tag}`);
+                    }}
                   />
                 ))}
               </tbody>
@@ -225,6 +228,12 @@ export function RunsSection(props: Props): JSX.Element {
                 onRename={name => {
                   change('Renaming…', () => link.change('rename', { folder: only.folder, name }));
                 }}
+                onNote={note => {
+                  change('Writing…', () => link.change('note', { folder: only.folder, note }));
+                }}
+                onTag={tags => {
+                  change('Writing…', () => link.change('tag', { folder: only.folder, tags }));
+                }}
                 onDelete={() => {
                   setChosen([]);
                   change('Deleting…', () => link.change('delete', { folder: only.folder }));
@@ -253,10 +262,13 @@ interface RowProps {
   onChoose: () => void;
   onOpen: () => void;
   onStar: () => void;
+  onTag: (tag: string) => void;
 }
 
-function Row({ run, isChosen, onChoose, onOpen, onStar }: RowProps): JSX.Element {
-  const tooltip = [run.name, described(run), run.verdict].filter(text => text !== '').join('\n');
+function Row({ run, isChosen, onChoose, onOpen, onStar, onTag }: RowProps): JSX.Element {
+  const tooltip = [run.name, described(run), run.verdict, run.note]
+    .filter(text => text !== '')
+    .join('\n');
   return (
     <tr className={isChosen ? 'eai-mod-chosen' : ''} title={tooltip.replaceAll('`', '')}>
       <td className="eai-Runs-marks">
@@ -278,14 +290,29 @@ function Row({ run, isChosen, onChoose, onOpen, onStar }: RowProps): JSX.Element
       {COLUMNS.map(column => (
         <td key={column.key} className={column.isWide ? 'eai-mod-wide' : ''}>
           {column.key === 'name' ? (
-            <button
-              className="eai-Runs-name"
-              style={{ borderLeftColor: run.colour }}
-              onClick={onOpen}
-            >
-              {run.name}
-              {run.state !== 'done' && <span className="eai-Panel-faint"> {run.state}</span>}
-            </button>
+            <>
+              <button
+                className="eai-Runs-name"
+                style={{ borderLeftColor: run.colour }}
+                onClick={onOpen}
+              >
+                {run.name}
+                {run.state !== 'done' && <span className="eai-Panel-faint"> {run.state}</span>}
+              </button>
+              {run.tags.map(tag => (
+                <button
+                  key={tag}
+                  className="eai-Runs-tag"
+                  title={`Show the runs with the tag ${tag}`}
+                  onClick={() => {
+                    onTag(tag);
+                  }}
+                >
+                  #{tag}
+                </button>
+              ))}
+              {run.note !== '' && <div className="eai-Runs-note">{run.note}</div>}
+            </>
           ) : (
             column.text(run)
           )}
@@ -300,10 +327,13 @@ interface ButtonsProps {
   perform: (words: string, action: () => Promise<void>) => void;
   file: (kind: 'page' | 'trace') => Promise<Download>;
   onRename: (name: string) => void;
+  onNote: (note: string) => void;
+  onTag: (tags: string) => void;
   onDelete: () => void;
 }
 
-function RunButtons({ run, perform, file, onRename, onDelete }: ButtonsProps): JSX.Element {
+function RunButtons(props: ButtonsProps): JSX.Element {
+  const { run, perform, file, onRename, onNote, onTag, onDelete } = props;
   const button = (label: string, title: string, action: () => void): JSX.Element => (
     <button className="jp-mod-styled" title={title} onClick={action}>
       {label}
@@ -326,6 +356,23 @@ function RunButtons({ run, perform, file, onRename, onDelete }: ButtonsProps): J
         void InputDialog.getText({ title: 'Name of the run', text: run.name }).then(answer => {
           if (answer.button.accept && answer.value) {
             onRename(answer.value);
+          }
+        });
+      })}
+      {button('Note', 'Write a note to the run', () => {
+        void InputDialog.getText({ title: 'Note to the run', text: run.note }).then(answer => {
+          if (answer.button.accept) {
+            onNote(answer.value ?? '');
+          }
+        });
+      })}
+      {button('Tags', 'Words by which the run is found', () => {
+        void InputDialog.getText({
+          title: 'Tags of the run, with commas between',
+          text: run.tags.join(', ')
+        }).then(answer => {
+          if (answer.button.accept) {
+            onTag(answer.value ?? '');
           }
         });
       })}
@@ -353,7 +400,10 @@ function toggled(chosen: readonly string[], folder: string): string[] {
 }
 
 function found(run: RunEntry, sought: string): boolean {
-  const text = [run.name, run.state, run.verdict, run.folder, ...run.hosts].join(' ').toLowerCase();
+  const tags = run.tags.map(tag => `#${tag}`);
+  const text = [run.name, run.state, run.verdict, run.folder, run.note, ...tags, ...run.hosts]
+    .join(' ')
+    .toLowerCase();
   return sought
     .toLowerCase()
     .split(/\s+/)

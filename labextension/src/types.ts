@@ -91,6 +91,13 @@ export interface View {
     /** The metrics of all ranks at each epoch's end. */
     ends: { epoch: number; step: number; values: Record<string, Measured> }[];
   } | null;
+  /** How the ranks were over time; null without any, missing in outputs of older versions. */
+  vitals?: {
+    /** Seconds between two values. */
+    width_s: number;
+    /** The lines of each quantity that was measured. */
+    lines: Record<string, { label: string; values: Measured[] }[]>;
+  } | null;
   verdict: {
     kind: string;
     sentence: string;
@@ -166,6 +173,8 @@ export interface Group {
   loading?: boolean;
   /** The latest trace in depth that was written. */
   trace?: { file: string; words: string } | null;
+  /** The latest comparison of a variable while a cell ran. */
+  diff?: { number: number; words: string } | null;
   /** What a start is at. */
   step?: string;
 }
@@ -199,6 +208,9 @@ export interface RunEntry {
   /** Of the part that the verdict names. */
   colour: string;
   starred: boolean;
+  /** What the user has written of it; empty without. */
+  note: string;
+  tags: string[];
   /** Its folder on the kernel's machine. */
   path: string;
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from browser.lab import ROOT
+from browser.lab import ROOT, SCREENS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,6 +79,16 @@ def test_where_is_answered_while_a_cell_runs_and_a_log_is_searched(
     page.get_by_role("button", name="Where", exact=True).click()
     page.get_by_text("training step 12").wait_for(timeout=5_000)
     assert notebook.is_running()
+    page.get_by_role("button", name="Diff", exact=True).click()
+    page.get_by_label("variable").fill("model")
+    page.keyboard.press("Enter")
+    page.get_by_text("is compared at the end of step 100000; ").wait_for()
+    page.get_by_text("of rank 3 differs from rank 0 at the end").wait_for()
+    assert "is compared at the end" not in notebook.panel()
+    notebook.screenshot("diff-light", "#eai-notebook-panel")
+    notebook.theme("JupyterLab Dark")
+    notebook.screenshot("diff-dark", "#eai-notebook-panel")
+    notebook.theme("JupyterLab Light")
     page.get_by_role("button", name="rank 3 on gpu1").click()
     log = page.get_by_role("region", name="Log of rank 3")
     log.get_by_text("31 batches read").wait_for()
@@ -122,6 +132,65 @@ def test_remedies_are_listed_while_a_cell_runs_and_one_is_tried(
         assert violations(page) == []
     page.get_by_role("button", name="Stop", exact=True).click()
     notebook.wait_cells(1)
+
+
+REFLOW = """
+from player import Player
+from synthetic import run_record, run_rows
+from eai_notebook.ledger.run_record import runs_folder
+from eai_notebook.display.run_browser import saved_page
+record = run_record(runs_folder(), run_rows(12, 300, late={7: {"compute": 0.004}}), name="reflow")
+open("reflow.html", "w").write(saved_page(record.path.name)["text"])
+%load_ext eai_notebook
+player = Player(12)
+_ = player.play(1, 300, live=False)
+"""
+
+OVERFLOWING = """where => {
+    const root = document.querySelector(where);
+    const edge = root.getBoundingClientRect().left + root.clientWidth + 1;
+    // Tables and preformatted text may scroll by themselves (WCAG 1.4.10).
+    const scrolls = node => node.closest('.eai-Runs, pre, .eai-Chart-table') !== null;
+    return [...root.querySelectorAll('*')].filter(node => {
+        const box = node.getBoundingClientRect();
+        return box.width > 0 && box.right > edge && !scrolls(node);
+    }).map(node => `${node.tagName} ${node.className} ${node.textContent.slice(0, 40)}`);
+}"""
+
+
+def test_nothing_is_cut_off_in_320_pixels(open_notebook: Callable[..., Notebook]) -> None:
+    """WCAG 2.2, 1.4.10: the panel, a run's tab and the saved page need no scrolling to the side."""
+    notebook = open_notebook(REFLOW)
+    notebook.run_cell()
+    notebook.wait_steps(300)
+    notebook.wait_cells(1)
+    page = notebook.page
+    page.get_by_role("button", name="Show earlier runs").click()
+    page.get_by_role("region", name="Runs").get_by_role("checkbox").first.check()
+    page.get_by_role("button", name="Diff", exact=True).click()
+    found = []
+    for width in (320, 250):
+        notebook.panel_width(width)
+        notebook.screenshot(f"reflow-{width}-light", "#eai-notebook-panel")
+        found += page.evaluate(OVERFLOWING, "#eai-notebook-panel")
+    page.get_by_role("button", name="Open in tab").click()
+    page.locator(".eai-Tab .eai-Chart").wait_for()
+    page.set_viewport_size({"width": 320, "height": 800})
+    page.evaluate("window.jupyterapp.shell.collapseRight?.()")
+    page.wait_for_timeout(300)
+    notebook.screenshot("reflow-tab-light")
+    found += page.evaluate(OVERFLOWING, ".eai-Tab")
+    page.set_viewport_size({"width": 1400, "height": 900})
+    page.evaluate("window.jupyterapp.commands.execute('eai-notebook:show')")
+    assert found == []
+
+    saved = page.context.new_page()
+    saved.set_viewport_size({"width": 320, "height": 800})
+    saved.goto((notebook.lab.root / "reflow.html").as_uri())
+    saved.screenshot(path=SCREENS / "reflow-page-light.png")
+    assert saved.evaluate("document.documentElement.scrollWidth") <= 320
+    assert saved.evaluate(OVERFLOWING, "body") == []
+    saved.close()
 
 
 NOTED = """

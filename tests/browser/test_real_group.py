@@ -65,6 +65,17 @@ def test_start_train_stop_and_shut_down_from_the_panel(
     notebook.screenshot("real-live")
     assert notebook.is_running()
     assert "2 ranks running a cell" in notebook.panel()
+    # A question that would wait as a cell; while ranks train it is about the same step on each.
+    page.get_by_role("button", name="Diff", exact=True).click()
+    page.get_by_role("button", name="Compare", exact=True).first.click()
+    page.get_by_text("is the same on ranks 0-1 at the end of step").wait_for()
+    assert notebook.is_running()
+    notebook.screenshot("real-diff")
+    # How the ranks are over time comes with the run.
+    page.get_by_role("button", name="Open in tab").click()
+    page.locator(".eai-Tab .eai-Vitals .eai-Lines").nth(1).wait_for()
+    notebook.screenshot("real-tab")
+    page.evaluate("void window.jupyterapp.commands.execute('application:close')")
 
     page.get_by_role("button", name="Stop", exact=True).click()
     notebook.wait_cells(2)

@@ -80,6 +80,85 @@ def test_steps_are_looked_at_closer_and_closer_in_a_tab(
     assert notebook.outside == []
 
 
+HOSTS = """from player import Player
+from synthetic import run_record, run_rows
+from eai_notebook.ledger.run_record import runs_folder
+from eai_notebook.ledger.view_model import record_view
+from eai_notebook.ledger.vitals_curve import VitalsCurve
+from eai_notebook.telemetry.messages import Gpu, ResourceUsage
+rows = run_rows(24, 300, late={17: {"compute": 0.004}})
+record = run_record(runs_folder(), rows, name="hosts")
+curve = VitalsCurve()
+for second in range(0, 240, 2):
+    for rank in range(24):
+        gpus = [Gpu(0, "a GPU", 60.0 + rank + second % 9, 3e10, 8e10)] if rank < 8 else []
+        curve.add(second, ResourceUsage(rank, 80.0 + rank, 2e9 + 1e6 * second, gpus,
+                                        network_bytes_per_s=1e6 * (5 + rank // 8)))
+record.keep_vitals(curve)
+Player(24).panel.run(record_view(record))"""
+
+
+def test_ranks_are_sorted_hosts_are_folded_and_how_they_were_is_drawn(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    notebook = open_notebook(HOSTS)
+    page = notebook.page
+    notebook.run_cell()
+    notebook.wait_steps(300)
+    page.get_by_role("button", name="Open in tab").click()
+    tab = page.locator(".eai-Tab")
+    bars = tab.locator(".eai-Chart-ranks canvas")
+    bars.scroll_into_view_if_needed()
+
+    def first_row(selector: str = ".eai-Chart-ranks canvas") -> str:
+        tab.locator(selector).hover(position={"x": 30, "y": 3})
+        title = ".eai-Heat-title" if "Heat" in selector else ".eai-Chart-pointed"
+        return tab.locator(title).first.inner_text()
+
+    assert first_row() == "rank 0 on gpu1"
+    tab.get_by_label("Order of the ranks").select_option("slowest first")
+    page.wait_for_timeout(100)
+    assert first_row() == "rank 17 on gpu3"
+    assert first_row(".eai-Heat-canvas").startswith("rank 17,")
+    tab.get_by_label("Order of the ranks").select_option("most waiting first")
+    page.wait_for_timeout(100)
+    assert first_row() != "rank 17 on gpu3"
+
+    tab.get_by_label("fold hosts").check()
+    host = tab.get_by_role("button", name="gpu3 · 8")
+    host.wait_for()
+    assert tab.locator(".eai-Chart-labels > *").count() == 3
+    assert first_row() == "mean of 8 ranks on gpu1"
+    assert first_row(".eai-Heat-canvas").startswith("slowest rank of gpu1,")
+    notebook.screenshot("hosts-folded-light")
+    host.focus()
+    page.keyboard.press("Enter")
+    tab.locator(".eai-Chart-labels > *").nth(10).wait_for()
+    assert tab.get_by_role("button", name="gpu3 · 8").evaluate("b => b === document.activeElement")
+    labels = tab.locator(".eai-Chart-labels > *").all_inner_texts()
+    assert labels[-1] == "rank 17"  # the others wait for it
+
+    vitals = tab.locator(".eai-Vitals")
+    vitals.scroll_into_view_if_needed()
+    titles = [text.split("\n")[0] for text in vitals.locator(".eai-Lines-title").all_inner_texts()]
+    assert [title.split(",")[0] for title in titles] == [
+        "CPU of a rank", "memory of a rank", "network of a host", "GPU of a rank",
+        "GPU memory of a rank",
+    ]  # fmt: skip
+    first = vitals.locator(".eai-Lines").first
+    assert "highest" in first.inner_text()
+    assert "gpu3" in vitals.locator(".eai-Lines").nth(2).inner_text()
+    first.locator(".eai-Chart-plot").hover(position={"x": 100, "y": 40})
+    assert "103" in first.locator(".eai-Tooltip").inner_text()
+    notebook.screenshot("vitals-light")
+    if AXE.exists():
+        page.add_script_tag(path=str(AXE))
+        assert violations(page, ".eai-Tab") == []
+    notebook.theme("JupyterLab Dark")
+    notebook.screenshot("vitals-dark")
+    notebook.theme("JupyterLab Light")
+
+
 SEVERAL = """%load_ext eai_notebook
 from player import Player
 from synthetic import run_record, run_rows

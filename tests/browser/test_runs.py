@@ -102,6 +102,17 @@ def test_runs_are_searched_sorted_starred_renamed_and_deleted(
     page.locator(".jp-Dialog input").fill("best_table")
     page.locator(".jp-Dialog button.jp-mod-accept").click()
     runs.get_by_role("button", name="best_table", exact=True).wait_for()
+    for label, text in ("Tags", "fp16, baseline"), ("Note", "with the new shards"):
+        runs.get_by_role("button", name=label).click()
+        page.locator(".jp-Dialog input").fill(text)
+        page.locator(".jp-Dialog button.jp-mod-accept").click()
+        page.locator(".jp-Dialog").wait_for(state="detached")
+    runs.get_by_text("with the new shards").wait_for()
+    runs.get_by_role("button", name="#baseline").click()
+    page.wait_for_function("document.querySelectorAll('.eai-Runs tbody tr').length === 1")
+    assert names.all_inner_texts() == ["best_table"]
+    notebook.screenshot("runs-noted-light", "#eai-notebook-panel")
+    runs.get_by_label("Search runs").fill("_table")
     runs.get_by_role("button", name="Delete").click()
     page.locator(".jp-Dialog button.jp-mod-warn").click()
     runs.get_by_role("button", name="best_table", exact=True).wait_for(state="detached")

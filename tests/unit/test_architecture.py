@@ -34,7 +34,7 @@ MAY_USE = {
     "python_command": set(),
     # What both processes share: messages and the number formats of the verdict.
     "telemetry": {"bookkeeping", "errors", "ledger"},
-    "ledger": {"bookkeeping", "errors", "telemetry"},
+    "ledger": {"bookkeeping", "errors", "files", "telemetry"},
     "advice": {"errors", "ledger"},
     "forecast": {"errors", "ledger"},
     "collective": ANYONE,

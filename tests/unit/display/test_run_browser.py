@@ -37,6 +37,21 @@ def test_runs_are_listed_and_what_cannot_be_read_is_left_out(runs: list[str]) ->
     json.dumps(run_browser.listed(), allow_nan=False)
 
 
+def test_a_run_has_a_note_and_tags(runs: list[str]) -> None:
+    run_browser.noted(runs[0], " the new shards\n")
+    run_browser.tagged(runs[0], "fp16, #baseline fp16")
+    run_browser.COMMANDS["star"](folder=runs[0], on=True)
+    entries = {entry["folder"]: entry for entry in run_browser.listed()}
+    assert entries[runs[0]]["note"] == "the new shards"
+    assert entries[runs[0]]["tags"] == ["fp16", "baseline"]
+    assert entries[runs[0]]["starred"]
+    assert (entries[runs[1]]["note"], entries[runs[1]]["tags"]) == ("", [])
+    run_browser.noted(runs[0], "")
+    run_browser.tagged(runs[0], "")
+    entry = next(each for each in run_browser.listed() if each["folder"] == runs[0])
+    assert (entry["note"], entry["tags"]) == ("", [])
+
+
 def test_two_runs_are_compared_part_by_part(runs: list[str]) -> None:
     found = run_browser.compared(*runs)
     json.dumps(found, allow_nan=False)
