@@ -56,8 +56,11 @@ class LiveRun:
         self._next = time.monotonic() + (SAVED_S if _followed else REFRESH_S)
 
     def finish(self, view: dict[str, Any]) -> None:
-        """Put the static twin in its place."""
-        if in_notebook():
+        """Put the static twin in its place; of a run without a step there is no picture."""
+        if view["run"]["steps"] == 0:
+            if self._shown:
+                self._show({"text/plain": f"{self.title} ended before its first step"})
+        elif in_notebook():
             self._show(bundle(view))
         elif in_ipython():
             print(text(view))  # noqa: T201 - a terminal is printed to

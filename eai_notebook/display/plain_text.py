@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from eai_notebook.display.summary_lines import price_line, rates_line
+from eai_notebook.display.summary_lines import not_yet, price_line, rates_line
 from eai_notebook.display.training_html import progress_line
 from eai_notebook.ledger.formatting import ms
 from eai_notebook.ledger.parts import BY_NAME
@@ -15,6 +15,8 @@ WIDTH: Final = 48
 
 def text(view: dict[str, Any]) -> str:
     """Return a run's view as plain text: verdict, one bar a rank, rates."""
+    if waits := not_yet(view):
+        return waits
     found = view["verdict"]
     advice = "; ".join(found["tries"]) + (f" ({found['gain']})" if found["gain"] else "")
     lines = [found["sentence"], *([f"Try: {advice}"] if found["tries"] else []), ""]

@@ -21,7 +21,7 @@ from eai_notebook.display.axis import (
 )
 from eai_notebook.display.heat_map import heat_map
 from eai_notebook.display.palette import UNMEASURED
-from eai_notebook.display.summary_lines import cut_note, price_line, rates_line
+from eai_notebook.display.summary_lines import cut_note, not_yet, price_line, rates_line
 from eai_notebook.display.training_html import training_section
 from eai_notebook.ledger.formatting import ms, percent
 from eai_notebook.ledger.parts import BY_NAME
@@ -51,23 +51,32 @@ _LINE: Final = "var(--jp-border-color2, rgba(128, 128, 128, .35))"
 
 def html(view: dict[str, Any]) -> str:
     """Return a run's view as a piece of HTML that stands alone."""
-    sections = [
-        _verdict(view),
-        training_section(view),
-        _legend(view),
-        _steps(view),
-        _ranks(view),
-        heat_map(view),
-        f'<div style="{_FAINT}; margin-top: 8px">{escape(rates_line(view))}</div>',
-        f'<div style="{_FAINT}">{escape(price_line(view))}</div>',
-    ]
+    waits = not_yet(view)
+    sections = (
+        [_waiting(waits), training_section(view)]
+        if waits
+        else [
+            _verdict(view),
+            training_section(view),
+            _legend(view),
+            _steps(view),
+            _ranks(view),
+            heat_map(view),
+            f'<div style="{_FAINT}; margin-top: 8px">{escape(rates_line(view))}</div>',
+            f'<div style="{_FAINT}">{escape(price_line(view))}</div>',
+        ]
+    )
     frame = (
         "font-family: var(--jp-ui-font-family, system-ui, sans-serif); max-width: 860px; "
         f"margin: 4px 0; color: {_INK}; font-size: 13px; line-height: 1.4"
     )
-    label = escape(f"Ledger of {view['run']['name']}: {view['verdict']['sentence']}")
+    label = escape(f"Ledger of {view['run']['name']}: {waits or view['verdict']['sentence']}")
     inside = "\n".join(section for section in sections if section)
     return f'<figure class="eai-ledger" aria-label="{label}" style="{frame}">\n{inside}\n</figure>'
+
+
+def _waiting(words: str) -> str:
+    return f'<div style="font-weight: 600; font-size: 14px">{escape(words)}</div>'
 
 
 def _verdict(view: dict[str, Any]) -> str:

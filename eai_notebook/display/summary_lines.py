@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from eai_notebook.ledger.formatting import amount, count, duration, ms
@@ -40,6 +41,25 @@ def rates_line(view: dict[str, Any]) -> str:
     if view["measuring_pct"] is not None:
         fragments.append(f"measuring {view['measuring_pct']:.2g} %")
     return " · ".join(fragments)
+
+
+def not_yet(view: dict[str, Any], now: float | None = None) -> str:
+    """Return what a run that goes on still waits for before anything can be said of it; else empty.
+
+    Examples:
+        >>> run = {"state": "running", "steps": 0, "started": 100.0}
+        >>> not_yet({"run": run, "ranks": [{"ms": [None, None]}]}, now=112.4)
+        'compiling the first step, 12 s'
+        >>> not_yet({"run": run, "ranks": [{"ms": [None, 2.5]}]})
+        ''
+    """
+    run = view["run"]
+    is_measured = any(part is not None for rank in view["ranks"] for part in rank["ms"])
+    if run["state"] != "running" or is_measured:
+        return ""
+    age = duration(float(int(max(0.0, (now or time.time()) - run["started"]))))
+    what = "measuring the first steps" if run["steps"] > 1 else "compiling the first step"
+    return f"{what}, {age}"
 
 
 def cut_note(buckets: dict[str, Any], cut: int) -> str:

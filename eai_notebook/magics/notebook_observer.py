@@ -61,9 +61,10 @@ class NotebookWatcher(Watcher):
         """Draw the ledger below the cell and in the panel."""
         run = view["run"]
         self._panel.run(view)
-        if run["steps"] == 0:
-            return
         if run["id"] not in self._live:
+            if final and run["steps"] == 0:
+                return
+            # Before its first step: what the training prints then stands below it, in one piece.
             self._live[run["id"]] = LiveRun(run["name"])
         live = self._live[run["id"]]
         if final:

@@ -76,9 +76,11 @@ class CellOutput:
 
     def tick(self) -> None:
         """Write what is due; to be called some twenty times a second."""
+        # A run's picture comes before the text of the training, which is then in one piece.
+        self._show_views()
         with self._books.doing(OUTPUT):
             self._output.flush()
-        self._show_runs()
+        self._say_news()
 
     def say(self, words: str) -> None:
         """Show the user a line that no rank printed."""
@@ -88,7 +90,8 @@ class CellOutput:
         """Write the rest, and end the runs that nobody has ended."""
         with self._books.doing(OUTPUT):
             self._output.close()
-        self._show_runs(ended=True)
+        self._say_news(ended=True)
+        self._show_views(ended=True)
         for line in self._separate.lines():
             self.say(line)
 
@@ -101,10 +104,12 @@ class CellOutput:
         self._output.flush(everything=True)
         self._watcher.rich(f"[{event.rank}] " if self._marked else "", event.content)
 
-    def _show_runs(self, *, ended: bool = False) -> None:
+    def _say_news(self, *, ended: bool = False) -> None:
         for words in self._keeper.traces_due(ended=ended):
             self._watcher.text("stdout", words + "\n")
         for words in self._keeper.notices_due():
             self.say(words)
+
+    def _show_views(self, *, ended: bool = False) -> None:
         for view, final in self._keeper.views_due(ended=ended):
             self._watcher.run(view, final=final)
