@@ -82,7 +82,7 @@ def training_section(view: dict[str, Any]) -> str:
         more = " · ".join(f"{name} {training['values'][name]:.4g}" for name in rest)
     points = throughput(view["buckets"])
     if len(points) >= FEWEST_POINTS:
-        curves += _curve(RATE, [(RATE, points, count(points[-1][1]), RATE_COLOUR, "")])
+        curves += small_curve(RATE, [(RATE, points, count(points[-1][1]), RATE_COLOUR, "")])
     if not line and not curves:
         return ""
     return (
@@ -113,7 +113,7 @@ def _metric(training: dict[str, Any], name: str) -> str:
     held_out = f"val_{name}"
     values = {label: training["values"].get(label) for label in (name, held_out)}
     shown = {label: "" if value is None else f"{value:.4g}" for label, value in values.items()}
-    return _curve(
+    return small_curve(
         name,
         [
             (name, _points(training, name), shown[name], LOSS, ""),
@@ -122,7 +122,11 @@ def _metric(training: dict[str, Any], name: str) -> str:
     )
 
 
-def _curve(name: str, drawn: list[tuple[str, list[tuple[float, float]], str, str, str]]) -> str:
+def small_curve(
+    name: str,
+    drawn: list[tuple[str, list[tuple[float, float]], str, str, str]],
+    over: str = "the steps",
+) -> str:
     """Draw lines in one small plot: each has a name, points, its last value, a colour and dashes."""
     known = [point for _, points, *_ in drawn for point in points]
     labels = "".join(
@@ -136,7 +140,7 @@ def _curve(name: str, drawn: list[tuple[str, list[tuple[float, float]], str, str
         f'<div style="{_FAINT}">{labels}<svg role="img" viewBox="0 0 {WIDE} {TALL}" '
         f'preserveAspectRatio="none" style="display: block; width: 200px; height: 48px; '
         f'border-bottom: 1px solid var(--jp-border-color2, rgba(128, 128, 128, .35))" '
-        f'xmlns="http://www.w3.org/2000/svg"><title>{escape(name)} over the steps</title>{lines}'
+        f'xmlns="http://www.w3.org/2000/svg"><title>{escape(name)} over {over}</title>{lines}'
         f"</svg></div>"
     )
 

@@ -162,6 +162,15 @@ function TraceButton(props: { link: KernelLink; group: Group; view: View | null 
             >
               Copy path
             </button>
+            <a
+              className="eai-Panel-link"
+              href="https://ui.perfetto.dev"
+              target="_blank"
+              rel="noopener noreferrer"
+              title="Opens the viewer in a new tab; the file stays on this computer"
+            >
+              Open Perfetto
+            </a>
           </div>
         </div>
       ) : (

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from synthetic import run_rows
 
+from eai_notebook.display.html_page import page
 from eai_notebook.ledger.run_record import RunRecord
 from eai_notebook.ledger.view_model import record_view
 from eai_notebook.ledger.vitals_curve import MOST_BUCKETS, VitalsCurve
@@ -94,4 +95,9 @@ def test_a_run_on_some_ranks_of_a_group_has_the_vitals_of_these(tmp_path: Path) 
         keeper.take(RunEnded("r12345678", rank, "done", 0.0))
     (final, _), *_ = keeper.views_due()
     assert final["vitals"] == live["vitals"]
-    assert record_view(RunRecord(keeper.records[0].path))["vitals"] == live["vitals"]
+    record = RunRecord(keeper.records[0].path)
+    assert record_view(record)["vitals"] == live["vitals"]
+    saved = page(record)
+    assert saved.count("over time</title>") == 3
+    assert "rank 1 20 % " in saved
+    assert "3 MB/s" in saved
