@@ -214,6 +214,19 @@ export function RunsSection(props: Props): JSX.Element {
                 Overlay
               </button>
             )}
+            <button
+              className="jp-mod-styled"
+              title="Copy the chosen runs, or all that are shown, as a Markdown table"
+              disabled={shown.length === 0}
+              onClick={() => {
+                const some = shown.filter(run => chosen.includes(run.folder));
+                perform('', () =>
+                  navigator.clipboard.writeText(markdown(some.length ? some : shown))
+                );
+              }}
+            >
+              Copy table
+            </button>
             {only === undefined ? (
               <span className="eai-Panel-faint">
                 {chosen.length < 2
@@ -393,6 +406,22 @@ function RunButtons(props: ButtonsProps): JSX.Element {
       })}
     </>
   );
+}
+
+/** Runs as a Markdown table: the columns, the verdict, and what the user has written. */
+function markdown(runs: readonly RunEntry[]): string {
+  const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ');
+  const row = (cells: readonly string[]): string => `| ${cells.map(cell).join(' | ')} |`;
+  const head = [...COLUMNS.map(column => column.label), 'verdict', 'note'];
+  return [
+    row(head),
+    row(head.map(() => '---')),
+    ...runs.map(run => row([...COLUMNS.map(column => column.text(run)), run.verdict, noted(run)]))
+  ].join('\n');
+}
+
+function noted(run: RunEntry): string {
+  return [...run.tags.map(tag => `#${tag}`), run.note].filter(text => text !== '').join(' ');
 }
 
 function toggled(chosen: readonly string[], folder: string): string[] {

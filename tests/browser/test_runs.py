@@ -112,6 +112,13 @@ def test_runs_are_searched_sorted_starred_renamed_and_deleted(
     page.wait_for_function("document.querySelectorAll('.eai-Runs tbody tr').length === 1")
     assert names.all_inner_texts() == ["best_table"]
     notebook.screenshot("runs-noted-light", "#eai-notebook-panel")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    runs.get_by_role("button", name="Copy table").click()
+    copied = page.evaluate("navigator.clipboard.readText()").split("\n")
+    assert copied[0] == "| name | when | took | ranks | steps | a step | loss | verdict | note |"
+    assert copied[2].startswith("| best_table | ")
+    assert copied[2].endswith("| #fp16 #baseline with the new shards |")
+    assert len(copied) == 3
     runs.get_by_label("Search runs").fill("_table")
     runs.get_by_role("button", name="Delete").click()
     page.locator(".jp-Dialog button.jp-mod-warn").click()
