@@ -288,7 +288,9 @@ class RunRecord:
 
     def keep_vitals(self, curve: VitalsCurve) -> None:
         """Write how the ranks were so far; for the session that records the run alone."""
-        _write_atomically(self.path / _VITALS, curve.to_json())
+        draft = self.path / f"{_VITALS}.tmp"
+        draft.write_text(curve.to_json())
+        draft.replace(self.path / _VITALS)  # not worth a wait for the disk
 
     def labels(self) -> dict[str, Any]:
         """Return what the user has said of the run: ``name``, ``starred``, ``note``, ``tags``."""

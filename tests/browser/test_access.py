@@ -80,7 +80,7 @@ def test_where_is_answered_while_a_cell_runs_and_a_log_is_searched(
     page.get_by_text("training step 12").wait_for(timeout=5_000)
     assert notebook.is_running()
     page.get_by_role("button", name="Diff", exact=True).click()
-    page.get_by_label("variable").fill("model")
+    page.get_by_role("textbox", name="variable").fill("model")
     page.keyboard.press("Enter")
     page.get_by_text("is compared at the end of step 100000; ").wait_for()
     page.get_by_text("of rank 3 differs from rank 0 at the end").wait_for()
