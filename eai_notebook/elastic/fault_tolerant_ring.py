@@ -230,8 +230,8 @@ class FaultTolerantRing:
             wider = None
         for each in newcomers.awaited():
             each.is_ready &= each.number != comer  # until it asks once more
-        if wider is None and not comm.Is_revoked():
-            comm.Revoke()  # (The others may still wait for it.)
+        if wider is None:
+            _revoke(comm)
         return wider if _agreed(self._caller, comm, well=wider is not None) else None
 
     def _coming(self) -> int:
@@ -275,7 +275,7 @@ class FaultTolerantRing:
         numbers = np.concatenate([leaving, coming, mine.numbers])
         total = np.empty_like(numbers)
         comm = self._comm
-        self._caller.run(lambda: comm.Allreduce(numbers, total))
+        self._caller.run_on(comm, lambda: comm.Allreduce(numbers, total))
         found = Contribution(total, [self._gathered(table) for table in mine.tables])
         # Open MPI 5.0 returns from some collectives that a failure has cut short as if all was
         # well, with what was in the buffer before.
@@ -287,13 +287,13 @@ class FaultTolerantRing:
         """Return the rows of all ranks, in the order of the virtual ranks, merged."""
         comm = self._comm
         counts, count = np.zeros(comm.size, np.int64), np.array([len(mine.indices)], np.int64)
-        self._caller.run(lambda: comm.Allgather(count, counts))
+        self._caller.run_on(comm, lambda: comm.Allgather(count, counts))
         rows, shape = int(counts.sum()), mine.values.shape[1:]
         width = int(np.prod(shape))
         indices, values = np.empty(rows, np.int64), np.empty((rows, *shape), mine.values.dtype)
         sent = np.ascontiguousarray(mine.indices, np.int64), np.ascontiguousarray(mine.values)
-        self._caller.run(lambda: comm.Allgatherv(sent[0], (indices, counts)))
-        self._caller.run(lambda: comm.Allgatherv(sent[1], (values, counts * width)))
+        self._caller.run_on(comm, lambda: comm.Allgatherv(sent[0], (indices, counts)))
+        self._caller.run_on(comm, lambda: comm.Allgatherv(sent[1], (values, counts * width)))
         return Slices(indices, values).merged()
 
     # ------------------------------------------------------------- forming it anew
@@ -333,8 +333,7 @@ class FaultTolerantRing:
 
     def _shrunk(self) -> MPI.Intracomm:
         """Return a communicator of those that live; all of them must come."""
-        if not self._comm.Is_revoked():
-            self._comm.Revoke()
+        _revoke(self._comm)
         # (Open MPI 5.0 cannot shrink without waiting: `Ishrink` ends with an internal error.)
         comm = self._caller.try_for(PATIENCE_S, self._comm.Shrink)
         if comm is None:
@@ -358,12 +357,13 @@ class FaultTolerantRing:
         mine = np.array([self.number, self._sequence, state], np.int64)
         table = np.empty((comm.size, len(mine)), np.int64)
         try:
-            self._caller.run(lambda: comm.Allgather(mine, table))
+            self._caller.run_on(comm, lambda: comm.Allgather(mine, table))
             behind = table[:, 1] < table[:, 1].max()
             if not behind.any() or (table[:, 2] == _FAILED).any():
                 return table, None
             sum_ = self._passed_on(comm, int(np.argmax(table[:, 1])))
         except MPI.Exception:
+            _revoke(comm)
             return None
         return table, sum_ if behind[comm.rank] else None
 
@@ -379,6 +379,12 @@ class FaultTolerantRing:
         numbers, *rest = received
         tables = [Slices(*rest[at : at + 2]) for at in range(0, len(rest), 2)]
         return Contribution(numbers, tables)
+
+
+def _revoke(comm: MPI.Intracomm) -> None:
+    """End the calls of others that still wait for this rank on `comm`."""
+    if not comm.Is_revoked():
+        comm.Revoke()
 
 
 def _agreed(caller: Caller, comm: MPI.Intracomm, *, well: bool) -> bool:
@@ -418,6 +424,7 @@ def _handed_over(
     try:
         found = pass_on(caller, comm, 0, arrays)
     except MPI.Exception:
+        _revoke(comm)
         return None
     return objects.decode(found[0].tobytes()), found[1:]
 
@@ -445,14 +452,14 @@ def pass_on(
     heads = [(each.dtype.str, each.shape) for each in arrays]
     content = objects.encode(heads) if comm.rank == root else b""
     length = np.array([len(content)], np.int64)
-    caller.run(lambda: comm.Bcast(length, root))
+    caller.run_on(comm, lambda: comm.Bcast(length, root))
     head = np.frombuffer(content, np.uint8).copy() if content else np.empty(length[0], np.uint8)
-    caller.run(lambda: comm.Bcast(head, root))
+    caller.run_on(comm, lambda: comm.Bcast(head, root))
     found = list(arrays)
     if comm.rank != root:
         found = [np.empty(shape, dtype) for dtype, shape in objects.decode(head.tobytes())]
     for index, array in enumerate(found):
         found[index] = sent = np.ascontiguousarray(array).reshape(array.shape)
         flat = sent.reshape(-1).view(np.uint8)
-        caller.run(partial(comm.Bcast, flat, root))
+        caller.run_on(comm, partial(comm.Bcast, flat, root))
     return found
