@@ -3,7 +3,7 @@
 Each schedule is drawn from its seed: 2 to 6 ranks, of which some are killed (rank 0 too, two at
 once, down to one), some leave on notice, some are slow, and in some a rank joins, which deaths may
 hit as well. The losses of every step are compared with those of a run that nothing has disturbed.
-Hosts are not part of it.
+Hosts are not part of it. A time is null where no schedule had what it times.
 
 Usage: python benchmarks/elastic.py [--schedules 200] [--seed 0]
 """
@@ -35,7 +35,7 @@ from preloaded_python import PreloadedPython  # noqa: E402
 from eai_notebook.cluster.mpi_environment import find_mpirun, rank_environment  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 STEPS: Final = 28
 VIRTUAL: Final = 4
@@ -188,6 +188,11 @@ def run(python: PreloadedPython, size: int, events: list[Event]) -> list[Lines] 
     ]
 
 
+def _seconds(summed_up: Callable[[list[float]], Any], found: list[float]) -> float | None:
+    """Return one number for some durations; None, which is JSON's null, where there were none."""
+    return round(float(summed_up(found)), 3) if found else None
+
+
 def _path() -> str:
     return os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
 
@@ -235,10 +240,10 @@ def main() -> None:
         "rows_missed": counts["rows_missed"],
         "rows_twice": counts["rows_twice"],
         "deaths": len(found.deaths),
-        "median_rank_death_s": round(float(np.median(found.deaths or [np.nan])), 3),
-        "worst_rank_death_s": round(max(found.deaths, default=float("nan")), 3),
+        "median_rank_death_s": _seconds(np.median, found.deaths),
+        "worst_rank_death_s": _seconds(max, found.deaths),
         "joins": counts["joins"],
-        "worst_join_pause_s": round(max(found.pauses, default=float("nan")), 3),
+        "worst_join_pause_s": _seconds(max, found.pauses),
         "steps_redone": counts["steps_redone"],
         "left_behind": counts["left_behind"],
     }
