@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 HOROVOD = "0.28.1"
 """Horovod's last release, which exists as source only."""
 
-RECIPE = 5
+RECIPE = 6
 """Version of the build; increased when it changes, so that older wheels are not used."""
 
 

@@ -16,6 +16,7 @@ MARK: Final = "eai-source-unknown:"
 
 SHA256: Final = {
     "common/global_state.h": "79c2ea3fc608441191b8e648f5e96f6b190df714e634d0e209904cf0349f7609",
+    "common/mpi/mpi_context.cc": "0bcdce25f2d29b4d3432367ed32b738996bc8f39bdfa17348106fe7e0182ce01",
     "common/mpi/mpi_controller.cc": "fd1163337cf49315277cf6ff51bb3abd17327eac3dcb8ea643ac3c36ff1a47c7",
     "common/operations.cc": "0131aebee083cbd79e5a1c8bedd0f644faf5dd45df4e91bcb765ae46c436baf4",
     "common/ops/mpi_operations.cc": "6bea97cba3fdd2054c923a08b01a78bad0e1fbbdcdb8c2277c89cb69d85b506a",

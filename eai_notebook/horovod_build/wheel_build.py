@@ -10,7 +10,8 @@ source:
   their own, so the environment's setuptools does not change.
 * One file includes XLA headers that TensorFlow has moved. It is empty unless
   ``TENSORFLOW_VERSION`` is defined, so a compiler wrapper undefines it for that file alone.
-* Four files poll or wait without a pause, and one of them does not look at whether a call has failed.
+* Four files poll or wait without a pause, one of them does not look at whether a call has failed, and
+  another one frees communicators too early.
   The wrapper includes a header of this package before each; the headers in ``headers/`` explain
   their change.
 
