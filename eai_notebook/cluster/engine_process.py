@@ -15,13 +15,15 @@ import os
 import pickle
 import subprocess
 import sys
+from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from ipyparallel.engine.app import IPEngine
 from traitlets.config import Config
 
+from eai_notebook.cluster import orphaned_rank, rank_parent
 from eai_notebook.cluster.keys import KeyPair, refuse_others
-from eai_notebook.cluster.rank_parent import split_off
 from eai_notebook.python_command import module_command
 
 NANNY = "eai_notebook.cluster.nanny"
@@ -47,6 +49,8 @@ class GroupEngine(IPEngine):
             return
         self.curve_publickey, self.curve_secretkey = pair.public, pair.secret
         refuse_others(self.context, pair)
+        if (parent := rank_parent.left_behind()) is not None:
+            _outlive(parent, self.registration_url)
 
     def start_nanny(self, control_url: str) -> tuple[str, subprocess.Popen[bytes]]:
         """Start the process that passes signals on to this one; return where it listens."""
@@ -63,6 +67,15 @@ class GroupEngine(IPEngine):
             registration_url=self.registration_url,
             config=settings,
         )
+
+
+def _outlive(parent: int, controller_url: str) -> None:
+    """Have this rank outlive its parent and other hosts, as long as it reaches the controller."""
+    from eai_notebook.collective import peer_sockets, survivors
+
+    orphaned_rank.watch(parent, controller_url)
+    survivors.end_where_cut_off(partial(orphaned_rank.is_reachable, controller_url))
+    peer_sockets.give_up_silent_peers([urlsplit(controller_url).hostname or ""])
 
 
 def _start_nanny(**asked: Any) -> tuple[str, subprocess.Popen[bytes]]:
@@ -91,5 +104,5 @@ if __name__ == "__main__":
         GroupEngine as Engine,  # its one name, not __main__'s
     )
 
-    split_off()
+    rank_parent.split_off()
     Engine.launch_instance()

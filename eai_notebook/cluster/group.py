@@ -14,7 +14,7 @@ from ipyparallel import error as ipp_error
 
 from eai_notebook.cluster import rank_requests, registry
 from eai_notebook.cluster.client import GroupClient, connection_file
-from eai_notebook.cluster.mpirun_output import in_brackets, notices_of_parents
+from eai_notebook.cluster.mpirun_output import in_brackets, lost_host, notices_of_parents
 from eai_notebook.cluster.process_launchers import output_of, quiet_log
 from eai_notebook.cluster.rank_requests import UNREACHABLE, keep_listening
 from eai_notebook.cluster.replies import end_bad_replies
@@ -211,13 +211,18 @@ class Group:
                 break
             time.sleep(0.05)
         left = {rank: f"rank {rank} has left, as it was asked to" for rank in self.leaving}
-        return "; ".join({**found, **left}.get(rank, f"rank {rank} died") for rank in ranks)
+        host = lost_host(self.log())
+        why = f": the host {host} was lost" if host else ""
+        return "; ".join({**found, **left}.get(rank, f"rank {rank} died{why}") for rank in ranks)
 
     @property
     def is_alive(self) -> bool:
-        """Whether ``mpirun`` still runs; it ends when any rank dies."""
+        """Whether ranks are left: ``mpirun`` runs, or they are such that outlive it on their hosts."""
         command = self._cluster.engine_set
-        return command is not None and command.state == "running"
+        if command is not None and command.state == "running":
+            return True
+        outlived = self.launcher.outlives_deaths and self.launcher.is_away
+        return outlived and self.client is not None and bool(self.live)
 
     def log(self) -> str:
         """Return what the ranks and ``mpirun`` wrote outside of cells."""
@@ -311,6 +316,8 @@ class Group:
         """End ranks and controller; a second call does nothing."""
         if self.client is None:
             return
+        if self.launcher.is_away and self.launcher.outlives_deaths:  # mpirun does not find them
+            wait_for(self._signal(signal.SIGKILL, self.live), SETTLE_S)
         client, self.client = self.client, None
         with ending_all(self.entry):
             # the hub may already be gone with the group; closing must go on regardless

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from eai_notebook.collective import lost_daemon
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mpi4py import MPI
 
@@ -26,11 +29,27 @@ class Living:
 
 
 _living: Living | None = None
+_is_connected: Callable[[], bool] | None = None
 
 
 def is_fault_tolerant() -> bool:
     """Return whether MPI was started so that ranks outlive each other."""
     return os.environ.get(_ENABLED, "0") not in ("", "0", "false")
+
+
+def end_where_cut_off(is_connected: Callable[[], bool]) -> None:
+    """Have `leave_if_cut_off` ask `is_connected` whether this host still reaches the controller."""
+    global _is_connected
+    _is_connected = is_connected
+
+
+def leave_if_cut_off() -> None:
+    """End this process if its host is the one that was lost: the others go on without it.
+
+    From there it looks as if all others had died. It must not go on alone, as a second group.
+    """
+    if _is_connected is not None and not _is_connected():
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def number() -> int:
@@ -62,6 +81,8 @@ def living_among(world: MPI.Intracomm, members: int) -> Living | None:
         from mpi4py import MPI
 
         world.Set_errhandler(MPI.ERRORS_RETURN)
+        if _is_connected is not None:  # this rank ends when it has lost the controller, too
+            lost_daemon.outlive()
         if members == world.size:
             adopt(world.Dup(), range(world.size))
     return _living

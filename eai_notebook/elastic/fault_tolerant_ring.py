@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from eai_notebook.collective import newcomers, objects
+from eai_notebook.collective import newcomers, objects, survivors
 from eai_notebook.elastic.contribution import Contribution, Slices
 from eai_notebook.elastic.member_changes import Change, State, TooFewRanksError
 from eai_notebook.elastic.virtual_ranks import block_of
@@ -308,6 +308,7 @@ class FaultTolerantRing:
             EaiError: Too few are left, or one of them has failed.
         """
         began, before = time.monotonic(), self.members
+        survivors.leave_if_cut_off()
         while True:
             comm = self._shrunk()
             found = self._exchanged_states(comm, state)

@@ -1,4 +1,7 @@
-"""A ring that outlives its ranks: killed, leaving, failing, two at once, in the last exchange."""
+"""A ring that outlives its ranks: killed, leaving, failing, two at once, in the last exchange.
+
+Cases of Horovod's own elastic tests (``test/integration/elastic_common.py``) carry their names there.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,11 @@ Event = tuple[int, int, str]
 @pytest.mark.parametrize(
     "schedule",
     [
-        pytest.param([(10, 1, "kill")], id="one"),
-        pytest.param([(10, 0, "kill"), (20, 2, "kill")], id="the first, and one more"),
-        pytest.param([(10, 0, "kill"), (10, 1, "kill")], id="two at once"),
+        pytest.param([(10, 0, "kill")], id="single_rank_failure"),
+        # There a limit of one new ring ends the job; here there is none.
+        pytest.param([(10, 0, "kill"), (20, 2, "kill"), (30, 1, "kill")], id="reset_limit"),
+        # There no host of two is used again once a rank has died on each; here the other ranks go on.
+        pytest.param([(10, 0, "kill"), (10, 2, "kill")], id="all_hosts_blacklisted"),
         pytest.param([(LAST, 2, "kill")], id="in the last exchange"),
         pytest.param([(10, 2, "leave"), (10, 1, "kill"), (30, 0, "leave")], id="some leave"),
     ],
@@ -43,7 +48,15 @@ def test_those_that_live_add_up_the_same(elastic_ranks: Elastic, schedule: list[
 @pytest.mark.parametrize(
     ("schedule", "live", "joins"),
     [
-        pytest.param([(5, 1, "start 3"), (9, 1, "wait 3")], [0, 1, 2, 3], [[3]], id="one"),
+        pytest.param(
+            [
+                *[(5, 1, "start 3"), (9, 1, "wait 3")],
+                *[(30, 0, "leave"), (30, 1, "leave"), (30, 2, "leave")],
+            ],
+            [3],
+            [],  # of others, after it has joined itself
+            id="hosts_added_and_removed",
+        ),
         pytest.param(
             [
                 *[(5, 1, "start 3"), (6, 0, "start 4"), (9, 1, "wait 3"), (9, 0, "wait 4")],
@@ -57,7 +70,7 @@ def test_those_that_live_add_up_the_same(elastic_ranks: Elastic, schedule: list[
             [(5, 1, "kill"), (9, 0, "start 1"), (12, 0, "wait 1")],
             [0, 2, 1],
             [[1]],
-            id="in the place of a dead one",
+            id="fault_tolerance_without_scaling",
         ),
         pytest.param(
             [(5, 1, "start 3"), (9, 1, "wait 3"), (-1, 3, "before")],
@@ -96,9 +109,15 @@ def test_an_error_of_one_is_no_death_and_ends_all(elastic_ranks: Elastic) -> Non
     assert [lines[-1]["code"] for lines in said] == ["peer-failed", "peer-failed", "own"]
 
 
-def test_too_few_do_not_go_on(elastic_ranks: Elastic) -> None:
+def test_min_hosts_timeout(elastic_ranks: Elastic) -> None:
+    """Two ranks are the least: one alone does not go on, and does not wait for others either."""
     said = elastic_ranks("elastic_ring.py", 3, [(10, 0, "kill"), (20, 1, "kill")], 2)
     assert said[2][-1] == {"code": "too-few-ranks"}
+
+
+def test_all_ranks_failure(elastic_ranks: Elastic) -> None:
+    said = elastic_ranks("elastic_ring.py", 3, [(10, rank, "kill") for rank in range(3)], 1)
+    assert not [line for lines in said for line in lines if "done" in line]
 
 
 def test_a_call_that_goes_on_does_not_hold_up_the_next() -> None:

@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.ranks
 
-SURVIVOR_CRASHED = pytest.mark.xfail(
-    reason="seen once in five runs: a survivor dies of SIGSEGV inside of MPI when a peer dies in an exchange",
-    strict=False,
-)
-
 SET_UP = """
 import os, signal
 import keras, numpy as np
@@ -124,7 +119,6 @@ def _run_until_it_is_known(session: Session) -> None:
         session.run(SUM)
 
 
-@SURVIVOR_CRASHED
 def test_so_they_do_when_one_dies_in_an_exchange(session: Session) -> None:
     with pytest.raises(EaiError) as died:
         session.run(DIE_IN_EXCHANGE)
@@ -136,7 +130,6 @@ def test_so_they_do_when_one_dies_in_an_exchange(session: Session) -> None:
     session.push(pushed=1)
 
 
-@SURVIVOR_CRASHED
 def test_elastic_training_goes_on_without_a_rank_that_is_asked_to_leave(
     session: Session, tmp_path: Path
 ) -> None:
