@@ -139,7 +139,7 @@ def notebooks_as_jobs(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def on_slurm(rounds: int) -> dict[str, Any]:
+def on_slurm(rounds: int, *, skip_notebooks: bool) -> dict[str, Any]:
     """Return what was measured on Slurm."""
     starts: dict[str, list[float]] = {"local": [], "plain": [], "group": []}
     with SlurmCluster(3, cores=4) as slurm:
@@ -153,7 +153,7 @@ def on_slurm(rounds: int) -> dict[str, Any]:
             _say_round("slurm", number, rounds, starts)
         difference = training_difference(**IN_A_JOB)
         folder = Path(tempfile.mkdtemp(dir=slurm.hosts.folder))
-        notebooks = notebooks_as_jobs(folder, IN_A_JOB)
+        notebooks = {} if skip_notebooks else notebooks_as_jobs(folder, IN_A_JOB)
         left = [*slurm.jobs(), *left_on_nodes(slurm)]
         script = make_launcher(2, IN_A_JOB).describe()
     return {
@@ -165,7 +165,7 @@ def on_slurm(rounds: int) -> dict[str, Any]:
     }
 
 
-def on_kube(rounds: int) -> dict[str, Any]:
+def on_kube(rounds: int, *, skip_notebooks: bool) -> dict[str, Any]:
     """Return what was measured on Kubernetes."""
     starts: dict[str, list[float]] = {"local": [], "plain": [], "group": []}
     with KubeCluster(2) as kube:
@@ -181,7 +181,8 @@ def on_kube(rounds: int) -> dict[str, Any]:
         left = left_in_cluster(kube)
         script = make_launcher(2, where).describe()
         folder = Path(tempfile.mkdtemp(dir=kube.folder))
-        notebooks = notebooks_as_jobs(folder, {"kube": str(kube.job_pod_file(folder))})
+        options = {"kube": str(kube.job_pod_file(folder))}
+        notebooks = {} if skip_notebooks else notebooks_as_jobs(folder, options)
         for job in kube.jobs():  # the objects of those that have ended
             kube.delete_job(job)
         left += left_in_cluster(kube)
@@ -240,6 +241,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--timeout", type=float, default=240.0)
     parser.add_argument("--skip-faults", action="store_true")
+    parser.add_argument("--skip-notebooks", action="store_true")
     parser.add_argument("--only-faults", action="store_true", help="keep the day's other figures")
     parser.add_argument("--on", choices=("slurm", "kube"), nargs="+", default=["slurm", "kube"])
     asked = parser.parse_args()
@@ -247,7 +249,8 @@ def main() -> None:
     for name in asked.on:
         before = measured.get(name, {})
         if not asked.only_faults:
-            measured[name] = {"slurm": on_slurm, "kube": on_kube}[name](asked.rounds)
+            measure = {"slurm": on_slurm, "kube": on_kube}[name]
+            measured[name] = measure(asked.rounds, skip_notebooks=asked.skip_notebooks)
         measured[name]["faults"] = before.get("faults", {"seconds": {}, "wrong": {}, "hangs": []})
         if not asked.skip_faults:
             measured[name]["faults"] = run_faults(name, asked.timeout)
