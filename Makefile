@@ -27,6 +27,7 @@ export PATH := $(BIN):$(PATH)
 PARALLEL ?= -n auto --dist loadfile
 WAITING ?= -n 3 --dist loadfile
 LONG := ranks or slow or browser or drill
+LONGER := drill or notebook
 UNIT := tests/unit eai_notebook README.md docs
 
 comma := ,
@@ -61,16 +62,21 @@ setup: $(STAMP)/packages $(STAMP)/front $(STAMP)/horovod ## everything the two a
 # ------------------------------------------------------------------------------ work on it
 
 .PHONY: test
-test: setup chromium sshd lint ## everything that must hold but the drills, in a browser and on hosts
+test: setup chromium sshd lint ## what every change must pass, in a browser and on hosts, too
 	$(call say,"tests without ranks")
 	pytest $(PARALLEL) -m 'not ($(LONG))' $(UNIT) $(PYTEST)
 	$(call say,"tests with ranks$(comma) in a browser and on hosts")
-	pytest $(WAITING) -m '($(LONG)) and not drill' $(UNIT) tests/browser tests/hosts $(PYTEST)
+	pytest $(WAITING) -m '($(LONG)) and not ($(LONGER))' $(UNIT) tests/browser tests/hosts $(PYTEST)
 
 .PHONY: drills
-drills: setup ## faults in real groups of two and four ranks
+drills: setup sshd ## faults in real groups, on this machine and on hosts
 	$(call say,"drills")
-	pytest $(WAITING) -m drill tests/drills $(PYTEST)
+	pytest $(WAITING) -m drill tests/drills tests/hosts tests/unit $(PYTEST)
+
+.PHONY: examples
+examples: setup ## the worked notebooks, on little data
+	$(call say,"the worked notebooks on little data")
+	pytest $(WAITING) -m notebook tests/unit/test_notebooks.py $(PYTEST)
 
 .PHONY: clusters
 clusters: setup sshd slurm kubernetes ## groups in a real Slurm of three nodes, and a Kubernetes of two

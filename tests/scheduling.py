@@ -2,7 +2,7 @@
 
 Those of a file do, since they share what its fixtures start. So do those of a folder that stands
 for one machine's worth of things: the test hosts, a JupyterLab with its browser, a cluster. Drills
-have a group of ranks for each size.
+have a group of ranks for each size. Worked notebooks share nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 from xdist.scheduler.loadfile import LoadFileScheduling
 
 FOLDERS: Final = ("tests/browser/", "tests/clusters/", "tests/hosts/")
+_NOTEBOOKS: Final = "tests/unit/test_notebooks.py"
 _DRILLS: Final = re.compile(r"tests/drills/.*\[(\d+ ranks)")
 
 
@@ -26,7 +27,11 @@ def unit_of(nodeid: str) -> str:
         'tests/hosts/'
         >>> unit_of("tests/drills/test_drills.py::test_a_fault[4 ranks-exit]")
         'tests/drills/ 4 ranks'
+        >>> unit_of("tests/unit/test_notebooks.py::test_quickstart")
+        'tests/unit/test_notebooks.py::test_quickstart'
     """
+    if nodeid.startswith(_NOTEBOOKS):
+        return nodeid
     for folder in FOLDERS:
         if nodeid.startswith(folder):
             return folder

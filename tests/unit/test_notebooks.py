@@ -115,6 +115,7 @@ def test_quickstart_runs_from_top_to_bottom(
     assert len(images) == 1
 
 
+@pytest.mark.notebook
 @pytest.mark.slow
 @pytest.mark.ranks
 @pytest.mark.timeout(600)
@@ -133,6 +134,7 @@ def test_wide_and_deep_compares_and_serves(tmp_path: Path, monkeypatch: pytest.M
     assert pictures(notebook) == 1
 
 
+@pytest.mark.notebook
 @pytest.mark.slow
 @pytest.mark.ranks
 @pytest.mark.timeout(600)
@@ -150,6 +152,7 @@ def test_dssm_finds_titles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert pictures(notebook) == 1
 
 
+@pytest.mark.notebook
 @pytest.mark.slow
 @pytest.mark.ranks
 @pytest.mark.timeout(600)
@@ -165,6 +168,7 @@ def test_semantic_hashing_shows_both_codes(tmp_path: Path, monkeypatch: pytest.M
     assert pictures(notebook) == 2
 
 
+@pytest.mark.notebook
 @pytest.mark.slow
 @pytest.mark.ranks
 @pytest.mark.timeout(600)
@@ -181,6 +185,7 @@ def test_resnet_trains_with_the_schedule(tmp_path: Path, monkeypatch: pytest.Mon
     assert pictures(notebook) == 2
 
 
+@pytest.mark.notebook
 @pytest.mark.slow
 @pytest.mark.ranks
 @pytest.mark.timeout(600)
@@ -203,6 +208,7 @@ def test_image_models_send_four_bytes_a_parameter(
     assert pictures(notebook) == 1
 
 
+@pytest.mark.notebook
 @pytest.mark.slow
 @pytest.mark.ranks
 @pytest.mark.timeout(600)
@@ -229,6 +235,7 @@ def test_the_ladder_is_climbed_rung_by_rung(
     assert pictures(notebook) == 1
 
 
+@pytest.mark.notebook
 @pytest.mark.slow
 @pytest.mark.ranks
 @pytest.mark.timeout(600)

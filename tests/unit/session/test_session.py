@@ -436,6 +436,7 @@ def test_a_session_that_is_down_says_so() -> None:
         session.run("pass")
 
 
+@pytest.mark.drill
 @pytest.mark.slow
 def test_a_killed_kernel_takes_its_group_along(tmp_path: Path) -> None:
     owner = subprocess.Popen(
