@@ -111,7 +111,7 @@ def _legend(view: dict[str, Any]) -> str:
             if part == "wait_peer" and view["waiting_ms"]:
                 shown += f" ({ms(view['waiting_ms'] / 1e3)} on a rank that waits)"
         entries.append(
-            f'<span title="{escape(BY_NAME[part].meaning)}" style="white-space: nowrap; font-size: 12px">'
+            f'<span title="{escape(BY_NAME[part].meaning)}" style="font-size: 12px">'
             f'<span style="display: inline-block; width: 10px; height: 10px; border-radius: 2px; '
             f'background: {BY_NAME[part].colour}; margin-right: 5px"></span>{part} '
             f'<span style="{_FAINT}">{shown}</span></span>'

@@ -32,6 +32,7 @@ model = eai.models.wide_deep(eai.io.CRITEO)"""
 # A callback that is slow on one rank: the picture of the README shows how it is named.
 TRAIN = """\
 %%distributed
+import time
 
 class SaveSamples(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
