@@ -34,8 +34,9 @@ from eai_notebook.advice.advise import advise
 from eai_notebook.ledger.context import Context
 from eai_notebook.ledger.facts import Facts
 from eai_notebook.ledger.merge import merge
+from eai_notebook.ledger.trial_outcome import Outcome
 from eai_notebook.train.trials.knobs import Knob
-from eai_notebook.train.trials.step_trial import Change, Outcome, StepTrial
+from eai_notebook.train.trials.step_trial import Change, StepTrial
 
 BATCH_S = 0.040
 """What one reader takes to make a batch, times the readers."""

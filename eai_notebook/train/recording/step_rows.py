@@ -73,7 +73,8 @@ def group_leads(taken: Array, rows: Array) -> Array:
     known = np.isfinite(rows["ready"]) & (rows["compute"] > 0)
     ready = np.sort(taken[known, HEAD:][:, graph_timestamps.READY], axis=1)
     leads: Array = (rows["ready"][known, None] - ready) / rows["compute"][known, None]
-    return np.clip(leads, 0.0, 1.0)
+    leads.clip(0.0, 1.0, out=leads)
+    return leads
 
 
 def covered(begins: Array, ends: Array, until: Array) -> Array:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import platformdirs
 import pytest
 from synthetic import run_record, run_rows
 
 from eai_notebook.ledger import view_cache, view_model
+from eai_notebook.ledger.followed_run import FollowedRun, read_run
 from eai_notebook.ledger.run_record import RunRecord
 from eai_notebook.ledger.view_model import record_view
 
@@ -19,15 +21,19 @@ if TYPE_CHECKING:
 def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunRecord:
     """A run that counts as long; a view that is made is a view too many for the second time."""
     monkeypatch.setattr(view_cache, "LEAST_ROWS", 400)
-    monkeypatch.setattr(view_cache.platformdirs, "user_cache_path", lambda _: tmp_path / "cache")
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda _: tmp_path / "cache")
     return run_record(tmp_path / "runs", run_rows(2, 200))
 
 
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[RunRecord]:
     """Return the records that are read from now on."""
     read: list[RunRecord] = []
-    whole = view_model.read_run
-    monkeypatch.setattr(view_model, "read_run", lambda each: (read.append(each), whole(each))[1])
+
+    def noted(each: RunRecord) -> FollowedRun:
+        read.append(each)
+        return read_run(each)
+
+    monkeypatch.setattr(view_model, "read_run", noted)
     return read
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +10,6 @@ from synthetic import run_rows
 
 from eai_notebook.display import run_browser
 from eai_notebook.ledger.run_record import RunRecord
-from eai_notebook.session import run_recorder
 from eai_notebook.session.run_recorder import RunRecorder
 from eai_notebook.telemetry.messages import RunBegan, RunEnded, StepsDone, TrainingProgress
 
@@ -66,7 +66,7 @@ def test_a_run_is_looked_at_as_soon_as_all_ranks_have_sent_their_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(run_recorder.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     keeper, rows = RunRecorder(tmp_path), run_rows(2, 60)
 
     def send(first: int, *ranks: int) -> list[int]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
 from eai_notebook.train.trials import knobs
 from eai_notebook.train.trials.always_valid import interval
-from eai_notebook.train.trials.step_trial import MOST, Change, Outcome, StepTrial
+from eai_notebook.train.trials.step_trial import MOST, Change, StepTrial
+
+if TYPE_CHECKING:
+    from eai_notebook.ledger.trial_outcome import Outcome
 
 STEP = 0.012
 

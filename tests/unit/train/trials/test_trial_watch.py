@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from eai_notebook.train.trials import knobs, step_trial
-from eai_notebook.train.trials.step_trial import Change, Outcome, StepTrial
+from eai_notebook.train.trials.step_trial import Change, StepTrial
 from eai_notebook.train.trials.trial_watch import FIRST, TrialWatch
+
+if TYPE_CHECKING:
+    from eai_notebook.ledger.trial_outcome import Outcome
 
 
 class Dial(knobs.Knob):
@@ -68,7 +72,7 @@ def test_what_is_asked_for_meanwhile_is_tried_and_kept(
 ) -> None:
     notes: list[dict[str, Any]] = []
     clock = Clock()
-    monkeypatch.setattr(step_trial.time, "perf_counter", clock)
+    monkeypatch.setattr(time, "perf_counter", clock)
     monkeypatch.setattr(StepTrial.__init__, "__defaults__", (None, clock))
     watched = watch(notes)
     steps(watched, dial, 3 * FIRST, clock)
@@ -89,7 +93,8 @@ class Sizes:
     """Tunes for three steps."""
 
     def __init__(self) -> None:
-        self.steps, self.chosen = 0, None
+        self.steps = 0
+        self.chosen: int | None = None
 
     def before_step(self) -> bool:
         self.steps += 1
