@@ -106,6 +106,13 @@ def test_quickstart_runs_from_top_to_bottom(
     assert 0.6 < float(found[1]) < truth.bayes_auc_test
     assert re.search(r"^compute +\d", said, re.MULTILINE)  # the ledger's table
     assert "the group is down" in said
+    # Was it quicker than one rank? As the report says.
+    measured = re.search(r"^(\d+\.\d\d) times as quick: (\d+)% of ideal", said, re.MULTILINE)
+    assert measured is not None
+    reported = re.search(r"(\d[\d.]*)x one rank \((\d+) % of ideal\)", said)
+    assert reported is not None
+    assert float(reported[1]) == pytest.approx(float(measured[1]), abs=0.01)
+    assert reported[2] == measured[2]
     images = [
         output
         for cell in notebook.cells
