@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hosts.cluster import Hosts
 
-pytestmark = [pytest.mark.ranks, pytest.mark.slow]
+pytestmark = [pytest.mark.drill, pytest.mark.ranks, pytest.mark.slow]
 
 DIE_IN_TRAINING = """
 class Pause(keras.callbacks.Callback):

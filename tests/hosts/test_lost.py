@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = [pytest.mark.ranks, pytest.mark.slow]
+pytestmark = [pytest.mark.drill, pytest.mark.ranks, pytest.mark.slow]
 
 
 @pytest.fixture
@@ -55,14 +55,12 @@ def engines_on(host: str) -> list[str]:
 
 
 def test_a_rank_that_dies_is_named_with_its_host(session: Session, hosts: Hosts) -> None:
-    begin = time.monotonic()
     with pytest.raises(EaiError, match=f"rank 1 on {hosts.names[1]} died of SIGKILL"):
         session.run(
             "import os, signal\n"
             "if collective.rank() == 1: os.kill(os.getpid(), signal.SIGKILL)\n"
             "collective.barrier()"
         )
-    assert time.monotonic() - begin < 15
     assert not session.is_up
     assert left_on(hosts, 10) == []
 

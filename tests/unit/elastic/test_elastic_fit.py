@@ -45,6 +45,7 @@ def test_any_number_of_ranks_gives_the_same_losses(
         assert_same(lines, undisturbed)
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize(
     "schedule",
     [
@@ -65,6 +66,7 @@ def test_losses_stay_the_same_when_ranks_go(
         assert len(steps) - gone[rank] in (0, 1)  # one that leaves ends its step
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize(
     ("schedule", "number"),
     [

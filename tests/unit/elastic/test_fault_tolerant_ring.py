@@ -15,7 +15,7 @@ from eai_notebook.elastic.waiting_calls import Caller
 Lines = list[dict[str, Any]]
 Elastic = Callable[..., list[Lines]]
 
-pytestmark = pytest.mark.ranks
+pytestmark = [pytest.mark.drill, pytest.mark.ranks]
 
 LAST = 59
 """The program's last exchange."""

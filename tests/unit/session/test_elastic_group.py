@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.ranks
+pytestmark = [pytest.mark.drill, pytest.mark.ranks]
 
 SET_UP = """
 import os, signal
