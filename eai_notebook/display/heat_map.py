@@ -91,14 +91,16 @@ def png(wide: int, tall: int, cells: bytes) -> bytes:
 
 
 def colour(share: float) -> tuple[int, int, int]:
-    """Return the colour at a place of the scale, 0 to 1, as red, green, blue.
+    """Return the colour at a position of the scale, 0 to 1, as red, green, blue.
 
     Examples:
         >>> colour(0.0), colour(1.0)
         ((0, 32, 76), (255, 233, 69))
     """
-    place = share * (len(SCALE) - 1)
-    below = min(int(place), len(SCALE) - 2)
+    position = share * (len(SCALE) - 1)
+    below = min(int(position), len(SCALE) - 2)
     one, two = ([int(text[i : i + 2], 16) for i in (1, 3, 5)] for text in SCALE[below : below + 2])
-    red, green, blue = (round(a + (b - a) * (place - below)) for a, b in zip(one, two, strict=True))
+    red, green, blue = (
+        round(a + (b - a) * (position - below)) for a, b in zip(one, two, strict=True)
+    )
     return red, green, blue

@@ -136,9 +136,9 @@ def _steps(view: dict[str, Any]) -> str:
     top = robust_top(lengths)
     first, span = step_span(buckets)
     edges = _edges(buckets, first, span)
-    drawn = [_path(view["parts"], place, bars, top, edges) for place in range(len(view["parts"]))]
+    drawn = [_path(view["parts"], index, bars, top, edges) for index in range(len(view["parts"]))]
     drawn.append(_unmeasured_path(buckets, lengths, top, edges))
-    cut = [edges[place] for place, length in enumerate(lengths) if length > top * 1.001]
+    cut = [edges[index] for index, length in enumerate(lengths) if length > top * 1.001]
     grid, labels = [], []
     for tick in ticks(top, 3):
         up = 100 * tick / top
@@ -256,13 +256,13 @@ def _ranks(view: dict[str, Any]) -> str:
     height, gap = (14, 4) if few else (max(3, RANKS_HEIGHT // len(ranks) - 1), 1)
     several_hosts = len({rank["host"] for rank in ranks}) > 1
     rows = []
-    for place, rank in enumerate(ranks):
+    for index, rank in enumerate(ranks):
         named = rank["rank"] == view["verdict"]["rank"]
         name = f"rank {rank['rank']}" + (f" · {rank['host']}" if several_hosts else "")
         if few:
             label, shown = name, ms(sum(part or 0.0 for part in rank["ms"]) / 1e3)
         else:
-            label = name if place % max(8, len(ranks) // 8) == 0 else ""
+            label = name if index % max(8, len(ranks) // 8) == 0 else ""
             shown = f"◀ rank {rank['rank']}" if named else ""
         rows.append(
             f'<div style="display: flex; align-items: center; height: {height}px; '

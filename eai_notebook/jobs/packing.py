@@ -54,9 +54,9 @@ def pack(job: Job, notebook: NotebookNode) -> None:
     cells.mkdir(parents=True)
     write_notebook(notebook, job.sent / job.notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    for place, cell in enumerate(code, 1):
+    for number, cell in enumerate(code, 1):
         taken = cell.metadata.get(NUMBER)  # of the notebook that it was taken from
-        name = f"{place:02}" if taken is None else f"{place:02}-cell-{taken}"
+        name = f"{number:02}" if taken is None else f"{number:02}-cell-{taken}"
         (cells / f"{name}.py").write_text(cell.source.rstrip("\n") + "\n", encoding="utf-8")
     copy_modules([cell.source for cell in code], job.work, job.sent / MODULES)
     (job.sent / "versions.txt").write_text("\n".join(versions()) + "\n")

@@ -156,11 +156,11 @@ class Summary:
         self._spend(piece, measured, striking)
         piece = piece.select(measured | striking)
         count = len(piece.steps)
-        places = np.arange(self._count, self._count + count)
+        indices = np.arange(self._count, self._count + count)
         self._count += count
         if count:
-            self._put_in_buckets(piece, places, striking[measured | striking])
-            self._keep(piece, places)
+            self._put_in_buckets(piece, indices, striking[measured | striking])
+            self._keep(piece, indices)
         self._extend_buckets(every)
 
     def _news(self, piece: Ledger) -> tuple[Bools, Bools]:
@@ -186,9 +186,9 @@ class Summary:
     def _note_longest(self, piece: Ledger) -> None:
         lengths = mean(piece.wall, axis=0)
         if np.isfinite(lengths).any():
-            place = int(np.nanargmax(lengths))
-            if self.longest is None or lengths[place] > self.longest[1]:
-                self.longest = int(piece.steps[place]), float(lengths[place])
+            index = int(np.nanargmax(lengths))
+            if self.longest is None or lengths[index] > self.longest[1]:
+                self.longest = int(piece.steps[index]), float(lengths[index])
 
     def _extend_buckets(self, steps: Ints) -> None:
         """Have the buckets span all steps that came, also those between the measured ones."""
@@ -197,7 +197,7 @@ class Summary:
         at = np.maximum(np.searchsorted(self._starts, steps, side="right") - 1, 0)
         np.maximum.at(self._stops, at, steps + 1)
 
-    def _put_in_buckets(self, piece: Ledger, places: Ints, striking: Bools) -> None:
+    def _put_in_buckets(self, piece: Ledger, indices: Ints, striking: Bools) -> None:
         while self._count > self.width * MOST_BUCKETS:
             self.width *= 2
             self._starts = self._starts[::2]
@@ -208,8 +208,8 @@ class Summary:
             self._unmeasured.halve()
             self._samples.halve()
             self._own.halve()
-        at = places // self.width
-        new = places % self.width == 0
+        at = indices // self.width
+        new = indices % self.width == 0
         self._starts = np.concatenate([self._starts, piece.steps[new]])
         self._stops = np.concatenate([self._stops, piece.steps[new] + 1])
         self._parts.add(at, np.where(striking[:, None], np.nan, mean_parts(piece, axis=0)))
@@ -222,12 +222,12 @@ class Summary:
         own = np.where(measured, np.nansum(piece.parts[:, :, OWN], axis=2), np.nan)
         self._own.add(at, own.T)
 
-    def _keep(self, piece: Ledger, places: Ints) -> None:
+    def _keep(self, piece: Ledger, indices: Ints) -> None:
         most = min(MOST_STEPS_KEPT, MOST_ROWS_KEPT // len(piece.ranks))
         while self._count > self._every * most:
             self._every *= 2
             self.kept = self.kept.select(slice(None, None, 2))
-        chosen = piece.select(places % self._every == 0)
+        chosen = piece.select(indices % self._every == 0)
         self.kept = append(self.kept, chosen) if self.kept.ranks else chosen
         latest = piece.select(slice(-RECENT_STEPS, None))
         both = append(self.recent, latest) if self.recent.ranks else latest

@@ -100,9 +100,9 @@ class Context:
                     spent[name] = spent.get(name, 0.0) + seconds
         return max(spent, key=lambda name: spent[name]) if spent else None
 
-    def label(self, place: int, ranks: Iterable[int]) -> str:
-        """Return what is said of the kind at a place in `NAMED`, by the name that it has."""
-        kind = NAMED[place]
+    def label(self, index: int, ranks: Iterable[int]) -> str:
+        """Return what is said of the kind at an index in `NAMED`, by the name that it has."""
+        kind = NAMED[index]
         name = self.name_of(kind, ranks)
         if name is None:
             return LABELS[kind]

@@ -122,7 +122,7 @@ class Facts:
         return float(self.parts[part])
 
     def worst(self, part: int) -> int | None:
-        """Return the place of the rank that loses most in a part, if it is that rank's loss.
+        """Return the index of the rank that loses most in a part, if it is that rank's loss.
 
         It is if the rank loses more than the others by at least half of what it loses: ranks that
         lose about the same have a reason in common, and chance alone makes one of them the worst.

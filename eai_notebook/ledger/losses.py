@@ -83,12 +83,12 @@ class PartIsLong(Rule):
         if worst is not None:
             own = facts.by_rank[worst, self.part] / facts.step
             aside = f" (rank {facts.typical.ranks[worst]} worst, {percent(own)})"
-        place = None
+        index = None
         does = TABLE[self.part].does
         if self.part == OTHER:
-            place = largest_kind(facts.typical.named, facts.typical.parts[:, :, OTHER])
-            if place is not None:
-                does = f"goes to {facts.context.label(place, facts.typical.ranks)}"
+            index = largest_kind(facts.typical.named, facts.typical.parts[:, :, OTHER])
+            if index is not None:
+                does = f"goes to {facts.context.label(index, facts.typical.ranks)}"
         if self.part == TRANSFER:
             does = _over_link(facts) or does
         spent = f"{percent(share)} of each step {does}{aside}"
@@ -105,7 +105,7 @@ class PartIsLong(Rule):
             evidence=(f"`{kind}` {ms(length)} of a {ms(facts.step)} step", *self._rates(facts)),
             share=share,
             rank=None if worst is None else facts.typical.ranks[worst],
-            tries=self._tries(facts, None if place is None else NAMED[place]),
+            tries=self._tries(facts, None if index is None else NAMED[index]),
             gain=facts.gain(length),
             numbers={"step": 1e3 * facts.step, kind: 1e3 * length},
         )
@@ -199,7 +199,7 @@ class PeerIsLate(Rule):
         )
 
     def _kind(self, facts: Facts, culprit: int | None, cause: int | None) -> int | None:
-        """Return the place in `NAMED` of what most of the late rank's `other` is."""
+        """Return the index in `NAMED` of what most of the late rank's `other` is."""
         if culprit is None or cause != OTHER:
             return None
         ledger, here = facts.typical, slice(culprit, culprit + 1)
@@ -209,20 +209,20 @@ class PeerIsLate(Rule):
         """Return what of the late rank is longer, in words; empty where that is not known."""
         if cause is None or culprit is None:
             return ""
-        place = self._kind(facts, culprit, cause)
-        if place is None:
+        index = self._kind(facts, culprit, cause)
+        if index is None:
             return f"`{PARTS[cause]}`"
-        return f"`other`, {facts.context.label(place, [facts.typical.ranks[culprit]])},"
+        return f"`other`, {facts.context.label(index, [facts.typical.ranks[culprit]])},"
 
     def _who(self, waiting: Waiting, ranks: tuple[int, ...]) -> str:
         """Return who causes how much of the waiting, the three who cause most."""
         order = np.argsort(-waiting.caused, kind="stable")[:3]
         seldom = 0.005
         causes = [
-            f"rank {ranks[place]} causes {percent(waiting.caused[place] / waiting.total)}, in "
-            f"{waiting.in_steps[place]} of {waiting.steps} steps"
-            for place in order
-            if waiting.caused[place] >= seldom * waiting.total
+            f"rank {ranks[index]} causes {percent(waiting.caused[index] / waiting.total)}, in "
+            f"{waiting.in_steps[index]} of {waiting.steps} steps"
+            for index in order
+            if waiting.caused[index] >= seldom * waiting.total
         ]
         return f"of {ms(waiting.total)} waiting {', '.join(causes)}"
 
@@ -247,9 +247,9 @@ class PeerIsLate(Rule):
     def _tries(self, facts: Facts, culprit: int | None, cause: int | None) -> tuple[str, ...]:
         ranks, context = facts.typical.ranks, facts.context
         rank = None if culprit is None else ranks[culprit]
-        place = self._kind(facts, culprit, cause)
-        if place is not None and rank is not None:
-            return remedies.for_other(context, NAMED[place], [rank])
+        index = self._kind(facts, culprit, cause)
+        if index is not None and rank is not None:
+            return remedies.for_other(context, NAMED[index], [rank])
         name = None if cause is None else PARTS[cause]
         return remedies.for_waiting(context, rank, name, facts.samples())
 

@@ -202,9 +202,9 @@ def merge(
     else:
         steps = np.unique(np.concatenate(columns)).astype(np.int64)
         table = _Table(len(ranks), len(steps))
-        for place, rank in enumerate(ranks):
+        for position, rank in enumerate(ranks):
             at = np.searchsorted(steps, rows[rank]["step"])
-            table.fill(place, rows[rank], at, offsets[place])
+            table.fill(position, rows[rank], at, offsets[position])
     parts, clamped, last, unaligned = table.split(doubts)
     ahead, named = table.other(parts)
     return Ledger(
@@ -352,7 +352,7 @@ class _Table:
 
     def fill(
         self,
-        place: int | slice,
+        position: int | slice,
         rows: np.ndarray,
         at: npt.NDArray[np.intp] | slice,
         offset: float | Floats,
@@ -364,10 +364,10 @@ class _Table:
         wall = rows["end"] - rows["begin"]
         # A step that ends before it began was not measured: nothing in it can be believed.
         believed = wall > 0
-        self.column["wall"][place, at] = np.where(believed, wall, np.nan)
+        self.column["wall"][position, at] = np.where(believed, wall, np.nan)
         for name in _COLUMNS:
             values = rows[name] + offset if name in _TIMES else rows[name]
-            self.column[name][place, at] = np.where(believed, values, np.nan)
+            self.column[name][position, at] = np.where(believed, values, np.nan)
 
     def split(self, doubts: Floats) -> tuple[Floats, Bools, Ints, Floats]:
         """Return parts, which steps were cut, whose rank came last, and waiting by durations alone.
@@ -449,14 +449,14 @@ class _Table:
 def _wait_by_durations(exchange: Floats, complete: Bools) -> tuple[Floats, Ints]:
     """Return how much longer each rank's exchange is than the shortest, and whose that is.
 
-    The place is -1, and the waiting NaN, where not every rank's exchange is known.
+    The position is -1, and the waiting NaN, where not every rank's exchange is known.
     """
     known = complete & np.isfinite(exchange).all(axis=0) & (len(exchange) > 0)
     if not len(exchange):
         return exchange, np.zeros(0, np.int64)
     least = np.where(known, np.where(known, exchange, 0.0).min(axis=0), np.nan)
-    place = np.where(known, np.where(known, exchange, 0.0).argmin(axis=0), -1)
-    return exchange - np.maximum(least, 0.0), np.asarray(place, dtype=np.int64)
+    position = np.where(known, np.where(known, exchange, 0.0).argmin(axis=0), -1)
+    return exchange - np.maximum(least, 0.0), np.asarray(position, dtype=np.int64)
 
 
 _CLOCK_GRAIN: Final = 5e-6

@@ -76,11 +76,11 @@ def span_events(
     info: RunInfo, rows: Mapping[int, np.ndarray], ledger: Ledger, zero: float
 ) -> Iterator[Event]:
     """Yield the steps of each rank and their parts; ``zero`` is when the trace begins."""
-    for place, rank in enumerate(ledger.ranks):
+    for position, rank in enumerate(ledger.ranks):
         at = np.searchsorted(ledger.steps, rows[rank]["step"])
         offset = info.clock_offset.get(rank, 0.0) - zero
         yield from _names(info, rank)
-        yield from _rank_events(rank, rows[rank], ledger.parts[place, at], offset)
+        yield from _rank_events(rank, rows[rank], ledger.parts[position, at], offset)
 
 
 def trace_text(record: RunRecord) -> str:

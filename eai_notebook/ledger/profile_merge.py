@@ -93,11 +93,11 @@ def self_times(track: Track) -> dict[str, float]:
     own: dict[str, float] = dict.fromkeys(track.names, 0.0)
     within: list[tuple[float, str]] = []
     # Of spans that begin together the longer one encloses the others.
-    for place in np.lexsort((-track.length, track.start)):
-        start, length = float(track.start[place]), float(track.length[place])
+    for index in np.lexsort((-track.length, track.start)):
+        start, length = float(track.start[index]), float(track.length[index])
         while within and within[-1][0] <= start:
             within.pop()
-        name = track.names[track.which[place]]
+        name = track.names[track.which[index]]
         if within:
             own[within[-1][1]] -= min(length, within[-1][0] - start)
         own[name] += length
@@ -170,8 +170,8 @@ def _deep_events(
     horovod = max(record.info.size, *taken) + 1
     for rank, each in taken.items():
         offset = record.info.clock_offset.get(rank, 0.0) - zero
-        for place, track in enumerate(each.tracks):
-            process, thread = rank, FIRST_THREAD + place
+        for index, track in enumerate(each.tracks):
+            process, thread = rank, FIRST_THREAD + index
             if track.source == "Horovod":
                 process = horovod
             yield track_name(process, thread, f"{track.source}: {track.name}")

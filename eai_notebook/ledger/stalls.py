@@ -40,7 +40,7 @@ class Stalls:
 
     ``affected[S]`` are these and the next ones where ranks wait for one that stalled after its exchange.
     ``lost`` is what they add to a step, spread over all, ``length`` what each stall costs, in seconds.
-    ``part`` is the part that is longer in them, ``rank`` the place of the rank where it is,
+    ``part`` is the part that is longer in them, ``rank`` the index of the rank where it is,
     None if it is so on all. ``usual`` is the mean length of the other steps.
     """
 

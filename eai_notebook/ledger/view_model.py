@@ -95,11 +95,11 @@ def run_view(
             {
                 "rank": rank,
                 "host": info.hosts.get(rank, ""),
-                "ms": by_rank_ms[place],
-                "hidden_ms": _number(1e3 * hidden[place]),
+                "ms": by_rank_ms[index],
+                "hidden_ms": _number(1e3 * hidden[index]),
                 "now": now.get(rank),
             }
-            for place, rank in enumerate(summary.ranks)
+            for index, rank in enumerate(summary.ranks)
         ],
         "rates": {
             "samples_per_s": _number(numbers.samples_per_s),

@@ -32,7 +32,7 @@ class Waiting:
 
     ``caused[R]`` is by the rank that was waited for, and adds up to ``total``. ``sources[R, K]``
     is what of it comes from each of `parts.OWN`, ``unexplained[R]`` the rest. ``in_steps[R]``
-    says in how many of the ``steps`` it was caused. ``culprit`` is the place of the rank that
+    says in how many of the ``steps`` it was caused. ``culprit`` is the index of the rank that
     causes most of it, if it is one rank.
     """
 
@@ -132,10 +132,10 @@ def _explained(ledger: Ledger, last: Ints, waited: Floats) -> Floats:
 
     count = len(ledger.ranks)
     excess = np.zeros((len(at), len(OWN)))
-    for place, length in enumerate(map(length_of, OWN)):
+    for index, length in enumerate(map(length_of, OWN)):
         late = length[last, at]
         longer = late - (length.sum(axis=0) - late) / (count - 1)
-        excess[:, place] = np.maximum(np.nan_to_num(longer), 0.0)
+        excess[:, index] = np.maximum(np.nan_to_num(longer), 0.0)
     total = excess.sum(axis=1)
     scale = np.where(total > waited, waited / np.maximum(total, 1e-300), 1.0)
     return np.asarray(excess * scale[:, None])

@@ -134,11 +134,11 @@ class RankOutput:
         now = time.monotonic()
         waiting = list(_from(self._head.after))
         ready = len(waiting) if everything else 0
-        for place, line in enumerate(waiting, 1):
+        for number, line in enumerate(waiting, 1):
             if now - line.since >= FOLD_WINDOW_S:
-                ready = max(ready, place)  # whatever stands above it must go first
-            elif line.ranks == self._ranks and ready == place - 1:
-                ready = place
+                ready = max(ready, number)  # whatever stands above it must go first
+            elif line.ranks == self._ranks and ready == number - 1:
+                ready = number
         for line in waiting[:ready]:
             line.shown = True
             self._head.after, line.after = line.after, None  # a silent rank may still hold it
