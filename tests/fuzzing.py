@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -315,10 +316,13 @@ def _parquet_bases() -> list[bytes]:
 def _opened(module: Any, reader: Callable[..., Any], path: str, **options: Any) -> Source:
     """Return what a reader finds in a file, without the batches."""
     described: list[Any] = []
+
+    def note(_pattern: Any, _suffixes: Any, _size: Any, describe: Any, _options: Any) -> Any:
+        described.append(describe)
+        return SimpleNamespace()
+
     found = module.open_files
-    module.open_files = lambda _pattern, _suffixes, _size, describe, _options: described.append(
-        describe
-    )
+    module.open_files = note
     try:
         reader(path, 1, **options)
     finally:
