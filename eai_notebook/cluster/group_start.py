@@ -14,7 +14,7 @@ from eai_notebook.cluster.client import GroupClient, connection_file
 from eai_notebook.cluster.group import Group, ending_all
 from eai_notebook.cluster.interruptible import never, run_interruptible
 from eai_notebook.cluster.mpi_environment import find_mpirun
-from eai_notebook.cluster.mpirun_output import in_brackets, start_remedy
+from eai_notebook.cluster.mpirun_output import cause_of_death, in_brackets, start_remedy
 from eai_notebook.cluster.process_launchers import CONTROLLER, RANKS, output_of, quiet_log
 from eai_notebook.cluster.rank_requests import keep_listening
 from eai_notebook.errors import EaiError
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from eai_notebook.cluster.launcher import Launcher
 
 POLL_S = 0.02
+LOOK_S = 1.0
+"""How often the output is looked at for a rank that has ended."""
+END_S = 5.0
+"""How long ``mpirun`` may take to end after it has reported that."""
 
 
 def start_group(
@@ -132,10 +136,17 @@ def _twice(start: Callable[[Progress], Group], progress: Progress) -> Group:
 def _wait_for_ranks(cluster: Any, client: Any, launcher: Launcher, progress: Progress) -> None:
     """Return when all ranks have registered; raise if they cannot."""
     size, since = launcher.size, time.monotonic()
+    looked, died = since, None
     while (count := len(client.ids)) < size:
         progress(launcher.progress(count))
         if cluster.engine_set.state == "after":
             raise _start_failure(cluster, launcher, "mpirun ended before all ranks were up")
+        # It may hang as it ends: PMIx 5 can wait for itself where a rank was still connecting.
+        if died is None and time.monotonic() - looked > LOOK_S:
+            looked = time.monotonic()
+            died = looked if cause_of_death(output_of(cluster)) else None
+        if died is not None and time.monotonic() - died > END_S:
+            raise _start_failure(cluster, launcher, "a rank ended before all ranks were up")
         if launcher.is_queued:
             since = time.monotonic()
         elif time.monotonic() - since > launcher.start_timeout_s:
