@@ -204,14 +204,17 @@ class Group:
 
     def deaths(self, ranks: Sequence[int]) -> str:
         """Return what each of `ranks` died of, as far as it is known, in words."""
-        ends = time.monotonic() + PEERS_S
+        began = time.monotonic()
+        left = {rank: f"rank {rank} has left, as it was asked to" for rank in self.leaving}
         while True:
-            found = notices_of_parents(self.log())
-            if all(rank in found for rank in ranks) or time.monotonic() > ends:
+            log = self.log()
+            found, host = notices_of_parents(log), lost_host(log)
+            # A whole host leaves no notice; mpirun reports it, on a busy machine some seconds later.
+            patience = LOST_S if self.launcher.is_away and not host else PEERS_S
+            named = all(rank in found or rank in left for rank in ranks)
+            if named or time.monotonic() - began > patience:
                 break
             time.sleep(0.05)
-        left = {rank: f"rank {rank} has left, as it was asked to" for rank in self.leaving}
-        host = lost_host(self.log())
         why = f": the host {host} was lost" if host else ""
         return "; ".join({**found, **left}.get(rank, f"rank {rank} died{why}") for rank in ranks)
 
