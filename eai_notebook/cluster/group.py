@@ -210,7 +210,7 @@ class Group:
             log = self.log()
             found, host = notices_of_parents(log), lost_host(log)
             # A whole host leaves no notice; mpirun reports it, on a busy machine some seconds later.
-            patience = LOST_S if self.launcher.is_away and not host else PEERS_S
+            patience = DEATH_S if self.launcher.is_away and not host else PEERS_S
             named = all(rank in found or rank in left for rank in ranks)
             if named or time.monotonic() - began > patience:
                 break
