@@ -1,6 +1,7 @@
 /** What can be done about a run's losses, and a button to have a remedy tried on real steps. */
 import { type JSX, useState } from 'react';
 import type { KernelLink } from './kernelConnection';
+import { SaidMessage } from './saidMessage';
 import type { Advice } from './types';
 
 export function AdviceList({ link }: { link: KernelLink }): JSX.Element {
@@ -46,14 +47,7 @@ export function AdviceList({ link }: { link: KernelLink }): JSX.Element {
           />
         </>
       )}
-      {said.text !== '' && (
-        <p
-          className={`eai-Panel-message${said.failed ? ' eai-mod-error' : ''}`}
-          role={said.failed ? 'alert' : 'status'}
-        >
-          {said.text}
-        </p>
-      )}
+      <SaidMessage said={said} />
     </>
   );
 }

@@ -2,6 +2,7 @@
 import { type JSX, useState } from 'react';
 import type { KernelLink } from './kernelConnection';
 import type { Group, View } from './types';
+import { SaidMessage } from './saidMessage';
 
 interface Props {
   link: KernelLink;
@@ -64,15 +65,10 @@ export function DiffButton({ link, group, view }: Props): JSX.Element {
           <button className="jp-mod-styled" type="submit" disabled={name.trim() === ''}>
             Compare
           </button>
-          {said.text !== '' && (
-            <p
-              className={`eai-Panel-message${said.failed ? ' eai-mod-error' : ''}`}
-              role={said.failed ? 'alert' : 'status'}
-            >
-              {code(isDone && !said.failed ? latest.words : said.text)}
-              {isDone || said.failed ? '' : progress(said.text, view)}
-            </p>
-          )}
+          <SaidMessage said={said}>
+            {code(isDone && !said.failed ? latest.words : said.text)}
+            {isDone || said.failed ? '' : progress(said.text, view)}
+          </SaidMessage>
         </form>
       )}
     </>

@@ -7,6 +7,7 @@ import type { KernelLink } from './kernelConnection';
 import type { Group, View } from './types';
 import type { Insert } from './panel';
 import { NotifyBox } from './notifyBox';
+import { SaidMessage } from './saidMessage';
 import { save } from './save';
 
 /** How many steps the button has recorded; `%eai trace` takes any number. */
@@ -174,15 +175,10 @@ function TraceButton(props: { link: KernelLink; group: Group; view: View | null 
           </div>
         </div>
       ) : (
-        said.text !== '' && (
-          <p
-            className={`eai-Panel-message${said.failed ? ' eai-mod-error' : ''}`}
-            role={said.failed ? 'alert' : 'status'}
-          >
-            {said.text}
-            {progress}
-          </p>
-        )
+        <SaidMessage said={said}>
+          {said.text}
+          {progress}
+        </SaidMessage>
       )}
     </>
   );

@@ -4,6 +4,7 @@ import { type JSX, useEffect, useState } from 'react';
 import { ComparisonTable } from './comparison';
 import type { KernelLink } from './kernelConnection';
 import type { Comparison, Download, RunEntry, View } from './types';
+import { SaidMessage } from './saidMessage';
 import { save } from './save';
 import { count, duration, ms } from './formatting';
 
@@ -256,14 +257,7 @@ export function RunsSection(props: Props): JSX.Element {
           </div>
         </>
       )}
-      {said.text !== '' && (
-        <p
-          className={`eai-Panel-message${said.failed ? ' eai-mod-error' : ''}`}
-          role={said.failed ? 'alert' : 'status'}
-        >
-          {said.text}
-        </p>
-      )}
+      <SaidMessage said={said} />
       {comparison !== null && <ComparisonTable comparison={comparison} />}
     </section>
   );
