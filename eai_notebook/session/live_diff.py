@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from eai_notebook.errors import EaiError
+from eai_notebook.session.rank_answers import PATIENCE_S, require_all
 from eai_notebook.session.rank_sets import name_ranks
 from eai_notebook.session.variable_diff import first_difference
 
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
     from eai_notebook.cluster.group import Group
     from eai_notebook.telemetry.messages import VariableDigested
-
-PATIENCE_S: Final = 5.0
-"""How long a rank may take to answer; one inside C code that keeps Python's lock cannot."""
 
 
 class LiveDiff:
@@ -103,11 +100,5 @@ def _compared(found: dict[int, VariableDigested]) -> str:
 def _asked(group: Group, ranks: Sequence[int], what: dict[str, Any]) -> dict[int, dict[str, Any]]:
     """Return the answers of all of `ranks`."""
     found = group.ask_digest(ranks, what, PATIENCE_S)
-    silent = [rank for rank in ranks if rank not in found]
-    if silent:
-        raise EaiError(
-            f"{name_ranks(silent)}: no answer",
-            "try again between two long operations",
-            code="rank-silent",
-        )
+    require_all(found, ranks)
     return found

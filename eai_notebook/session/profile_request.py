@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from eai_notebook.errors import EaiError
+from eai_notebook.session.rank_answers import PATIENCE_S, require_all
 from eai_notebook.session.rank_sets import name_ranks
 
 if TYPE_CHECKING:
     from eai_notebook.cluster.group import Group
-
-PATIENCE_S: Final = 5.0
-"""How long a rank may take to answer; one inside C code that keeps Python's lock cannot."""
 
 MOST_STEPS: Final = 1000
 """A profile of more fills the ranks' memory."""
@@ -42,11 +40,5 @@ def _asked(group: Group, what: dict[str, int]) -> list[dict[str, Any]]:
     """Return the answers of all ranks."""
     ranks = range(group.size)
     found = group.ask_trace(ranks, what, PATIENCE_S)
-    silent = [rank for rank in ranks if rank not in found]
-    if silent:
-        raise EaiError(
-            f"{name_ranks(silent)}: no answer",
-            "try again between two long operations",
-            code="rank-silent",
-        )
+    require_all(found, ranks)
     return [found[rank] for rank in ranks]

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eai_notebook.errors import EaiError
 from eai_notebook.session import remote_calls
+from eai_notebook.session.rank_answers import PATIENCE_S
 from eai_notebook.session.rank_loss import explaining_rank_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from eai_notebook.cluster.group import Group
-
-PATIENCE_S: Final = 5.0
-"""How long a rank may take to answer; one inside C code that keeps Python's lock cannot."""
 
 NOW: Final = "the training that goes on tries it within seconds, and keeps it only if it helps"
 NEXT: Final = "the next training tries it, and keeps it only if it helps"
