@@ -116,8 +116,8 @@ class StepClock:
     _ends: list[float] = field(default_factory=list)
     _marks: list[Any] = field(default_factory=list)
     _named: list[Any] = field(default_factory=list)
-    _leads: list[np.ndarray] = field(default_factory=list)
-    """When groups of gradients were ready, by step; the sender's thread adds to it."""
+    _leads: np.ndarray = field(default_factory=lambda: np.zeros((2, graph_timestamps.GROUPS)))
+    """Sums and counts of `group_leads`, by group; the sender's thread adds to them."""
 
     def __post_init__(self) -> None:
         self._cost = MarksCost(self.marks_s)
@@ -207,16 +207,16 @@ class StepClock:
 
         def send() -> None:
             rows, leads = _rows(first, begins, ends, taken, in_ring=self.size > 1)
-            self._leads.append(leads)
+            self._leads += np.nansum(leads, axis=0), np.isfinite(leads).sum(axis=0)
             for name, seconds in zip(NOTED, np.stack(named).T, strict=True):
                 rows[name] = seconds
             use = self._cores()
-            done = messages.StepsDone(self.run, self.rank, rows, spent, use)
+            news: list[messages.Message] = [
+                messages.StepsDone(self.run, self.rank, rows, spent, use)
+            ]
             if values := plain_values(logs):
-                progress = messages.TrainingProgress(self.run, self.rank, step, epoch, values)
-                messages.emit(done, progress)
-            else:
-                messages.emit(done)
+                news.append(messages.TrainingProgress(self.run, self.rank, step, epoch, values))
+            messages.emit(*news)
 
         _sender.submit(send)
 
@@ -238,9 +238,7 @@ class StepClock:
         The mean over all measured steps, first group first; empty where nothing was exchanged. A
         forecast says from it what of an exchange can be hidden. Call it once all rows were sent.
         """
-        leads = np.concatenate(self._leads) if self._leads else np.empty((0, 0))
-        known = leads[:, np.isfinite(leads).any(axis=0)] if len(leads) else leads
-        return [round(float(lead), 4) for lead in np.nanmean(known, axis=0)] if known.size else []
+        return [round(float(total / count), 4) for total, count in self._leads.T if count]
 
     def end_epoch(self, epoch: int, logs: Any) -> None:
         """Send the metrics of all ranks at an epoch's end; rank 0 speaks for all."""
@@ -356,9 +354,7 @@ def begin_run(
         run = collective.broadcast_object(run)
         rank, size = collective.rank(), collective.size()
         offset, uncertainty = collective.clock_offset()
-    marks_s = (
-        graph_timestamps.cost_s()
-    )  # the first time that takes a while: the run begins after it
+    marks_s = graph_timestamps.cost_s()  # takes a while the first time: the run begins after it
     messages.emit(
         messages.RunBegan(
             run=run,
