@@ -40,8 +40,9 @@ class NiceLauncher(Launcher):
         return 2 if size is None else size
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of local ranks."""
-        return {**rank_environment(self.size), **private_environment()}
+        """Return the environment of local ranks, and the level that they run at."""
+        level = {"NICE_LEVEL": str(self._level)}
+        return {**rank_environment(self.size), **private_environment(), **level}
 
     def command(self, rank: Sequence[str], entry: Entry) -> list[str]:  # noqa: ARG002
         """Return an ``mpirun`` below ``nice``."""

@@ -82,6 +82,6 @@ def test_a_launcher_from_another_package_runs_a_group(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "priorities [7, 7] sum 3.0" in done.stdout
+    assert "levels ['7', '7'] sum 3.0" in done.stdout
     assert "priority 7" in done.stdout  # what `%eai status` shows of it
     assert "processes left: 0" in done.stdout
