@@ -91,11 +91,10 @@ def run(address: str, words: list[str]) -> int:
 
 
 def _preload() -> None:
-    import horovod.tensorflow  # noqa: F401
-    import keras  # noqa: F401
-    import tensorflow as tf  # noqa: F401
+    from eai_notebook.engine.tensorflow_import import import_tensorflow
 
-    import eai_notebook  # noqa: F401
+    import_tensorflow()
+    import horovod.tensorflow  # noqa: F401
 
 
 def _receive(line: socket.socket) -> tuple[dict[str, Any], list[int]]:

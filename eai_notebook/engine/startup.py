@@ -25,6 +25,7 @@ from eai_notebook.engine import (
     stall_reports,
     telemetry_publisher,
 )
+from eai_notebook.engine.tensorflow_import import import_tensorflow
 from eai_notebook.process_lease import Lease, command_line
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def warm_up(wire: str | None = None) -> dict[str, Any]:
     progress_bars.install()
     telemetry_publisher.install(shell)
     stall_reports.install()
+    import_tensorflow()
     if newcomers.is_one():
         membership.form_alone(survivors.number())
     else:
