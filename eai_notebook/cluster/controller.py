@@ -20,6 +20,7 @@ from traitlets import Unicode
 from zmq.devices import ProcessMonitoredQueue
 from zmq.eventloop.zmqstream import ZMQStream
 
+from eai_notebook.cluster import heart_monitor
 from eai_notebook.cluster.keys import KeyPair, refuse_others, use_for_all
 from eai_notebook.files import write_private
 
@@ -78,6 +79,7 @@ def main() -> None:
     """Run the controller until it is ended."""
     os.umask(0o077)
     multiprocessing.set_start_method("fork")  # children inherit the replaced functions
+    heart_monitor.use()
     GroupController.launch_instance()
 
 
