@@ -15,7 +15,7 @@ does more around it.
 Each step is timed by a stopwatch around the call, on both ranks. The figure is the
 difference of the two kinds' means in a block of steps, its trimmed mean over all blocks,
 relative to a plain step; its interval is a bootstrap over blocks. Sending rows runs
-in parallel and slows down the next step of either kind: these steps are left
+in parallel and slows down this step and the next ones, of either kind: these steps are left
 out of the comparison, and what they take longer than the others is added, per step of the
 run, as `sending_pct`.
 
@@ -119,9 +119,10 @@ def measure(kinds, order):
     running.flush = noted
     took = toss(steps, feed, kinds, order)
     step_clock.end_run("done")
-    # Only measured steps are counted, so the n-th counted is the n-th that was one.
+    # Only measured steps are counted, so the n-th counted is the n-th that was one. Rows are sent
+    # when the step after them begins.
     measured = [index for index, side in enumerate(order) if kinds[side].startswith("on")]
-    sent = [measured[count - counted - 1] for count in batches if count > counted]
+    sent = [measured[count - counted] for count in batches if 0 < count - counted < len(measured)]
     return took, sent
 '''
 

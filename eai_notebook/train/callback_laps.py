@@ -27,16 +27,18 @@ class Lap(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
 
     def __init__(self, behind: keras.callbacks.Callback | None, watch: Stopwatch) -> None:
         super().__init__()
-        self._behind = behind
         self._watch = watch
+        # What each hook's time is booked to, worked out once: a lap is a part of each step.
+        hooks = ("on_epoch_begin", "on_epoch_end", *_IN_STEP[:2])
+        self._books = {hook: _book(behind, hook) for hook in hooks}
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Note what the callback did."""
-        self._watch.lap(self._behind, "on_epoch_begin")
+        self._watch.lap(self._books["on_epoch_begin"])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Note what the callback did."""
-        self._watch.lap(self._behind, "on_epoch_end")
+        self._watch.lap(self._books["on_epoch_end"])
 
 
 class BatchLap(Lap):
@@ -48,11 +50,11 @@ class BatchLap(Lap):
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Note what the callback did."""
-        self._watch.lap(self._behind, "on_train_batch_begin")
+        self._watch.lap(self._books["on_train_batch_begin"])
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Note what the callback did."""
-        self._watch.lap(self._behind, "on_train_batch_end")
+        self._watch.lap(self._books["on_train_batch_end"])
 
 
 class Stopwatch:
@@ -62,17 +64,18 @@ class Stopwatch:
         self._began = 0.0
         self._noted = 0.0
 
-    def lap(self, behind: keras.callbacks.Callback | None, hook: str) -> None:
-        """Book the time since the last lap to the callback that stands before this one."""
+    def lap(self, book: tuple[str, str] | None) -> None:
+        """Book the time since the last lap to a kind and name; to none where nothing was done."""
         running = step_clock.current()
-        named = None if running is None else running.named
-        now = time.perf_counter()
-        if named is not None and behind is not None and _overrides(behind, hook):
-            own = now - self._began - (named.noted - self._noted)
-            kind = _kind(behind) if hook in _IN_STEP else BETWEEN
-            named.add(kind, max(0.0, own), f"{type(behind).__name__}.{hook}")
+        if running is None:
+            self._began, self._noted = time.perf_counter(), 0.0
+            return
+        named = running.named
+        if book is not None:
+            own = time.perf_counter() - self._began - (named.noted - self._noted)
+            named.add(book[0], max(0.0, own), book[1])
         self._began = time.perf_counter()
-        self._noted = 0.0 if named is None else named.noted
+        self._noted = named.noted
 
 
 def timed(users: Iterable[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:
@@ -91,6 +94,14 @@ def timed(users: Iterable[keras.callbacks.Callback]) -> list[keras.callbacks.Cal
     for user in users:
         listed += [user, kind(user, watch)]
     return listed
+
+
+def _book(callback: keras.callbacks.Callback | None, hook: str) -> tuple[str, str] | None:
+    """Return the kind and the name that what a callback does in a hook is booked to."""
+    if callback is None or not _overrides(callback, hook):
+        return None
+    kind = _kind(callback) if hook in _IN_STEP else BETWEEN
+    return kind, f"{type(callback).__name__}.{hook}"
 
 
 def _kind(callback: keras.callbacks.Callback) -> str:

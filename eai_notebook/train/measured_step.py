@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -19,6 +20,7 @@ from eai_notebook import collective
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.context import BETWEEN
 from eai_notebook.train import lone_fits, matching, rank_consistency
+from eai_notebook.train.compiled_step import CompiledStep
 from eai_notebook.train.exchange.xla_clusters import compiled
 from eai_notebook.train.function_errors import of_python_function
 from eai_notebook.train.held_optimizers import has_own_step, is_whole
@@ -56,6 +58,8 @@ class MeasuredStep:
         self.input_data: Any = None
         """The data of `eai.io` that they come from, if they do, while a hook is called."""
         self._ready = False
+        self._known: weakref.ref[Any] | None = None
+        self._is_quick = False
         self._unmarked: Any = None
         self._eager = model.run_eagerly
         self.logs: Any = None
@@ -77,38 +81,48 @@ class MeasuredStep:
 
     def __call__(self, iterator: Any) -> Any:
         """Train on the iterator's next batch and return the logs."""
-        import tensorflow as tf
+        if self._known is None or self._known() is not iterator:
+            import tensorflow as tf
 
-        if not isinstance(iterator, tf.data.Iterator):
-            return self.plain(iterator)  # train_on_batch
-        release_in_background(iterator)
+            if not isinstance(iterator, tf.data.Iterator):
+                return self.plain(iterator)  # train_on_batch
+            self._meet(iterator)
         if self._hooks is not None:
             self._begin(iterator, *self._hooks)
         running = step_clock.current()
-        if running is not None:
-            running.note_iterator()
+        marked = running is None or running.begin_step() or self._eager
         if self.tuner is not None and self.tuner.before_step() and running is not None:
             running.resume()
-        marked = self._eager or running is None or running.measures_next
         step = self._marked if marked else self._compiled_unmarked(running, iterator)
         traced = _tracing.seconds
         try:
-            logs, taken = step(*_next_of(iterator, marked=marked))
-        except tf.errors.OpError as error:
+            if self._is_quick:
+                logs, taken = step(*_next_of(iterator, marked=marked))
+            else:
+                logs, taken = step(iterator)
+        except Exception as error:
             # Data that knows what was wrong says it better than TensorFlow's report of it.
-            cause = getattr(iterator, "error", None) or explained(error)
-            cause = cause or of_python_function(error)
-            if isinstance(cause, EaiError):
-                raise cause from None
-            raise
+            cause = _said_better(iterator, error)
+            if cause is None:
+                raise
+            raise cause from None
         if running is not None:
-            traced = _tracing.seconds - traced
-            if traced > 0:  # a batch of another shape, mostly
+            if _tracing.seconds > traced:  # a batch of another shape, mostly
+                traced = _tracing.seconds - traced
                 running.named.add("compiling", traced)
-                taken = _after_tracing(taken, traced if _is_quick(iterator) and marked else 0.0)
+                taken = _after_tracing(taken, traced if self._is_quick and marked else 0.0)
             running.take(taken, marked=marked, logs=logs)
         self.logs = logs
         return logs
+
+    def _meet(self, iterator: tf.data.Iterator) -> None:
+        """Get ready for the batches of an iterator that did not come before."""
+        release_in_background(iterator)
+        self._known = weakref.ref(iterator)
+        self._is_quick = _is_quick(iterator)
+        for step in (self._marked, self._unmarked):
+            if isinstance(step, CompiledStep):
+                step.forget()
 
     def _compiled_unmarked(self, running: StepClock | None, iterator: Any) -> Any:
         """Return the step without marks; compiling it, the first time, belongs to no step.
@@ -234,10 +248,18 @@ def _is_quick(iterator: tf.data.Iterator) -> bool:
     return bool(getattr(iterator, "quick_in_python", False))
 
 
-def _next_of(iterator: tf.data.Iterator, *, marked: bool) -> tuple[Any, ...]:
-    """Return what a step is called with: the iterator, or its next batch and how long that took."""
-    if not _is_quick(iterator):
-        return (iterator,)
+def _said_better(iterator: tf.data.Iterator, error: Exception) -> EaiError | None:
+    """Return an error of TensorFlow's as the one that caused it, where that is known."""
+    import tensorflow as tf
+
+    if not isinstance(error, tf.errors.OpError):
+        return None
+    cause = getattr(iterator, "error", None) or explained(error) or of_python_function(error)
+    return cause if isinstance(cause, EaiError) else None
+
+
+def _next_of(iterator: tf.data.Iterator, *, marked: bool) -> tuple[Any, Any]:
+    """Return the next batch of an iterator that is quick, and when it was asked for and came."""
     asked = time.time()
     batch = next(iterator)
     return batch, np.array([asked, time.time()] if marked else [np.nan, np.nan])
@@ -293,7 +315,8 @@ def _compiled(model: keras.Model, *, eager: bool, marked: bool) -> Any:
 
     if eager:
         return step
-    return tf.function(step if marked else unmarked, reduce_retracing=True, autograph=False)
+    function = step if marked else unmarked
+    return CompiledStep(tf.function(function, reduce_retracing=True, autograph=False))
 
 
 def _tensors_in(batch: Any) -> list[tf.Tensor]:

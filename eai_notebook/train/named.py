@@ -35,7 +35,8 @@ class Named:
         self.spent: dict[str, float] = {}
         self.noted = 0.0
         """All that was noted so far, in seconds: who times a block leaves out what was noted in it."""
-        self._step: dict[str, float] = {}
+        self.of_step: dict[str, float] = {}
+        """Seconds of the current step by column; most steps have none."""
         self._thread = threading.get_ident()
         self._began: float | None = None
 
@@ -49,7 +50,7 @@ class Named:
         self.noted += seconds
         column = name if kind == "section" and name in ADDED_COLUMNS else kind
         if column in NOTED:
-            self._step[column] = self._step.get(column, 0.0) + seconds
+            self.of_step[column] = self.of_step.get(column, 0.0) + seconds
 
     @property
     def is_own_thread(self) -> bool:
@@ -59,19 +60,19 @@ class Named:
     @property
     def in_step(self) -> float:
         """What was noted in the current step so far, in seconds."""
-        return sum(self._step.values())
+        return sum(self.of_step.values())
 
     def take(self) -> Any:
         """Return the seconds of the step that ends now, in the order of `NOTED`."""
-        if not self._step:
+        if not self.of_step:
             return _NOTHING
-        taken = np.array([self._step.get(column, 0.0) for column in NOTED])
+        taken = np.array([self.of_step.get(column, 0.0) for column in NOTED])
         self.drop()
         return taken
 
     def drop(self) -> None:
         """Begin a step anew: what was noted since the last one belongs to none."""
-        self._step = {}
+        self.of_step = {}
 
     def watch_collector(self) -> None:
         """Time the garbage collector until `close`."""

@@ -3,8 +3,11 @@
 Every step has a row, with its length and its samples; its parts are those of the steps
 that were marked, see `sampling`.
 
-Taking a step's marks is a list append. A few times a second, the steps taken since are
-handed to a thread that turns them into rows and gives these to the process's sink.
+Taking a step is one reading of the clock and three list appends: what few steps have, such as named
+times, is kept beside them by the step's index. A few times a second, the steps taken since are
+handed to a thread that turns them into rows and gives these to the process's sink. That happens
+when the next step begins: the thread then works while TensorFlow computes, not while Python
+runs what the step's end sets going.
 """
 
 from __future__ import annotations
@@ -65,6 +68,9 @@ MESSAGES_PER_S: Final = 128
 ALL_OF_FIRST: Final = 50
 """Steps at the beginning of a run that are measured whatever their length."""
 
+TIMED: Final = 16
+"""One in so many steps is timed for what counting it takes, and stands for all."""
+
 LOOK_S: Final = 4.0
 """The time between two looks at how the process's threads get processors, in seconds."""
 
@@ -103,7 +109,6 @@ class StepClock:
     epoch: int = 0
     """The epoch that goes on, from 0."""
     _cost: MarksCost = field(init=False)
-    _flags: list[bool] = field(default_factory=list)
     _logs: Any = None  # the newest loss and metrics, as Keras's step returned them
     _thread: int = field(default_factory=threading.get_native_id)
     _looked: float = field(default_factory=time.monotonic)
@@ -112,10 +117,15 @@ class StepClock:
     _opened: float = field(default_factory=time.monotonic)
     _pause: float = field(init=False)  # the time between two batches
     _due: float = field(init=False)  # when the next one is
+    _is_due: bool = False
+    _at_begin: bool = False  # whether steps are handed over when the next one begins
+    # Of the steps since the last batch: when each began and ended, and its marks or samples; and
+    # which had marks, and the named times of those that have some, by index.
     _begins: list[float] = field(default_factory=list)
     _ends: list[float] = field(default_factory=list)
     _marks: list[Any] = field(default_factory=list)
-    _named: list[Any] = field(default_factory=list)
+    _marked: list[int] = field(default_factory=list)
+    _named: dict[int, Any] = field(default_factory=dict)
     _leads: np.ndarray = field(default_factory=lambda: np.zeros((2, graph_timestamps.GROUPS)))
     """Sums and counts of `group_leads`, by group; the sender's thread adds to them."""
 
@@ -161,55 +171,81 @@ class StepClock:
         next_step = self.taken + len(self._ends)
         return is_measured(next_step, self._every) or messages.has_step_listener()
 
+    def begin_step(self) -> bool:
+        """Hand over the steps before this one when it is time; return `measures_next`.
+
+        Called right before TensorFlow computes. Without it `take` hands them over.
+        """
+        self._at_begin = True
+        if self._is_due:
+            self._timed_flush()
+        if self.opens_epoch:
+            self.note_iterator()
+        return self.measures_next
+
     def take(self, taken: Any, *, marked: bool = True, logs: Any = None) -> None:
         """End the current step: `taken` is a tensor or array of shape [HEAD + WIDTH].
 
         Where it is not `marked`, `taken` may be its samples alone. ``logs`` are the loss and metrics
         so far; they are read later, in the thread that sends.
         """
-        entered = time.perf_counter_ns()
-        # What it takes to hand over the steps before is this step's, so that no step ends long before
-        # a callback can see its end.
+        entered = 0 if len(self._ends) % TIMED else time.perf_counter_ns()
         now = time.time()
         if not now < self._due <= now + self._pause:  # a clock that was set back is not waited for
-            self.flush()
-        if not self.taken and not self._ends:
+            if self._at_begin:
+                self._is_due = True
+            else:
+                # What it takes to hand over the steps before is this step's, so that no step ends
+                # long before a callback can see its end.
+                self._timed_flush()
+                now = time.time()
+        index = len(self._ends)
+        if not index and not self.taken:
             self.watch_cores_anew()  # the first step still optimizes and plans the graph
-        now = time.time()
-        self.marked += marked
+        if marked:
+            self.marked += 1
+            self._marked.append(index)
+        if self.named.of_step:
+            self._named[index] = self.named.take()
         self._begins.append(self._begin)
         self._ends.append(now)
         self._marks.append(taken)
-        self._flags.append(marked)
-        self._named.append(self.named.take())
         self._logs = logs
         self._begin = now
-        ended = self.taken + len(self._ends) - 1
-        self.spent_ns += time.perf_counter_ns() - entered
-        if messages.step_ended(self.run, ended):
+        if entered:
+            self.spent_ns += TIMED * (time.perf_counter_ns() - entered)
+        if messages.has_step_listener() and messages.step_ended(self.run, self.taken + index):
             self.resume()
+
+    def _timed_flush(self) -> None:
+        entered = time.perf_counter_ns()
+        self.flush()
+        self.spent_ns += time.perf_counter_ns() - entered
 
     def flush(self) -> None:
         """Send the steps taken since the last time."""
+        self._is_due = False
         self._schedule()
         if not self._marks:
             return
         first, begins, ends, taken = self.taken, self._begins, self._ends, self._marks
-        named, flags = self._named, self._flags
-        self.taken += len(taken)
-        self._begins, self._ends, self._marks, self._named, self._flags = [], [], [], [], []
+        named, marked = self._named, self._marked
+        self.taken += len(ends)
+        self._begins, self._ends, self._marks, self._marked, self._named = [], [], [], [], {}
         logs, self._logs = self._logs, None
         step, epoch = self.taken, self.epoch
         if self.taken >= ALL_OF_FIRST:
-            self._every = self._stride(list(map(operator.sub, ends, begins)), flags)
-
+            self._every = self._stride(list(map(operator.sub, ends, begins)), marked)
         spent = dict(self.named.spent)
 
         def send() -> None:
             rows, leads = _rows(first, begins, ends, taken, in_ring=self.size > 1)
             self._leads += np.nansum(leads, axis=0), np.isfinite(leads).sum(axis=0)
-            for name, seconds in zip(NOTED, np.stack(named).T, strict=True):
-                rows[name] = seconds
+            for name in NOTED:
+                rows[name] = 0.0
+            for index, noted in named.items():
+                for name, seconds in zip(NOTED, noted, strict=True):
+                    rows[name][index] = seconds
             use = self._cores()
             news: list[messages.Message] = [
                 messages.StepsDone(self.run, self.rank, rows, spent, use)
@@ -220,13 +256,15 @@ class StepClock:
 
         _sender.submit(send)
 
-    def _stride(self, lengths: list[float], flags: list[bool]) -> int:
-        """Return how many steps there are to one that is measured, by the lengths of the latest."""
+    def _stride(self, lengths: list[float], marked: list[int]) -> int:
+        """Return how many steps there are to one that is measured, by the lengths of the latest.
+
+        ``marked`` are the indexes of those that had marks.
+        """
         usual = statistics.median(lengths)
-        by_kind: tuple[list[float], list[float]] = ([], [])
-        for length, marked in zip(lengths, flags, strict=True):
-            by_kind[marked].append(length)
-        self._cost.note(by_kind[True], by_kind[False])
+        had = set(marked)
+        plain = [length for index, length in enumerate(lengths) if index not in had]
+        self._cost.note([lengths[index] for index in marked], plain)
         cost = self._cost.seconds
         if self.size > 1 and usual < ENOUGH_S and not self._cost.is_known:
             cost = max(cost, ASSUMED_S)

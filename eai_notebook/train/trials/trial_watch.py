@@ -54,8 +54,10 @@ class TrialWatch:
 
     def before_step(self) -> bool:
         """Tune, or see whether a trial is to begin; return whether that took a step's time."""
-        if self._tuner is not None and not _is_over(self._tuner):
-            return self._tuner.before_step()
+        if self._tuner is not None:
+            if not _is_over(self._tuner):
+                return self._tuner.before_step()
+            self._tuner = None
         # A look costs the step that follows it: it is no time that nobody sees.
         if not self._agreement.is_due():
             return False
