@@ -32,7 +32,8 @@ class Finding:
     step that explains most of the loss, for ``kind`` ``"wait_peer"`` and ``"stalls"``.
     ``numbers`` are the milliseconds a step that the sentence and its evidence speak of.
     ``tries`` are remedies, the most promising first, and ``gain`` what a step would take
-    without the loss; both are empty where there is nothing to remedy.
+    without the loss; both are empty where there is nothing to remedy. The loss must cost ``times`` as
+    much as others to be named.
     """
 
     kind: str
@@ -44,6 +45,7 @@ class Finding:
     tries: tuple[str, ...] = ()
     gain: str = ""
     numbers: Mapping[str, float] = field(default_factory=dict)
+    times: float = 1.0
 
     @property
     def advice(self) -> str:
@@ -90,6 +92,12 @@ class Facts:
         return mean_parts(self.typical, axis=1)
 
     @cached_property
+    def named(self) -> Floats:
+        """What of `other` has a name, by rank and kind, ``[R, K]`` in the order of `NAMED`."""
+        steps = np.maximum(np.isfinite(self.typical.wall).sum(axis=1), 1)
+        return np.asarray(np.nansum(self.typical.named, axis=1) / steps[:, None])
+
+    @cached_property
     def parts(self) -> Floats:
         """The parts, means over steps and ranks, ``[P]``; they add up to `step`."""
         return mean_parts(self.typical, axis=(0, 1))
@@ -127,7 +135,10 @@ class Facts:
         It is if the rank loses more than the others by at least half of what it loses: ranks that
         lose about the same have a reason in common, and chance alone makes one of them the worst.
         """
-        here = self.by_rank[:, part]
+        return self.worst_of(self.by_rank[:, part])
+
+    def worst_of(self, here: Floats) -> int | None:
+        """Return the same for any loss by rank, ``[R]`` seconds a step."""
         if len(here) == 1 or not np.isfinite(here).all():
             return None
         worst = int(here.argmax())

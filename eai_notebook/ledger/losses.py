@@ -29,7 +29,6 @@ from eai_notebook.ledger.parts import (
     UPDATE,
     WAIT_PEER,
 )
-from eai_notebook.ledger.stalls import largest_kind
 from eai_notebook.ledger.step_schema import NAMED
 
 if TYPE_CHECKING:
@@ -45,6 +44,10 @@ NOTICED: Final = 0.8 * WORTH_NAMING
 
 BOUND: Final = 0.5
 """From this share on, a part rules the step: the step is bound by it."""
+
+NAMELESS: Final = 0.25
+"""What of `other` has no name, and is no one rank's, is a loss from this share of a step on: to call
+Keras's loop and a graph takes any step one or two milliseconds, and nothing is wrong with it."""
 
 LACKS_CORES: Final = 0.75
 """A late rank that gets less than this share of the processor time it could use lacks cores."""
@@ -79,33 +82,18 @@ class PartIsLong(Rule):
         share = length / facts.step
         # Ranks move gradients together: there is no rank to blame for how long that takes.
         worst = None if self.part == TRANSFER else facts.worst(self.part)
-        aside = ""
-        if worst is not None:
-            own = facts.by_rank[worst, self.part] / facts.step
-            aside = f" (rank {facts.typical.ranks[worst]} worst, {percent(own)})"
-        index = None
+        aside = "" if worst is None else _worst(facts, worst, facts.by_rank[worst, self.part])
         does = TABLE[self.part].does
-        if self.part == OTHER:
-            index = largest_kind(facts.typical.named, facts.typical.parts[:, :, OTHER])
-            if index is not None:
-                does = f"goes to {facts.context.label(index, facts.typical.ranks)}"
         if self.part == TRANSFER:
             does = _over_link(facts) or does
-        spent = f"{percent(share)} of each step {does}{aside}"
         kind = PARTS[self.part]
-        # Half of the step or more: the part rules it. Less: it is the largest loss.
-        said = (
-            f"{TABLE[self.part].label}-bound: {spent}"
-            if share >= BOUND
-            else f"`{kind}` is the largest loss: {spent}"
-        )
         return Finding(
             kind=kind,
-            sentence=said,
+            sentence=_largest_loss(self.part, share, f"{does}{aside}"),
             evidence=(f"`{kind}` {ms(length)} of a {ms(facts.step)} step", *self._rates(facts)),
             share=share,
             rank=None if worst is None else facts.typical.ranks[worst],
-            tries=self._tries(facts, None if index is None else NAMED[index]),
+            tries=self._tries(facts),
             gain=facts.gain(length),
             numbers={"step": 1e3 * facts.step, kind: 1e3 * length},
         )
@@ -124,7 +112,7 @@ class PartIsLong(Rule):
             f"the slowest link between the hosts carried {amount(link)}/s when the group started",
         )
 
-    def _tries(self, facts: Facts, kind: str | None) -> tuple[str, ...]:
+    def _tries(self, facts: Facts) -> tuple[str, ...]:
         ledger, context = facts.typical, facts.context
         sent, embeddings = float(mean(ledger.bytes)), float(mean(ledger.embedding_bytes))
         if self.part == INPUT:
@@ -135,9 +123,66 @@ class PartIsLong(Rule):
             return remedies.for_transfer(batch, sent, embeddings, wire=wire)
         if self.part == UPDATE:
             return remedies.for_update(context, embeddings)
-        if self.part == OTHER:
-            return remedies.for_other(context, kind, ledger.ranks)
         return TABLE[self.part].remedies[: remedies.MOST]
+
+
+def _largest_loss(part: int, share: float, does: str) -> str:
+    """Return in words that a share of each step is lost in a part."""
+    spent = f"{percent(share)} of each step {does}"
+    # Half of the step or more: the part rules it. Less: it is the largest loss.
+    if share >= BOUND:
+        return f"{TABLE[part].label}-bound: {spent}"
+    return f"`{PARTS[part]}` is the largest loss: {spent}"
+
+
+def _worst(facts: Facts, index: int, length: float) -> str:
+    """Return which rank loses most, and what share of a step."""
+    return f" (rank {facts.typical.ranks[index]} worst, {percent(length / facts.step)})"
+
+
+@dataclass(frozen=True)
+class OtherIsLong(Rule):
+    """Something of `other` with a name takes a large share of the step, or what has none does.
+
+    Each name is a loss of its own, with what it takes itself: `other` holds all of them, and what a
+    step takes outside of the graph anyway.
+    """
+
+    def __call__(self, facts: Facts) -> Finding | None:
+        """Name the largest if it costs enough, and the rank where it is worst."""
+        whole, named = facts.by_rank[:, OTHER], facts.named
+        if not np.isfinite(whole).any():
+            return None
+        losses = [*named.T, np.nan_to_num(whole) - named.sum(axis=1)]
+        least = [NOTICED] * len(NAMED) + [NOTICED / WORTH_NAMING * NAMELESS]
+        enough = [
+            (float(by_rank.mean()), index)
+            for index, by_rank in enumerate(losses)
+            if by_rank.mean() >= least[index] * facts.step
+        ]
+        if not enough:
+            return None
+        length, index = max(enough)
+        share, ranks = length / facts.step, facts.typical.ranks
+        worst = facts.worst_of(losses[index])
+        aside = "" if worst is None else _worst(facts, worst, losses[index][worst])
+        has_name = index < len(NAMED)
+        label = facts.context.label(index, ranks) if has_name else ""
+        does = f"goes to {label}" if has_name else TABLE[OTHER].does
+        other = f"`other` {ms(facts.part(OTHER))} of a {ms(facts.step)} step"
+        if has_name:
+            other += f", {ms(length)} of it {label}"
+        return Finding(
+            kind=PARTS[OTHER],
+            sentence=_largest_loss(OTHER, share, f"{does}{aside}"),
+            evidence=(other,),
+            share=share,
+            rank=None if worst is None else ranks[worst],
+            tries=remedies.for_other(facts.context, NAMED[index] if has_name else None, ranks),
+            gain=facts.gain(length),
+            numbers={"step": 1e3 * facts.step, "other": 1e3 * facts.part(OTHER)},
+            times=1.0 if has_name else NAMELESS / WORTH_NAMING,
+        )
 
 
 def _over_link(facts: Facts) -> str:
@@ -202,8 +247,12 @@ class PeerIsLate(Rule):
         """Return the index in `NAMED` of what most of the late rank's `other` is."""
         if culprit is None or cause != OTHER:
             return None
-        ledger, here = facts.typical, slice(culprit, culprit + 1)
-        return largest_kind(ledger.named[here], ledger.parts[here, :, OTHER])
+        # What it has more of than the others: all ranks spend some time outside of the graph.
+        longer = facts.named[culprit] - np.delete(facts.named, culprit, axis=0).mean(axis=0)
+        whole = facts.by_rank[:, OTHER]
+        excess = whole[culprit] - np.delete(whole, culprit).mean()
+        most = int(longer.argmax()) if len(longer) else 0
+        return most if len(longer) and longer[most] >= excess / 2 > 0 else None
 
     def _what(self, facts: Facts, culprit: int | None, cause: int | None) -> str:
         """Return what of the late rank is longer, in words; empty where that is not known."""
@@ -370,7 +419,8 @@ class CoresAreTaken(Rule):
 
 RULES: Final[tuple[Rule, ...]] = (
     # To compute is what a step is for, and waiting is put down to what it comes from.
-    *(PartIsLong(part) for part in range(len(PARTS)) if part not in (COMPUTE, WAIT_PEER)),
+    *(PartIsLong(p) for p in range(len(PARTS)) if p not in (COMPUTE, WAIT_PEER, OTHER)),
+    OtherIsLong(),
     PeerIsLate(),
     Stalling(),
     CoresAreTaken(),

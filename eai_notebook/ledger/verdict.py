@@ -43,7 +43,7 @@ def losses_of(facts: Facts, least: float = WORTH_NAMING) -> list[Finding]:
         return []
     noticed = [finding for rule in RULES if (finding := rule(facts)) is not None]
     found = sorted(
-        (finding for finding in noticed if finding.share >= least), key=lambda each: -each.share
+        (each for each in noticed if each.share >= least * each.times), key=lambda each: -each.share
     )
     return _cores_or_link(facts, found)
 

@@ -90,6 +90,6 @@ def _call(graph: Any, inputs: list[tf.Tensor]) -> Any:
 def _shapes(tensors: Sequence[Any]) -> tuple[Any, ...] | None:
     """Return what of a batch decides which graph fits; None if something in it is no plain tensor."""
     try:
-        return tuple([(tensor._shape_tuple(), tensor.dtype) for tensor in tensors])  # noqa: SLF001, C409
+        return tuple([(tensor._shape_tuple(), tensor.dtype) for tensor in tensors])  # noqa: SLF001
     except AttributeError:
         return None

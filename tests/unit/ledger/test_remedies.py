@@ -10,7 +10,7 @@ from synthetic import run_rows
 
 from eai_notebook.ledger.context import Context
 from eai_notebook.ledger.merge import Ledger, merge
-from eai_notebook.ledger.verdict import verdict
+from eai_notebook.ledger.verdict import Verdict, verdict
 
 
 def ledger(ranks: int = 2, **run: Any) -> Ledger:
@@ -62,6 +62,40 @@ def test_a_callback_is_named_by_class_and_hook() -> None:
     assert (late.kind, late.rank, late.cause) == ("wait_peer", 0, "other")
     assert "the callback `Slow.on_train_batch_end`" in late.sentence
     assert "`Slow.on_train_batch_end`" in late.advice
+
+
+def beside(late: dict[int, float], other: float = 0.002) -> Verdict:
+    """Return the verdict on 12 ms steps of which `other` is 2 ms anyway, with a callback on some ranks."""
+    rows = run_rows(
+        2, 80, jitter=0.0002, other=other, compute=0.0086, input=0.0005, transfer=0.0005,
+        update=0.0002, late={rank: {"other": s} for rank, s in late.items()}, compile_step=False,
+    )  # fmt: skip
+    for rank, seconds in late.items():
+        rows[rank]["callback"] = seconds
+    named = {rank: {"callback Slow.on_train_batch_end": 80 * late.get(rank, 0.0)} for rank in rows}
+    return verdict(merge(rows, {}), context=Context(named=named))
+
+
+def test_what_any_step_spends_outside_of_the_graph_is_no_loss() -> None:
+    assert beside({}).kind == "compute"
+    assert beside({}, other=0.0026).kind == "compute"
+    found = beside({}, other=0.0052)
+    assert found.kind == "other"
+    assert "no name" in found.sentence
+
+
+def test_a_callback_of_one_rank_is_found_beside_what_all_spend_outside_of_the_graph() -> None:
+    found = beside({0: 0.0036})
+    assert (found.kind, found.rank, found.cause) == ("wait_peer", 0, "other")
+    assert "the callback `Slow.on_train_batch_end`" in found.sentence
+
+
+def test_a_callback_of_all_ranks_is_said_to_take_what_it_takes() -> None:
+    found = beside({0: 0.0036, 1: 0.0036})
+    assert found.kind == "other"
+    assert found.share == pytest.approx(3.6 / found.numbers["step"], rel=0.02)
+    assert "of it the callback `Slow.on_train_batch_end`" in found.evidence[0]
+    assert found.numbers["other"] == pytest.approx(5.6, rel=0.05)
 
 
 def test_ranks_whose_cores_others_have_are_not_communication_bound() -> None:
