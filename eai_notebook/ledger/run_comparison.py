@@ -16,7 +16,7 @@ import numpy as np
 from eai_notebook.ledger.arrays import Floats, mean
 from eai_notebook.ledger.facts import Facts
 from eai_notebook.ledger.formatting import ms
-from eai_notebook.ledger.parts import OWN, PARTS, TRANSFER
+from eai_notebook.ledger.parts import OTHER, OWN, PARTS, TRANSFER
 
 if TYPE_CHECKING:
     from eai_notebook.ledger.merge import Ledger
@@ -53,16 +53,21 @@ class Change:
 
 @dataclass(frozen=True)
 class Slower:
-    """What made the steps longer: a part, on one rank or (``rank is None``) on all."""
+    """What made the steps longer: a part, on one rank or (``rank is None``) on all.
+
+    ``what`` is a thing of `other` by its name, in words, where it is that which surely became longer;
+    the change is its own then.
+    """
 
     part: str
     rank: int | None
     change: Change
+    what: str = ""
 
     def __str__(self) -> str:
         where = "every rank" if self.rank is None else f"rank {self.rank}"
         longer = ms(self.change.delta_ms / 1e3)
-        return f"`{self.part}` is {longer} a step longer on {where}"
+        return f"{self.what or f'`{self.part}`'} is {longer} a step longer on {where}"
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,8 @@ def compare_facts(before: Facts, after: Facts) -> Comparison:
     steps = np.array([before.step]), np.array([after.step])
     step = _changes((lengths[0], lengths[1]), steps)[0]
     slower = _cause(after, by_rank, step, 1e3 * before.step)
+    if slower is None and not step.high_ms < 0:
+        slower = _named_cause(before, after, ranks)
     return Comparison(step, parts, by_rank, slower)
 
 
@@ -154,6 +161,8 @@ def _cause(
         return None
     if not is_longer and not _grew_alone(worst, by_rank, before_ms):
         return None
+    if worst.part == PARTS[TRANSFER]:  # all ranks move gradients together
+        return Slower(worst.part, None, worst.change) if is_longer else None
     # The same growth everywhere is not one rank's doing.
     same = [by_rank[rank][worst.part].delta_ms for rank in by_rank]
     everywhere = len(same) > 1 and min(same) > worst.change.delta_ms / 2
@@ -161,6 +170,32 @@ def _cause(
     if not is_longer and not everywhere and worst.change.low_ms <= max(others, default=-np.inf):
         return None  # it may as well be another rank's, or everyone's
     return Slower(worst.part, None if everywhere or len(same) == 1 else worst.rank, worst.change)
+
+
+def _named_cause(before: Facts, after: Facts, ranks: tuple[int, ...]) -> Slower | None:
+    """Return the thing of `other` with a name that surely became longer, where nothing else is sure.
+
+    What Python spends besides differs more from run to run than a callback that is small.
+    """
+    found: dict[tuple[int, int], Change] = {}
+    for rank in ranks:
+        at = before.typical.ranks.index(rank), after.typical.ranks.index(rank)
+        tables = tuple(
+            np.nan_to_num(f.typical.named[i]) for f, i in zip((before, after), at, strict=True)
+        )
+        changes = _changes((tables[0], tables[1]), (before.named[at[0]], after.named[at[1]]))
+        found |= {(rank, kind): change for kind, change in enumerate(changes)}
+    if not found:
+        return None
+    rank, kind = max(found, key=lambda each: _or_least(found[each].delta_ms))
+    change = found[rank, kind]
+    if not change.low_ms >= SURELY * 1e3 * before.step:
+        return None
+    everywhere = len(ranks) > 1 and all(
+        found[each, kind].delta_ms > change.delta_ms / 2 for each in ranks
+    )
+    where = None if everywhere or len(ranks) == 1 else rank
+    return Slower(PARTS[OTHER], where, change, after.context.label(kind, [rank]))
 
 
 def _grew_alone(found: Slower, by_rank: dict[int, dict[str, Change]], before_ms: float) -> bool:
@@ -171,12 +206,14 @@ def _grew_alone(found: Slower, by_rank: dict[int, dict[str, Change]], before_ms:
     """
     if found.rank is None or PARTS.index(found.part) not in OWN:
         return False
-    own = sum(_or_zero(by_rank[found.rank][PARTS[part]].delta_ms) for part in OWN)
-    return found.change.low_ms >= SURELY * before_ms and own >= found.change.delta_ms / 2
-
-
-def _or_zero(value: float) -> float:
-    return value if np.isfinite(value) else 0.0
+    # What others surely lost: what they may have lost by chance is no cost.
+    shorter = sum(
+        min(by_rank[found.rank][PARTS[part]].high_ms, 0.0)
+        for part in OWN
+        if np.isfinite(by_rank[found.rank][PARTS[part]].high_ms)
+    )
+    own = found.change.delta_ms + shorter
+    return found.change.low_ms >= SURELY * before_ms and own >= 2 / 3 * found.change.delta_ms
 
 
 def _or_least(value: float) -> float:

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from synthetic import run_rows
 
+from eai_notebook.ledger.context import Context
+from eai_notebook.ledger.facts import Facts
 from eai_notebook.ledger.merge import Ledger, mean_parts, merge
-from eai_notebook.ledger.run_comparison import compare
+from eai_notebook.ledger.run_comparison import compare, compare_facts
 from eai_notebook.ledger.run_differences import differences
 from eai_notebook.ledger.run_record import RunInfo
 from eai_notebook.ledger.step_schema import empty_steps
@@ -164,3 +166,36 @@ def test_what_only_moved_from_one_part_to_another_is_not_longer() -> None:
     before = merge(run_rows(2, 80, seed=1, jitter=0.0001), {})
     after = merge(run_rows(2, 80, seed=2, jitter=0.0001, compute=0.0104, other=0.0000), {})
     assert compare(before, after).slower is None
+
+
+def test_what_surely_grew_is_found_beside_parts_that_are_restless() -> None:
+    def run(seed: int, update: float) -> Ledger:
+        rows = run_rows(2, 80, seed=seed, jitter=0.00005, late={1: {"update": update}})
+        chance = np.random.default_rng(seed)
+        for own in rows.values():
+            late = chance.exponential(0.0015, len(own)) * (chance.random(len(own)) < 0.3)
+            own["begin"] -= late + 0.0004 * (seed == 1)
+        return merge(rows, {})
+
+    found = compare(run(1, 0.0), run(2, 0.0004)).slower
+    assert found is not None
+    assert (found.part, found.rank) == ("update", 1)
+
+
+def test_a_small_callback_is_found_by_its_name() -> None:
+    def run(seed: int, late: dict[int, float]) -> Facts:
+        chance = np.random.default_rng(seed)
+        rows = run_rows(2, 80, seed=seed, jitter=0.0001, other=0.003)
+        for rank, own in rows.items():
+            own["end"] += chance.normal(0, 0.001, len(own)) + late.get(rank, 0.0)
+            own["callback"] = late.get(rank, 0.0)
+        named = {rank: {"callback Slow.on_train_batch_end": 80 * s} for rank, s in late.items()}
+        return Facts(merge(rows, {}), Context(named=named))
+
+    calm = run(1, {})
+    found = compare_facts(calm, run(2, {1: 0.0003})).slower
+    assert str(found) == "the callback `Slow.on_train_batch_end` is 0.30 ms a step longer on rank 1"
+    found = compare_facts(calm, run(2, {0: 0.0003, 1: 0.0003})).slower
+    assert found is not None
+    assert found.rank is None
+    assert compare_facts(calm, run(2, {})).slower is None
