@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.run_record import RunRecord, list_runs
+from eai_notebook.ledger.trial_outcome import noted_trials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,8 +62,7 @@ def score(root: Path | None = None) -> Score:
 def _trials(root: Path | None) -> Iterable[dict[str, Any]]:
     for folder in list_runs(root):
         try:
-            found = RunRecord(folder).info.meta.get("trial")
+            found = noted_trials(RunRecord(folder).info.meta)
         except (EaiError, OSError):
             continue  # a damaged record, or one that another process removes
-        if isinstance(found, dict):
-            yield found
+        yield from found

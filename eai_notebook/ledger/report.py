@@ -18,6 +18,7 @@ from eai_notebook.ledger.merge import Ledger, merge
 from eai_notebook.ledger.one_rank import in_words, speed_up
 from eai_notebook.ledger.parts import INPUT, PARTS, WAIT_PEER
 from eai_notebook.ledger.training_curve import summary_line
+from eai_notebook.ledger.trial_outcome import trial_texts
 from eai_notebook.ledger.verdict import Verdict, verdict_of
 from eai_notebook.telemetry import input_waits
 
@@ -178,6 +179,8 @@ def _remarks(facts: Facts) -> Iterator[str]:
         yield f"between steps: {', '.join(between)}"
     if "wire_trial" in context.meta:
         yield str(context.meta["wire_trial"])
+    for line in trial_texts(context.meta):
+        yield f"tried: {line}"
 
 
 def _of_columns(info: RunInfo | None) -> Iterator[str]:

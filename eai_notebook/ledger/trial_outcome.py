@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MOST: Final = 50
+"""A record keeps so many trials of a run, the latest: one takes a minute or more."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,30 @@ class Outcome:
             "undecided, it", "undecided: it"
         )
         return f"{self.words}: expected {self.expected_ms:.3g} ms a step less, {measured}: {kept}"
+
+
+def notes_of(before: Mapping[str, Any], outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what to write into a record whose notes are `before` when a trial ends: all trials, in order.
+
+    ``trial`` is the latest one, for readers of records that had no more.
+
+    Examples:
+        >>> notes = notes_of({}, {"decision": "put back"})
+        >>> [each["decision"] for each in notes_of(notes, {"decision": "kept"})["trials"]]
+        ['put back', 'kept']
+    """
+    return {"trial": outcome, "trials": [*before.get("trials", ()), outcome][-MOST:]}
+
+
+def noted_trials(meta: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the trials that a record's notes hold, in order; of an older record its only one."""
+    found = meta.get("trials", [meta.get("trial")])
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def trial_texts(meta: Mapping[str, Any]) -> list[str]:
+    """Return a line for each trial in a record's notes that can be read."""
+    return [text for each in noted_trials(meta) if (text := trial_text(each)) is not None]
 
 
 def trial_text(noted: object) -> str | None:

@@ -21,7 +21,7 @@ from eai_notebook.ledger.one_rank import speed_up
 from eai_notebook.ledger.parts import ADDED, PARTS, WAIT_PEER
 from eai_notebook.ledger.report import measuring_pct, rates
 from eai_notebook.ledger.steady_verdict import SteadyVerdict
-from eai_notebook.ledger.trial_outcome import trial_text
+from eai_notebook.ledger.trial_outcome import trial_texts
 from eai_notebook.ledger.verdict import verdict_of
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def run_view(
         "training": None if curve is None else curve.model(info.meta),
         "vitals": None if vitals is None else vitals.model(info.hosts),
         "measuring_pct": _number(measuring_pct(summary.wall, info)),
-        "trial": trial_text(info.meta.get("trial")),
+        "trial": "; ".join(trial_texts(info.meta)) or None,
     }
 
 

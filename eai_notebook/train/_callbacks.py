@@ -316,7 +316,7 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
     def _begin_run(self, step: MeasuredStep) -> None:
         """Announce the run, when compiling is over."""
         planned = (self.params.get("epochs") or 0) * (self.params.get("steps") or 0)
-        begin = functools.partial(step_trial.of_armed, step.input_data, step_clock.note)
+        begin = functools.partial(step_trial.of_armed, step.input_data, step_clock.note_trial)
         tuner = begin() or fusion_autotune.tuner_for(self.model, planned)
         step.tuner = self._trials = TrialWatch(tuner, begin)
         epochs, steps = self.params.get("epochs"), self.params.get("steps")

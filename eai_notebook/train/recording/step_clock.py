@@ -32,6 +32,7 @@ import numpy as np
 from eai_notebook import collective
 from eai_notebook.ledger import cores
 from eai_notebook.ledger.step_schema import NOTED
+from eai_notebook.ledger.trial_outcome import notes_of
 from eai_notebook.telemetry import input_waits, messages
 from eai_notebook.train.named import Named
 from eai_notebook.train.recording import graph_timestamps
@@ -466,6 +467,12 @@ def note(**found: Any) -> None:
     """Have what was found out during the open run go into its record, as JSON can hold it."""
     if _current is not None:
         _current.notes.update(found)
+
+
+def note_trial(trial: dict[str, Any]) -> None:
+    """Have the outcome of a trial go into the open run's record, behind those of earlier ones."""
+    if _current is not None:
+        _current.notes.update(notes_of(_current.notes, trial))
 
 
 def steps_taken() -> int | None:

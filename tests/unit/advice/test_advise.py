@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,10 @@ from eai_notebook.errors import EaiError
 from eai_notebook.ledger.context import Context
 from eai_notebook.ledger.facts import Facts
 from eai_notebook.ledger.merge import merge
+from eai_notebook.ledger.report import report_record
+from eai_notebook.ledger.trial_outcome import MOST as MOST_TRIALS
+from eai_notebook.ledger.trial_outcome import Outcome, noted_trials, notes_of
+from eai_notebook.ledger.view_model import record_view
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,3 +178,24 @@ def test_the_score_counts_the_trials_of_all_runs(tmp_path: Path) -> None:
         record.note(trial={"decision": decision, "expected_ms": expected, "measured_ms": measured})
         record.path.rename(tmp_path / f"run-{number}")
     assert str(score(tmp_path)) == "of 3 tried, 2 gained; 1 within 10 % of what was expected"
+
+
+def test_all_trials_of_a_run_are_kept_in_order_and_shown(tmp_path: Path) -> None:
+    record, notes = run_record(tmp_path / "one", run_rows(1, 60)), {}
+    for value in range(3, 4 + MOST_TRIALS):
+        kept = value % 2 == 0
+        outcome = Outcome(
+            f"readers={value}", "kept" if kept else "put back", 2.0, 2.1 * kept, -1.0, 3.0, 2, value, 6
+        )  # fmt: skip
+        notes |= notes_of(notes, asdict(outcome))
+    record.note(**notes)
+    texts = [line for line in report_record(record).remarks if line.startswith("tried: ")]
+    assert len(texts) == MOST_TRIALS
+    assert texts[0].startswith("tried: readers=4: ")
+    assert texts[-1].startswith(f"tried: readers={3 + MOST_TRIALS}: ")
+    view = record_view(record)["trial"]
+    assert view.index("readers=4:") < view.index("readers=5:")
+    record.path.rename(tmp_path / "run-1")  # where runs are looked for
+    assert score(tmp_path).tried == MOST_TRIALS
+    # A record of an earlier version has the last one only.
+    assert noted_trials({"trial": {"decision": "kept"}}) == [{"decision": "kept"}]
