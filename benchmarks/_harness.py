@@ -40,6 +40,13 @@ def machine() -> dict[str, Any]:
 
 def finish(name: str, summary: Mapping[str, Any], details: Mapping[str, Any]) -> None:
     """Write ``results/<date>-<name>.json`` and print `summary` as the last line."""
+    keep(name, summary, details)
+    sys.stdout.write(json.dumps(summary, default=_plain) + "\n")
+    sys.stdout.flush()
+
+
+def keep(name: str, summary: Mapping[str, Any], details: Mapping[str, Any]) -> None:
+    """Write ``results/<date>-<name>.json``, also of a measurement that goes on."""
     RESULTS.mkdir(exist_ok=True)
     content = {
         "benchmark": name,
@@ -50,8 +57,6 @@ def finish(name: str, summary: Mapping[str, Any], details: Mapping[str, Any]) ->
     }
     text = json.dumps(content, indent=1, default=_plain) + "\n"
     (RESULTS / f"{today()}-{name}.json").write_text(text)
-    sys.stdout.write(json.dumps(summary, default=_plain) + "\n")
-    sys.stdout.flush()
 
 
 def earlier(name: str) -> dict[str, Any]:

@@ -1,34 +1,41 @@
 """A group in a real Slurm and Kubernetes: how fast does it start, does it train the same, what do faults leave?
 
 Both are made on this machine (`tests/clusters`; needs root, Debian's packages and what `tools/kubernetes`
-builds). Three starts take turns on each: a local group, a plain job of two ranks that import the same program
-and end (by ``sbatch`` with ``mpirun``, or as two pods of a job), and `%eai up --slurm` or `--kube`. The ratio is
-what the last takes beyond the local start, in units of the second. Training is compared with one process, as in
-`equivalence.py`; notebooks as jobs are compared with the same notebooks run here. The faults are those of `tests/clusters/test_faults_on_*.py`, each run as there; a test that
-does not end in `--timeout` seconds is a hang.
+builds). The parts:
+
+- ``starts``: three take turns: a local group, a plain job of two ranks that import the same program and end (by
+  ``sbatch`` with ``mpirun``, or as two pods of a job), and `%eai up --slurm` or `--kube`. The ratio is what the last takes
+  beyond the local start, in units of the second.
+- ``training``: compared with one process, as in `equivalence.py`.
+- ``notebooks``: as jobs, compared with the same notebooks run here.
+- ``faults``: those of `tests/clusters/test_faults_on_*.py`, each run as there. A test that does not end in `--timeout`
+  seconds is a hang.
 
     python benchmarks/clusters.py
-    python benchmarks/clusters.py --rounds 1 --skip-faults --on kube
+    python benchmarks/clusters.py --on kube --parts starts training --rounds 3
 
-What was measured on the same day and is not measured now stays in the result.
+The result is written after each round, training, notebook and fault. What was measured on the same day and is not
+measured now stays in it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import xml.etree.ElementTree as ET
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import _harness as harness
 import _notebooks
 import equivalence
+from _outcomes import outcomes
 
 # In this folder's place, where this file would be taken for the folder of tests.
 sys.path.pop(0)
@@ -39,15 +46,85 @@ from clusters.leftovers_of_jobs import left_on_nodes
 from clusters.leftovers_of_pods import left_in_cluster
 from clusters.slurm_cluster import SlurmCluster
 
+from eai_notebook.cluster import registry
 from eai_notebook.cluster.launcher_registry import make_launcher
 from eai_notebook.cluster.mpi_environment import find_mpirun
 from eai_notebook.session import Session, Watcher
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-IN_A_JOB: dict[str, Any] = {"slurm": True, "nodes": 2, "time": "10"}
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+NAME = "clusters"
 CASES = [("dense", "sgd"), ("dense", "adam"), ("embedding", "sgd")]
-FAULTS = REPOSITORY / "tests" / "clusters"
+FAULTS = Path(__file__).resolve().parent.parent / "tests" / "clusters"
 ENGINE = "import eai_notebook.cluster.engine_process"
+PARTS = ("starts", "training", "notebooks", "faults")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that is up.
+
+    Attributes:
+        where: The options of a group on it.
+        where_jobs: The options of a notebook as a job on it.
+        folder: A folder that its nodes share.
+        plain_seconds: Runs a plain job of two ranks, and returns how long that takes.
+        left: Returns what groups and jobs have left.
+    """
+
+    where: dict[str, Any]
+    where_jobs: dict[str, Any]
+    folder: Path
+    plain_seconds: Callable[[], float]
+    left: Callable[[], list[str]]
+
+
+@contextlib.contextmanager
+def slurm() -> Iterator[Cluster]:
+    """Give a Slurm of three nodes."""
+    with SlurmCluster(3, cores=4) as made, mock.patch.dict(os.environ, made.environment()):
+        folder = _own_folder(made.hosts.folder)
+        where = {"slurm": True, "nodes": 2, "time": "20"}
+
+        def left() -> list[str]:
+            with contextlib.suppress(AssertionError):  # what is left then is named below
+                made.wait_until_idle()
+            groups = [entry.name for entry in registry.entries()]
+            return [*made.jobs(), *left_on_nodes(made), *groups]
+
+        yield Cluster(where, where, folder, lambda: sbatch_seconds(made), left)
+
+
+@contextlib.contextmanager
+def kube() -> Iterator[Cluster]:
+    """Give a Kubernetes of two nodes."""
+    with KubeCluster(2) as made, mock.patch.dict(os.environ, KUBECONFIG=str(made.kubeconfig)):
+        folder = _own_folder(made.folder)
+
+        def left() -> list[str]:
+            for job in made.jobs():
+                if "-nb-" in job:  # a notebook's: its object stays, so that its end can be read
+                    made.delete_job(job)
+            return left_in_cluster(made)
+
+        yield Cluster(
+            {"kube": str(made.pod_file())},
+            {"kube": str(made.job_pod_file(folder))},
+            folder,
+            lambda: plain_job_seconds(made),
+            left,
+        )
+
+
+CLUSTERS = {"slurm": slurm, "kube": kube}
+
+
+def _own_folder(parent: Path) -> Path:
+    """Make a folder, with the registry of groups in it: other groups of this machine are none of ours."""
+    folder = Path(tempfile.mkdtemp(dir=parent))
+    os.environ["JUPYTER_RUNTIME_DIR"] = str(folder / "runtime")
+    return folder
 
 
 class Quiet(Watcher):
@@ -85,7 +162,9 @@ def sbatch_seconds(slurm: SlurmCluster) -> float:
         while not log.exists() or "done" not in log.read_text():
             assert time.perf_counter() - begin < 120, log.read_text() if log.exists() else "no job"
             time.sleep(0.02)
-        return time.perf_counter() - begin
+        taken = time.perf_counter() - begin
+    slurm.wait_until_idle()
+    return taken
 
 
 def plain_job_seconds(kube: KubeCluster) -> float:
@@ -123,81 +202,56 @@ def training_difference(**where: Any) -> float:
     )
 
 
-def notebooks_as_jobs(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
-    """Return, by notebook, its losses as a job and how far they are from those of a run here.
+class Result:
+    """What has been measured, by cluster; each addition is written at once."""
 
-    The nodes share `folder`.
-    """
-    found: dict[str, Any] = {}
-    os.environ.update(_notebooks.settings(folder))
-    for name in _notebooks.NAMES:
-        here = _notebooks.losses(name, folder / f"{name}-here", None)
-        job = _notebooks.losses(name, folder / f"{name}-job", options)
-        apart = _notebooks.largest_difference(here, job)
-        found[name] = {"losses": job, "difference": apart}
-        harness.say(f"{name}: {len(job)} losses, {apart:.1e} apart")
-    return found
+    def __init__(self) -> None:
+        self.measured: dict[str, dict[str, Any]] = harness.earlier(NAME)
+
+    def add(self, name: str, **found: Any) -> None:
+        """Add what was found on a cluster."""
+        self.measured.setdefault(name, {}).update(found)
+        harness.keep(NAME, self.summary(), self.measured)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures of what there is so far."""
+        every = self.measured
+        ratios = {
+            f"{name}_start_ratio": start_ratio(found["starts"])
+            for name, found in every.items()
+            if "starts" in found
+        }
+        faults = [found["faults"] for found in every.values() if "faults" in found]
+        trained = [found["difference"] for found in every.values() if "difference" in found]
+        notebooks = [
+            each["difference"]
+            for found in every.values()
+            for each in found.get("notebooks", {}).values()
+        ]
+        return {
+            **ratios,
+            "faults": sum(len(each["seconds"]) for each in faults),
+            "faults_wrong": sum(len(each["wrong"]) for each in faults),
+            "left_behind": sum(
+                len(left) for found in every.values() for left in found.get("left", {}).values()
+            ),
+            "hangs": sum(len(each["hangs"]) for each in faults),
+            "max_rel_diff": max(trained, default=None),
+            "notebooks_max_rel_diff": max(notebooks, default=None),
+        }
 
 
-def on_slurm(rounds: int, *, skip_notebooks: bool) -> dict[str, Any]:
-    """Return what was measured on Slurm."""
+def measure_starts(name: str, cluster: Cluster, result: Result, rounds: int) -> None:
+    """Start groups and plain jobs in turns."""
     starts: dict[str, list[float]] = {"local": [], "plain": [], "group": []}
-    with SlurmCluster(3, cores=4) as slurm:
-        os.environ.update(slurm.environment())
-        for number in range(1, rounds + 1):
-            slurm.wait_until_idle()
-            starts["local"].append(start_seconds())
-            starts["plain"].append(sbatch_seconds(slurm))
-            slurm.wait_until_idle()
-            starts["group"].append(start_seconds(**IN_A_JOB))
-            _say_round("slurm", number, rounds, starts)
-        difference = training_difference(**IN_A_JOB)
-        folder = Path(tempfile.mkdtemp(dir=slurm.hosts.folder))
-        notebooks = {} if skip_notebooks else notebooks_as_jobs(folder, IN_A_JOB)
-        left = [*slurm.jobs(), *left_on_nodes(slurm)]
-        script = make_launcher(2, IN_A_JOB).describe()
-    return {
-        "starts": starts,
-        "difference": difference,
-        "notebooks": notebooks,
-        "left": left,
-        "script": script,
-    }
-
-
-def on_kube(rounds: int, *, skip_notebooks: bool) -> dict[str, Any]:
-    """Return what was measured on Kubernetes."""
-    starts: dict[str, list[float]] = {"local": [], "plain": [], "group": []}
-    with KubeCluster(2) as kube:
-        os.environ["KUBECONFIG"] = str(kube.kubeconfig)
-        where = {"kube": str(kube.pod_file())}
-        for number in range(1, rounds + 1):
-            starts["local"].append(start_seconds())
-            starts["plain"].append(plain_job_seconds(kube))
-            starts["group"].append(start_seconds(**where))
-            left_in_cluster(kube)
-            _say_round("kube", number, rounds, starts)
-        difference = training_difference(**where)
-        left = left_in_cluster(kube)
-        script = make_launcher(2, where).describe()
-        folder = Path(tempfile.mkdtemp(dir=kube.folder))
-        options = {"kube": str(kube.job_pod_file(folder))}
-        notebooks = {} if skip_notebooks else notebooks_as_jobs(folder, options)
-        for job in kube.jobs():  # the objects of those that have ended
-            kube.delete_job(job)
-        left += left_in_cluster(kube)
-    return {
-        "starts": starts,
-        "difference": difference,
-        "notebooks": notebooks,
-        "left": left,
-        "script": script,
-    }
-
-
-def _say_round(name: str, number: int, rounds: int, starts: dict[str, list[float]]) -> None:
-    last = {kind: round(taken[-1], 2) for kind, taken in starts.items()}
-    harness.say(f"{name} {number}/{rounds} {last} s")
+    for number in range(1, rounds + 1):
+        starts["local"].append(start_seconds())
+        starts["plain"].append(cluster.plain_seconds())
+        starts["group"].append(start_seconds(**cluster.where))
+        cluster.left()  # the next one starts on nodes that are free
+        last = {kind: round(taken[-1], 2) for kind, taken in starts.items()}
+        harness.say(f"{name} {number}/{rounds} {last} s")
+        result.add(name, starts=starts)
 
 
 def start_ratio(starts: dict[str, list[float]]) -> float:
@@ -206,71 +260,62 @@ def start_ratio(starts: dict[str, list[float]]) -> float:
     return round(statistics.median((group - local) / plain for group, local, plain in every), 3)
 
 
-def run_faults(name: str, timeout: float) -> dict[str, Any]:
-    """Run every fault; return the seconds of each by name, and which failed or hung."""
-    faults = FAULTS / f"test_faults_on_{name}.py"
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "faults.xml"
-        words = ["-m", "pytest", "-q", str(faults), f"--junitxml={file}", f"--timeout={timeout}"]
-        subprocess.run([sys.executable, *words], cwd=REPOSITORY, stdout=sys.stderr, check=False)
-        cases = list(ET.parse(file).getroot().iter("testcase"))  # noqa: S314  our own file
-    wrong = {
-        str(case.get("name")): str(bad.get("message"))
-        for case in cases
-        for bad in [*case.iter("failure"), *case.iter("error")]
-    }
-    return {
-        "seconds": {str(case.get("name")): float(case.get("time", 0)) for case in cases},
-        "wrong": wrong,
-        "hangs": [name for name, words in wrong.items() if "Timeout" in words],
-    }
+def measure_notebooks(name: str, cluster: Cluster, result: Result) -> None:
+    """Compare the losses of notebooks as jobs with those of a run here."""
+    found: dict[str, Any] = {}
+    with mock.patch.dict(os.environ, _notebooks.settings(cluster.folder)):
+        for notebook in _notebooks.NAMES:
+            here = _notebooks.losses(notebook, cluster.folder / f"{notebook}-here", None)
+            job = _notebooks.losses(
+                notebook, cluster.folder / f"{notebook}-job", cluster.where_jobs
+            )
+            apart = _notebooks.largest_difference(here, job)
+            found[notebook] = {"losses": job, "difference": apart}
+            harness.say(f"{name} {notebook}: {len(job)} losses, {apart:.1e} apart")
+            result.add(name, notebooks=found)
 
 
-def _notebook_difference(measured: dict[str, dict[str, Any]]) -> dict[str, float]:
-    found = [
-        each["difference"]
-        for where in measured.values()
-        for each in where.get("notebooks", {}).values()
-    ]
-    return {"notebooks_max_rel_diff": max(found)} if found else {}
+def inject_faults(name: str, result: Result, timeout: float) -> None:
+    """Run every fault; add the seconds of each by name, and which failed or hung."""
+    faults: dict[str, Any] = {"seconds": {}, "wrong": {}, "hangs": []}
+    for found in outcomes(FAULTS / f"test_faults_on_{name}.py", timeout):
+        fault, wrong = found["name"], found["wrong"]
+        if found["part"] == "call":
+            faults["seconds"][fault] = found["seconds"]
+        if wrong:
+            faults["wrong"][fault] = wrong
+        if "from pytest-timeout" in wrong and fault not in faults["hangs"]:
+            faults["hangs"].append(fault)
+        result.add(name, faults=faults)
 
 
 def main() -> None:
-    """Measure starts, train, inject the faults."""
+    """Measure starts, train, run notebooks, inject the faults."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--on", choices=CLUSTERS, nargs="+", default=list(CLUSTERS))
+    parser.add_argument("--parts", choices=PARTS, nargs="+", default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--timeout", type=float, default=240.0)
-    parser.add_argument("--skip-faults", action="store_true")
-    parser.add_argument("--skip-notebooks", action="store_true")
-    parser.add_argument("--only-faults", action="store_true", help="keep the day's other figures")
-    parser.add_argument("--on", choices=("slurm", "kube"), nargs="+", default=["slurm", "kube"])
     asked = parser.parse_args()
-    measured: dict[str, dict[str, Any]] = harness.earlier("clusters")
+    result = Result()
     for name in asked.on:
-        before = measured.get(name, {})
-        if not asked.only_faults:
-            measure = {"slurm": on_slurm, "kube": on_kube}[name]
-            measured[name] = measure(asked.rounds, skip_notebooks=asked.skip_notebooks)
-        measured[name]["faults"] = before.get("faults", {"seconds": {}, "wrong": {}, "hangs": []})
-        if not asked.skip_faults:
-            measured[name]["faults"] = run_faults(name, asked.timeout)
-    faults = [found["faults"] for found in measured.values()]
-    harness.finish(
-        "clusters",
-        {
-            **{
-                f"{name}_start_ratio": start_ratio(found["starts"])
-                for name, found in measured.items()
-            },
-            "faults": sum(len(each["seconds"]) for each in faults),
-            "faults_wrong": sum(len(each["wrong"]) for each in faults),
-            "left_behind": sum(len(found["left"]) for found in measured.values()),
-            "hangs": sum(len(each["hangs"]) for each in faults),
-            "max_rel_diff": max(found["difference"] for found in measured.values()),
-            **_notebook_difference(measured),
-        },
-        measured,
-    )
+        parts = [part for part in PARTS if part in asked.parts]
+        if parts != ["faults"]:
+            with CLUSTERS[name]() as cluster:
+                result.add(name, script=make_launcher(2, cluster.where).describe())
+                left = dict(result.measured[name].get("left", {}))
+                for part in parts:
+                    if part == "starts":
+                        measure_starts(name, cluster, result, asked.rounds)
+                    elif part == "training":
+                        result.add(name, difference=training_difference(**cluster.where))
+                    elif part == "notebooks":
+                        measure_notebooks(name, cluster, result)
+                    left[part] = cluster.left()
+                    result.add(name, left=left)
+        if "faults" in parts:
+            inject_faults(name, result, asked.timeout)
+    harness.finish(NAME, result.summary(), result.measured)
 
 
 if __name__ == "__main__":

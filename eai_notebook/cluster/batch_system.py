@@ -52,12 +52,14 @@ class BatchState:
         is_queued: Whether it waits for its machines, also after it was queued again.
         is_over: Whether it has ended for good.
         end: Why the batch system has ended it, such as a time limit; empty if it ended by itself.
+        obstacle: Why it will not start however long one waits, with a remedy; empty if it may.
     """
 
     words: str
     is_queued: bool = False
     is_over: bool = False
     end: str = ""
+    obstacle: str = ""
 
 
 class BatchSystem(ABC):

@@ -223,7 +223,8 @@ def state_words(job: Job) -> str:
 def follow(job: Job, write: Callable[[str], None], progress: Callable[[str], None]) -> Result:
     """Write the job's output as it comes, until it ends; return how it ended.
 
-    ``progress`` gets its state in words whenever that changes.
+    ``progress`` gets its state in words whenever that changes. A job that will not start is cancelled: what it
+    holds, such as a node's cores, is of no use to anyone.
     """
     batch, output = batch_of(job), _Output(job.folder / OUTPUT_FILE, write)
     words, looked, since_over = "", 0.0, 0.0
@@ -237,6 +238,10 @@ def follow(job: Job, write: Callable[[str], None], progress: Callable[[str], Non
             if state.words != words and state.is_queued:
                 progress(f"{batch.title(job.identity)}: {state.words}")
             words = state.words
+            if state.obstacle:
+                batch.cancel(job.identity)
+                end = f"was cancelled, since it cannot start: {state.obstacle}"
+                return _ended(job, None, end, batch.title(job.identity))
             result = job.result
             if state.is_over:
                 since_over = since_over or time.monotonic()

@@ -202,9 +202,9 @@ class KubeCluster:
         path.write_text(yaml.safe_dump(pod_template(**changes)))
         return path
 
-    def job_pod_file(self, folder: Path) -> Path:
+    def job_pod_file(self, folder: Path, **changes: Any) -> Path:
         """Return a ``pods.yaml`` for notebooks as jobs: pods may write in `folder`, and have this user's rights."""
-        template = pod_template()
+        template = pod_template(**changes)
         container = template["spec"]["containers"][0]
         container["env"].append({"name": "KUBECONFIG", "value": str(self.kubeconfig)})
         for number, path in enumerate([folder, self.kubeconfig, self.folder / "ca.crt"]):

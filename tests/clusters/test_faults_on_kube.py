@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from clusters.faulty_registry import RESET, FaultyRegistry
 from clusters.kube_cluster import wait_until
 from clusters.leftovers_of_pods import left_in_cluster
 from clusters.notebook_process import killed_at_the_end
@@ -83,6 +84,29 @@ def test_a_pod_that_cannot_start_is_named_with_its_reason(
         started(kube, template, pod_wait=4.0)
     assert raised.value.code == "start-failed"
     assert words in raised.value.what
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("404 Not Found", "correct its name or tag"),
+        ("403 Forbidden", "imagePullSecrets"),
+        (RESET, "does not reach the registry"),
+    ],
+    ids=["no-image", "no-account", "no-registry"],
+)
+def test_an_image_that_cannot_be_pulled_is_given_up_with_a_remedy(
+    kube: KubeCluster, status: str, words: str
+) -> None:
+    with FaultyRegistry(status) as registry, pytest.raises(EaiError) as raised:
+        started(kube, pulled_from(registry), pod_wait=2.0)
+    assert raised.value.code == "start-failed"
+    assert "ImagePull" in raised.value.what
+    assert words in raised.value.what
+
+
+def pulled_from(registry: FaultyRegistry) -> dict[str, Any]:
+    return {"container": {"image": registry.image, "imagePullPolicy": "IfNotPresent"}}
 
 
 def test_pods_that_wait_are_shown_and_leave_with_stop(kube: KubeCluster) -> None:

@@ -20,8 +20,9 @@ from eai_notebook.cluster.batch_system import (
 )
 from eai_notebook.cluster.forwarding import MORE
 from eai_notebook.cluster.kube_jobs import manifests
+from eai_notebook.cluster.kube_jobs.pod_patience import WAIT_S, PodPatience
 from eai_notebook.cluster.kube_jobs.pod_settings import settings_for_pods
-from eai_notebook.cluster.kube_jobs.pod_states import pod_state
+from eai_notebook.cluster.kube_jobs.pod_states import NODE, PodState, pod_state
 from eai_notebook.cluster.kube_jobs.pod_template import GPUS, PYTHON, PodTemplate
 from eai_notebook.cluster.notebook_script import go_to_folder, notebook_lines
 from eai_notebook.errors import EaiError
@@ -65,6 +66,7 @@ class KubeNotebookJobs(BatchSystem):
         self._group = dict(group)
         self._name = manifests.job_name(user, f"nb-{token_hex(3)}")
         self._connect = connect
+        self._patience = PodPatience()
 
     def group_options(self, folder: Path) -> dict[str, Any]:
         """Return the options of a group in the job: pods of the same template."""
@@ -172,12 +174,25 @@ class KubeNotebookJobs(BatchSystem):
             return _ended(over[0], [api.last_line(pod["metadata"]["name"]) for pod in pods[-1:]])
         if found["spec"].get("suspend"):
             return BatchState("suspended by its queue", is_queued=True)
-        states = [pod_state(pod, 0.0) for pod in pods]
+        wait_s = float(self._group.get("pod_wait", WAIT_S))
+        states = [pod_state(pod, wait_s) for pod in pods]
         running = next((each for each in states if each.is_running), None)
         if running is not None:
             return BatchState(f"running in pod {running.name}")
-        waiting = [each.words for each in states if not each.ended]
-        return BatchState("; ".join(waiting) or "waits for its pod", is_queued=True)
+        return self._queued(api, name, [each for each in states if not each.ended])
+
+    def _queued(self, api: KubeApi, name: str, waiting: list[PodState]) -> BatchState:
+        """Return the state of a job whose pod waits, or is yet to be made."""
+        if not waiting:
+            return BatchState(api.last_warning(name) or "waits for its pod", is_queued=True)
+        words = "; ".join(each.words for each in waiting)
+        for each in waiting:
+            # For a node it waits as long as it takes, as in any queue.
+            if each.waits_for != NODE and self._patience.is_over(each):
+                more = api.last_warning(each.name) if each.asks == "warning" else ""
+                found = f"{each.words} ({more})" if more else each.words
+                return BatchState(words, is_queued=True, obstacle=f"{found}: {each.remedy}")
+        return BatchState(words, is_queued=True)
 
     def cancel(self, identity: str) -> None:
         """Delete the job; its pod is asked to end, and takes its group along."""

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from eai_notebook.cluster.kube_jobs.pod_patience import WAIT_S
 from eai_notebook.files import write_private
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class PodOrder:
     keys: str = ""
     context: str | None = None
     namespace: str | None = None
-    wait_s: float = 600.0
+    wait_s: float = WAIT_S
     lease_s: float = 60.0
     cores: int | None = None
 

@@ -23,6 +23,7 @@ from eai_notebook.cluster.kube_jobs.kube_api import KubeApi, pod_index
 from eai_notebook.cluster.kube_jobs.manifests import KEYS, SETTINGS, secret
 from eai_notebook.cluster.kube_jobs.pod_channel import ALIVE_S, Runner
 from eai_notebook.cluster.kube_jobs.pod_order import PodOrder, PodsState
+from eai_notebook.cluster.kube_jobs.pod_patience import PodPatience
 from eai_notebook.cluster.kube_jobs.pod_settings import settings_for_pods
 from eai_notebook.cluster.kube_jobs.pod_states import PodState, pod_state, summary
 from eai_notebook.errors import EaiError
@@ -60,7 +61,7 @@ class PodRunner:
         self._requests: dict[int, bytes] = {}
         self._heard: dict[bytes, float] = {}
         self._environment: dict[str, str] = {}
-        self._since: dict[tuple[str, str], float] = {}
+        self._patience = PodPatience()
         self._leaving: list[int] = []
         self._known: dict[int, PodState] = {}
         self._started = False
@@ -248,20 +249,24 @@ class PodRunner:
         if ended:
             self._ended = self._ended or 1
             return
-        now = time.monotonic()
         for state in states:
-            since = self._since.setdefault((state.name, state.words), now)
             if state.is_running and not self._started:
-                index = next(i for i, known in self._known.items() if known is state)
-                if index not in self._agents and now - since > REPORT_S:
-                    words = self._api.last_line(state.name).removeprefix(OURS)
-                    found = f"pod {state.name} runs, but does not report ({words or 'no output'})"
-                    raise EaiError(found, "see `kubectl logs`", code="kube-pod-failed")
-            elif state.patience_s is not None and now - since > state.patience_s:
+                self._judge_silent(state)
+            elif self._patience.is_over(state):
                 more = self._more_of(state)
-                waited = f" for {now - since:.0f} s" if state.patience_s else ""
-                found = f"pod {state.name} has not started{waited}: {state.words}{more}"
-                raise EaiError(found, _remedy(state), code="kube-pod-failed")
+                waited = self._patience.waited(state.name, state.waits_for)
+                passed = f" for {waited:.0f} s" if state.patience_s else ""
+                found = f"pod {state.name} has not started{passed}: {state.words}{more}"
+                raise EaiError(found, state.remedy, code="kube-pod-failed")
+
+    def _judge_silent(self, state: PodState) -> None:
+        """Raise if a pod that runs has not reported for too long."""
+        waited = self._patience.waited(state.name, state.waits_for)
+        index = next(i for i, known in self._known.items() if known is state)
+        if index not in self._agents and waited > REPORT_S:
+            words = self._api.last_line(state.name).removeprefix(OURS)
+            found = f"pod {state.name} runs, but does not report ({words or 'no output'})"
+            raise EaiError(found, "see `kubectl logs`", code="kube-pod-failed")
 
     def _more_of(self, state: PodState) -> str:
         if state.asks == "warning":
@@ -282,11 +287,10 @@ class PodRunner:
                 f"job {self._name} was deleted", "start the group again", code="kube-pod-failed"
             )
         if found["spec"].get("suspend"):
-            self._since.pop(("", ""), None)
+            self._patience.forget(self._name, "pods")
             return "the job waits for its queue (it is suspended)"
         words = self._api.last_warning(self._name) or "the pods are being made"
-        since = self._since.setdefault(("", ""), time.monotonic())
-        if time.monotonic() - since > self._order.wait_s:
+        if self._patience.waited(self._name, "pods") > self._order.wait_s:
             what = f"no pod was made in {self._order.wait_s:.0f} s ({words})"
             remedy = "see `kubectl describe job`; `--pod-wait` waits longer"
             raise EaiError(what, remedy, code="kube-pod-failed")
@@ -351,14 +355,6 @@ class PodRunner:
             self._state = state
             with contextlib.suppress(OSError):
                 state.write(self._file)
-
-
-def _remedy(state: PodState) -> str:
-    if "Image" in state.words:
-        return "see the image's name in pods.yaml, and whether nodes may pull it"
-    if "Unschedulable" in state.words:
-        return "ask for less, or for other nodes, in pods.yaml; `--pod-wait` waits longer"
-    return "see `kubectl describe pod`"
 
 
 def _say(words: str) -> None:

@@ -5,19 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from eai_notebook.cluster.kube_jobs import image_remedies
+
+NODE: Final = "node"
+START: Final = "start"
+IMAGE: Final = "image"
+"""What a pod waits for: a node, its start on that node, its image."""
 _HOPELESS: Final = frozenset({"ErrImageNeverPull", "InvalidImageName"})
-_TROUBLE: Final = frozenset(
-    {
-        "ErrImagePull",
-        "ImagePullBackOff",
-        "ImageInspectError",
-        "RegistryUnavailable",
-        "CreateContainerConfigError",
-        "CreateContainerError",
-        "RunContainerError",
-        "CrashLoopBackOff",
-    }
-)
+_TROUBLE: Final = {
+    **dict.fromkeys(
+        (
+            *_HOPELESS,
+            "ErrImagePull",
+            "ImagePullBackOff",
+            "ImageInspectError",
+            "RegistryUnavailable",
+            "SignatureValidationFailed",
+        ),
+        IMAGE,
+    ),
+    "CreateContainerConfigError": "configuration",
+    "CreateContainerError": "container",
+    "RunContainerError": "container",
+    "CrashLoopBackOff": "crash",
+}
+"""Faults of a container by the reason that the kubelet gives; it gives several of one kind in turns."""
+_REMEDIES: Final = {
+    NODE: "ask for less, or for other nodes, in pods.yaml; `--pod-wait` waits longer",
+    "configuration": "see the names of Secrets and ConfigMaps in pods.yaml",
+}
 TROUBLE_S: Final = 45.0
 """How long a fault may last that sometimes passes, such as a registry that does not answer."""
 _LONGEST: Final = 300
@@ -35,20 +51,29 @@ _DISRUPTED: Final = {
 class PodState:
     """One pod: its name and its state in words.
 
-    ``ended`` is of what it has ended or is ending, ``patience_s`` how long it may be as it is (None for as
-    long as it takes), ``asks`` what more to look up: a ``log`` or a ``warning``.
+    ``ended`` is of what it has ended or is ending, ``waits_for`` what it waits for, in a word that stays when
+    the words change, ``patience_s`` how long it may wait for that (None for as long as it takes), ``asks`` what more to
+    look up: a ``log`` or a ``warning``.
     """
 
     name: str
     words: str
     is_running: bool = False
     ended: str | None = None
+    waits_for: str = ""
     patience_s: float | None = None
     asks: str = ""
 
+    @property
+    def remedy(self) -> str:
+        """What its user can do about the wait."""
+        if self.waits_for == IMAGE:
+            return image_remedies.remedy(self.words)
+        return _REMEDIES.get(self.waits_for, "see `kubectl describe pod`")
+
 
 def pod_state(pod: dict[str, Any], wait_s: float) -> PodState:
-    """Return the state of a pod, as the API describes it; ``wait_s`` is how long it may wait for a node."""
+    """Return the state of a pod, as the API describes it; ``wait_s`` is how long it may wait for anything."""
     name, status = pod["metadata"]["name"], pod.get("status", {})
     if found := _end_of(pod):
         return found
@@ -56,22 +81,23 @@ def pod_state(pod: dict[str, Any], wait_s: float) -> PodState:
     if unplaced is not None and unplaced["status"] == "False":
         reason, message = unplaced.get("reason", "Unschedulable"), unplaced.get("message", "")
         if reason == "SchedulingGated":
-            return PodState(name, "waits for its queue")
-        return PodState(name, f"{reason} ({message})" if message else reason, patience_s=wait_s)
+            return PodState(name, "waits for its queue", waits_for="queue")
+        words = f"{reason} ({message})" if message else reason
+        return PodState(name, words, waits_for=NODE, patience_s=wait_s)
     for container in _containers(status):
         waiting = container["state"].get("waiting") or {}
         reason = waiting.get("reason", "")
-        if reason in _HOPELESS | _TROUBLE:
+        if kind := _TROUBLE.get(reason):
             message = waiting.get("message", "")
             words = f"{reason} ({message})" if message else reason
-            patience = 0.0 if reason in _HOPELESS else TROUBLE_S
-            asks = "log" if reason == "CrashLoopBackOff" else ""
-            return PodState(name, words, patience_s=patience, asks=asks)
+            patience = 0.0 if reason in _HOPELESS else min(TROUBLE_S, wait_s)
+            asks = "log" if kind == "crash" else ""
+            return PodState(name, words, waits_for=kind, patience_s=patience, asks=asks)
     if status.get("phase") == "Running":
         return PodState(name, "Running", is_running=True)
     waits = [each["state"].get("waiting", {}).get("reason", "") for each in _containers(status)]
     words = next((each for each in waits if each), "Pending")
-    return PodState(name, words, patience_s=wait_s, asks="warning")
+    return PodState(name, words, waits_for=START, patience_s=wait_s, asks="warning")
 
 
 def _end_of(pod: dict[str, Any]) -> PodState | None:

@@ -16,6 +16,7 @@ from eai_notebook.cluster.kube_jobs import manifests
 from eai_notebook.cluster.kube_jobs.kube_api import KubeApi
 from eai_notebook.cluster.kube_jobs.notebook_pod import KubeNotebookJobs
 from eai_notebook.cluster.kube_jobs.pod_order import PodOrder, PodsState
+from eai_notebook.cluster.kube_jobs.pod_patience import WAIT_S
 from eai_notebook.cluster.kube_jobs.pod_template import PodTemplate, read_template
 from eai_notebook.cluster.launcher import INTERFACE, Launcher, Option
 from eai_notebook.cluster.mpirun_output import cause_of_death, lost_host
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 _STATE: Final = "kube.json"
 PLAIN: Final = ""
 """The value of ``--kube`` without a file."""
-WAIT_S: Final = 600.0
 
 
 class KubeLauncher(Launcher):
