@@ -27,6 +27,10 @@ def print_manifests(
     size: Annotated[int, typer.Option("-n", help="How many ranks.")] = 2,
     image: Annotated[str | None, typer.Option(help="The pods' image.")] = None,
     namespace: Annotated[str, typer.Option(help="The namespace of the Role.")] = "default",
+    *,
+    mpijob: Annotated[
+        bool, typer.Option("--mpijob", help="A Role that also allows notebooks as MPIJobs.")
+    ] = False,
 ) -> None:
     """Print the job and the Secret of a group, and the Role that its user needs.
 
@@ -35,5 +39,5 @@ def print_manifests(
     """
     options = {"kube": str(template) if template else "", "image": image}
     text = make_launcher(size, options, "kube").describe()
-    role = manifests.as_yaml(manifests.role("eai-notebook", namespace))
+    role = manifests.as_yaml(manifests.role("eai-notebook", namespace, mpi_jobs=mpijob))
     console.out.print(f"{text}---\n{role}", markup=False, highlight=False, soft_wrap=True)

@@ -66,6 +66,12 @@ BUILT: Final = built()
 """Looked up before a test gives itself another cache folder."""
 
 
+def mpi_job_definition() -> Path:
+    """Return where `tools/kubernetes` keeps the definition of MPIJobs of the operator that is pinned."""
+    module = (REPOSITORY / "tools" / "kubernetes_build" / "mpi-operator").read_text().split()[0]
+    return BUILT.parent / f"mpijobs-{module.partition('@v')[2]}.yaml"
+
+
 def why_not() -> str | None:
     """Return why there can be no Kubernetes here, in a sentence; None if there can."""
     if os.geteuid() != 0:
@@ -178,6 +184,24 @@ class KubeCluster:
         """Delete a job and its pods."""
         path = f"/apis/batch/v1/namespaces/ranks/jobs/{name}"
         self.api("DELETE", path, propagationPolicy="Background")
+
+    def add_mpi_jobs(self) -> None:
+        """Have the API server know MPIJobs; their operator does not run."""
+        definition = yaml.safe_load(mpi_job_definition().read_text())
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        self.api("POST", path, definition)
+
+        def is_there() -> bool:
+            with contextlib.suppress(urllib.error.HTTPError):
+                return bool(self.mpi_jobs() == [])
+            return False
+
+        wait_until(is_there)
+
+    def mpi_jobs(self) -> list[dict[str, Any]]:
+        """Return the MPIJobs."""
+        path = "/apis/kubeflow.org/v2beta1/namespaces/ranks/mpijobs"
+        return list(self.api("GET", path)["items"])
 
     def evict_pod(self, name: str) -> None:
         """Evict a pod, as `kubectl drain` does."""
@@ -408,7 +432,7 @@ class KubeCluster:
         base = "/apis/rbac.authorization.k8s.io/v1/namespaces/ranks"
         from eai_notebook.cluster.kube_jobs.manifests import role
 
-        self.api("POST", f"{base}/roles", role("eai", "ranks"))
+        self.api("POST", f"{base}/roles", role("eai", "ranks", mpi_jobs=True))
         binding = {
             "metadata": {"name": "eai"},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "eai"},

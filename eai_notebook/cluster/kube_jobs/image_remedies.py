@@ -1,4 +1,4 @@
-"""What to do about an image that a node cannot pull, by the words of its container runtime."""
+"""Remedies for an image that a node cannot pull, by the words of its container runtime."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ _REMEDIES: Final = (
         r"InvalidImageName|invalid reference format",
         "correct the image's name, in pods.yaml or `--image`",
     ),
+    (r"no match for platform|exec format", "build the image for the nodes' processor"),
     (
         r"toomanyrequests|too many requests|\b429\b",
         "the registry limits pulls without an account: name one in pods.yaml, `imagePullSecrets`",
@@ -31,7 +32,6 @@ _REMEDIES: Final = (
         r"no such host|time(d )?out|refused|unreachable|reset by peer|no route|EOF|x509|to HTTPS client",
         "the node does not reach the registry: see its name, and the node's network, proxy and certificates",
     ),
-    (r"no match for platform|exec format", "build the image for the nodes' processor"),
     (r"no space left", "the node's disk is full: free it, or use a smaller image"),
 )
 _ELSE: Final = "see the image's name in pods.yaml, and whether nodes may pull it"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 TIMEOUT_S: Final = (5.0, 20.0)
 """How long the API may take to be reached, and to answer."""
 _NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_MPI_JOBS: Final = ("kubeflow.org", "v2beta1", "mpijobs")
 _NOWHERE: Final = "192.0.2.1"
 """An address of no machine: the way to it is the default route."""
 
@@ -76,6 +77,7 @@ class KubeApi:
         self._connection = client.ApiClient(settings)
         self._core = client.CoreV1Api(self._connection)
         self._batch = client.BatchV1Api(self._connection)
+        self._custom = client.CustomObjectsApi(self._connection)
 
     # -- calls --------------------------------------------------------------------------
 
@@ -116,10 +118,49 @@ class KubeApi:
                 propagation_policy="Background",
             )
 
-    def pods(self, job: str) -> list[dict[str, Any]]:
-        """Return the pods of a job, in the order of their indices."""
+    def create_mpi_job(self, job: dict[str, Any]) -> None:
+        """Create an MPIJob; a field that its operator does not know is refused.
+
+        Raises:
+            EaiError: It is refused, or the cluster has no such jobs.
+        """
+        try:
+            self._call(
+                self._custom.create_namespaced_custom_object,
+                *_MPI_JOBS[:2],
+                self.namespace,
+                _MPI_JOBS[2],
+                job,
+                field_validation="Strict",
+            )
+        except _MissingError as error:
+            raise EaiError(
+                f"the cluster has no MPIJobs of kubeflow.org/v2beta1 ({error.what})",
+                "leave --mpijob out, or ask an administrator for Kubeflow's mpi-operator",
+                code="kube-refused",
+            ) from error
+
+    def mpi_job(self, name: str) -> dict[str, Any] | None:
+        """Return an MPIJob; None if there is none."""
+        read = self._custom.get_namespaced_custom_object
+        try:
+            found: dict[str, Any] = self._call(
+                read, *_MPI_JOBS[:2], self.namespace, _MPI_JOBS[2], name
+            )
+        except _MissingError:
+            return None
+        return found
+
+    def delete_mpi_job(self, name: str) -> None:
+        """Delete an MPIJob; one that is gone is no error."""
+        delete = self._custom.delete_namespaced_custom_object
+        with contextlib.suppress(_MissingError):
+            self._call(delete, *_MPI_JOBS[:2], self.namespace, _MPI_JOBS[2], name)
+
+    def pods(self, job: str, label: str = "job-name") -> list[dict[str, Any]]:
+        """Return the pods of a job, in the order of their indices; ``label`` holds the job's name."""
         found = self._call(
-            self._core.list_namespaced_pod, self.namespace, label_selector=f"job-name={job}"
+            self._core.list_namespaced_pod, self.namespace, label_selector=f"{label}={job}"
         )
         return sorted(found["items"], key=pod_index)
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 import base64
 import copy
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import yaml
 
-from eai_notebook.cluster.kube_jobs.pod_template import PYTHON
+from eai_notebook.cluster.kube_jobs.pod_template import PYTHON, PodTemplate
 from eai_notebook.python_command import module_command
-
-if TYPE_CHECKING:
-    from eai_notebook.cluster.kube_jobs.pod_template import PodTemplate
 
 FOLDER: Final = "/run/eai-notebook"
 """Where pods find the Secret."""
@@ -38,6 +35,8 @@ RIGHTS: Final = (
     ("", "events", ("list",)),
 )
 """What the user's account must be allowed: group of the API, resource, verbs."""
+MPI_JOB_RIGHT: Final = ("kubeflow.org", "mpijobs", ("create", "get", "delete"))
+"""What it must be allowed besides, for notebooks as MPIJobs."""
 
 
 def job_name(user: str, group: str) -> str:
@@ -77,7 +76,7 @@ def job(name: str, group: str, pods: int, template: PodTemplate) -> dict[str, An
 
 def _pod_spec(name: str, template: PodTemplate) -> dict[str, Any]:
     spec = copy.deepcopy(template.spec)
-    container = type(template)(template.metadata, spec).container
+    container = PodTemplate(template.metadata, spec).container
     command = module_command("eai_notebook.cluster.kube_jobs.pod_agent", f"{FOLDER}/{SETTINGS}")
     if python := template.annotations.get(PYTHON):
         command[0] = python
@@ -87,13 +86,21 @@ def _pod_spec(name: str, template: PodTemplate) -> dict[str, Any]:
     mounts.append({"name": "eai-keys", "mountPath": FOLDER, "readOnly": True})
     # Readable for whatever user the image runs as; nobody else is in the container.
     volumes.append({"name": "eai-keys", "secret": {"secretName": name, "defaultMode": 0o444}})
-    if not any(mount.get("mountPath") == "/dev/shm" for mount in mounts):  # noqa: S108
-        # A container has 64 MB there, which ranks of one pod exceed when they exchange.
-        mounts.append({"name": "eai-shm", "mountPath": "/dev/shm"})  # noqa: S108
-        volumes.append({"name": "eai-shm", "emptyDir": {"medium": "Memory"}})
+    with_shared_memory(spec)
     spec["restartPolicy"] = "Never"
     spec.setdefault("automountServiceAccountToken", False)
     spec.setdefault("terminationGracePeriodSeconds", _GRACE_S)
+    return spec
+
+
+def with_shared_memory(spec: dict[str, Any]) -> dict[str, Any]:
+    """Give the ranks' container `/dev/shm` from memory, unless it has its own; return the spec."""
+    mounts = PodTemplate(spec=spec).container.setdefault("volumeMounts", [])
+    if not any(mount.get("mountPath") == "/dev/shm" for mount in mounts):  # noqa: S108
+        # A container has 64 MB there, which ranks of one pod exceed when they exchange.
+        mounts.append({"name": "eai-shm", "mountPath": "/dev/shm"})  # noqa: S108
+        memory = {"name": "eai-shm", "emptyDir": {"medium": "Memory"}}
+        spec.setdefault("volumes", []).append(memory)
     return spec
 
 
@@ -125,11 +132,11 @@ class _Plain(yaml.SafeDumper):
         return True
 
 
-def role(name: str, namespace: str) -> dict[str, Any]:
+def role(name: str, namespace: str, *, mpi_jobs: bool = False) -> dict[str, Any]:
     """Return the Role that an administrator binds to the user's account."""
     rules = [
         {"apiGroups": [group], "resources": [resource], "verbs": list(verbs)}
-        for group, resource, verbs in RIGHTS
+        for group, resource, verbs in (*RIGHTS, *([MPI_JOB_RIGHT] if mpi_jobs else []))
     ]
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import os
-import shlex
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
-from eai_notebook.cluster.batch_system import (
-    AGAIN,
-    OURS,
-    OUTPUT_FILE,
-    RESTARTS,
-    BatchJob,
-    BatchState,
-    BatchSystem,
-)
-from eai_notebook.cluster.forwarding import MORE
+from eai_notebook.cluster.batch_system import AGAIN, RESTARTS, BatchJob, BatchState, BatchSystem
 from eai_notebook.cluster.kube_jobs import manifests
-from eai_notebook.cluster.kube_jobs.pod_patience import WAIT_S, PodPatience
-from eai_notebook.cluster.kube_jobs.pod_settings import settings_for_pods
-from eai_notebook.cluster.kube_jobs.pod_states import NODE, PodState, pod_state
-from eai_notebook.cluster.kube_jobs.pod_template import GPUS, PYTHON, PodTemplate
-from eai_notebook.cluster.notebook_script import go_to_folder, notebook_lines
+from eai_notebook.cluster.kube_jobs.notebook_container import notebook_pod_spec
+from eai_notebook.cluster.kube_jobs.notebook_state import DELETED, SUSPENDED, NotebookState
+from eai_notebook.cluster.kube_jobs.pod_patience import WAIT_S
 from eai_notebook.errors import EaiError
 from eai_notebook.files import write_private
 
@@ -33,13 +19,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from eai_notebook.cluster.kube_jobs.kube_api import KubeApi
+    from eai_notebook.cluster.kube_jobs.pod_template import PodTemplate
 
-LEAVE_S: Final = 20
-"""How long a notebook may still write a checkpoint after SIGTERM, before it is interrupted."""
-_GRACE_S: Final = 45
 _STARTS: Final = 100
 """How often the pod may be started again; a job that makes no progress ends by itself long before."""
-_KEPT_S: Final = 3600
+KEPT_S: Final = 3600
 """How long a job that has ended stays, so that its end can be read."""
 _TEMPLATE: Final = "pods.yaml"
 _BY_ITSELF: Final = "PodFailurePolicy"
@@ -66,7 +50,8 @@ class KubeNotebookJobs(BatchSystem):
         self._group = dict(group)
         self._name = manifests.job_name(user, f"nb-{token_hex(3)}")
         self._connect = connect
-        self._patience = PodPatience()
+        wait_s = float(self._group.get("pod_wait", WAIT_S))
+        self._state = NotebookState(wait_s, lambda _pod: True)
 
     def group_options(self, folder: Path) -> dict[str, Any]:
         """Return the options of a group in the job: pods of the same template."""
@@ -103,7 +88,7 @@ class KubeNotebookJobs(BatchSystem):
                 "backoffLimit": _STARTS,
                 "podFailurePolicy": {"rules": again},
                 "podReplacementPolicy": "Failed",
-                "ttlSecondsAfterFinished": _KEPT_S,
+                "ttlSecondsAfterFinished": KEPT_S,
                 "template": {
                     "metadata": {"labels": labels, "annotations": template.annotations},
                     "spec": self._pod_spec(job),
@@ -112,38 +97,9 @@ class KubeNotebookJobs(BatchSystem):
         }
 
     def _pod_spec(self, job: BatchJob) -> dict[str, Any]:
-        spec = copy.deepcopy(self._template.spec)
-        container = PodTemplate(self._template.metadata, spec).container
-        container["command"] = ["/bin/sh", "-c", self._script(job)]
-        known = {each.get("name") for each in container.get("env") or []}
-        settings = {**settings_for_pods(), RESTARTS: "1"}
-        if MORE in os.environ:  # the notebook starts a group, and sends the same variables on
-            settings[MORE] = os.environ[MORE]
-        container["env"] = [
-            *(container.get("env") or []),
-            *({"name": k, "value": v} for k, v in sorted(settings.items()) if k not in known),
-        ]
-        for kind in ("limits", "requests"):  # the ranks' pods have the GPUs
-            for gpu in GPUS:
-                (container.get("resources") or {}).get(kind, {}).pop(gpu, None)
-        spec["restartPolicy"] = "Never"
+        spec = notebook_pod_spec(self._template, job, {RESTARTS: "1"})
         spec.setdefault("automountServiceAccountToken", True)
-        spec.setdefault("terminationGracePeriodSeconds", _GRACE_S)
         return spec
-
-    def _script(self, job: BatchJob) -> str:
-        python = self._template.annotations.get(PYTHON)
-        command = [python, *job.command[1:]] if python else job.command
-        output = shlex.quote(str(job.folder / OUTPUT_FILE))
-        return "\n".join(
-            [
-                go_to_folder(job, "in the pod: mount it there, at the same path"),
-                f"exec >>{output} 2>&1",
-                *notebook_lines(BatchJob(job.name, job.folder, job.work, command), LEAVE_S),
-                'exit "$code"',
-                "",
-            ]
-        )
 
     def submit(self, job: BatchJob) -> str:
         """Create the job; return its namespace and name."""
@@ -160,39 +116,21 @@ class KubeNotebookJobs(BatchSystem):
             api = self._connect()
             found = api.job(name)
             if found is None:
-                return BatchState("gone", is_over=True, end="was deleted")
+                return DELETED
             pods = api.pods(name)
         except EaiError:
             return None
-        status = found.get("status", {})
         over = [
             each
-            for each in status.get("conditions") or []
+            for each in found.get("status", {}).get("conditions") or []
             if each["type"] in ("Complete", "Failed") and each["status"] == "True"
         ]
         if over:
-            return _ended(over[0], [api.last_line(pod["metadata"]["name"]) for pod in pods[-1:]])
-        if found["spec"].get("suspend"):
-            return BatchState("suspended by its queue", is_queued=True)
-        wait_s = float(self._group.get("pod_wait", WAIT_S))
-        states = [pod_state(pod, wait_s) for pod in pods]
-        running = next((each for each in states if each.is_running), None)
-        if running is not None:
-            return BatchState(f"running in pod {running.name}")
-        return self._queued(api, name, [each for each in states if not each.ended])
-
-    def _queued(self, api: KubeApi, name: str, waiting: list[PodState]) -> BatchState:
-        """Return the state of a job whose pod waits, or is yet to be made."""
-        if not waiting:
-            return BatchState(api.last_warning(name) or "waits for its pod", is_queued=True)
-        words = "; ".join(each.words for each in waiting)
-        for each in waiting:
-            # For a node it waits as long as it takes, as in any queue.
-            if each.waits_for != NODE and self._patience.is_over(each):
-                more = api.last_warning(each.name) if each.asks == "warning" else ""
-                found = f"{each.words} ({more})" if more else each.words
-                return BatchState(words, is_queued=True, obstacle=f"{found}: {each.remedy}")
-        return BatchState(words, is_queued=True)
+            end = over[0]
+            by_itself = end["type"] == "Complete" or end.get("reason") == _BY_ITSELF
+            message = str(end.get("message", ""))
+            return self._state.ended(api, pods, by_itself=by_itself, message=message)
+        return SUSPENDED if found["spec"].get("suspend") else self._state.look(api, name, pods)
 
     def cancel(self, identity: str) -> None:
         """Delete the job; its pod is asked to end, and takes its group along."""
@@ -202,12 +140,3 @@ class KubeNotebookJobs(BatchSystem):
     def title(self, identity: str) -> str:
         """Return the job's name."""
         return f"Kubernetes job {identity.partition('/')[2]}"
-
-
-def _ended(condition: dict[str, Any], said: list[str]) -> BatchState:
-    """Return the state of a job that has ended, with what its pod's last words are if it wrote none to the log."""
-    if condition["type"] == "Complete" or (condition.get("reason") == _BY_ITSELF and not any(said)):
-        return BatchState("ended", is_over=True)
-    words = said[0] if said and said[0] else str(condition.get("message", "")).strip()
-    words = words.removeprefix(OURS)
-    return BatchState("ended", is_over=True, end=f"ended: {words}" if words else "ended")

@@ -6,6 +6,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from eai_notebook.cluster.kube_jobs.pod_states import PodState
 
 WAIT_S: Final = 600.0
@@ -18,14 +20,18 @@ class PodPatience:
     A pod's words change while it waits for one thing: a pull that fails and one that is yet to be repeated have
     different reasons, and a message names the port or the delay of the last try. A time that began again with
     each of them would never be over.
+
+    Args:
+        clock: Returns the time, in seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._since: dict[tuple[str, str], float] = {}
 
     def waited(self, pod: str, waits_for: str) -> float:
         """Return for how many seconds a pod has waited for something."""
-        now = time.monotonic()
+        now = self._clock()
         return now - self._since.setdefault((pod, waits_for), now)
 
     def forget(self, pod: str, waits_for: str) -> None:

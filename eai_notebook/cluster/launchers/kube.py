@@ -14,6 +14,7 @@ from eai_notebook.cluster.batch_system import OURS
 from eai_notebook.cluster.client import connection_file
 from eai_notebook.cluster.kube_jobs import manifests
 from eai_notebook.cluster.kube_jobs.kube_api import KubeApi
+from eai_notebook.cluster.kube_jobs.mpi_job import MpiJobs
 from eai_notebook.cluster.kube_jobs.notebook_pod import KubeNotebookJobs
 from eai_notebook.cluster.kube_jobs.pod_order import PodOrder, PodsState
 from eai_notebook.cluster.kube_jobs.pod_patience import WAIT_S
@@ -26,6 +27,7 @@ from eai_notebook.python_command import module_command
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from eai_notebook.cluster.batch_system import BatchSystem
     from eai_notebook.cluster.interruptible import Progress
     from eai_notebook.cluster.registry import Entry
 
@@ -58,6 +60,7 @@ class KubeLauncher(Launcher):
             metavar="S",
             type=float,
         ),
+        Option("mpijob", "a notebook's job as an MPIJob of Kubeflow's mpi-operator", flag=True),
         INTERFACE,
     )
     selected_by: ClassVar[str | None] = "kube"
@@ -113,6 +116,12 @@ class KubeLauncher(Launcher):
 
     def prepare(self, progress: Progress) -> None:
         """Ask Kubernetes whether it would admit the job, and choose the address for the way back."""
+        if self.given.get("mpijob"):
+            raise EaiError(
+                "a group that a notebook uses directly cannot be an MPIJob",
+                "leave --mpijob out, or run the notebook as a job: `eai-notebook run --kube --mpijob`",
+                code="kube-mpijob",
+            )
         progress("asking Kubernetes")
         self._api = api = self._connect()
         self._check_rights(api)
@@ -147,12 +156,24 @@ class KubeLauncher(Launcher):
                 code="kube-refused",
             )
 
-    def batch_system(self) -> KubeNotebookJobs:
-        """Return what runs a notebook in a pod, which starts the group's pods."""
+    def batch_system(self) -> BatchSystem:
+        """Return what runs a notebook in a pod, which starts the group's pods; or in an MPIJob."""
+        if self.given.get("mpijob"):
+            return self._mpi_jobs()
         # The template has GPUs and image already; a context is of this machine.
         kept = ("ranks_per_pod", "namespace", "pod_wait")
         group = {name: self.given[name] for name in kept if self.given.get(name)}
         return KubeNotebookJobs(self.template, group, _user(), self._connect)
+
+    def _mpi_jobs(self) -> MpiJobs:
+        if self.size % self._per_pod:
+            raise EaiError(
+                f"{self.size} ranks do not fill pods of {self._per_pod}, as those of an MPIJob are",
+                "ask for a multiple, or for another --ranks-per-pod",
+                code="group-size",
+            )
+        wait_s = float(self.given.get("pod_wait", WAIT_S))
+        return MpiJobs(self.template, self.pods, self._per_pod, _user(), wait_s, self._connect)
 
     def _manifest(self, name: str, group: str) -> dict[str, Any]:
         return manifests.job(name, group, self.pods, self.template)

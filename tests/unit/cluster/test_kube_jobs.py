@@ -12,6 +12,7 @@ from eai_notebook.cluster.batch_system import AGAIN, BatchJob
 from eai_notebook.cluster.keys import KeyPair
 from eai_notebook.cluster.kube_jobs import manifests
 from eai_notebook.cluster.kube_jobs.pod_channel import Agent, Runner
+from eai_notebook.cluster.kube_jobs.pod_patience import PodPatience
 from eai_notebook.cluster.kube_jobs.pod_states import TROUBLE_S, pod_state
 from eai_notebook.cluster.kube_jobs.pod_template import read_template
 from eai_notebook.cluster.launcher_registry import make_launcher
@@ -121,6 +122,59 @@ def test_a_pod_that_waits_says_why_and_for_how_long(
     assert found.ended is None
 
 
+def failed_pull(reason: str, port: int) -> dict[str, Any]:
+    """Return a status as Kubernetes 1.36 gives it; the port is that of the last try."""
+    failed = (
+        'failed to pull and unpack image "127.0.0.1:39769/train:1": failed to resolve reference '
+        '"127.0.0.1:39769/train:1": failed to do request: Head "http://127.0.0.1:39769/v2/train/manifests/1": '
+        f"read tcp 127.0.0.1:{port}->127.0.0.1:39769: read: connection reset by peer"
+    )
+    wait = 'Back-off pulling image "127.0.0.1:39769/train:1": ErrImagePull: '
+    message = failed if reason == "ErrImagePull" else wait + failed
+    return container(waiting={"reason": reason, "message": message})
+
+
+def test_the_wait_for_an_image_is_counted_over_all_tries() -> None:
+    recorded = [
+        (1.6, failed_pull("ErrImagePull", 57786)),
+        (7.5, failed_pull("ImagePullBackOff", 57786)),
+        (20.6, failed_pull("ErrImagePull", 47576)),
+        (28.7, failed_pull("ImagePullBackOff", 47576)),
+        (48.8, failed_pull("ErrImagePull", 44010)),
+    ]
+    patience = PodPatience(iter([seconds for seconds, _ in recorded]).__next__)
+    states = [pod_state(pod(**status), 600.0) for _, status in recorded]
+    over = [patience.is_over(state) for state in states]
+    assert over == [False, False, False, False, True]
+    assert "does not reach the registry" in states[-1].remedy
+
+
+def test_a_pod_that_changes_what_it_waits_for_is_waited_for_anew() -> None:
+    patience = PodPatience(iter([0.0, 500.0, 1000.0]).__next__)
+    nowhere = condition("PodScheduled", "False", "Unschedulable", "0/2 nodes")
+    creating = container(waiting={"reason": "ContainerCreating"})
+    initializing = container(waiting={"reason": "PodInitializing"})
+    for status in (nowhere, creating, initializing):
+        assert not patience.is_over(pod_state(pod(**status), 600.0))
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ('failed to resolve reference "r.org/train:2": r.org/train:2: not found', "push it"),
+        ("unexpected status from HEAD request: 403 Forbidden", "imagePullSecrets"),
+        ("pull access denied, repository does not exist", "imagePullSecrets"),
+        ("429 Too Many Requests - toomanyrequests: You have reached your limit", "limits pulls"),
+        ("dial tcp: lookup r.org on 10.0.0.10:53: no such host", "does not reach the registry"),
+        ("no match for platform in manifest: not found", "processor"),
+        ("something new", "whether nodes may pull it"),
+    ],
+)
+def test_an_image_that_cannot_be_pulled_has_a_remedy(message: str, words: str) -> None:
+    waiting = {"reason": "ErrImagePull", "message": message}
+    assert words in pod_state(pod(**container(waiting=waiting)), 600.0).remedy
+
+
 @pytest.mark.parametrize(
     ("status", "words"),
     [
@@ -188,3 +242,33 @@ def test_a_notebook_runs_in_a_pod_of_the_template_without_its_gpus(
     assert "python w &" in rank["command"][2]
     assert pod["automountServiceAccountToken"] is True
     assert batch.group_options(tmp_path) == {"pod_wait": 5.0, "kube": str(tmp_path / "pods.yaml")}
+
+
+def test_an_mpi_job_has_a_launcher_without_gpus_and_workers_with_sshd(tmp_path: Path) -> None:
+    options = {"kube": template_file(tmp_path, PODS), "mpijob": True}
+    batch = make_launcher(8, options).batch_system()
+    assert batch is not None
+    job = yaml.safe_load(batch.describe(BatchJob("eai-x", tmp_path, tmp_path, ["python", "w"])))
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "vision"
+    assert job["spec"]["slotsPerWorker"] == 4
+    replicas = job["spec"]["mpiReplicaSpecs"]
+    assert replicas["Worker"]["replicas"] == 2
+    launcher, worker = (replicas[kind]["template"]["spec"] for kind in ("Launcher", "Worker"))
+    for spec in (launcher, worker):  # the operator looks at the first container
+        assert [each["name"] for each in spec["containers"]] == ["rank", "logs"]
+        assert "restartPolicy" not in spec
+    assert "python w &" in launcher["containers"][0]["command"][2]
+    assert launcher["containers"][0]["resources"]["limits"] == {"cpu": "7500m"}
+    assert "command" not in worker["containers"][0]
+    assert worker["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 4
+    assert {"name": "eai-shm", "emptyDir": {"medium": "Memory"}} in worker["volumes"]
+    assert batch.group_options(tmp_path) == {"hosts": "/etc/mpi/hostfile"}
+
+
+def test_an_mpi_job_is_neither_a_group_of_a_notebook_nor_of_uneven_pods(tmp_path: Path) -> None:
+    options = {"kube": template_file(tmp_path, PODS), "mpijob": True}
+    for size, code in ((8, "kube-mpijob"), (6, "group-size")):
+        launcher = make_launcher(size, options)
+        with pytest.raises(EaiError) as raised:
+            launcher.prepare(print) if size == 8 else launcher.batch_system()
+        assert raised.value.code == code
