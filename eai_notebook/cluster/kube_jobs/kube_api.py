@@ -251,15 +251,15 @@ class KubeApi:
             answer = function(
                 *arguments, **settings, _preload_content=False, _request_timeout=TIMEOUT_S
             )
+            return json.loads(answer.data)  # read here: a server that ends cuts it
         except self._errors as error:
             raise _refusal(error.status, error.body or error.reason) from error
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise EaiError(
                 f"the API server {self.server} does not answer ({_cause(error)})",
                 "see whether `kubectl get pods` works",
                 code="kube-unreachable",
             ) from error
-        return json.loads(answer.data)
 
 
 class _MissingError(EaiError):

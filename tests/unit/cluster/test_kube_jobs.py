@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +13,7 @@ import yaml
 from eai_notebook.cluster.batch_system import AGAIN, BatchJob
 from eai_notebook.cluster.keys import KeyPair
 from eai_notebook.cluster.kube_jobs import manifests
+from eai_notebook.cluster.kube_jobs.kube_api import KubeApi
 from eai_notebook.cluster.kube_jobs.pod_channel import Agent, Runner
 from eai_notebook.cluster.kube_jobs.pod_patience import PodPatience
 from eai_notebook.cluster.kube_jobs.pod_states import TROUBLE_S, pod_state
@@ -272,3 +275,34 @@ def test_an_mpi_job_is_neither_a_group_of_a_notebook_nor_of_uneven_pods(tmp_path
         with pytest.raises(EaiError) as raised:
             launcher.prepare(print) if size == 8 else launcher.batch_system()
         assert raised.value.code == code
+
+
+@pytest.mark.parametrize("body", [b'{"gitVer', b"no JSON"], ids=["cut", "another-program"])
+def test_an_answer_that_cannot_be_read_is_an_api_server_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    length = 7 if body == b"no JSON" else 100
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (length, body)
+
+    def serve(door: socket.socket) -> None:
+        line, _ = door.accept()
+        with line:
+            line.recv(1 << 16)
+            line.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        server = f"http://127.0.0.1:{door.getsockname()[1]}"
+        settings = {
+            "clusters": [{"name": "c", "cluster": {"server": server}}],
+            "users": [{"name": "u", "user": {"token": "t"}}],
+            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+            "current-context": "x",
+        }
+        (tmp_path / "config").write_text(yaml.safe_dump(settings))
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+        thread = threading.Thread(target=serve, args=(door,))
+        thread.start()
+        with pytest.raises(EaiError) as raised:
+            KubeApi().version()
+        thread.join()
+    assert raised.value.code == "kube-unreachable"
