@@ -56,6 +56,8 @@ class CoreLoss:
 def core_loss(facts: Facts, lack: Shortage) -> CoreLoss:
     """Return what a step loses to a lack of cores; no more than its threads waited for one.
 
+    Of that waiting only what is for others' processes counts.
+
     What a rank sleeps through, such as waiting for files, needs no core. A part of its own that
     rules the step is long for a reason of its own.
     """
@@ -63,7 +65,7 @@ def core_loss(facts: Facts, lack: Shortage) -> CoreLoss:
     compute = float(np.nan_to_num(facts.part(COMPUTE)))
     small = np.nan_to_num([facts.part(part) for part in OWN if part not in (INPUT, COMPUTE)])
     busy = compute + float(small[small < RULES * step].sum())
-    own = min((1 - lack.share) * busy, lack.delay * step)
+    own = lack.theirs * min((1 - lack.share) * busy, lack.delay * step)
 
     def of_transfer(needed: float) -> float:
         stretched = needed / max(lack.exchange, 1e-3)
@@ -71,7 +73,8 @@ def core_loss(facts: Facts, lack: Shortage) -> CoreLoss:
         return min(lost, lack.exchange_delay * step)
 
     least, most = _needs(facts)
-    return CoreLoss(own, (of_transfer(least), of_transfer(most)))
+    # For sure no more than strangers' part of the waiting; at most they are what all of it is for.
+    return CoreLoss(own, (lack.theirs * of_transfer(least), of_transfer(most)))
 
 
 def _needs(facts: Facts) -> tuple[float, float]:

@@ -55,7 +55,8 @@ class Shortage:
     how long a rank's threads, added up, waited for a core in a second, ``exchange_delay`` those
     that exchange: nothing can be lost to a lack of cores beyond that. Both are infinite where they
     are not known. ``others`` is the share of their hosts' busy time that was not theirs; ``cores``
-    are those of one host, ``ranks`` how many of ours share them.
+    are those of one host, ``ranks`` how many of ours share them. ``theirs`` is what of a rank's waiting
+    for a core is for others' processes: on an idle machine the ranks' own threads wait for each other.
     """
 
     share: float
@@ -65,6 +66,7 @@ class Shortage:
     exchange: float
     delay: float = math.inf
     exchange_delay: float = math.inf
+    theirs: float = 1.0
 
 
 def now(exchange: frozenset[int] = frozenset(), training: int | None = None) -> Use:
@@ -174,7 +176,21 @@ def _on_host(uses: list[Mapping[str, float]]) -> Shortage | None:
         *(own, others, cores, len(uses), exchange),
         delay=delay,
         exchange_delay=exchange_delay,
+        theirs=_theirs(machine - total("ran"), total("ran"), ran / len(uses)),
     )
+
+
+def _theirs(strangers: float, ranks: float, thread: float) -> float:
+    """Return what of a thread's waiting is for strangers, by the processor time of all who had a core.
+
+    It waits for whoever else runs: strangers, and the ranks' threads but for itself.
+
+    Examples:
+        >>> _theirs(1.0, 1.0, 1.0), _theirs(4.0, 3.0, 1.0)
+        (1.0, 0.6666666666666666)
+    """
+    running = max(strangers, 0.0) + max(ranks - thread, 0.0)
+    return max(strangers, 0.0) / running if running > 0 else 1.0
 
 
 def _share(ran: float, waited: float) -> float:

@@ -209,13 +209,12 @@ class PeerIsLate(Rule):
         waited, sources, unexplained = waiting.of_culprit()
         if not waited >= NOTICED * facts.step:
             return None
-        culprit = waiting.culprit
+        culprit, cause = waiting.culprit, waiting.cause()
         # Who lacks cores is late now and then, whatever it computes.
-        if culprit is None and facts.lacks_cores:
+        if facts.lacks_cores and (culprit is None or cause is None):
             return None
         ranks = facts.typical.ranks
         rank = None if culprit is None else ranks[culprit]
-        cause = waiting.cause()
         name = None if cause is None else PARTS[cause]
         where = dict(zip((PARTS[part] for part in OWN), sources.tolist(), strict=True))
         idles = f"{ms(waited)} of {ms(facts.step)} ({percent(waited / facts.step)})"
