@@ -78,5 +78,5 @@ def test_a_late_rank_without_a_cause_lacks_cores_as_the_others_do() -> None:
     rows = run_rows(2, 100, jitter=0.0002, compile_step=False, compute=0.0086, late=late)
     found = verdict(merge(rows, {}))
     assert (found.kind, found.cause) == ("wait_peer", None), found.sentence
-    lacking = context_of(ran=4.0, waited=6.0, others=0.9)
+    lacking = context_of(ran=4.0, waited=4.5, others=0.6)
     assert verdict(merge(rows, {}), context=lacking).kind == "cores"
