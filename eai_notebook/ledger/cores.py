@@ -183,7 +183,7 @@ def _on_host(uses: list[Mapping[str, float]]) -> Shortage | None:
 def _theirs(strangers: float, ranks: float, thread: float) -> float:
     """Return what of a thread's waiting is for strangers, by the processor time of all who had a core.
 
-    It waits for whoever else runs: strangers, and the ranks' threads but for itself.
+    It waits for all else that runs: strangers, and the ranks' threads but for itself.
 
     Examples:
         >>> _theirs(1.0, 1.0, 1.0), _theirs(4.0, 3.0, 1.0)
