@@ -6,6 +6,7 @@ import time
 from html import escape
 from typing import TYPE_CHECKING, Final
 
+from eai_notebook.display.report_html import report_html
 from eai_notebook.display.static_html import html
 from eai_notebook.display.vitals_html import vitals_section
 from eai_notebook.ledger.report import report_record
@@ -20,8 +21,7 @@ body { max-width: 900px; margin: 24px auto; padding: 0 16px; font-family: system
 h1 { font-size: 20px; }
 h2 { margin: 20px 0 8px; font-size: 14px; }
 section { font-size: 13px; }
-pre { overflow-x: auto; padding: 12px; border: 1px solid rgba(128, 128, 128, .35); }
-p { color: gray; font-size: 13px; }
+body > p { color: gray; font-size: 13px; }
 """
 
 
@@ -38,5 +38,5 @@ def page(record: RunRecord) -> str:
         f"<p>{info.size} ranks on {escape(hosts)} · {escape(info.state)} · run {escape(info.run)}</p>\n"
         f"{html(view)}\n"
         f"{vitals_section(view)}\n"
-        f"<pre>{escape(report_record(record).to_text())}</pre>\n</body></html>\n"
+        f"<h2>Report</h2>\n{report_html(report_record(record))}\n</body></html>\n"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -85,16 +85,26 @@ class Report:
 
     def to_text(self) -> str:
         """Return the verdict, the table and the rates as plain text."""
-        many = len(self.ranks) > 1
-        head = f"{'part':<10}{'mean':>10}{'median':>10}{'p95':>10}{'share':>8}"
-        head += "  worst rank" * many
-        advice = [self.verdict.advice] if self.verdict.advice else []
-        lines = [self.verdict.sentence, *advice, "", *self.verdict.evidence, "", head]
-        lines += [_row(numbers, many=many) for numbers in self.parts]
-        lines += ["", *self._notes()]
-        return "\n".join(lines)
+        blocks = [self.head(), self.verdict.evidence, map(_line, self.table()), self.notes()]
+        return "\n\n".join("\n".join(block) for block in blocks)
 
-    def _notes(self) -> list[str]:
+    def head(self) -> list[str]:
+        """Return the verdict and, where there are any, its remedies, a line each."""
+        return [self.verdict.sentence, *([self.verdict.advice] if self.verdict.advice else [])]
+
+    def table(self) -> list[list[str]]:
+        """Return the headings, and a row for each part; one that was not measured has two cells."""
+        many = len(self.ranks) > 1
+        head = ["part", "mean", "median", "p95", "share", *["worst rank"] * many]
+        return [head, *(_cells(numbers, many=many) for numbers in self.parts)]
+
+    def model(self) -> dict[str, Any]:
+        """Return the same for the panel, which makes a table of it."""
+        lines = [*self.head(), *self.verdict.evidence]
+        return {"lines": lines, "table": self.table(), "notes": self.notes()}
+
+    def notes(self) -> list[str]:
+        """Return the rates, how many steps these are, and what else there is to say."""
         rates = self.rates
         size = len(self.ranks)
         fragments = [
@@ -260,9 +270,19 @@ def _of_embeddings(rates: Rates) -> str:
     return f" ({amount(rates.embedding_bytes)} of it embeddings)"
 
 
-def _row(numbers: PartNumbers, *, many: bool) -> str:
+def _cells(numbers: PartNumbers, *, many: bool) -> list[str]:
     if not np.isfinite(numbers.median):
-        return f"{numbers.part:<10}{'not measured':>38}"
-    line = f"{numbers.part:<10}{ms(numbers.mean):>10}{ms(numbers.median):>10}{ms(numbers.p95):>10}"
-    line += f"{percent(numbers.share):>8}"
-    return line + f"  {numbers.worst_rank} ({ms(numbers.worst_mean)})" * many
+        return [numbers.part, "not measured"]
+    worst = [f"{numbers.worst_rank} ({ms(numbers.worst_mean)})"] * many
+    lengths = [ms(length) for length in (numbers.mean, numbers.median, numbers.p95)]
+    return [numbers.part, *lengths, percent(numbers.share), *worst]
+
+
+def _line(cells: list[str]) -> str:
+    """Return a row of the table as text, its numbers below each other."""
+    name, *values = cells
+    if len(values) == 1:
+        return f"{name:<10}{values[0]:>38}"
+    widths = (10, 10, 10, 8)
+    line = "".join(f"{value:>{width}}" for value, width in zip(values, widths, strict=False))
+    return f"{name:<10}{line}" + "".join(f"  {value}" for value in values[len(widths) :])

@@ -18,7 +18,9 @@ from eai_notebook.advice.trial_score import score
 from eai_notebook.cluster import registry
 from eai_notebook.cluster.launcher_registry import launcher_options
 from eai_notebook.cluster.machine_capacity import capacity_for_ranks
+from eai_notebook.display.live_run import display, in_notebook
 from eai_notebook.display.panel_channel import PanelChannel
+from eai_notebook.display.report_html import report_html
 from eai_notebook.errors import EaiError
 from eai_notebook.forecast import receipt
 from eai_notebook.forecast.asked import rank_numbers, rate_of
@@ -201,7 +203,11 @@ class EaiMagics(Magics):
         session.push(**{name: known[name] for name in arguments.names})
 
     def _report(self, arguments: Namespace) -> None:
-        print((self.session or Session()).report(_run_of(arguments)).to_text())
+        report = (self.session or Session()).report(_run_of(arguments))
+        if in_notebook():
+            display({"text/html": report_html(report), "text/plain": report.to_text()}, raw=True)
+        else:
+            print(report.to_text())
 
     def _advise(self, arguments: Namespace) -> None:
         run = _run_of(arguments) or (self.session or Session()).latest_run()
@@ -347,7 +353,7 @@ class EaiMagics(Magics):
         "log": _log,
         "room": lambda *_: capacity_for_ranks(),
         "where": lambda self, _: self._started_session().where(),
-        "report": lambda self, _: (self.session or Session()).report().to_text(),
+        "report": lambda self, _: (self.session or Session()).report().model(),
         "advise": lambda self, _: advice_model((self.session or Session()).latest_run()),
         "try": _try_remedy,
         "deep": lambda self, asked: self._started_session().trace(int(asked["steps"])),

@@ -15,6 +15,7 @@ import type {
   Download,
   Push,
   Range,
+  Report,
   Room,
   RunEntry,
   Section,
@@ -109,9 +110,9 @@ export class KernelLink {
     return (await this._ask('diff', { name })) as string;
   }
 
-  /** The report on the latest run, in words; also while it goes on. */
-  async report(): Promise<string> {
-    return (await this._ask('report', {})) as string;
+  /** The report on the latest run; also while it goes on. */
+  async report(): Promise<Report> {
+    return (await this._ask('report', {})) as Report;
   }
 
   /** What can be done about the losses of the latest run; also while it goes on. */

@@ -4,9 +4,10 @@ import { AdviceList } from './adviceList';
 import { ChartHost } from './chartHost';
 import { DiffButton } from './diffButton';
 import type { KernelLink } from './kernelConnection';
-import type { Group, View } from './types';
+import type { Group, Report, View } from './types';
 import type { Insert } from './panel';
 import { NotifyBox } from './notifyBox';
+import { ReportTable } from './reportTable';
 import { SaidMessage } from './saidMessage';
 import { save } from './save';
 
@@ -186,8 +187,15 @@ function TraceButton(props: { link: KernelLink; group: Group; view: View | null 
 
 /** What `%eai where` and `%eai report` say, which would wait for the cell's end as cells. */
 function AskButtons({ link }: { link: KernelLink }): JSX.Element {
-  const [said, setSaid] = useState('');
-  const button = (label: string, title: string, ask: () => Promise<string>): JSX.Element => (
+  const [said, setSaid] = useState<string | Report>('');
+  const close = (): void => {
+    setSaid('');
+  };
+  const button = (
+    label: string,
+    title: string,
+    ask: () => Promise<string | Report>
+  ): JSX.Element => (
     <button
       className="jp-mod-styled"
       title={title}
@@ -205,22 +213,20 @@ function AskButtons({ link }: { link: KernelLink }): JSX.Element {
       {button('Where', 'What every rank is doing now: its line and its function', () =>
         link.where()
       )}
-      {button('Report', 'The numbers of the latest run as text', () => link.report())}
-      {said !== '' && (
-        <>
-          <button
-            className="jp-mod-styled"
-            title="Close the text"
-            onClick={() => {
-              setSaid('');
-            }}
-          >
-            Close
-          </button>
-          <pre className="eai-Panel-text" tabIndex={0} role="status">
-            {said}
-          </pre>
-        </>
+      {button('Report', 'The numbers of the latest run', () => link.report())}
+      {typeof said !== 'string' ? (
+        <ReportTable report={said} onClose={close} />
+      ) : (
+        said !== '' && (
+          <>
+            <button className="jp-mod-styled" title="Close the text" onClick={close}>
+              Close
+            </button>
+            <pre className="eai-Panel-text" tabIndex={0} role="status">
+              {said}
+            </pre>
+          </>
+        )
       )}
     </>
   );

@@ -3,6 +3,7 @@ import { Dialog, InputDialog, showDialog } from '@jupyterlab/apputils';
 import { type JSX, useEffect, useState } from 'react';
 import { ComparisonTable } from './comparison';
 import type { KernelLink } from './kernelConnection';
+import { markdownTable } from './markdown';
 import type { Comparison, Download, RunEntry, View } from './types';
 import { SaidMessage } from './saidMessage';
 import { save } from './save';
@@ -404,14 +405,10 @@ function RunButtons(props: ButtonsProps): JSX.Element {
 
 /** Runs as a Markdown table: the columns, the verdict, and what the user has written. */
 function markdown(runs: readonly RunEntry[]): string {
-  const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ');
-  const row = (cells: readonly string[]): string => `| ${cells.map(cell).join(' | ')} |`;
-  const head = [...COLUMNS.map(column => column.label), 'verdict', 'note'];
-  return [
-    row(head),
-    row(head.map(() => '---')),
-    ...runs.map(run => row([...COLUMNS.map(column => column.text(run)), run.verdict, noted(run)]))
-  ].join('\n');
+  return markdownTable([
+    [...COLUMNS.map(column => column.label), 'verdict', 'note'],
+    ...runs.map(run => [...COLUMNS.map(column => column.text(run)), run.verdict, noted(run)])
+  ]);
 }
 
 function noted(run: RunEntry): string {

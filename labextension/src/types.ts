@@ -272,6 +272,15 @@ export interface Advice {
   unmodelled: string[];
 }
 
+/** The numbers of a run: `Report.model` in `eai_notebook/ledger/report.py`. */
+export interface Report {
+  /** The verdict, its remedies and its evidence. */
+  lines: string[];
+  /** The headings, then a row for each part; one that was not measured has two cells. */
+  table: string[][];
+  notes: string[];
+}
+
 /** What the kernel answers to a command. */
 export interface Answer {
   type: 'done' | 'failed';
