@@ -27,12 +27,12 @@ export class LineChart {
   /**
    * `onRange` is asked for other steps; null is all of them. Without names a legend has them.
    *
-   * With `inTime` the lines are over seconds, which it writes, and nothing can be selected.
+   * With `inTime` the lines and the ranges are over seconds, which it writes.
    */
   constructor(
     title: string,
     format: (value: number) => string,
-    onRange: OnRange | null,
+    onRange: OnRange,
     hasNames = true,
     inTime: ((seconds: number) => string) | null = null
   ) {
@@ -47,9 +47,14 @@ export class LineChart {
     this._title = title;
     this._tooltip.hidden = true;
     this._plot.append(this._picture);
-    if (onRange !== null) {
-      this._letSelect(onRange);
-    }
+    this._letSelect(onRange);
+    const plot = this._plot;
+    plot.tabIndex = 0;
+    plot.setAttribute('role', 'group');
+    plot.setAttribute('aria-label', `${title}: plus and minus zoom, arrows move, Escape shows all`);
+    plot.addEventListener('keydown', event => {
+      this._onKey(event, onRange);
+    });
     this._plot.append(this._cursor, this._tooltip);
     this._cursor.hidden = true;
     this._plot.addEventListener('pointermove', event => {
@@ -73,8 +78,9 @@ export class LineChart {
     this._series = series;
     this._entitle(series);
     const steps = series.flatMap(each => each.points.map(([step]) => step));
+    this._end = Math.max(1, ...steps);
     this._first = range?.first ?? 0;
-    this._last = Math.max(this._first + 1, range === null ? Math.max(1, ...steps) : range.stop);
+    this._last = Math.max(this._first + 1, range === null ? this._end : range.stop);
     const values = series.flatMap(({ points }) =>
       seen(points, this._first, this._last).map(([, value]) => value)
     );
@@ -122,6 +128,33 @@ export class LineChart {
     this._plot.addEventListener('dblclick', () => {
       onRange(null);
     });
+  }
+
+  /** Plus and minus show half or twice as much, around the middle; the arrows go along. */
+  private _onKey(event: KeyboardEvent, onRange: OnRange): void {
+    const half = (this._last - this._first) / 2;
+    const middle = this._first + half;
+    const next = {
+      '+': [middle, half / 2],
+      '=': [middle, half / 2],
+      '-': [middle, 2 * half],
+      ArrowLeft: [middle - half / 2, half],
+      ArrowRight: [middle + half / 2, half],
+      Escape: [this._end / 2, this._end]
+    }[event.key];
+    const [around = 0, around_half = 0] = next ?? [];
+    if (next === undefined) {
+      return;
+    }
+    event.preventDefault();
+    event.stopPropagation();
+    if (2 * around_half >= this._end) {
+      onRange(null);
+      return;
+    }
+    const inside = Math.max(around_half, Math.min(around, this._end - around_half));
+    const first = Math.floor(inside - around_half);
+    onRange({ first, stop: Math.max(first + 1, Math.ceil(inside + around_half)) });
   }
 
   private _step(share: number): number {
@@ -204,6 +237,8 @@ export class LineChart {
   private readonly _inTime: ((seconds: number) => string) | null;
   private _series: readonly Series[] = [];
   private _first = 0;
+  /** Where the lines end. */
+  private _end = 1;
   private _last = 1;
   private readonly _format: (value: number) => string;
   private readonly _heading = element('div', 'eai-Lines-title');

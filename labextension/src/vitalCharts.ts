@@ -1,5 +1,5 @@
 /** CPU, memory, network and GPU of the ranks over the time of a run, each in a chart. */
-import type { View } from './types';
+import type { Range, View } from './types';
 import { element } from './drawing';
 import { amount, duration } from './formatting';
 import { OVERLAY } from './generated';
@@ -17,26 +17,67 @@ const QUANTITIES: Readonly<Record<string, readonly [string, (value: number) => s
 };
 
 export class VitalCharts {
-  readonly node = element('div', 'eai-Metrics eai-Vitals');
+  constructor() {
+    const back = document.createElement('button');
+    back.textContent = 'All of the time';
+    back.title = 'Show the whole time again (Escape, or a double click)';
+    back.addEventListener('click', () => {
+      this._zoom(null);
+    });
+    this._zoomed.append(this._words, back);
+    this._zoomed.setAttribute('role', 'status');
+    this.node.append(this._zoomed, this._plots);
+  }
+
+  readonly node = element('div', 'eai-Vitals');
 
   draw(view: View): void {
+    if (view.run.id !== this._view?.run.id) {
+      this._range = null;
+    }
+    this._view = view;
     const vitals = view.vitals ?? null;
     const names = Object.keys(QUANTITIES).filter(name => vitals?.lines[name] !== undefined);
     if (names.join() !== [...this._charts.keys()].join()) {
       this._charts = new Map(
         names.map(name => {
           const [title, format] = QUANTITIES[name] ?? [name, whole];
-          return [name, new LineChart(title, format, null, true, duration)] as const;
+          return [name, this._chart(title, format)] as const;
         })
       );
-      this.node.replaceChildren(...[...this._charts.values()].map(chart => chart.node));
+      this._plots.replaceChildren(...[...this._charts.values()].map(chart => chart.node));
     }
     const width = vitals?.width_s ?? 1;
     this._charts.forEach((chart, name) => {
-      chart.draw(series(vitals?.lines[name] ?? [], width), null);
+      chart.draw(series(vitals?.lines[name] ?? [], width), this._range);
     });
+    const { _range: range } = this;
+    this._zoomed.hidden = range === null;
+    this._words.textContent =
+      range === null ? '' : `${clock(range.first)} to ${clock(range.stop)} of the run`;
   }
 
+  /** All quantities are shown over the same stretch of time. */
+  private _chart(title: string, format: (value: number) => string): LineChart {
+    const zoom = (range: Range | null): void => {
+      this._zoom(range);
+    };
+    return new LineChart(title, format, zoom, true, clock);
+  }
+
+  private _zoom(range: Range | null): void {
+    this._range = range;
+    if (this._view !== null) {
+      this.draw(this._view);
+    }
+  }
+
+  private _view: View | null = null;
+  /** Seconds from the run's begin on; null is all of them. */
+  private _range: Range | null = null;
+  private readonly _zoomed = element('div', 'eai-Chart-zoomed');
+  private readonly _words = element('span', '');
+  private readonly _plots = element('div', 'eai-Metrics');
   private _charts = new Map<string, LineChart>();
 }
 
@@ -58,4 +99,9 @@ function whole(value: number): string {
 
 function megabytes(value: number): string {
   return amount(MB * value);
+}
+
+/** A time of the run, in seconds from its begin on. */
+function clock(seconds: number): string {
+  return duration(Math.round(seconds));
 }
