@@ -1,8 +1,10 @@
 /** The panel: the group, its ranks, the ledger of the run that goes on, and earlier runs. */
 import { ReactWidget, UseSignal } from '@jupyterlab/ui-components';
 import type { Session } from '@jupyterlab/services';
+import type { Message } from '@lumino/messaging';
 import { Signal } from '@lumino/signaling';
 import { type JSX, useState } from 'react';
+import { widenOnce } from './firstWidth';
 import { GroupSection } from './groupSection';
 import { ledgerIcon } from './icon';
 import { LedgerSection } from './ledgerSection';
@@ -41,6 +43,14 @@ export class LedgerPanel extends ReactWidget {
     this._link = link;
     this._notebook = notebook;
     this._switched.emit();
+  }
+
+  protected override onAfterShow(message: Message): void {
+    super.onAfterShow(message);
+    // Its area has a width in the next frame.
+    requestAnimationFrame(() => {
+      widenOnce(this);
+    });
   }
 
   protected override render(): JSX.Element {
