@@ -87,6 +87,20 @@ def test_notebook_is_committed_without_outputs(path: Path) -> None:
     assert notebook.cells[0].source.startswith("# ")
 
 
+def test_figures_have_one_style_with_the_colours_of_runs_in_the_panel() -> None:
+    import matplotlib.pyplot as plt
+
+    from eai_notebook.display.palette import OVERLAY
+
+    style = "eai_notebook.display.figures"
+    with plt.style.context(style):
+        colours = [each["color"] for each in plt.rcParams["axes.prop_cycle"]]
+    assert tuple(colours) == OVERLAY
+    drawn = [text for path in NOTEBOOKS if "pyplot" in (text := path.read_text())]
+    assert len(drawn) > 5
+    assert all(style in text and "tab:" not in text for text in drawn)
+
+
 @pytest.mark.slow
 @pytest.mark.ranks
 def test_quickstart_runs_from_top_to_bottom(
