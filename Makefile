@@ -62,7 +62,7 @@ setup: $(STAMP)/packages $(STAMP)/front $(STAMP)/horovod ## everything the two a
 # ------------------------------------------------------------------------------ work on it
 
 .PHONY: test
-test: setup chromium sshd lint ## what every change must pass, in a browser and on hosts, too
+test: setup chromium jupyterhub sshd lint ## what every change must pass, in a browser and on hosts, too
 	$(call say,"tests without ranks")
 	pytest $(PARALLEL) -m 'not ($(LONG))' $(UNIT) $(PYTEST)
 	$(call say,"tests with ranks$(comma) in a browser and on hosts")
@@ -122,9 +122,12 @@ wheel: $(STAMP)/packages $(STAMP)/front ## build the sdist and, from it, the whe
 .PHONY: front
 front: $(STAMP)/packages $(STAMP)/front ## build the JupyterLab panel and the live chart
 
-.PHONY: chromium sshd slurm kubernetes
+.PHONY: chromium jupyterhub sshd slurm kubernetes
 chromium:
 	@tools/chromium
+
+jupyterhub: $(STAMP)/packages
+	@tools/jupyterhub
 
 sshd:
 	@tools/sshd

@@ -12,13 +12,13 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import nbformat
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, ViewportSize
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -45,6 +45,16 @@ def kernel_release() -> int:
     """Return the first number of ipykernel's version where the notebooks run."""
     asked = "import ipykernel; print(ipykernel.version_info[0])"
     return int(subprocess.run([PYTHON, "-c", asked], capture_output=True, check=True).stdout)
+
+
+class Server(Protocol):
+    """Serves JupyterLab, by itself or behind a hub."""
+
+    root: Path
+    url: str
+
+    def page(self, notebook: str) -> str:
+        """Return the address at which a notebook opens."""
 
 
 class Lab:
@@ -116,23 +126,54 @@ class Lab:
         pytest.fail(f"JupyterLab did not start:\n{self.log}")
 
 
+VIEWPORT: Final[ViewportSize] = {"width": 1400, "height": 900}
+
+PAGE_TIMEOUT_MS: Final = 30_000
+"""Playwright's own patience."""
+
+LEAVE: Final = """async () => {
+    const { shell, serviceManager } = window.jupyterapp;
+    document.querySelectorAll('.jp-Dialog button.jp-mod-reject').forEach(each => each.click());
+    // Closed documents would ask whether to be saved.
+    [...shell.widgets('main')].forEach(each => each.dispose());
+    await serviceManager.sessions.shutdownAll();
+    document.querySelectorAll('#eai-notebook-panel').forEach(each => each.scrollTo(0, 0));
+    shell._hsplitPanel?.setRelativeSizes([0, 3, 1]);
+}"""
+"""Ends everything that a notebook has brought into the page."""
+
+
 class Notebook:
     """A notebook open in JupyterLab, with the panel in front."""
 
-    def __init__(self, lab: Lab, page: Page, cells: tuple[str, ...], name: str) -> None:
+    def __init__(
+        self, lab: Server, page: Page, cells: tuple[str, ...], name: str, *, beside: bool = False
+    ) -> None:
+        """Open it in a new page or, `beside`, in a page in which JupyterLab already runs."""
         self.path = lab.root / f"{name}.ipynb"
         written = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
         written.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
         nbformat.write(written, self.path)
-        self._open(lab, page)
+        self._open(lab, page, beside=beside)
         self.wait_ready()
 
-    def _open(self, lab: Lab, page: Page) -> None:
+    def _open(self, lab: Server, page: Page, *, beside: bool = False) -> None:
         self.page = page
         self.lab = lab
         self.outside: list[str] = []
         page.on("request", self._note_request)
-        page.goto(lab.page(self.path.name))
+        if beside:
+            page.evaluate(
+                "path => window.jupyterapp.commands.execute("
+                "'docmanager:open', { path, factory: 'Notebook' })",
+                self.path.name,
+            )
+        else:
+            page.goto(lab.page(self.path.name))
+
+    def reload(self) -> None:
+        """Load the page anew, with this notebook in front; does not wait for it."""
+        self.page.goto(self.lab.page(self.path.name))
 
     def second_tab(self) -> Notebook:
         """Return the same notebook, open once more beside this one, not waited for."""
@@ -223,6 +264,18 @@ class Notebook:
         """Save the notebook and return it as it lies on disk."""
         self.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
         return dict(nbformat.read(self.path, as_version=4))
+
+    def leave(self) -> None:
+        """Shut the kernel down, and leave the page to the next notebook as it was before this one."""
+        page = self.page
+        page.remove_listener("request", self._note_request)
+        for other in page.context.pages:
+            if other is not page:
+                other.close()
+        page.set_viewport_size(VIEWPORT)
+        page.set_default_timeout(PAGE_TIMEOUT_MS)
+        page.evaluate(LEAVE)
+        page.wait_for_selector(".jp-Notebook, .jp-Dialog, .eai-Tab", state="detached")
 
     def close(self) -> None:
         """Shut the kernel down and close the page."""

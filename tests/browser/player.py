@@ -14,7 +14,8 @@ from synthetic import run_record, run_rows
 from eai_notebook.display import LiveRun
 from eai_notebook.display.panel_channel import PanelChannel
 from eai_notebook.ledger.aggregate import Summary
-from eai_notebook.ledger.merge import GrowingLedger
+from eai_notebook.ledger.merge import GrowingLedger, merge
+from eai_notebook.ledger.report import report
 from eai_notebook.ledger.training_curve import TrainingCurve
 from eai_notebook.ledger.view_model import record_view, run_view
 from eai_notebook.telemetry.messages import TrainingProgress
@@ -97,10 +98,6 @@ class Player:
         if name == "interrupt":
             self.stopped.set()
             return None
-        if name == "where":
-            return "ranks 0-1: training step 12"
-        if name == "advise":
-            return ADVICE
         if name == "try":
             return f"{arguments['words']}: tried in run {arguments['run']}"
         if name == "diff":
@@ -108,6 +105,8 @@ class Player:
             return "`model` of ranks 0-3 is compared at the end of step 100000"
         if name == "log":
             return f"Epoch 1/3\nWARNING: slow disk\nrank {arguments['rank']}: 31 batches read"
+        if name in ANSWERS:
+            return ANSWERS[name]
         message = f"the player cannot {name} {arguments}"
         raise RuntimeError(message)
 
@@ -148,6 +147,13 @@ ADVICE: Final = {
     "unmodelled": ["end what else runs there"],
 }  # fmt: skip
 """What the player's kernel advises."""
+
+ANSWERS: Final = {
+    "where": "ranks 0-1: training step 12",
+    "advise": ADVICE,
+    "report": report(merge(run_rows(2, 100), {})).model(),
+}
+"""What the player's kernel answers, whatever is asked."""
 
 
 def vitals(rank: int) -> dict[str, Any]:

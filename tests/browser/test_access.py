@@ -32,7 +32,6 @@ def test_the_panel_breaks_no_rule_of_wcag(
     )
     notebook.theme(theme)
     page = notebook.page
-    page.add_script_tag(path=str(AXE))
     found = violations(page)  # the form
     page.get_by_label("Ranks").fill("none")
     found += violations(page)
@@ -54,6 +53,8 @@ def test_the_panel_breaks_no_rule_of_wcag(
 
 def violations(page: Any, where: str = "#eai-notebook-panel") -> list[str]:
     """Return what axe-core finds in the panel, or elsewhere: rule, element, summary."""
+    if not page.evaluate("'axe' in window"):
+        page.add_script_tag(path=str(AXE))
     return list(
         page.evaluate(
             """async ([where, rules]) => {
@@ -126,9 +127,13 @@ def test_remedies_are_listed_while_a_cell_runs_and_one_is_tried(
     assert second.get_by_role("button").count() == 0
     first.get_by_role("button", name="Try", exact=True).click()
     page.get_by_text("twice the readers: `readers=4`: tried in run abc123").wait_for(timeout=5_000)
+    page.get_by_role("button", name="Report", exact=True).click()
+    report = page.get_by_role("region", name="Report")
+    assert "%" in report.get_by_role("row", name="compute").inner_text()
+    assert report.get_by_role("columnheader", name="median").is_visible()
+    notebook.screenshot("report-light", "#eai-notebook-panel")
     assert notebook.is_running()
     if AXE.exists():
-        page.add_script_tag(path=str(AXE))
         assert violations(page) == []
     page.get_by_role("button", name="Stop", exact=True).click()
     notebook.wait_cells(1)
@@ -150,7 +155,7 @@ OVERFLOWING = """where => {
     const root = document.querySelector(where);
     const edge = root.getBoundingClientRect().left + root.clientWidth + 1;
     // Tables and preformatted text may scroll by themselves (WCAG 1.4.10).
-    const scrolls = node => node.closest('.eai-Runs, pre, .eai-Chart-table') !== null;
+    const scrolls = node => node.closest('.eai-Runs, pre, .eai-Chart-table, .eai-report-table') !== null;
     return [...root.querySelectorAll('*')].filter(node => {
         const box = node.getBoundingClientRect();
         return box.width > 0 && box.right > edge && !scrolls(node);
@@ -208,7 +213,9 @@ def test_the_end_of_a_run_is_notified_where_the_browser_allows_it(
     open_notebook: Callable[..., Notebook],
 ) -> None:
     notebook = open_notebook(
-        "from player import Player\nplayer = Player(2)", "_ = player.play(2, 60, live=False)"
+        "from player import Player\nplayer = Player(2)",
+        "_ = player.play(2, 60, live=False)",
+        apart=True,
     )
     page = notebook.page
     page.evaluate(NOTED)
@@ -276,11 +283,21 @@ def test_a_notebook_that_uses_the_package_has_the_panel_beside_it_the_first_time
     notebook = open_notebook("%load_ext eai_notebook")
     page = notebook.page
     page.evaluate(
-        "localStorage.removeItem('eai-notebook:shown');window.jupyterapp.shell.collapseRight?.();"
+        """for (const key of ['shown', 'widened']) {
+            localStorage.removeItem(`eai-notebook:${key}`);
+        }
+        window.jupyterapp.shell.collapseRight?.()"""
     )
-    page.reload()
+    notebook.reload()
     page.wait_for_selector("#eai-notebook-panel .eai-Panel-section")
-    assert page.locator("#eai-notebook-panel").is_visible()
+    panel = page.locator("#eai-notebook-panel")
+    assert panel.is_visible()
+    page.wait_for_function("document.querySelector('#eai-notebook-panel').clientWidth >= 320")
+    # From then on it is as wide as its user made it.
+    notebook.panel_width(260)
+    notebook.reload()
+    notebook.wait_ready(idle=False)
+    assert (panel.bounding_box() or {})["width"] < 300
     page.evaluate("void window.jupyterapp.commands.execute('launcher:create')")
     page.locator(".jp-LauncherCard", has_text="Distributed training").first.wait_for()
     notebook.screenshot("launcher-light")

@@ -91,7 +91,7 @@ def test_a_page_reloaded_in_the_middle_of_a_run_shows_it_again_and_can_stop_it(
     notebook.wait_cells(1)
     notebook.run_cell()
     notebook.wait_steps(20)
-    notebook.page.reload()
+    notebook.reload()
     notebook.wait_ready(idle=False)
     notebook.wait_steps(30)
     assert "2 ranks running a cell" in notebook.panel()
@@ -102,7 +102,7 @@ def test_a_page_reloaded_in_the_middle_of_a_run_shows_it_again_and_can_stop_it(
         "!document.querySelector('#eai-notebook-panel').innerText.includes('running a cell')",
         timeout=8_000,
     )
-    notebook.page.reload()
+    notebook.reload()
     notebook.wait_ready()
     notebook.wait_steps(30)
     assert "Ledger · wide_deep" in notebook.panel()
@@ -116,7 +116,7 @@ def test_the_cells_chart_survives_a_reload_and_ends_as_a_picture(
     notebook.wait_steps(20, where=".jp-OutputArea")
     saved = notebook.save()["cells"][0]["outputs"][-1]["data"]
     assert "<svg" in saved["text/html"]
-    notebook.page.reload()
+    notebook.reload()
     notebook.wait_ready(idle=False)
     notebook.wait_steps(60, where=".jp-OutputArea")
     notebook.page.locator(".jp-OutputArea figure.eai-ledger").wait_for(timeout=60_000)

@@ -44,7 +44,7 @@ def test_steps_are_looked_at_closer_and_closer_in_a_tab(
 
     bars.scroll_into_view_if_needed()
     drag(notebook, bars, 0.25, 0.5)
-    zoomed = tab.locator(".eai-Chart-zoomed")
+    zoomed = tab.locator(".eai-Chart-zoomed").first
     first, last = numbers(zoomed.inner_text())[:2]
     assert abs(first - 6188 / 4) < 40
     assert abs(last - 6188 / 2) < 40
@@ -56,7 +56,6 @@ def test_steps_are_looked_at_closer_and_closer_in_a_tab(
     assert one[-1] - one[0] < 16
     notebook.screenshot("tab-zoomed-light")
     if AXE.exists():
-        page.add_script_tag(path=str(AXE))
         assert violations(page, ".eai-Tab") == []
 
     # The keyboard opens a bar, and goes back to the whole run.
@@ -98,7 +97,7 @@ record.keep_vitals(curve)
 Player(24).panel.run(record_view(record))"""
 
 
-def test_ranks_are_sorted_hosts_are_folded_and_how_they_were_is_drawn(
+def test_ranks_are_sorted_and_hosts_are_folded(
     open_notebook: Callable[..., Notebook],
 ) -> None:
     notebook = open_notebook(HOSTS)
@@ -138,6 +137,16 @@ def test_ranks_are_sorted_hosts_are_folded_and_how_they_were_is_drawn(
     labels = tab.locator(".eai-Chart-labels > *").all_inner_texts()
     assert labels[-1] == "rank 17"  # the others wait for it
 
+
+def test_how_ranks_were_is_drawn_over_time_and_looked_at_closer(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    notebook = open_notebook(HOSTS)
+    page = notebook.page
+    notebook.run_cell()
+    notebook.wait_steps(300)
+    page.get_by_role("button", name="Open in tab").click()
+    tab = page.locator(".eai-Tab")
     vitals = tab.locator(".eai-Vitals")
     vitals.scroll_into_view_if_needed()
     titles = [text.split("\n")[0] for text in vitals.locator(".eai-Lines-title").all_inner_texts()]
@@ -152,8 +161,21 @@ def test_ranks_are_sorted_hosts_are_folded_and_how_they_were_is_drawn(
     assert "103" in first.locator(".eai-Tooltip").inner_text()
     notebook.screenshot("vitals-light")
     if AXE.exists():
-        page.add_script_tag(path=str(AXE))
         assert violations(page, ".eai-Tab") == []
+
+    # A stretch of time of one quantity is shown of all of them.
+    plots = vitals.locator(".eai-Lines .eai-Chart-plot")
+    drag(notebook, plots.first, 0.5, 0.75)
+    shown = vitals.get_by_role("status")
+    assert shown.inner_text().split("\n")[0] == "2 min 0 s to 3 min 0 s of the run"
+    axes = vitals.locator(".eai-Lines .eai-Chart-axis > :first-child")
+    assert set(axes.all_inner_texts()) == {"2 min 0 s"}
+    notebook.screenshot("vitals-zoomed-light")
+    plots.nth(1).focus()
+    page.keyboard.press("-")
+    assert shown.inner_text().split("\n")[0] == "1 min 30 s to 3 min 30 s of the run"
+    page.keyboard.press("Escape")
+    shown.wait_for(state="hidden")
     notebook.theme("JupyterLab Dark")
     notebook.screenshot("vitals-dark")
     notebook.theme("JupyterLab Light")
@@ -202,7 +224,6 @@ def test_several_runs_are_laid_over_each_other(open_notebook: Callable[..., Note
     drag(notebook, plot, 0.2, 0.6)
     tab.get_by_role("button", name="All steps").click()
     if AXE.exists():
-        page.add_script_tag(path=str(AXE))
         assert violations(page, ".eai-Tab") == []
     assert "slow_overlay" in tab.locator("table").inner_text()
     notebook.theme("JupyterLab Dark")
