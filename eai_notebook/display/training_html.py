@@ -48,7 +48,7 @@ def progress_line(view: dict[str, Any], now: float | None = None) -> str:
         fragments.append(f"step {count(run['steps'])}" + _of(training["steps"]))
     if run["ended"] is not None:
         took = duration(max(0.0, run["ended"] - run["started"]))
-        fragments.append(took if run["state"] == "done" else f"{run['state']} after {took}")
+        fragments.append(f"{'took' if run['state'] == 'done' else run['state'] + ' after'} {took}")
     elif run["state"] == "running" and run["steps"] > 0:
         elapsed = max(0.0, (now or time.time()) - run["started"])
         fragments.append(f"{duration(elapsed)} elapsed")

@@ -71,8 +71,13 @@ export function within(buckets: View['buckets'], range: Range | null): number[] 
  *
  * The first label is written from its step on, and takes the share `room` of the axis.
  */
-export function stepTicks(first: number, span: number, number: number, room = 0): number[] {
-  const apart = Math.max(1, Math.round(ticks(span, number)[1] ?? span));
+export function stepTicks(
+  first: number,
+  span: number,
+  number: number,
+  room = 0,
+  apart = Math.max(1, Math.round(ticks(span, number)[1] ?? span))
+): number[] {
   const [least, most] = [first + Math.max(0.5 * apart, room * span), first + 0.97 * span];
   const labels = [first];
   for (let step = apart * (Math.floor(first / apart) + 1); step <= most; step += apart) {
@@ -81,6 +86,17 @@ export function stepTicks(first: number, span: number, number: number, room = 0)
     }
   }
   return labels;
+}
+
+/** How far labels of a time are apart, in seconds: round numbers on a clock. */
+const ON_A_CLOCK_S = [
+  1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400
+] as const;
+
+/** The times to label, in seconds. */
+export function timeTicks(first: number, span: number, number: number, room = 0): number[] {
+  const apart = ON_A_CLOCK_S.find(each => each >= span / number);
+  return stepTicks(first, span, number, room, apart);
 }
 
 /** The share of an axis so many pixels wide that its first label takes, with half the next one. */

@@ -4,7 +4,7 @@
  * SVG, since there are a few hundred points at most. A drag selects steps, as on the bars.
  */
 import type { Range } from './types';
-import { labelRoom, stepTicks, valueTicks } from './axis';
+import { labelRoom, stepTicks, timeTicks, valueTicks } from './axis';
 import { Brush } from './brush';
 import { element, placed } from './drawing';
 import { count } from './formatting';
@@ -99,8 +99,9 @@ export class LineChart {
     );
     const span = this._last - this._first;
     const wide = this._plot.clientWidth;
+    const marks = this._inTime === null ? stepTicks : timeTicks;
     this._axis.replaceChildren(
-      ...stepTicks(this._first, span, wide < NARROW ? 3 : 5, labelRoom(this._first, wide)).map(
+      ...marks(this._first, span, wide < NARROW ? 3 : 5, labelRoom(this._first, wide)).map(
         (step, position) =>
           placed(
             'span',

@@ -113,7 +113,7 @@ function progressLine(view: View): string {
   }
   if (run.ended !== null) {
     const took = duration(Math.max(0, run.ended - run.started));
-    fragments.push(run.state === 'done' ? took : `${run.state} after ${took}`);
+    fragments.push(run.state === 'done' ? `took ${took}` : `${run.state} after ${took}`);
   } else if (run.state === 'running' && run.steps > 0) {
     const elapsed = Math.max(0, Date.now() / 1000 - run.started);
     fragments.push(`${duration(elapsed)} elapsed`);
