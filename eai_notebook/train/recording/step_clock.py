@@ -120,6 +120,7 @@ class StepClock:
     _pause: float = field(init=False)  # the time between two batches
     _due: float = field(init=False)  # when the next one is
     _is_due: bool = False
+    _warm_up_over: bool = False  # the first step has ended just now
     _at_begin: bool = False  # whether steps are handed over when the next one begins
     # Of the steps since the last batch: when each began and ended, and its marks or samples; and
     # which had marks, and the named times of those that have some, by index.
@@ -194,16 +195,15 @@ class StepClock:
         entered = 0 if len(self._ends) % TIMED else time.perf_counter_ns()
         now = time.time()
         if not now < self._due <= now + self._pause:  # a clock that was set back is not waited for
-            if self._at_begin:
-                self._is_due = True
-            else:
-                # What it takes to hand over the steps before is this step's, so that no step ends
-                # long before a callback can see its end.
-                self._timed_flush()
-                now = time.time()
+            self._is_due = True
+        if self._is_due and not self._at_begin:
+            # What it takes to hand over the steps before is this step's, so that no step ends long
+            # before a callback can see its end.
+            self._timed_flush()
+            now = time.time()
         index = len(self._ends)
         if not index and not self.taken:
-            self.watch_cores_anew()  # the first step still optimizes and plans the graph
+            self._warm_up_over = self._is_due = True
         if marked:
             self.marked += 1
             self._marked.append(index)
@@ -222,6 +222,9 @@ class StepClock:
     def _timed_flush(self) -> None:
         entered = time.perf_counter_ns()
         self.flush()
+        if self._warm_up_over:
+            self._warm_up_over = False
+            self.watch_cores_anew()  # the first step still optimizes and plans the graph
         self.spent_ns += time.perf_counter_ns() - entered
 
     def flush(self) -> None:

@@ -86,6 +86,28 @@ def test_a_clock_that_is_set_back_does_not_stop_the_batches(
     assert [type(message) for message in sent] == [StepsDone]
 
 
+def test_nothing_is_handed_over_between_a_steps_end_and_the_next_ones_begin(
+    sent: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Any] = []
+    monkeypatch.setattr(step_clock._sender, "submit", jobs.append)
+    clock = step_clock.StepClock("r", 0, 2)
+    handed = []
+    for _ in range(3):
+        assert clock.begin_step()
+        clock._pause, clock._due = 0.0, 0.0  # it is time after each step
+        before = len(jobs)
+        clock.take(np.float64(16.0))
+        assert len(jobs) == before  # callbacks and Keras's loop run now
+        handed.append(before)
+    clock.begin_step()
+    # After the first step, which plans the graph, the use of processors is looked at anew.
+    assert [*handed, len(jobs)] == [0, 2, 3, 4]
+    for job in jobs:
+        job()
+    assert [len(message.rows) for message in sent if isinstance(message, StepsDone)] == [1, 1, 1]
+
+
 def test_a_fit_reports_its_losses_and_what_each_epoch_came_to(
     sent: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
