@@ -4,11 +4,15 @@ Importing them takes five seconds of a core in each process, and most rank progr
 A script runs in a fork of the server with the client's arguments, environment, folder, standard
 streams and exit status, so ``mpirun`` cannot distinguish the client from the script itself. Nothing that
 was imported has started a thread or opened a device: the fork is as good as a new process.
+
+A client on a test host (`hosts.cluster`) has the script run on that host: in its network, with its name. The
+script ends with its client; with ``EAI_AWAY`` it outlives it, as a rank on another machine may.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -23,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 _READ_AT_IMPORT = ("KERAS_BACKEND", "TF_USE_LEGACY_KERAS", "TF_ENABLE_ONEDNN_OPTS")
+_HOST = ("net", "uts", "mnt")
+"""The namespaces that a test host has of its own; the last one changes what files are seen."""
 
 
 class PreloadedPython:
@@ -68,14 +74,16 @@ def run(address: str, words: list[str]) -> int:
     with socket.socket(socket.AF_UNIX) as line:
         line.connect(address)
         request = {"argv": words, "env": dict(os.environ), "cwd": str(Path.cwd())}
-        socket.send_fds(line, [b"r"], [0, 1, 2])
+        host = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in _HOST]
+        socket.send_fds(line, [b"r"], [0, 1, 2, *host])
         with line.makefile("rw", encoding="utf-8") as stream:
             stream.write(json.dumps(request) + "\n")
             stream.flush()
             started = stream.readline()
             if not started:
                 return 1
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            outlives = "EAI_AWAY" in os.environ  # then it does not hear of its client's end either
+            for number in () if outlives else (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
                 signal.signal(number, lambda got, _frame: os.kill(int(started), got))
             answer = stream.readline()
     status = int(answer or 1)
@@ -96,17 +104,32 @@ def _preload() -> None:
     import_tensorflow()
     import horovod.tensorflow  # noqa: F401
 
+    import eai_notebook.elastic.elastic_fit
+    import eai_notebook.elastic.fault_tolerant_ring
+    import eai_notebook.train._fit  # noqa: F401
+
 
 def _receive(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Return a client's request and its three standard streams."""
-    _, streams, _, _ = socket.recv_fds(line, 1, 3)
+    """Return a client's request, and its three standard streams and its host's namespaces."""
+    _, files, _, _ = socket.recv_fds(line, 1, 3 + len(_HOST))
     with line.makefile("r", encoding="utf-8") as stream:
-        return json.loads(stream.readline()), streams
+        return json.loads(stream.readline()), files
 
 
-def _become(request: dict[str, Any], streams: list[int]) -> list[str]:
+def _enter(host: list[int]) -> None:
+    """Go to the host with these namespaces, if it is another one."""
+    for name, file in zip(_HOST, host, strict=True):
+        is_other = os.fstat(file).st_ino != Path(f"/proc/self/ns/{name}").stat().st_ino
+        if is_other and ctypes.CDLL(None, use_errno=True).setns(file, 0):
+            raise OSError(ctypes.get_errno(), f"setns {name}")
+        os.close(file)
+
+
+def _become(request: dict[str, Any], files: list[int]) -> list[str]:
     """Make this process what a new one would be; return the script and its arguments."""
     os.setsid()
+    streams, host = files[:3], files[3:]
+    _enter(host)
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
@@ -120,8 +143,11 @@ def _become(request: dict[str, Any], streams: list[int]) -> list[str]:
     return words
 
 
-def _wait_for(line: socket.socket, child: int) -> None:
-    """Send the client the status of its script; end the script when the client goes first."""
+def _wait_for(line: socket.socket, child: int, *, outlives: bool) -> None:
+    """Send the client the status of its script; end the script when the client goes first.
+
+    If it `outlives` its client, leave it to itself.
+    """
     with contextlib.suppress(OSError):
         line.sendall(f"{child}\n".encode())
     ends = select.poll()
@@ -129,6 +155,8 @@ def _wait_for(line: socket.socket, child: int) -> None:
     ends.register(ended, select.POLLIN)
     ends.register(line, select.POLLIN)
     if ended not in dict(ends.poll()):
+        if outlives:
+            return
         os.killpg(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     with contextlib.suppress(OSError):
@@ -159,17 +187,17 @@ def serve(address: str) -> list[str]:
             continue
         served.close()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        request, streams = _receive(line)
+        request, files = _receive(line)
         if differing := _differing(request):
-            os.write(streams[2], f"no longer to be set: {differing}\n".encode())
+            os.write(files[2], f"no longer to be set: {differing}\n".encode())
             os._exit(1)
         if child := os.fork():
-            for stream in streams:
-                os.close(stream)
-            _wait_for(line, child)
+            for file in files:
+                os.close(file)
+            _wait_for(line, child, outlives="EAI_AWAY" in request["env"])
             os._exit(0)
         line.close()
-        return _become(request, streams)
+        return _become(request, files)
 
 
 if __name__ == "__main__":

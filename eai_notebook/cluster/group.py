@@ -32,7 +32,7 @@ from eai_notebook.telemetry.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from eai_notebook.cluster.launcher import Launcher
@@ -85,6 +85,8 @@ class Group:
         """The numbers of ranks that were started while the group runs, and have not come in."""
         self._ranks: list[Started] = []
         self._interrupts: list[Future[Any]] = []
+        self._is_unreported = False
+        """Whether nobody reports deaths any more: ``mpirun`` has ended, and ranks outlive it."""
         end_bad_replies(client)
 
     @classmethod
@@ -202,27 +204,48 @@ class Group:
         """Whether it goes on although it may miss ranks."""
         return self.launcher.outlives_deaths and self.is_alive and bool(self.live)
 
-    def deaths(self, ranks: Sequence[int]) -> str:
-        """Return what each of `ranks` died of, as far as it is known, in words."""
+    def deaths(self, ranks: Sequence[int], hosts: Mapping[int, str]) -> str:
+        """Return what each of `ranks` died of, as far as it is known, in words.
+
+        A whole host leaves no notice, and ``mpirun``, which ends then, does not always say which one it
+        has lost, or notices late that a host is silent. So a host counts as lost that has no rank any
+        more, and nobody left to report its ranks' deaths.
+
+        Args:
+            ranks: Those that have died.
+            hosts: Where ranks are.
+        """
         began = time.monotonic()
         left = {rank: f"rank {rank} has left, as it was asked to" for rank in self.leaving}
         while True:
+            has_ended = not self._is_launcher_alive
             log = self.log()
             found, host = notices_of_parents(log), lost_host(log)
-            # A whole host leaves no notice; mpirun reports it, on a busy machine some seconds later.
-            patience = DEATH_S if self.launcher.is_away and not host else PEERS_S
+            # mpirun reports a loss on a busy machine some seconds later.
+            is_over = bool(host) or has_ended
+            patience = DEATH_S if self.launcher.is_away and not is_over else PEERS_S
             named = all(rank in found or rank in left for rank in ranks)
             if named or time.monotonic() - began > patience:
                 break
             time.sleep(0.05)
-        why = f": the host {host} was lost" if host else ""
-        return "; ".join({**found, **left}.get(rank, f"rank {rank} died{why}") for rank in ranks)
+        empty = set(hosts.values()) - {hosts.get(rank) for rank in self.live}
+        lost = {host} | (empty if self.launcher.is_away else set())
+        why = "the host {} was lost"
+        if self._is_unreported:
+            why = "it alone, or the host {}: mpirun, which reports deaths, had ended before"
+        unreported = {rank: _unreported(rank, hosts.get(rank), why, lost) for rank in ranks}
+        self._is_unreported = has_ended
+        return "; ".join({**unreported, **found, **left}[rank] for rank in ranks)
+
+    @property
+    def _is_launcher_alive(self) -> bool:
+        command = self._cluster.engine_set
+        return command is not None and command.state == "running"
 
     @property
     def is_alive(self) -> bool:
         """Whether ranks are left: ``mpirun`` runs, or they are such that outlive it on their hosts."""
-        command = self._cluster.engine_set
-        if command is not None and command.state == "running":
+        if self._is_launcher_alive:
             return True
         outlived = self.launcher.outlives_deaths and self.launcher.is_away
         return outlived and self.client is not None and bool(self.live)
@@ -340,6 +363,13 @@ class Group:
         client, self.client = self.client, None
         with contextlib.suppress(OSError, ipp_error.EngineError):
             client.close()
+
+
+def _unreported(rank: int, host: str | None, why: str, lost: Container[str | None]) -> str:
+    """Return in words that a rank died of whose death there is no notice."""
+    if host is not None and host in lost:
+        return f"rank {rank} died: {why.format(host)}"
+    return f"rank {rank} on {host} died" if host else f"rank {rank} died"
 
 
 @contextlib.contextmanager

@@ -7,7 +7,9 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from eai_notebook.collective import lost_daemon
+import numpy as np
+
+from eai_notebook.collective import host_deaths, lost_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,9 +85,24 @@ def living_among(world: MPI.Intracomm, members: int) -> Living | None:
         world.Set_errhandler(MPI.ERRORS_RETURN)
         if _is_connected is not None:  # this rank ends when it has lost the controller, too
             lost_daemon.outlive()
+            if members == world.size:
+                host_deaths.watch(world)
+                _connect(world)
         if members == world.size:
             adopt(world.Dup(), range(world.size))
     return _living
+
+
+def _connect(world: MPI.Intracomm) -> None:
+    """Have each process of `world` exchange a message with each other one.
+
+    MPI connects two processes when they first need it. If one is on a host that has fallen silent, the
+    other finds that out anew, after those whose connections were given up; so all are made before.
+    """
+    mine, its = np.zeros(1, np.uint8), np.zeros(1, np.uint8)
+    for shift in range(1, world.size):
+        before, after = (world.rank - shift) % world.size, (world.rank + shift) % world.size
+        world.Sendrecv(mine, after, 0, its, before, 0)
 
 
 def adopt(comm: MPI.Intracomm, numbers: Sequence[int]) -> None:

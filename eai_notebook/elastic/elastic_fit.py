@@ -461,6 +461,7 @@ class _Marks:
 def _entry(change: Change, step: int) -> dict[str, Any]:
     """Return what a run's record holds of a change of the membership before a step."""
     found = {"step": step, "lost": list(change.lost), "left": len(change.members)}
+    found["seconds"] = round(change.seconds, 3)
     return found | ({"joined": list(change.joined)} if change.joined else {})
 
 

@@ -1,9 +1,11 @@
 """A ring of ranks that outlives the death of any of them, by MPI's fault tolerance (ULFM), and grows.
 
-Exchanges are numbered. When a rank dies, some of the others may have the sum of exchange n
-already while the rest have an error: so the first of them keep it until exchange n + 1 is
-through, and give it to the rest when the ring has been formed anew. Nobody goes back, nothing
-is undone, and all ranks have made the same exchanges.
+Each exchange ends with an agreement (ULFM's): either all ranks have the sum, or all make the
+exchange once more. One rank's word is not enough. A collective that a death has cut short may
+return as if all was well, and may have passed on to others, which know of no death, what was in
+its buffer. Nobody goes back, nothing is undone, and all ranks have made the same exchanges. A rank
+may still die between an agreement and its own return from it: so exchanges are numbered, the sum
+of exchange n is kept until n + 1 is through, and one that has missed it gets it from another.
 
 A newcomer comes in between two exchanges: each exchange carries which newcomers are ready. All then
 form a larger communicator with it, and the first rank gives it the state. If any of them
@@ -88,6 +90,8 @@ class FaultTolerantRing:
         self.facts: dict[str, Any] = {}
         """What newcomers have to know of the training before they can join it."""
         self._comers: dict[int, int] = {}
+        self._is_over = False
+        """Whether all have ended their training, with an error: nobody waits for anybody."""
         self._sequence = sequence
         self._last: Contribution | None = None
         self.number = self.members[comm.rank]
@@ -155,12 +159,15 @@ class FaultTolerantRing:
         from mpi4py import MPI
 
         while True:
-            members = self.members
+            members, total = self.members, None
+            mine = make(self.block)
             try:
-                total = self._summed(make(self.block))
+                total = self._summed(mine)
             except MPI.Exception as error:
                 if error.Get_error_class() not in _failures():
                     raise
+                _revoke(self._comm)  # others may wait in there for this rank
+            if not _agreed(self._caller, self._comm, well=total is not None) or total is None:
                 kept = self._form_anew(_GOES_ON)
                 if kept is None:
                     continue
@@ -261,7 +268,9 @@ class FaultTolerantRing:
 
     def fail(self) -> None:
         """Free the others, which wait for this rank, because it cannot go on; they get an error."""
-        if self.size > 1:
+        if self.size > 1 and not self._is_over:
+            _revoke(self._comm)
+            _agreed(self._caller, self._comm, well=False)  # they wait for that in each exchange
             self._form_anew(_FAILED)
 
     # ------------------------------------------------------------------- exchanges
@@ -322,6 +331,7 @@ class FaultTolerantRing:
             return None
         failed = [number for number, _, its in table.tolist() if its == _FAILED]
         if failed:
+            self._is_over = True
             raise PeerFailedError(failed[0])
         lost = tuple(number for number in before if number not in self.members)
         if lost:
@@ -329,6 +339,7 @@ class FaultTolerantRing:
             self.changes.append(change)
             self.on_change(change)
         if self.size < self.least:
+            self._is_over = True
             raise TooFewRanksError(self.size, self.least)
         return missed
 

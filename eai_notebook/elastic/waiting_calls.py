@@ -39,16 +39,19 @@ class Caller:
         """Return what `call` does, which waits for peers on `comm`, or raise what it raises.
 
         MPI ends the call when `comm` is revoked, but for one: a send to a peer that died before
-        the two were ever connected (Open MPI 5.0.11). It is left to its thread.
+        the two were ever connected (Open MPI 5.0.11). Nor does it end a call that waits for a peer
+        which lives and has left it: that one knew of a death, and has died itself before it could
+        revoke `comm`. Both are left to their threads.
 
         Raises:
             MPI.Exception: A peer has died.
         """
+        from mpi4py import MPI
+
         asked = self._begin(call)
         while not asked.is_over.wait(LOOK_S):
-            if comm.Is_revoked() and not asked.is_over.wait(GRACE_S):
-                from mpi4py import MPI
-
+            is_broken = comm.Is_revoked() or comm.Get_failed().size > 0
+            if is_broken and not asked.is_over.wait(GRACE_S):
                 raise MPI.Exception(MPI.ERR_REVOKED)
         return self._end(asked)
 

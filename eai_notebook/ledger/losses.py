@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from eai_notebook.ledger import remedies
+from eai_notebook.ledger import remedies, virtual_shares
 from eai_notebook.ledger.arrays import mean
 from eai_notebook.ledger.core_loss import core_loss
 from eai_notebook.ledger.cores import share as core_share
@@ -224,7 +224,8 @@ class PeerIsLate(Rule):
             longer = self._what(facts, culprit, cause)
             sentence = _slow_one(rank, ranks, longer, where[name] if name else 0.0, idles)
         evidence = [self._who(waiting, ranks), self._whence(waited, where, unexplained)]
-        evidence += [line for line in (self._cores(facts, rank),) if line]
+        work = virtual_shares.most_work(facts.context.meta, len(ranks))
+        evidence += [line for line in (self._cores(facts, rank), work) if line]
         return Finding(
             kind="wait_peer",
             sentence=sentence,
@@ -295,6 +296,12 @@ class PeerIsLate(Rule):
     def _tries(self, facts: Facts, culprit: int | None, cause: int | None) -> tuple[str, ...]:
         ranks, context = facts.typical.ranks, facts.context
         rank = None if culprit is None else ranks[culprit]
+        if (
+            cause in (None, COMPUTE)
+            and culprit is not None
+            and virtual_shares.does_most(context.meta, len(ranks), culprit)
+        ):
+            return (virtual_shares.REMEDY,)
         index = self._kind(facts, culprit, cause)
         if index is not None and rank is not None:
             return remedies.for_other(context, NAMED[index], [rank])

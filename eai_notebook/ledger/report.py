@@ -20,6 +20,7 @@ from eai_notebook.ledger.parts import INPUT, PARTS, WAIT_PEER
 from eai_notebook.ledger.training_curve import summary_line
 from eai_notebook.ledger.trial_outcome import trial_texts
 from eai_notebook.ledger.verdict import Verdict, verdict_of
+from eai_notebook.ledger.virtual_shares import changes
 from eai_notebook.telemetry import input_waits
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _report(summary: Summary, info: RunInfo | None) -> Report:
         verdict=verdict_of(facts),
         measuring_pct=measuring_pct(summary.wall, info),
         input_wait=_input_wait(parts[INPUT], facts.context),
-        remarks=(*_remarks(facts), *_of_columns(info)),
+        remarks=(*_remarks(facts), *changes(facts.context.meta), *_of_columns(info)),
         speed_up=_speed_up(facts, info),
     )
 

@@ -96,7 +96,7 @@ class CellRunner:
         new = [rank for rank in missing if rank not in self._view.gone] or missing
         self._view.note_gone(missing)
         return EaiError(
-            ranks_gone(self._group, new),
+            ranks_gone(self._group, new, self._view.hosts),
             "run the cell again on those, or `%eai restart` for a whole group without variables",
             code="rank-died",
         )
@@ -202,7 +202,7 @@ class CellRunner:
             self._view.note_gone(self._group.missing)
             if error is not None or cell.unfinished:
                 raise self._rank_died() from error
-            words = ranks_gone(self._group, cell.lost)
+            words = ranks_gone(self._group, cell.lost, self._view.hosts)
             self._watcher.text("stderr", f"{words}, and have run the cell to its end\n")
         if error is not None or cell.unfinished or outcome != "ended":
             # Some rank has released it, or may have: a cell can catch its interrupt and end well.

@@ -37,12 +37,15 @@ def explaining_rank_loss(group: Group, lost: Callable[[Group], Exception]) -> It
         raise lost(group) from None
 
 
-def ranks_gone(group: Group, ranks: Sequence[int]) -> str:
-    """Return who of an elastic group has died of what, and who goes on, in words."""
+def ranks_gone(group: Group, ranks: Sequence[int], hosts: Mapping[int, str]) -> str:
+    """Return who of an elastic group has died of what, and who goes on, in words.
+
+    `hosts` says where ranks are, also those that have died.
+    """
     live = group.live
     plural = len(live) > 1
     stay = f"{name_ranks(live)} {'keep their' if plural else 'keeps its'} variables"
-    return f"{group.deaths(ranks)}; {len(live)} of {group.size} ranks go on: {stay}"
+    return f"{group.deaths(ranks, hosts)}; {len(live)} of {group.size} ranks go on: {stay}"
 
 
 def name_missing(group: Group, hosts: Mapping[int, str]) -> str:

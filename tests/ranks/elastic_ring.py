@@ -3,7 +3,8 @@
 Arguments: a list of [exchange, rank, what] as JSON, the least ranks to go on with, and a folder for
 what each rank has to say. What a rank does: "kill", "fail" or "leave", "start 4", that is start
 a newcomer with this number, and "wait 4" until it is ready. A newcomer's first exchange is -1:
-it can be killed "before" it connects, or "after" that.
+it can be killed "before" it connects, or "after" that. In an exchange that was cut short a rank
+"errs", or "lies": it has a sum that is none. "end launcher" kills mpirun, which ranks outlive.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from mpi4py import MPI
 
-from eai_notebook.collective import newcomers, survivors
+from eai_notebook.collective import host_deaths, lost_daemon, newcomers, survivors
 from eai_notebook.elastic.contribution import Contribution, Slices
 from eai_notebook.elastic.fault_tolerant_ring import FaultTolerantRing, State
 from eai_notebook.errors import EaiError
@@ -69,6 +70,21 @@ def joined() -> tuple[FaultTolerantRing, int]:
     return ring, facts["next"]
 
 
+def cut_short(what: str) -> None:
+    """Have the ring's next sum, and no other, come to nothing: it "errs", or it "lies"."""
+    summed = ring._summed
+
+    def cut(mine: Contribution) -> Contribution:
+        ring._summed = summed
+        found = summed(mine)
+        if what == "errs":
+            raise MPI.Exception(MPI.ERR_PROC_FAILED)
+        found.numbers[:] = 0.0
+        return found
+
+    ring._summed = cut
+
+
 def give(exchange: int, block: range) -> Contribution:
     """Return what virtual ranks give, after what this rank does in the exchange."""
     for todo in mine.pop(exchange, []):
@@ -78,6 +94,10 @@ def give(exchange: int, block: range) -> Contribution:
         if what == "fail":
             raise ValueError("of my own")
         ring.is_leaving |= what == "leave"
+        if what in ("errs", "lies"):
+            cut_short(what)
+        if todo == "end launcher":
+            os.kill(int((folder / "launcher").read_text()), signal.SIGKILL)
         if what == "start":
             newcomers.start(int(which), json.loads(os.environ["EAI_TEST_COMMAND"]))
         if what == "wait":
@@ -96,7 +116,10 @@ def state(exchange: int) -> State:
 
 
 first = 0
-say(began=True)
+say(began=True, pid=os.getpid())
+if "end launcher" in sys.argv[1]:
+    assert lost_daemon.outlive()
+    host_deaths.watch(world)
 try:
     if newcomers.is_one():
         ring, first = joined()

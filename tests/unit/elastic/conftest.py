@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -9,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
-from eai_notebook.cluster.mpi_environment import find_mpirun, rank_environment
+from eai_notebook.cluster.mpi_environment import AWAY, find_mpirun, rank_environment
 
 if TYPE_CHECKING:
     from preloaded_python import PreloadedPython
@@ -31,7 +33,8 @@ def elastic_ranks(
 ) -> Elastic:
     """Return ``elastic_ranks(program, n, *arguments)``: what each of `n` ranks has written.
 
-    The program's last argument is a folder, where each rank writes lines of JSON.
+    The program's last argument is a folder, where each rank writes lines of JSON, and ``launcher`` is
+    the process of mpirun. With "end launcher" in its arguments ranks outlive that.
     """
 
     def run(program: str, n: int, *arguments: Any) -> list[Lines]:
@@ -41,8 +44,11 @@ def elastic_ranks(
         rank = [*preloaded_python.command(RANKS / program), *words, str(folder)]
         environment = {**os.environ, **rank_environment(n), "TF_CPP_MIN_LOG_LEVEL": "3"}
         environment |= {**LOOPBACK, "EAI_TEST_COMMAND": json.dumps(rank)}
+        outlive = "end launcher" in words[0]
+        environment |= AWAY if outlive else {}
+        noted = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(folder / "launcher")]
         done = subprocess.run(
-            [*command, "--bind-to", "none", *rank],
+            [*noted, *command, "--bind-to", "none", *rank],
             env=environment,
             cwd=folder,
             capture_output=True,
@@ -53,6 +59,9 @@ def elastic_ranks(
         files = [folder / f"{rank}.jsonl" for rank in range(n)]
         files += sorted(set(folder.glob("*.jsonl")) - set(files))
         assert all(file.exists() for file in files), f"{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        for file in files if outlive else ():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.Process(json.loads(file.read_text().splitlines()[0])["pid"]).wait(120)
         return [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
 
     return run

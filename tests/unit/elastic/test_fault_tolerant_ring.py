@@ -33,10 +33,15 @@ Event = tuple[int, int, str]
         pytest.param([(10, 0, "kill"), (10, 2, "kill")], id="all_hosts_blacklisted"),
         pytest.param([(LAST, 2, "kill")], id="in the last exchange"),
         pytest.param([(10, 2, "leave"), (10, 1, "kill"), (30, 0, "leave")], id="some leave"),
+        pytest.param(
+            [(10, 0, "errs"), *((10, rank, "lies") for rank in (1, 2, 3)), (20, 3, "kill")],
+            id="all but one have a sum that is none",
+        ),
+        pytest.param([(10, 0, "end launcher"), (20, 2, "kill")], id="after their launcher's end"),
     ],
 )
 def test_those_that_live_add_up_the_same(elastic_ranks: Elastic, schedule: list[Event]) -> None:
-    gone = {rank for _, rank, _ in schedule}
+    gone = {rank for _, rank, what in schedule if what in ("kill", "leave")}
     live = [rank for rank in range(4) if rank not in gone]
     said = elastic_ranks("elastic_ring.py", 4, schedule, 1)
     assert not [line for lines in said for line in lines if "wrong" in line]

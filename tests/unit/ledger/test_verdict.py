@@ -164,3 +164,14 @@ def test_a_link_that_is_slow_is_named(link: float | None, said: str) -> None:
 def test_ranks_on_one_host_have_no_link() -> None:
     context = Context(hosts={0: "a", 1: "a"}, meta={"link_bytes_per_s": 150e6})
     assert "link" not in verdict(ledger(2, transfer=0.030), context=context).sentence
+
+
+def test_a_rank_that_runs_more_virtual_ranks_is_slow_for_that() -> None:
+    elastic = Context(meta={"virtual_ranks": 4})
+    found = verdict(ledger(3, late={2: {"compute": 0.012}}), context=elastic)
+    assert (found.kind, found.rank) == ("wait_peer", 2)
+    assert "rank 2 runs 2 of the 4 virtual ranks, the others 1" in found.evidence
+    assert "%eai grow" in found.tries[0]
+    other = verdict(ledger(3, late={0: {"compute": 0.012}}), context=elastic)
+    assert other.rank == 0
+    assert "%eai grow" not in "".join(other.tries)
