@@ -2,7 +2,7 @@
 
 Each request waits a fixed time, each stream has a rate, and so has the link that all share.
 
-    python benchmarks/_storage.py FOLDER COPIES LATENCY_S STREAM_BYTES_S LINK_BYTES_S
+    python benchmarks/_storage.py FOLDER COPIES LATENCY_S STREAM_BYTES_S LINK_BYTES_S ADDRESS
 
 serves the files of a folder as ``/logs/COPY/NAME`` and prints its port.
 """
@@ -47,8 +47,10 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, folder: Path, copies: int, latency: float, rate: float, link: float) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(
+        self, folder: Path, copies: int, latency: float, rate: float, link: float, address: str
+    ) -> None:
+        super().__init__((address, 0), Handler)
         contents = {path.name: path.read_bytes() for path in sorted(folder.glob("train-*.tsv"))}
         self.files = {
             f"/logs/{copy}/{name}": content
@@ -111,21 +113,26 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving(
-    folder: Path, copies: int, latency: float, stream_bytes_s: float, link_bytes_s: float
+    folder: Path,
+    copies: int,
+    latency: float,
+    stream_bytes_s: float,
+    link_bytes_s: float,
+    address: str = "127.0.0.1",
 ) -> Iterator[str]:
     """Yield the address of a server of a folder's files."""
-    sizes = [str(value) for value in (copies, latency, stream_bytes_s, link_bytes_s)]
+    sizes = [str(value) for value in (copies, latency, stream_bytes_s, link_bytes_s, address)]
     with subprocess.Popen(
         [sys.executable, __file__, str(folder), *sizes], stdout=subprocess.PIPE, text=True
     ) as server:
         assert server.stdout is not None
         try:
-            yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+            yield f"http://{address}:{int(server.stdout.readline())}"
         finally:
             server.terminate()
 
 
 if __name__ == "__main__":
-    made = Server(Path(sys.argv[1]), int(sys.argv[2]), *map(float, sys.argv[3:6]))
+    made = Server(Path(sys.argv[1]), int(sys.argv[2]), *map(float, sys.argv[3:6]), sys.argv[6])
     print(made.server_port, flush=True)
     made.serve_forever()

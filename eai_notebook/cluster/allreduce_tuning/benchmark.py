@@ -51,15 +51,24 @@ def measure(asked: dict[str, Any]) -> dict[str, Any]:
     from mpi4py import MPI
 
     world = MPI.COMM_WORLD
+    _show_progress(world)
     goodput = _link(world, asked["networks"], asked["link_s"])
     share = asked["budget_s"] / len(asked["sizes"])
     times: list[dict[int, list[float]]] = []
     hopeless: set[int] = set()
     for size, candidates in zip(asked["sizes"], asked["candidates"], strict=True):
         hopeful = [each for each in candidates if each not in hopeless]
+        _show_progress(world)
         times.append(_race(world, size, hopeful, asked["step"], share))
         hopeless |= set(broadcast(world, sorted(_hopeless_from(size, times[-1]))))
     return {"rank": world.rank, "ranks": world.size, "goodput": goodput, "times": times}
+
+
+def _show_progress(world: MPI.Intracomm) -> None:
+    """Print an empty line, by which who waits knows that this is not stuck."""
+    if world.rank == 0:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
 
 
 def _link(world: MPI.Intracomm, networks: list[str], seconds: float) -> float:

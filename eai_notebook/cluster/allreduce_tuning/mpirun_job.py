@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
+import threading
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from eai_notebook.cluster.delivery import listen_rules
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from eai_notebook.cluster.preflight import Placement
 
 PATIENCE_S: Final = 90.0
-"""When it counts as stuck; measuring a link of 10 Mbit/s takes a minute."""
+"""After so long without a line of output it counts as stuck; on a busy machine a start takes a minute."""
+LOOK_S: Final = 0.5
 
 
 def run_module(
@@ -63,15 +65,22 @@ def _output_of(command: Sequence[str], environment: Mapping[str, str], what: str
         EaiError: It hung.
     """
     with leased_process(command, environment, patience=10.0) as process:
-        try:
-            said, _ = process.communicate(timeout=PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            raise EaiError(
-                f"{what} was not over in {PATIENCE_S:.0f} s",
-                "see what holds it up: `eai-notebook check --hosts ...`",
-                code="hosts-silent",
-            ) from None
-    return said
+        said: list[str] = []
+        reader = threading.Thread(target=said.extend, args=(process.stdout,), daemon=True)
+        reader.start()
+        count, since = 0, time.monotonic()
+        while reader.is_alive():
+            reader.join(LOOK_S)
+            if len(said) != count:
+                count, since = len(said), time.monotonic()
+            elif time.monotonic() - since > PATIENCE_S:
+                raise EaiError(
+                    f"{what} got no further for {PATIENCE_S:.0f} s",
+                    "see what holds it up: `eai-notebook check --hosts ...`",
+                    code="hosts-silent",
+                )
+        process.wait()
+    return "".join(said)
 
 
 def why_mpirun_failed(said: str) -> str:
