@@ -18,7 +18,7 @@ All have the same weights, optimizer, global batch and files. Hosts are network 
 a set rate (`tests/hosts`; needs root). The files are in a storage with S3's interface behind these
 links; each request waits, and each stream has a rate.
 
-All arms take turns in one group. A turn counts by the mean of its steps, since a naive reader waits in
+All arms take turns; two groups live all the time, one with servers and one without. A turn counts by the mean of its steps, since a naive reader waits in
 some of them; a rung's gain is the ratio of the medians of turns, with its 95 % interval over turns. The control is the ring of the third rung again. ``auc_gap``: the held-out AUC
 of ``ours`` against the fp32 ring, both after the same number of steps from the same weights.
 
@@ -52,6 +52,7 @@ SEPARATE, FUSED = 1, 8 << 20
 
 SET_UP = """
 import os, sys
+import eai_notebook as eai
 os.environ.update({environment!r})
 sys.path.insert(0, {folder!r})
 import _ladder_rank as ladder
@@ -96,16 +97,18 @@ def cell(name: str, steps: int) -> str:
 
 def climb(hosts: Hosts, given: argparse.Namespace, environment: dict[str, str]) -> dict[str, Any]:
     """Return each arm's seconds, turn by turn, and the two areas under the curve."""
-    workers = list(range(WORKERS))
     taken: dict[str, list[list[float]]] = {name: [] for name in ARMS}
-    with Session(hosts=hosts.names) as session:
-        session.serve(SERVERS, apart=True)
-        session.run(SET_UP.format(environment=environment, folder=str(Path(__file__).parent)))
+    set_up = SET_UP.format(environment=environment, folder=str(Path(__file__).parent))
+    with Session(hosts=hosts.names) as tasks, Session(hosts=hosts.names[:WORKERS]) as ring:
+        tasks.serve(SERVERS, apart=True)
+        for session in (tasks, ring):
+            session.run(set_up)
         for turn in range(given.turns + 1):  # the first one compiles
             order = list(ARMS) if turn % 2 else list(reversed(ARMS))
             for name in order:
                 steps = given.steps if turn else 1
-                session.run(cell(name, steps), None if ARMS[name][0] == "servers" else workers)
+                session = tasks if ARMS[name][0] == "servers" else ring
+                session.run(cell(name, steps))
                 seconds = session.pull("taken", 0)
                 harness.say(f"{turn} {name}: {np.mean(seconds):.3f} s a step")
                 if turn:
@@ -113,15 +116,14 @@ def climb(hosts: Hosts, given: argparse.Namespace, environment: dict[str, str]) 
         areas = {}
         for name in ("ring", "ours") if given.auc_steps else ():
             fuse = ARMS["ours"][2]
-            session.run(
+            ring.run(
                 f"model = models[{name!r}]\nmodel.set_weights(start)\n"
                 f"fusion_autotune.use({fuse})\n"
                 f"_ = ladder.train(model, ladder.ours(), {given.auc_steps})\n"
                 f"area = ladder.held_out_auc(model, {environment['EAI_LADDER_FOLDER']!r}) "
-                "if eai.rank() == 0 else None",
-                workers,
+                "if eai.rank() == 0 else None"
             )
-            areas[name] = session.pull("area", 0)
+            areas[name] = ring.pull("area", 0)
             harness.say(f"{name}: AUC {areas[name]:.5f}")
     return {"taken": taken, "auc": areas}
 

@@ -213,6 +213,13 @@ def _check(model: keras.Model, data: Any, others: dict[str, Any], checkpoint: ob
     if model.steps_per_execution != 1:
         what = f"the model is compiled with steps_per_execution={model.steps_per_execution}"
         raise EaiError(what, "compile it with 1 for parameter servers", code="servers-unsupported")
+    if getattr(model.optimizer, "row_wise", None) is not None:
+        what = "parameter servers update whole tables, and row_wise is for tables that ranks hold"
+        raise EaiError(
+            what,
+            "compile the model without row_wise, or train in the ring",
+            code="servers-unsupported",
+        )
     inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     if inner.global_clipnorm or inner.gradient_accumulation_steps:
         what = "global_clipnorm and gradient accumulation need all gradients on one server"

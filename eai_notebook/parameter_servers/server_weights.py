@@ -44,9 +44,11 @@ class Server:
         self._sums = [] if workers is None else put([tf.zeros_like(w) for w in own], device)
 
     def add(self, gradients: Sequence[Any]) -> None:
-        """Add one worker's gradients to the step's sums."""
+        """Add one worker's gradients to the step's sums; None is one of a weight without effect."""
         with tf.device(self.device):
             for total, gradient in zip(self._sums, gradients, strict=True):
+                if gradient is None:
+                    continue
                 if isinstance(gradient, tf.IndexedSlices):
                     total.scatter_add(gradient)
                 else:
@@ -62,7 +64,11 @@ class Server:
     def apply(self, gradients: Sequence[Any]) -> None:
         """Update the weights with one worker's gradients at once."""
         with tf.device(self.device):
-            self._update(*(tf.convert_to_tensor(gradient) for gradient in gradients))
+            whole = [
+                tf.zeros_like(weight) if gradient is None else tf.convert_to_tensor(gradient)
+                for weight, gradient in zip(self.weights, gradients, strict=True)
+            ]
+            self._update(*whole)
 
     def set_rate(self, rate: float) -> None:
         """Set the optimizer's learning rate."""

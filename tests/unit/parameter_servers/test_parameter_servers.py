@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from paths import RANKS
 
 from eai_notebook.errors import EaiError
 from eai_notebook.ledger.formatting import ms
 from eai_notebook.parameter_servers.server_layout import lay_out, spread
+from eai_notebook.parameter_servers.server_weights import Server
 from eai_notebook.session import Session
 
 if TYPE_CHECKING:
@@ -122,7 +125,7 @@ import keras, numpy as np, tensorflow as tf
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
 from eai_notebook import parameter_servers
-from eai_notebook.train import fit
+from eai_notebook.train import DistributedOptimizer, fit
 from eai_notebook.train.checkpoint import Checkpoint
 
 parameter_servers.start(2)
@@ -171,9 +174,15 @@ fit(again, data, epochs=1, verbose=0)
 fit(again, data, epochs=2, verbose=0)
 
 refused = []
-for asked in ({"checkpoint": Checkpoint(FOLDER, every_steps=2)}, {"class_weight": {0: 1.0, 1: 2.0}}):
+rows = make(0.1)
+rows.compile(DistributedOptimizer("sgd", row_wise="exact"), "mse")
+for asked in (
+    (make(0.1), {"checkpoint": Checkpoint(FOLDER, every_steps=2)}),
+    (make(0.1), {"class_weight": {0: 1.0, 1: 2.0}}),
+    (rows, {}),
+):
     try:
-        fit(make(0.1), data, **asked)
+        fit(asked[0], data, **asked[1])
     except EaiError as error:
         refused.append(error.what)
 report({"known": known, "also": also, "counted": counted, "seen": seen, "stopped": stopped,
@@ -204,6 +213,25 @@ def test_what_surrounds_a_training_is_what_it_is_in_the_ring(
     assert second["resumed"] == first["resumed"]
     assert "weights at the end of an epoch only" in first["refused"][0]
     assert "do not support class_weight" in first["refused"][1]
+    assert "row_wise" in first["refused"][2]
+
+
+@pytest.mark.parametrize("workers", [2, None])
+def test_a_weight_without_effect_on_the_loss_stays_as_it_is(workers: int | None) -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.optimizer.build(model.trainable_variables)
+    server = Server("/cpu:0", [0, 1], model, workers)
+    kernel, bias = (weight.numpy().copy() for weight in server.weights)
+    gradients = [None, tf.ones_like(server.weights[1])]
+    if workers is None:
+        server.apply(gradients)
+    else:
+        server.add(gradients)
+        server.add(gradients)
+        server.apply_sums()
+    np.testing.assert_array_equal(server.weights[0].numpy(), kernel)
+    np.testing.assert_allclose(server.weights[1].numpy(), bias - 0.01)
 
 
 RECORDED = """
