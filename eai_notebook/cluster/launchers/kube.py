@@ -116,17 +116,20 @@ class KubeLauncher(Launcher):
 
     def prepare(self, progress: Progress) -> None:
         """Ask Kubernetes whether it would admit the job, and choose the address for the way back."""
+        self._refuse_mpi_job()
+        progress("asking Kubernetes")
+        self._api = api = self._connect()
+        self._check_rights(api)
+        self._address = api.address_for_pods(self.given.get("interface"))
+        api.create_job(self._manifest("eai-try", "try"), dry_run=True)
+
+    def _refuse_mpi_job(self) -> None:
         if self.given.get("mpijob"):
             raise EaiError(
                 "a group that a notebook uses directly cannot be an MPIJob",
                 "leave --mpijob out, or run the notebook as a job: `eai-notebook run --kube --mpijob`",
                 code="kube-mpijob",
             )
-        progress("asking Kubernetes")
-        self._api = api = self._connect()
-        self._check_rights(api)
-        self._address = api.address_for_pods(self.given.get("interface"))
-        api.create_job(self._manifest("eai-try", "try"), dry_run=True)
 
     def _connect(self) -> KubeApi:
         """Return the API; the template has an image from now on."""
@@ -180,6 +183,7 @@ class KubeLauncher(Launcher):
 
     def describe(self) -> str:
         """Return the manifests, as ``%eai up --show`` prints them."""
+        self._refuse_mpi_job()
         name = manifests.job_name(_user(), "NAME")
         files = {
             manifests.SETTINGS: "(written at the start)",

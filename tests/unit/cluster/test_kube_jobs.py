@@ -270,11 +270,14 @@ def test_an_mpi_job_has_a_launcher_without_gpus_and_workers_with_sshd(tmp_path: 
 
 def test_an_mpi_job_is_neither_a_group_of_a_notebook_nor_of_uneven_pods(tmp_path: Path) -> None:
     options = {"kube": template_file(tmp_path, PODS), "mpijob": True}
-    for size, code in ((8, "kube-mpijob"), (6, "group-size")):
-        launcher = make_launcher(size, options)
+    group = make_launcher(8, options)
+    for used in (lambda: group.prepare(print), group.describe):
         with pytest.raises(EaiError) as raised:
-            launcher.prepare(print) if size == 8 else launcher.batch_system()
-        assert raised.value.code == code
+            used()
+        assert raised.value.code == "kube-mpijob"
+    with pytest.raises(EaiError) as raised:
+        make_launcher(6, options).batch_system()
+    assert raised.value.code == "group-size"
 
 
 @pytest.mark.parametrize("body", [b'{"gitVer', b"no JSON"], ids=["cut", "another-program"])
