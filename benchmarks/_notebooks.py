@@ -39,7 +39,8 @@ def losses(name: str, folder: Path, options: dict[str, Any] | None) -> list[floa
     """
     folder.mkdir()
     notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
-    (up,) = (n for n, cell in enumerate(notebook.cells) if "%eai up" in cell.source)
+    cells = enumerate(notebook.cells)
+    (up,) = (n for n, cell in cells if cell.cell_type == "code" and "%eai up" in cell.source)
     notebook.cells.insert(up + 1, nbformat.v4.new_code_cell(_SEED))
     runs = folder / "runs"
     with mock.patch.dict(os.environ, {"EAI_RUNS": str(runs)}):
