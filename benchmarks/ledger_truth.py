@@ -78,7 +78,11 @@ def dawdle(kind, base=0.0):
     length = base + DELAY[kind]
     if kind == "stall":
         length = 20 * DELAY[kind] if STEP % 20 == 7 else 0.0
-    if kind in ("callback", "other") or COMPUTES:
+    if COMPUTES and kind == "compute":
+        until = time.thread_time() + length  # what has to be computed, however long that takes
+        while time.thread_time() < until:
+            pass
+    elif kind in ("callback", "other"):
         # Callbacks compute. And where a process slept, what comes next is slower too,
         # which the ledger counts but this stopwatch would not.
         while time.perf_counter() < begin + length:
