@@ -35,8 +35,12 @@ VITALS_S = 10.0
 VIEW_TIME_SHARE = 0.1
 """Drawing may take this share of the kernel's time: many ranks are looked at less often."""
 
+LONGEST_PAUSE_S = 0.4
+"""But no look is put off longer: less than the time between two batches of steps of a rank, of which
+each is to be on the screen before the next (`train.recording.step_clock.SLOWEST_S`)."""
+
 LONGEST_S = 0.7
-"""But this often at least: what has come is to be on the screen within a second."""
+"""A run is looked at this often at least, whether all ranks have sent steps or not."""
 
 
 def outcome_of(view: dict[str, Any]) -> dict[str, Any]:
@@ -255,5 +259,5 @@ class RunRecorder:
         view = self._live[run].look()
         ended = time.monotonic()
         pause = max(REFRESH_S, (ended - began) / VIEW_TIME_SHARE)
-        self._next_look[run] = ended + min(pause, LONGEST_S)
+        self._next_look[run] = ended + min(pause, LONGEST_PAUSE_S)
         return view

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from synthetic import run_rows
 
 from eai_notebook.display import run_browser
 from eai_notebook.ledger.run_record import RunRecord
+from eai_notebook.ledger.view_model import LiveView
 from eai_notebook.session.run_recorder import RunRecorder
 from eai_notebook.telemetry.messages import RunBegan, RunEnded, StepsDone, TrainingProgress
+from eai_notebook.train.recording.step_clock import SLOWEST_S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,3 +87,25 @@ def test_a_run_is_looked_at_as_soon_as_all_ranks_have_sent_their_steps(
     assert send(10, 1) == [20]
     now[0] = 2.1
     assert send(20, 0) == [20]  # a rank that is late is not waited for
+
+
+def test_each_batch_of_steps_is_shown_before_the_next_where_a_look_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    quick = LiveView.look
+
+    def slow(view: LiveView) -> dict[str, Any]:
+        now[0] += 0.09
+        return quick(view)
+
+    monkeypatch.setattr(LiveView, "look", slow)
+    keeper, rows = RunRecorder(tmp_path), run_rows(1, 60)
+    keeper.take(RunBegan("r12345678", 0, 1, "wide", "here", 1))
+    shown = []
+    for batch in range(6):
+        now[0] = 1 + batch * SLOWEST_S
+        keeper.take(StepsDone("r12345678", 0, rows[0][10 * batch : 10 * batch + 10]))
+        shown += [view["run"]["steps"] for view, _ in keeper.views_due()]
+    assert shown == [10, 20, 30, 40, 50, 60]
