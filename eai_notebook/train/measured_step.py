@@ -60,6 +60,7 @@ class MeasuredStep:
         self._ready = False
         self._known: weakref.ref[Any] | None = None
         self._is_quick = False
+        self._samples: float | None = None
         self._unmarked: Any = None
         self._eager = model.run_eagerly
         self.logs: Any = None
@@ -107,19 +108,25 @@ class MeasuredStep:
                 raise
             raise cause from None
         if running is not None:
-            if _tracing.seconds > traced:  # a batch of another shape, mostly
-                traced = _tracing.seconds - traced
-                running.named.add("compiling", traced)
-                taken = _after_tracing(taken, traced if self._is_quick and marked else 0.0)
-            running.take(taken, marked=marked, logs=logs)
+            if _tracing.seconds > traced:
+                taken = self._note_tracing(running, taken, _tracing.seconds - traced, marked=marked)
+            # Where the samples are known anyway, a tensor would be kept, and read, for nothing.
+            own = None if marked else self._samples
+            running.take(taken if own is None else own, marked=marked, logs=logs)
         self.logs = logs
         return logs
+
+    def _note_tracing(self, running: StepClock, taken: Any, seconds: float, *, marked: bool) -> Any:
+        """Note that the step was traced anew, for a batch of another shape mostly; return its marks."""
+        running.named.add("compiling", seconds)
+        return _after_tracing(taken, seconds if self._is_quick and marked else 0.0)
 
     def _meet(self, iterator: tf.data.Iterator) -> None:
         """Get ready for the batches of an iterator that did not come before."""
         release_in_background(iterator)
         self._known = weakref.ref(iterator)
         self._is_quick = _is_quick(iterator)
+        self._samples = _static_samples(iterator.element_spec)
         for step in (self._marked, self._unmarked):
             if isinstance(step, CompiledStep):
                 step.forget()
@@ -331,6 +338,26 @@ def _none_for_optional(part: Any) -> Any:
     import tensorflow as tf
 
     return None if isinstance(part, tf.experimental.Optional) else part
+
+
+def _static_samples(spec: Any) -> float | None:
+    """Return the length of each batch, where the data's shapes say it; as `_samples` finds it.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> _static_samples((tf.TensorSpec([32, 2]), tf.TensorSpec([32])))
+        32.0
+        >>> _static_samples(tf.TensorSpec([None, 2])) is None
+        True
+    """
+    import tensorflow as tf
+
+    for part in tf.nest.flatten(spec):
+        if not isinstance(part, tf.TensorSpec) or part.shape.rank is None:
+            return None
+        if part.shape.rank > 0:
+            return None if part.shape[0] is None else float(part.shape[0])
+    return None
 
 
 def _samples(tensors: list[tf.Tensor]) -> tf.Tensor:

@@ -336,9 +336,11 @@ def _rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of the steps that were taken, and `group_leads`; the run's first without its parts."""
     marked = np.full((len(taken), HEAD + graph_timestamps.WIDTH), np.nan)
+    marked[:, SAMPLES] = [each if type(each) is float else np.nan for each in taken]
     for row, each in zip(marked, taken, strict=True):
-        values = np.asarray(each)
-        row[slice(None) if values.ndim else SAMPLES] = values
+        if type(each) is not float:
+            values = np.asarray(each)
+            row[slice(None) if values.ndim else SAMPLES] = values
     if first == 0:
         marked[0, _BUT_SAMPLES] = np.nan
     rows = step_rows(first, np.array(begins), np.array(ends), marked, in_ring=in_ring)
