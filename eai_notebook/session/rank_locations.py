@@ -23,6 +23,11 @@ def describe_locations(ranks: Sequence[int], found: Mapping[int, dict[str, Any] 
         >>> print(describe_locations([0, 1], {0: None}))
         rank 0: between cells
         rank 1: gives no answer; it is inside code that does not let Python run
+        >>> step = {"exchange": None, "inside": "tensorflow.python.eager.execute.quick_execute",
+        ...         "compiled": True, "steps": 20, "path": [(3, "model.fit(data)")]}
+        >>> print(describe_locations([0, 1], {0: step, 1: step}))
+        ranks 0-1: in a computation of TensorFlow after 20 steps
+            line 3: `model.fit(data)`
     """
     locations: dict[str, list[int]] = {}
     for rank in ranks:
@@ -38,6 +43,9 @@ def _location(rank: int, found: Mapping[int, dict[str, Any] | None]) -> str:
         return "between cells"
     steps = where["steps"]
     doing = f"waits in {where['exchange']}" if where["exchange"] else f"in {where['inside']}"
+    if where["compiled"] and not where["exchange"]:
+        # The function that runs it is the same for everything: it says nothing.
+        doing = "in a computation of TensorFlow"
     after = "" if steps is None else f" after {steps} step{'s' * (steps != 1)}"
     stack = [f"    line {line}: `{code}`" for line, code in where["path"]]
     return "\n".join([f"{doing}{after}", *stack])
