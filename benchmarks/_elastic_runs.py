@@ -45,11 +45,15 @@ if TYPE_CHECKING:
 RANK: Final = HERE / "_elastic_rank.py"
 HANG_S: Final = 180.0
 """When a schedule counts as one that hangs."""
+STARVED_S: Final = 600.0
+"""The same where the ranks have hardly had a processor: MPI asks for messages all the time it waits."""
+USED_S: Final = 30.0
+"""Seconds of a processor that ranks have had together if they do not lack one."""
 SETTLE_S: Final = 5.0
 """How long what a schedule has started may take to be gone."""
 SETTLE_AWAY_S: Final = 25.0
 """The same on hosts: a host that was cut off first has to give the others up."""
-_LOOK_S: Final = 0.003
+_LOOK_S: Final = 0.005
 _CONTROLLER: Final = "EAI_BENCH_CONTROLLER"
 
 
@@ -93,11 +97,11 @@ class Runs:
             LEAST_RANKS: str(schedule.least),
         }
         with _started([*command, "--bind-to", "none", *rank], environment, folder) as process:
-            try:
-                process.wait(HANG_S)
-            except subprocess.TimeoutExpired:
-                _have_it_said_where(folder)
-                return None
+            began = time.monotonic()
+            while process.poll() is None:
+                if _hangs(folder, began):
+                    return None
+                time.sleep(_LOOK_S)
         return Said(read_lines(folder, schedule.size), {}, self._left_behind())
 
     def _left_behind(self) -> int:
@@ -144,10 +148,9 @@ class Away:
         cut: list[str] = []
         command, environment = self._command(placement, schedule, rank)
         with _started(command, environment, folder) as process:
-            ends = time.monotonic() + HANG_S
+            began = time.monotonic()
             while not self._is_over(schedule, folder, process):
-                if time.monotonic() > ends:
-                    _have_it_said_where(folder)
+                if _hangs(folder, began):
                     self._clear(cut)
                     return None
                 self._lose_hosts(schedule, folder, lost, cut)
@@ -257,6 +260,21 @@ def _pids(folder: Path) -> list[int]:
     """Return the processes of the ranks that have come so far as to write it down."""
     said = [file.read_text() for file in folder.glob("pid-*")]
     return [int(text) for text in said if text.endswith("\n")]
+
+
+def _hangs(folder: Path, began: float) -> bool:
+    """Return whether ranks that began at a time of the monotonic clock hang, and where, if so."""
+    passed = time.monotonic() - began
+    if passed < HANG_S:
+        return False
+    used = 0.0
+    for pid in _pids(folder):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            used += sum(psutil.Process(pid).cpu_times()[:2])
+    is_hanging = used > USED_S or passed > STARVED_S
+    if is_hanging:
+        _have_it_said_where(folder)
+    return is_hanging
 
 
 def _have_it_said_where(folder: Path) -> None:

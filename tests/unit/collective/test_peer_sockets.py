@@ -34,10 +34,31 @@ def test_connections_to_other_hosts_alone_are_limited() -> None:
         peer = socket.create_connection(server.getsockname())
         local = socket.create_connection(near.getsockname())
         with peer, local:
-            peer_sockets.set_limits([address])
+            peer_sockets.look({}, [address])
             assert limit_of(peer) == 0
-            peer_sockets.set_limits()
+            peer_sockets.look({})
             assert limit_of(peer) == peer_sockets.SILENT_S * 1000
             assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert limit_of(local) == 0
             peer.sendall(b"still there")
+
+
+def test_connections_on_which_nothing_comes_are_shut(monkeypatch: pytest.MonkeyPatch) -> None:
+    address = own_address()
+    if address is None:
+        pytest.skip("this machine has loopback only")
+    since: dict[str, float] = {}
+    with (
+        socket.create_server((address, 0)) as server,
+        socket.create_connection(server.getsockname()) as peer,
+        server.accept()[0] as other,
+    ):
+        other.settimeout(30)
+        assert peer_sockets.look(since) >= 2
+        since = dict.fromkeys(since, -1e9)  # all have had the time to hear something, and have
+        peer_sockets.look(since)
+        peer.sendall(b"still there")
+        assert other.recv(99) == b"still there"
+        monkeypatch.setattr(peer_sockets, "silent_s", lambda _: float(peer_sockets.SILENT_S))
+        peer_sockets.look(since)
+        assert other.recv(1) == b""
