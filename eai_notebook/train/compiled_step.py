@@ -48,7 +48,8 @@ class CompiledStep:
         """Make a step from an iterator or, with `times`, from a batch."""
         if times is not None:
             return self._of_batch(source, times)
-        if self._iterator is not None and self._iterator() is source and not self._runs_eagerly():
+        known = None if self._iterator is None else self._iterator()
+        if known is not None and known is source and not self._runs_eagerly():
             return _call(self._of_iterator, [source._iterator_resource])  # noqa: SLF001
         result = self._function(source)
         if _RESOURCE in getattr(source, "__dict__", ()) and self._may_remember():

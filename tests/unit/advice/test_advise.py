@@ -181,7 +181,8 @@ def test_the_score_counts_the_trials_of_all_runs(tmp_path: Path) -> None:
 
 
 def test_all_trials_of_a_run_are_kept_in_order_and_shown(tmp_path: Path) -> None:
-    record, notes = run_record(tmp_path / "one", run_rows(1, 60)), {}
+    record = run_record(tmp_path / "one", run_rows(1, 60))
+    notes: dict[str, Any] = {}
     for value in range(3, 4 + MOST_TRIALS):
         kept = value % 2 == 0
         outcome = Outcome(

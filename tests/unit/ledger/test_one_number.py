@@ -157,7 +157,7 @@ def calm(ranks: int = 2) -> dict[int, np.ndarray]:
     return run_rows(ranks, 120, jitter=0.0002, other=0.0015)
 
 
-def late(part: str, seconds: float = 0.006, ranks: tuple[int, ...] = (1,), **run: float) -> Rows:
+def late(part: str, seconds: float = 0.006, ranks: tuple[int, ...] = (1,), **run: Any) -> Rows:
     extra = {rank: {part: seconds} for rank in ranks}
     return run_rows(2, 120, jitter=0.0002, late=extra, other=0.0015, **run)
 
