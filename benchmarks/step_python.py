@@ -1,8 +1,9 @@
 """What does Python cost a step beside its graph? One process, a graph that does next to nothing.
 
-Three calls take turns at random: the `tf.function` of a step without marks, which searches for the
-graph that fits; the same graph, remembered; and the measured step as a run calls it, which counts
-the step as well. The medians' differences are what a search costs, and what counting does.
+Calls take turns at random, two kinds at a time, since what one leaves in the processor's caches
+the next one finds: the graph of a step without marks, remembered, against the `tf.function`, which
+searches for it, and against the measured step as a run calls it, which counts the step as well.
+The medians' differences are what a search costs, and what counting does.
 
 - `graph_us`: the remembered graph. `search_us`: what TensorFlow's search adds to it.
 - `counting_us`: what the measured step adds. `cold_counting_us`: the same when the process sleeps
@@ -88,16 +89,23 @@ def main() -> None:
     os.environ["TF_NUM_INTEROP_THREADS"] = os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
     calls = kinds()
     medians(calls, 500, 0.0)
-    hot = medians(calls, arguments.calls, 0.0)
-    cold = medians(calls, arguments.calls // 10, 0.008)
+    details: dict[str, dict[str, float]] = {}
+    for more, pause_s, count in (
+        ("search", 0.0, arguments.calls),
+        ("counting", 0.0, arguments.calls),
+        ("search", 0.008, arguments.calls // 10),
+        ("counting", 0.008, arguments.calls // 10),
+    ):
+        both = {name: calls[name] for name in ("graph", more)}
+        details["cold_" * bool(pause_s) + more] = medians(both, count, pause_s)
     summary = {
-        "graph_us": hot["graph"],
-        "search_us": hot["search"] - hot["graph"],
-        "counting_us": hot["counting"] - hot["graph"],
-        "cold_search_us": cold["search"] - cold["graph"],
-        "cold_counting_us": cold["counting"] - cold["graph"],
+        "graph_us": details["counting"]["graph"],
+        **{
+            f"{name}_us": found[name.removeprefix("cold_")] - found["graph"]
+            for name, found in details.items()
+        },
     }
-    harness.finish("step_python", summary, {"hot_us": hot, "cold_us": cold})
+    harness.finish("step_python", summary, details)
 
 
 if __name__ == "__main__":
