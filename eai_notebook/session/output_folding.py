@@ -83,6 +83,7 @@ class RankOutput:
         share = lines_shown // (RESERVED * max(1, len(self._ranks)))
         self._reserve = dict.fromkeys(self._ranks, share)
         self._hidden = 0
+        self._where = ""  # what was said of the whole output
         self._unfinished: dict[tuple[int, str], _Unfinished] = {}
         self._head = _Line("", "", 0.0)  # stands before the first line that waits
         self._latest: dict[int, _Line] = {}
@@ -126,7 +127,9 @@ class RankOutput:
         self.flush(everything=True)
         self._log.close()
         if self._log.is_begun and self._hidden:
-            self._write("stdout", f"... {self._hidden} lines not shown{self._log.where()}\n")
+            where = self._log.where()
+            again = "" if where == self._where else where
+            self._write("stdout", f"... {self._hidden} lines not shown{again}\n")
         return str(self._log.path) if self._log.is_begun else None
 
     def _take_ready(self, *, everything: bool) -> list[_Line]:
@@ -188,7 +191,8 @@ class RankOutput:
 
     def _begin_log(self, why: str) -> str:
         self._log.begin()
-        return f"... {why}{self._log.where()}\n"
+        self._where = self._log.where()
+        return f"... {why}{self._where}\n"
 
     def add(self, rank: int) -> None:
         """Take text of one more rank."""

@@ -126,6 +126,7 @@ def test_a_flood_is_in_a_file_that_the_output_names(page: Page, tmp_path: Path) 
     assert lines[:3] == ["[0] 0", "[0] 1", "[0] 2"]
     assert all(line.startswith("...") for line in lines[3:])
     assert path == str(tmp_path / "rest.log")
+    assert page.text().count("rest.log") == 1
     assert path in page.text()
     assert page.text("stderr") == ""
     kept = (tmp_path / "rest.log").read_text().splitlines()
