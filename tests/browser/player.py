@@ -50,7 +50,8 @@ class Player:
         self._group("busy")
         shown = LiveRun("wide_deep")
         ended = time.monotonic() + seconds
-        frames = int(seconds * 5)
+        # Each picture takes the browser a tenth of a second: a run that is only there needs few.
+        frames = int(seconds * (5 if seconds < LONG_S else 2))
         info = record.info
         info.state, info.ended, info.started = "running", None, time.time()
         info.meta.update(epochs=2, steps_per_epoch=steps // 2)
@@ -130,6 +131,9 @@ class Player:
         model = {"state": state, "size": self.ranks, "message": "", "ranks": ranks}
         self.panel.group(model | {"diff": self._diff})
 
+
+LONG_S: Final = 20.0
+"""A run as long as that is not watched to its end."""
 
 ADVICE: Final = {
     "run": "abc123",
