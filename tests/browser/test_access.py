@@ -297,7 +297,7 @@ def test_a_notebook_that_uses_the_package_has_the_panel_beside_it_the_first_time
     notebook.panel_width(260)
     notebook.reload()
     notebook.wait_ready(idle=False)
-    assert (panel.bounding_box() or {})["width"] < 300
+    assert panel.evaluate("node => node.clientWidth") < 300
     page.evaluate("void window.jupyterapp.commands.execute('launcher:create')")
     page.locator(".jp-LauncherCard", has_text="Distributed training").first.wait_for()
     notebook.screenshot("launcher-light")
