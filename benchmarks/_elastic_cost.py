@@ -43,19 +43,18 @@ EVERY: Final = 5
 """Steps between two checkpoints of a run that is started again."""
 
 
-def cost(rounds: int, known: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Return the seconds of a step, the median of each run, by setting; beside those `known`."""
+def cost(known: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Take a turn of all settings; return the seconds of a step by setting, after those `known`."""
     found = {name: list(known.get(name, [])) for name in SETTINGS}
-    for turn in range(rounds):
-        for name, (words, elastic, virtual) in SETTINGS.items():
-            asked = {"elastic": elastic, "virtual": virtual, "steps": STEPS}
-            asked["batch"] = BATCH // virtual
-            folder = Path(tempfile.mkdtemp(prefix="eai-cost-"))
-            command = [find_mpirun(), *words, "-n", str(RANKS), "--oversubscribe"]
-            rank = [sys.executable, str(HERE / "_elastic_cost_rank.py"), json.dumps(asked)]
-            _run([*command, "--bind-to", "none", *rank, str(folder)], RANKS, folder)
-            found[name].append(json.loads((folder / "found.json").read_text())["median"])
-            harness.say(f"turn {turn}, {name}: {1e3 * found[name][-1]:.2f} ms a step")
+    for name, (words, elastic, virtual) in SETTINGS.items():
+        asked = {"elastic": elastic, "virtual": virtual, "steps": STEPS}
+        asked["batch"] = BATCH // virtual
+        folder = Path(tempfile.mkdtemp(prefix="eai-cost-"))
+        command = [find_mpirun(), *words, "-n", str(RANKS), "--oversubscribe"]
+        rank = [sys.executable, str(HERE / "_elastic_cost_rank.py"), json.dumps(asked)]
+        _run([*command, "--bind-to", "none", *rank, str(folder)], RANKS, folder)
+        found[name].append(json.loads((folder / "found.json").read_text())["median"])
+        harness.say(f"{name}: {1e3 * found[name][-1]:.2f} ms a step")
     return found
 
 
@@ -81,19 +80,16 @@ def summary_of_cost(found: dict[str, list[float]]) -> dict[str, Any]:
     return summary
 
 
-def restart(times: int) -> list[float]:
+def restart() -> float:
     """Return the seconds from a rank's death to the next new step, if all start from a checkpoint."""
-    found = []
-    for _ in range(times):
-        schedule = Schedule(0, [4], [(KILL_AT, 2, "kill", 0.0)])
-        checkpoint = tempfile.mkdtemp(prefix="eai-ckpt-")
-        before = _run_with_checkpoint(schedule, checkpoint)
-        after = _run_with_checkpoint(Schedule(0, [4]), checkpoint)
-        killed = next(line["at"] for line in before[2] if "kill" in line)
-        new = [line["at"] for line in after[0] if "loss" in line and line["step"] >= KILL_AT]
-        found.append(min(new) - killed)
-        harness.say(f"a restart from a checkpoint: {found[-1]:.1f} s")
-    return found
+    schedule = Schedule(0, [4], [(KILL_AT, 2, "kill", 0.0)])
+    checkpoint = tempfile.mkdtemp(prefix="eai-ckpt-")
+    before = _run_with_checkpoint(schedule, checkpoint)
+    after = _run_with_checkpoint(Schedule(0, [4]), checkpoint)
+    killed = next(line["at"] for line in before[2] if "kill" in line)
+    new = [line["at"] for line in after[0] if "loss" in line and line["step"] >= KILL_AT]
+    harness.say(f"a restart from a checkpoint: {min(new) - killed:.1f} s")
+    return float(min(new) - killed)
 
 
 def _run_with_checkpoint(schedule: Schedule, checkpoint: str) -> list[list[dict[str, Any]]]:

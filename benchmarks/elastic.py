@@ -46,10 +46,12 @@ def main() -> None:
     details = {} if options.anew or options.dry else harness.earlier("elastic")
     found = Outcome(details.get("schedules"))
     _run_schedules(options, found, details)
-    if options.restarts:
-        details["restarts"] = [*details.get("restarts", []), *restart(options.restarts)]
-    if options.cost:
-        details["cost"] = cost(options.cost, details.get("cost", {}))
+    for _ in range(options.restarts):
+        details["restarts"] = [*details.get("restarts", []), restart()]
+        _keep(options, found, details)
+    for _ in range(options.cost):
+        details["cost"] = cost(details.get("cost", {}))
+        _keep(options, found, details)
     if options.dry:
         harness.say(json.dumps(_summary(found, details)))
     else:
@@ -82,8 +84,13 @@ def _run_schedules(options: argparse.Namespace, found: Outcome, details: dict[st
                 f"{new} {dict(found.counts)}, {found.difference:.1e}"
             )
             details["schedules"] = found.details
-            if not options.dry:
-                harness.keep("elastic", _summary(found, details), details)
+            _keep(options, found, details)
+
+
+def _keep(options: argparse.Namespace, found: Outcome, details: dict[str, Any]) -> None:
+    """Keep what there is so far: a run may be stopped."""
+    if not options.dry:
+        harness.keep("elastic", _summary(found, details), details)
 
 
 def _summary(found: Outcome, details: dict[str, Any]) -> dict[str, Any]:
