@@ -125,9 +125,10 @@ def train(model: keras.Model, data: Any, steps: int) -> list[float]:
     """Train; return the seconds of each step without the first ones."""
     ends = _Ends()
     total = LEFT_OUT + steps
-    if parameter_servers.current() is not None:
+    servers = parameter_servers.current()
+    if servers is not None:
         eai.fit(model, data, steps_per_epoch=total, verbose=0)
-        return list(parameter_servers.current().step_seconds)[LEFT_OUT:] if eai.rank() == 0 else []
+        return list(servers.step_seconds)[LEFT_OUT:] if eai.rank() == 0 else []
     eai.fit(model, data, steps_per_epoch=total, callbacks=[ends], verbose=0)
     return [float(each) for each in np.diff(ends.ends)[LEFT_OUT - 1 :]]
 

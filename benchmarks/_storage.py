@@ -133,6 +133,7 @@ def serving(
 
 
 if __name__ == "__main__":
-    made = Server(Path(sys.argv[1]), int(sys.argv[2]), *map(float, sys.argv[3:6]), sys.argv[6])
+    wait_s, stream, shared = map(float, sys.argv[3:6])
+    made = Server(Path(sys.argv[1]), int(sys.argv[2]), wait_s, stream, shared, sys.argv[6])
     print(made.server_port, flush=True)
     made.serve_forever()
