@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import pytest
 from browser.lab import HERE, ROOT
+from browser.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -34,7 +29,11 @@ class Hub:
     def __init__(self, folder: Path) -> None:
         self.root = folder / "home" / USER
         self.root.mkdir(parents=True)
-        public, hub, proxy = free_ports(3)
+        self._folder = folder
+        self._server = ServerProcess(folder / "hub.log", 3, self._command)
+
+    def _command(self, ports: list[int]) -> tuple[dict[str, Any], str]:
+        folder, (public, hub, proxy) = self._folder, ports
         self._hub = f"http://127.0.0.1:{public}{BASE}"
         self.url = f"{self._hub}/user/{USER}"
         proxy_program = MADE / "node_modules/configurable-http-proxy/bin/configurable-http-proxy"
@@ -81,14 +80,8 @@ class Hub:
         }
         config = folder / "jupyterhub_config.json"
         config.write_text(json.dumps(settings))
-        self._log = (folder / "hub.log").open("wb")
-        self._process = subprocess.Popen(
-            [MADE / "bin" / "python", "-m", "jupyterhub", "--config", config],
-            cwd=folder,
-            stdout=self._log,
-            stderr=self._log,
-        )
-        self._wait()
+        command = [MADE / "bin" / "python", "-m", "jupyterhub", "--config", config]
+        return {"args": command, "cwd": folder}, f"{self._hub}/hub/api/"
 
     def log_in(self, page: Page) -> None:
         """Fill in the hub's form, and wait until the user's own server shows JupyterLab."""
@@ -102,30 +95,9 @@ class Hub:
         """Return the address at which a notebook opens."""
         return f"{self.url}/lab/tree/{notebook}?reset"
 
-    @property
-    def log(self) -> str:
-        """What the hub and its user's server have written so far."""
-        return Path(self._log.name).read_text(errors="replace")
-
     def stop(self) -> None:
         """End the hub, and with it its proxy and its user's server."""
-        self._process.terminate()
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._log.close()
-
-    def _wait(self) -> None:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{self._hub}/hub/api/", timeout=2).close()  # noqa: S310
-                return
-            assert self._process.poll() is None, self.log
-            time.sleep(0.2)
-        pytest.fail(f"JupyterHub did not start:\n{self.log}")
+        self._server.stop()
 
 
 def what_hub_is_missing() -> str:
@@ -133,12 +105,3 @@ def what_hub_is_missing() -> str:
     if not (MADE / ".made").exists():
         return "no JupyterHub here (tools/jupyterhub installs one): the test behind it skipped"
     return "" if shutil.which("node") else "no node here: the test behind a JupyterHub skipped"
-
-
-def free_ports(number: int) -> list[int]:
-    """Return ports of the loopback interface that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]

@@ -6,16 +6,13 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import nbformat
-import pytest
+from browser.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, ViewportSize
@@ -69,9 +66,11 @@ class Lab:
         # The question about news would cover the notebook.
         quiet = {"fetchNews": "false", "checkForUpdates": False}
         (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        self._folder, self._application = folder, application
+        self._server = ServerProcess(folder / "lab.log", 1, self._command)
+
+    def _command(self, ports: list[int]) -> tuple[dict[str, Any], str]:
+        folder, (port,) = self._folder, ports
         # As behind a hub: nothing may rely on being served at the root.
         self.url = f"http://127.0.0.1:{port}/user/someone"
         environment = os.environ | {
@@ -79,22 +78,21 @@ class Lab:
             "JUPYTER_CONFIG_DIR": str(folder / "config"),
             "PYTHONPATH": os.pathsep.join(map(str, (ROOT, HERE, HERE.parent))),
         }
-        app = {"lab": "LabApp", "notebook": "JupyterNotebookApp"}[application]
-        self._log = (folder / "lab.log").open("wb")
-        self._process = subprocess.Popen(
-            [
-                PYTHON, "-m", {"lab": "jupyterlab"}.get(application, application),
-                "--no-browser", "--allow-root",
-                "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
-                "--ServerApp.base_url=/user/someone/", "--ServerApp.port_retries=0", "--IdentityProvider.token=",
-                "--ServerApp.password=", f"--ServerApp.root_dir={self.root}",
-                f"--{app}.expose_app_in_browser=True",
-                f"--{app}.user_settings_dir={folder / 'settings'}",
-                f"--{app}.workspaces_dir={folder / 'workspaces'}",
-            ],
-            env=environment, stdout=self._log, stderr=self._log,
-        )  # fmt: skip
-        self._wait()
+        module, app = {
+            "lab": ("jupyterlab", "LabApp"),
+            "notebook": ("notebook", "JupyterNotebookApp"),
+        }[self._application]
+        command = [
+            PYTHON, "-m", module, "--no-browser", "--allow-root",
+            "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
+            "--ServerApp.base_url=/user/someone/", "--ServerApp.port_retries=0",
+            "--IdentityProvider.token=", "--ServerApp.password=",
+            f"--ServerApp.root_dir={self.root}",
+            f"--{app}.expose_app_in_browser=True",
+            f"--{app}.user_settings_dir={folder / 'settings'}",
+            f"--{app}.workspaces_dir={folder / 'workspaces'}",
+        ]  # fmt: skip
+        return {"args": command, "env": environment}, f"{self.url}/api/status"
 
     def page(self, notebook: str) -> str:
         """Return the address at which a notebook opens."""
@@ -103,27 +101,11 @@ class Lab:
     @property
     def log(self) -> str:
         """What the server has written so far."""
-        return Path(self._log.name).read_text(errors="replace")
+        return self._server.log
 
     def stop(self) -> None:
         """Shut down every kernel, then the server."""
-        self._process.terminate()
-        try:
-            self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._log.close()
-
-    def _wait(self) -> None:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{self.url}/api/status", timeout=2).close()  # noqa: S310
-                return
-            assert self._process.poll() is None, self.log
-            time.sleep(0.2)
-        pytest.fail(f"JupyterLab did not start:\n{self.log}")
+        self._server.stop()
 
 
 VIEWPORT: Final[ViewportSize] = {"width": 1400, "height": 900}

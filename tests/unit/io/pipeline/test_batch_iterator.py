@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 from typing import TYPE_CHECKING, Any
 
@@ -83,17 +84,15 @@ def test_a_bad_row_in_a_loop_in_python_is_named(tmp_path: Path) -> None:
 
 
 def test_a_measured_fit_knows_how_long_it_waited_for_each_batch(
-    file: str, monkeypatch: pytest.MonkeyPatch
+    file: str, request: pytest.FixtureRequest
 ) -> None:
     rows: dict[str, list[np.ndarray]] = {}  # by run: an earlier test's may still be on its way
-    emit = messages.emit
 
-    def note(message: Any) -> None:
+    def note(message: messages.Message) -> None:
         if isinstance(message, messages.StepsDone):
             rows.setdefault(message.run, []).append(message.rows)
-        emit(message)
 
-    monkeypatch.setattr(messages, "emit", note)
+    request.addfinalizer(functools.partial(messages.set_sink, messages.set_sink(note)))
     numbers = keras.Input((13,), name="numbers")
     ids = keras.Input((26,), name="ids", dtype="int32")
     output = keras.layers.Dense(1, activation="sigmoid")(numbers)
