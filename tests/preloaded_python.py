@@ -102,11 +102,8 @@ def _preload() -> None:
     from eai_notebook.engine.tensorflow_import import import_tensorflow
 
     import_tensorflow()
+    # Nothing more of eai_notebook: it looks for other packages' parts, which the script may add.
     import horovod.tensorflow  # noqa: F401
-
-    import eai_notebook.elastic.elastic_fit
-    import eai_notebook.elastic.fault_tolerant_ring
-    import eai_notebook.train._fit  # noqa: F401
 
 
 def _receive(line: socket.socket) -> tuple[dict[str, Any], list[int]]:

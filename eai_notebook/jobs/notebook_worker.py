@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +26,7 @@ from eai_notebook.session.job_stop import MODULES_FOLDER
 from eai_notebook.telemetry.training_progress import JOB_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from nbformat import NotebookNode
 
@@ -44,13 +44,15 @@ def run(job: Job, write: Callable[[str], None]) -> Result:
     notebook = headless.read_notebook(job.sent / job.notebook)
     guard = RequeueGuard(job.folder)
     progress = _Progress(job, notebook, write)
-    _set_environment(job)
     try:
         guard.begin()
         if guard.restarts:
             progress.say(f"started again ({guard.restarts}), {time.strftime('%H:%M:%S')}")
         modules = job.sent / MODULES
-        headless.execute(notebook, job.work, progress.listener, cell_seconds=None, modules=modules)
+        with _environment(job):
+            headless.execute(
+                notebook, job.work, progress.listener, cell_seconds=None, modules=modules
+            )
         result = Result("done", 0)
     except KeyboardInterrupt:
         result = Result("interrupted", INTERRUPTED, "it was interrupted")
@@ -82,23 +84,30 @@ def _again(guard: RequeueGuard, error: headless.CellFailedError) -> Result:
     return Result("checkpoint", AGAIN, error.what)
 
 
-def _set_environment(job: Job) -> None:
-    """Set what the kernel inherits, and its ranks from the kernel."""
+@contextmanager
+def _environment(job: Job) -> Iterator[None]:
+    """Set what the kernel inherits, and its ranks from the kernel, in the block only."""
     modules = job.sent / MODULES
     path = filter(None, [str(modules), os.environ.get("PYTHONPATH")])
-    os.environ.update(
-        {
-            **restore_knobs(job.sent),
-            **GroupOverride(job.size, job.options).variables(),
-            JOB_FOLDER: str(job.folder),
-            MODULES_FOLDER: str(modules),
-            "EAI_RUNS": str(
-                runs_folder() if "EAI_RUNS" in os.environ else job.work / ".eai" / "runs"
-            ),
-            "JPY_SESSION_NAME": str(job.work / job.notebook),
-            "PYTHONPATH": os.pathsep.join(path),
-        }
-    )
+    runs = runs_folder() if "EAI_RUNS" in os.environ else job.work / ".eai" / "runs"
+    needed = {
+        **restore_knobs(job.sent),
+        **GroupOverride(job.size, job.options).variables(),
+        JOB_FOLDER: str(job.folder),
+        MODULES_FOLDER: str(modules),
+        "EAI_RUNS": str(runs),
+        "JPY_SESSION_NAME": str(job.work / job.notebook),
+        "PYTHONPATH": os.pathsep.join(path),
+    }
+    before = {name: os.environ.pop(name, None) for name in needed}
+    os.environ.update(needed)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
 
 
 class _Progress:

@@ -223,7 +223,8 @@ class Notebook:
         self.page.wait_for_selector(f'body[data-jp-theme-light="{light}"]', state="attached")
 
     def panel_width(self, pixels: int) -> None:
-        """Drag the panel's edge."""
+        """Drag the panel's edge, once the panel has had its first width."""
+        self.page.wait_for_function("localStorage.getItem('eai-notebook:widened') !== null")
         edge = self.page.locator("#jp-main-split-panel > .lm-SplitPanel-handle:not(.lm-mod-hidden)")
         box = edge.last.bounding_box()
         panel = self.page.locator("#eai-notebook-panel").bounding_box()

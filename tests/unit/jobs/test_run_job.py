@@ -100,7 +100,9 @@ def test_a_notebook_runs_and_all_of_it_is_in_the_folder(place: Path) -> None:
         code("import own\n(own.deeper.__file__, rate)"),
         code("print('two\\nlines')"),
     )
+    before = dict(os.environ)
     done = CliRunner().invoke(app, ["run", "small.ipynb", "-p", "rate", "0.5", "--out", "out"])
+    assert dict(os.environ) == before  # what the job's kernel inherits is its own
     assert done.exit_code == 0, done.output
     assert "two\nlines" in done.stdout
     sent = place / "out" / "sent"
