@@ -108,6 +108,8 @@ class Lab:
         self._server.stop()
 
 
+EDGE: Final = 50
+"""JupyterLab keeps its side area a little wider than asked for."""
 VIEWPORT: Final[ViewportSize] = {"width": 1400, "height": 900}
 
 PAGE_TIMEOUT_MS: Final = 30_000
@@ -223,18 +225,21 @@ class Notebook:
         self.page.wait_for_selector(f'body[data-jp-theme-light="{light}"]', state="attached")
 
     def panel_width(self, pixels: int) -> None:
-        """Drag the panel's edge, once the panel has had its first width."""
-        self.page.wait_for_function("localStorage.getItem('eai-notebook:widened') !== null")
+        """Drag the panel's edge, again where the panel was given its first width meanwhile."""
+        panel = self.page.locator("#eai-notebook-panel")
         edge = self.page.locator("#jp-main-split-panel > .lm-SplitPanel-handle:not(.lm-mod-hidden)")
-        box = edge.last.bounding_box()
-        panel = self.page.locator("#eai-notebook-panel").bounding_box()
-        assert box
-        assert panel
-        y = box["y"] + 300
-        self.page.mouse.move(box["x"] + 1, y)
-        self.page.mouse.down()
-        self.page.mouse.move(box["x"] + 1 + panel["width"] - pixels, y, steps=4)
-        self.page.mouse.up()
+        for _ in range(5):
+            box, shown = edge.last.bounding_box(), panel.bounding_box()
+            assert box
+            assert shown
+            y = box["y"] + 300
+            self.page.mouse.move(box["x"] + 1, y)
+            self.page.mouse.down()
+            self.page.mouse.move(box["x"] + 1 + shown["width"] - pixels, y, steps=4)
+            self.page.mouse.up()
+            self.page.wait_for_timeout(300)
+            if abs(panel.evaluate("panel => panel.clientWidth") - pixels) < EDGE:
+                return
 
     def screenshot(self, name: str, selector: str | None = None) -> None:
         """Leave a picture in ``build/screens``."""
