@@ -7,20 +7,22 @@ Deep model climbs the same rungs on four hosts, each on top of those before:
 - ``servers``: two parameter servers on hosts of their own, synchronous, gRPC; one reader, which
   reads and parses when the step asks for a batch;
 - ``readers``: `eai.io.criteo`, which reads ahead and parses in machine code;
-- ``ring``: no servers, a ring of MPI ranks, fp32, every tensor by itself, rows as they are;
+- ``ring``: no servers, a ring of MPI ranks, fp32, every tensor by itself, embeddings' rows added up;
 - ``fp16``: gradients in 16 bits, each with its own scale;
 - ``fused``: small tensors in one message;
-- ``ours``: what was not known in 2018: 4 bits with error feedback, each row of an embedding once,
-  the optimizer on touched rows only (``wire="int4"``, ``row_wise="exact"``).
+- ``ours``: what was not known in 2018: 4 bits with error feedback, the optimizer on touched rows only
+  (``wire="int4"``, ``row_wise="exact"``).
 
 Beside it ``stock``: Horovod's own allreduce with its 16 bits and fusion, tf.data as its guide has it.
 All have the same weights, optimizer, global batch and files. Hosts are network namespaces with links of
 a set rate (`tests/hosts`; needs root). The files are in a storage with S3's interface behind these
 links; each request waits, and each stream has a rate.
 
-All arms take turns; two groups live all the time, one with servers and one without. A turn counts by the mean of its steps, since a naive reader waits in
-some of them; a rung's gain is the ratio of the medians of turns, with its 95 % interval over turns. The control is the ring of the third rung again. ``auc_gap``: the held-out AUC
-of ``ours`` against the fp32 ring, both after the same number of steps from the same weights.
+All arms take turns; two groups live all the time, one with servers and one without. A turn counts
+by the mean of its steps, since a naive reader waits in some of them; a rung's gain is the ratio of the
+medians of turns, with its 95 % interval over turns. The control is the ring of the third rung
+again. ``auc_gap``: the held-out AUC of ``ours`` against the fp32 ring, both after the same number of
+steps from the same weights.
 
     python benchmarks/ladder.py                 # as root: it makes test hosts
     python benchmarks/ladder.py --turns 2 --steps 6 --auc-steps 0
@@ -59,8 +61,8 @@ import _ladder_rank as ladder
 from eai_notebook.train.exchange import fusion_autotune
 models = {{
     "servers": ladder.make_model(),
-    "ring": ladder.make_model(sparse="rows"),
-    "fp16": ladder.make_model(sparse="rows", wire="fp16"),
+    "ring": ladder.make_model(),
+    "fp16": ladder.make_model(wire="fp16"),
     "ours": ladder.make_model(wire="int4", row_wise="exact"),
 }}
 start = [w.copy() for w in models["ring"].get_weights()]
