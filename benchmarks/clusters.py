@@ -47,7 +47,6 @@ from clusters.leftovers_of_pods import left_in_cluster
 from clusters.slurm_cluster import SlurmCluster
 
 from eai_notebook.cluster import registry
-from eai_notebook.cluster.launcher_registry import make_launcher
 from eai_notebook.cluster.mpi_environment import find_mpirun
 from eai_notebook.session import Session, Watcher
 
@@ -302,7 +301,6 @@ def main() -> None:
         parts = [part for part in PARTS if part in asked.parts]
         if parts != ["faults"]:
             with CLUSTERS[name]() as cluster:
-                result.add(name, script=make_launcher(2, cluster.where).describe())
                 left = dict(result.measured[name].get("left", {}))
                 for part in parts:
                     if part == "starts":
