@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from _step_ends import StepEnds
 
 import eai_notebook as eai
 
@@ -22,18 +22,6 @@ WARM = 20
 WIDTHS = (512, 512, 256)
 COLUMNS = 64
 asked = json.loads(sys.argv[1])
-
-
-class Clock(keras.callbacks.Callback):
-    """Notes when steps end."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ends: list[float] = []
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Note it."""
-        self.ends.append(time.perf_counter())
 
 
 def main() -> None:
@@ -48,7 +36,7 @@ def main() -> None:
     shares = asked["virtual"] if asked["elastic"] else eai.size()
     count = asked["batch"] * asked["steps"] * asked["virtual"]
     rows = np.random.default_rng(0).normal(size=(count, COLUMNS)).astype("float32")
-    clock = Clock()
+    clock = StepEnds()
     options: dict[str, Any] = {"batch_size": asked["batch"], "verbose": 0, "callbacks": [clock]}
     if asked["elastic"]:
         options |= {"elastic": True, "virtual_ranks": asked["virtual"]}

@@ -100,6 +100,25 @@ def bootstrap_interval(
     return float(np.quantile(found, tail)), float(np.quantile(found, 1 - tail))
 
 
+def paired_ratio(
+    above: Sequence[float] | np.ndarray, below: Sequence[float] | np.ndarray
+) -> dict[str, Any]:
+    """Return the ratio of the medians of two series taken in turns, with its 95 % interval.
+
+    Examples:
+        >>> paired_ratio([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])
+        {'ratio': 2.0, 'ci95': [2.0, 2.0]}
+    """
+    pairs = np.array([above, below]).T
+
+    def of_medians(rows: np.ndarray) -> float:
+        top, bottom = np.median(rows, axis=0)
+        return float(top / bottom)
+
+    interval = bootstrap_interval(pairs, of_medians)
+    return {"ratio": round(of_medians(pairs), 3), "ci95": [round(end, 3) for end in interval]}
+
+
 def _cpu_model() -> str:
     """Return the processor's name from Linux."""
     info = Path("/proc/cpuinfo")

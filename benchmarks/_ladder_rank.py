@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import keras
 import numpy as np
 import tensorflow as tf
+from _step_ends import StepEnds
 from pyarrow import fs
 
 import eai_notebook as eai
@@ -33,10 +34,10 @@ PIECE: Final = 1 << 17
 # ---------------------------------------------------------------------------- the readers
 
 
-def _files() -> list[str]:
-    """Return this rank's files."""
+def _files() -> tf.data.Dataset:
+    """Return the names of this rank's files."""
     names = [url.removeprefix("s3://") for url in URLS]
-    return names[eai.rank() :: eai.size()]
+    return tf.data.Dataset.from_tensor_slices(names[eai.rank() :: eai.size()])
 
 
 def _lines(name: bytes) -> Iterator[np.ndarray]:
@@ -53,13 +54,13 @@ def _lines(name: bytes) -> Iterator[np.ndarray]:
                 kept = kept[BATCH:]
 
 
-def _batches(files: list[str]) -> tf.data.Dataset:
-    """Return batches of lines of files, one file after the other."""
-    return tf.data.Dataset.from_tensor_slices(files).interleave(
+def _batches(files: tf.data.Dataset, **how: Any) -> tf.data.Dataset:
+    """Return batches of lines of files, which are interleaved as `how` says."""
+    return files.interleave(
         lambda name: tf.data.Dataset.from_generator(
             _lines, output_signature=tf.TensorSpec([BATCH], tf.string), args=(name,)
         ),
-        cycle_length=1,
+        **how,
     )
 
 
@@ -76,20 +77,13 @@ def naive() -> tf.data.Dataset:
     options = tf.data.Options()  # TensorFlow did not yet read ahead by itself
     options.experimental_optimization.inject_prefetch = False
     options.threading.private_threadpool_size = 1
-    return _batches(_files()).map(_decoded).repeat().with_options(options)
+    return _batches(_files(), cycle_length=1).map(_decoded).repeat().with_options(options)
 
 
 def idiomatic() -> tf.data.Dataset:
     """Files side by side, parsed in parallel, batches prefetched: as tf.data's guide has it."""
-    files = tf.data.Dataset.from_tensor_slices(_files()).repeat()
-    lines = files.interleave(
-        lambda name: tf.data.Dataset.from_generator(
-            _lines, output_signature=tf.TensorSpec([BATCH], tf.string), args=(name,)
-        ),
-        cycle_length=4,
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=False,
-    )
+    side_by_side = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": False}
+    lines = _batches(_files().repeat(), cycle_length=4, **side_by_side)
     return lines.map(_decoded, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
@@ -110,20 +104,9 @@ def make_model(**how: Any) -> keras.Model:
     return model
 
 
-class _Ends(keras.callbacks.Callback):
-    """When the steps of a training ended."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ends: list[float] = []
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-        self.ends.append(time.perf_counter())
-
-
 def train(model: keras.Model, data: Any, steps: int) -> list[float]:
     """Train; return the seconds of each step without the first ones."""
-    ends = _Ends()
+    ends = StepEnds()
     total = LEFT_OUT + steps
     servers = parameter_servers.current()
     if servers is not None:

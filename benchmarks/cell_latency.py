@@ -115,18 +115,6 @@ def measure(ranks: int, cells: int, starts: int, seed: int) -> dict[str, Any]:
     return found
 
 
-def ratio(numerator: list[float], denominator: list[float]) -> dict[str, Any]:
-    """Return the ratio of medians of two series taken in turn, with its 95 % interval."""
-    pairs = np.array([numerator, denominator]).T
-
-    def of_medians(rows: np.ndarray) -> float:
-        top, bottom = np.median(rows, axis=0)
-        return float(top / bottom)
-
-    interval = harness.bootstrap_interval(pairs, of_medians)
-    return {"ratio": round(of_medians(pairs), 3), "ci95": [round(end, 3) for end in interval]}
-
-
 def main() -> None:
     """Measure, write the result file, print the summary."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -139,22 +127,22 @@ def main() -> None:
     cells = raw["cells"]
     starts = {name: [pair[0] for pair in pairs] for name, pairs in raw["starts"].items()}
     firsts = {name: [pair[1] for pair in pairs] for name, pairs in raw["starts"].items()}
-    cell = ratio(cells["ours"], cells["px"])
-    start = ratio(starts["ours"], starts["plain"])
+    cell = harness.paired_ratio(cells["ours"], cells["px"])
+    start = harness.paired_ratio(starts["ours"], starts["plain"])
     details = {
         "ranks": given.ranks,
         "cell": cell,
-        "cell_encryption": ratio(cells["px encrypted"], cells["px"]),
-        "cell_control": ratio(cells["px again"], cells["px"]),
+        "cell_encryption": harness.paired_ratio(cells["px encrypted"], cells["px"]),
+        "cell_control": harness.paired_ratio(cells["px again"], cells["px"]),
         "cell_ms": {name: round(1e3 * float(np.median(v)), 2) for name, v in cells.items()},
         "cell_p95_ms": {
             name: round(1e3 * float(np.quantile(v, 0.95)), 2) for name, v in cells.items()
         },
         "start": start,
-        "start_encryption": ratio(starts["plain encrypted"], starts["plain"]),
-        "start_control": ratio(starts["plain again"], starts["plain"]),
+        "start_encryption": harness.paired_ratio(starts["plain encrypted"], starts["plain"]),
+        "start_control": harness.paired_ratio(starts["plain again"], starts["plain"]),
         "start_s": {name: round(float(np.median(v)), 2) for name, v in starts.items()},
-        "first_cell": ratio(firsts["ours"], firsts["plain"]),
+        "first_cell": harness.paired_ratio(firsts["ours"], firsts["plain"]),
         "first_cell_s": {name: round(float(np.median(v)), 2) for name, v in firsts.items()},
     }
     summary = {

@@ -102,18 +102,6 @@ def measure(trees: dict[str, Path], ranks: int, rounds: int, folder: Path) -> di
     return found
 
 
-def ratio(numerator: np.ndarray, denominator: np.ndarray) -> tuple[float, list[float]]:
-    """Return the ratio of the medians of whole times, and its interval."""
-    pairs = np.array([numerator, denominator]).T
-
-    def of_medians(rows: np.ndarray) -> float:
-        top, bottom = np.median(rows, axis=0)
-        return float(top / bottom)
-
-    low, high = harness.bootstrap_interval(pairs, of_medians)
-    return round(of_medians(pairs), 3), [round(low, 3), round(high, 3)]
-
-
 def main() -> None:
     """Measure, write the result file, print the summary."""
     parser = argparse.ArgumentParser(
@@ -139,17 +127,15 @@ def main() -> None:
         finally:
             subprocess.run([*git, "remove", "--force", str(earlier)], check=True)
     whole = {name: np.array(rows).sum(axis=1) for name, rows in found.items()}
-    found_ratio, interval = ratio(whole["this"], whole["earlier"])
     up, set_up, step = np.median(found["this"], axis=0)
     summary = {
-        "ratio": found_ratio,
-        "ci95": interval,
+        **harness.paired_ratio(whole["this"], whole["earlier"]),
         "this_s": round(float(np.median(whole["this"])), 2),
         "earlier_s": round(float(np.median(whole["earlier"])), 2),
         "up_s": round(up, 2),
         "set_up_s": round(set_up, 2),
         "step_s": round(step, 2),
-        "control": ratio(whole["earlier again"], whole["earlier"])[0],
+        "control": harness.paired_ratio(whole["earlier again"], whole["earlier"])["ratio"],
     }
     details = {"against": given.against, "ranks": given.ranks, "seconds": found}
     harness.finish("first_step", summary, details)

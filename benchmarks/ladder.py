@@ -132,14 +132,8 @@ def climb(hosts: Hosts, given: argparse.Namespace, environment: dict[str, str]) 
 
 def ratio(above: list[list[float]], below: list[list[float]]) -> dict[str, Any]:
     """Return the ratio of the medians of two arms' turns, with its 95 % interval."""
-    pairs = np.array([[np.mean(turn) for turn in arm] for arm in (above, below)]).T
-
-    def of_medians(rows: np.ndarray) -> float:
-        top, bottom = np.median(rows, axis=0)
-        return float(top / bottom)
-
-    low, high = harness.bootstrap_interval(pairs, of_medians)
-    return {"ratio": round(of_medians(pairs), 3), "ci95": [round(low, 3), round(high, 3)]}
+    means = [[float(np.mean(turn)) for turn in arm] for arm in (above, below)]
+    return harness.paired_ratio(*means)
 
 
 def summarize(found: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
