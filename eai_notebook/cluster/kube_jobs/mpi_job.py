@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 from eai_notebook.cluster.batch_system import BatchJob, BatchState, BatchSystem
 from eai_notebook.cluster.kube_jobs import manifests
 from eai_notebook.cluster.kube_jobs.notebook_container import notebook_pod_spec
-from eai_notebook.cluster.kube_jobs.notebook_state import DELETED, SUSPENDED, NotebookState
+from eai_notebook.cluster.kube_jobs.notebook_state import (
+    DELETED,
+    KEPT_S,
+    SUSPENDED,
+    NotebookState,
+    true_conditions,
+)
 from eai_notebook.cluster.kube_jobs.pod_template import PodTemplate
 from eai_notebook.errors import EaiError
 
@@ -27,8 +33,6 @@ if TYPE_CHECKING:
 
 HOSTFILE: Final = "/etc/mpi/hostfile"
 """Where the launcher finds the workers' names and slots."""
-_KEPT_S: Final = 3600
-"""How long a job that has ended stays, so that its end can be read."""
 _ROLE: Final = "training.kubeflow.org/job-role"
 _NAME: Final = "training.kubeflow.org/job-name"
 _SSH: Final = (
@@ -95,7 +99,7 @@ class MpiJobs(BatchSystem):
                 "runPolicy": {
                     "cleanPodPolicy": "Running",
                     "backoffLimit": 0,
-                    "ttlSecondsAfterFinished": _KEPT_S,
+                    "ttlSecondsAfterFinished": KEPT_S,
                 },
                 "mpiReplicaSpecs": {
                     "Launcher": self._replicas(1, launcher),
@@ -136,11 +140,7 @@ class MpiJobs(BatchSystem):
             pods = api.pods(name, _NAME)
         except EaiError:
             return None
-        conditions = {
-            each["type"]: each
-            for each in found.get("status", {}).get("conditions") or []
-            if each["status"] == "True"
-        }
+        conditions = true_conditions(found)
         for kind in ("Succeeded", "Failed"):
             if end := conditions.get(kind):
                 message = str(end.get("message", ""))

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 from eai_notebook.cluster.batch_system import AGAIN, RESTARTS, BatchJob, BatchState, BatchSystem
 from eai_notebook.cluster.kube_jobs import manifests
 from eai_notebook.cluster.kube_jobs.notebook_container import notebook_pod_spec
-from eai_notebook.cluster.kube_jobs.notebook_state import DELETED, SUSPENDED, NotebookState
+from eai_notebook.cluster.kube_jobs.notebook_state import (
+    DELETED,
+    KEPT_S,
+    SUSPENDED,
+    NotebookState,
+    true_conditions,
+)
 from eai_notebook.cluster.kube_jobs.pod_patience import WAIT_S
 from eai_notebook.errors import EaiError
 from eai_notebook.files import write_private
@@ -23,8 +29,6 @@ if TYPE_CHECKING:
 
 _STARTS: Final = 100
 """How often the pod may be started again; a job that makes no progress ends by itself long before."""
-KEPT_S: Final = 3600
-"""How long a job that has ended stays, so that its end can be read."""
 _TEMPLATE: Final = "pods.yaml"
 _BY_ITSELF: Final = "PodFailurePolicy"
 
@@ -120,13 +124,8 @@ class KubeNotebookJobs(BatchSystem):
             pods = api.pods(name)
         except EaiError:
             return None
-        over = [
-            each
-            for each in found.get("status", {}).get("conditions") or []
-            if each["type"] in ("Complete", "Failed") and each["status"] == "True"
-        ]
-        if over:
-            end = over[0]
+        conditions = true_conditions(found)
+        if end := conditions.get("Complete") or conditions.get("Failed"):
             by_itself = end["type"] == "Complete" or end.get("reason") == _BY_ITSELF
             message = str(end.get("message", ""))
             return self._state.ended(api, pods, by_itself=by_itself, message=message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from eai_notebook.cluster.batch_system import OURS, BatchState
 from eai_notebook.cluster.kube_jobs.pod_patience import PodPatience
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from eai_notebook.cluster.kube_jobs.kube_api import KubeApi
 
+KEPT_S: Final = 3600
+"""How long a job that has ended stays, so that its end can be read."""
 SUSPENDED = BatchState("suspended by its queue", is_queued=True)
 DELETED = BatchState("gone", is_over=True, end="was deleted")
 
@@ -58,3 +60,15 @@ class NotebookState:
             return BatchState("ended", is_over=True)
         words = (said or message.strip()).removeprefix(OURS)
         return BatchState("ended", is_over=True, end=f"ended: {words}" if words else "ended")
+
+
+def true_conditions(job: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what holds of a job, as the API describes it, by the type of the condition.
+
+    Examples:
+        >>> ended, held = {"type": "Failed", "status": "True"}, {"type": "Suspended", "status": "False"}
+        >>> list(true_conditions({"status": {"conditions": [ended, held]}})), true_conditions({})
+        (['Failed'], {})
+    """
+    found = job.get("status", {}).get("conditions") or []
+    return {each["type"]: each for each in found if each["status"] == "True"}
