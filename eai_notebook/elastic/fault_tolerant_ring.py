@@ -25,9 +25,9 @@ import numpy as np
 from eai_notebook.collective import newcomers, objects, survivors
 from eai_notebook.elastic.contribution import Contribution, Slices
 from eai_notebook.elastic.member_changes import Change, State, TooFewRanksError
-from eai_notebook.elastic.virtual_ranks import block_of
 from eai_notebook.elastic.waiting_calls import Caller
 from eai_notebook.errors import EaiError
+from eai_notebook.ledger.virtual_ranks import block_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from eai_notebook.ledger.formatting import span
+from eai_notebook.ledger.virtual_ranks import block_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ def shares(meta: Mapping[str, Any], size: int) -> list[int]:
     virtual = meta.get("virtual_ranks")
     if virtual is None:
         return []
-    return [(rank + 1) * virtual // size - rank * virtual // size for rank in range(size)]
+    return [len(block_of(rank, size, virtual)) for rank in range(size)]
 
 
 def most_work(meta: Mapping[str, Any], size: int) -> str:

@@ -14,8 +14,8 @@ import tensorflow as tf
 import eai_notebook as eai
 from eai_notebook.elastic import virtual_step
 from eai_notebook.elastic.virtual_data import OpenedData
-from eai_notebook.elastic.virtual_ranks import block_of
 from eai_notebook.errors import EaiError
+from eai_notebook.ledger.virtual_ranks import block_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""Virtual ranks: which of them each live rank runs."""
+"""Virtual ranks: which of them each live rank runs; one rule for ranks and for readers of their record."""
 
 from __future__ import annotations
 
