@@ -15,7 +15,7 @@ import nbformat
 from browser.server_process import ServerProcess
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, ViewportSize
+    from playwright.sync_api import Locator, Page, ViewportSize
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -223,6 +223,23 @@ class Notebook:
         )
         light = str("Light" in name).lower()
         self.page.wait_for_selector(f'body[data-jp-theme-light="{light}"]', state="attached")
+
+    def open_tab(self, steps: int) -> Locator:
+        """Run the next cell, which shows a run, and open that run in a tab; return the tab."""
+        self.run_cell()
+        self.wait_steps(steps)
+        self.page.get_by_role("button", name="Open in tab").click()
+        return self.page.locator(".eai-Tab")
+
+    def watch_a_run(self, screenshot: str) -> None:
+        """Run two cells, a player and its run; see the run in the panel and in the cell."""
+        self.run_cell()
+        self.wait_cells(1)
+        self.run_cell()
+        self.wait_steps(40)
+        self.wait_steps(40, where=".jp-OutputArea")
+        assert "4 ranks running a cell" in self.panel()
+        self.screenshot(screenshot)
 
     def panel_width(self, pixels: int) -> None:
         """Drag the panel's edge, again where the panel was given its first width meanwhile."""

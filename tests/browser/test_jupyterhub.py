@@ -31,13 +31,7 @@ def test_a_run_is_shown_and_stopped_behind_a_hub(hub: Hub, browser: Browser) -> 
     cells = "from player import Player\nplayer = Player(4)", "player.play(60, 400)"
     notebook = Notebook(hub, page, cells, "behind")
     try:
-        notebook.run_cell()
-        notebook.wait_cells(1)
-        notebook.run_cell()
-        notebook.wait_steps(40)
-        notebook.wait_steps(40, where=".jp-OutputArea")
-        assert "4 ranks running a cell" in notebook.panel()
-        notebook.screenshot("jupyterhub")
+        notebook.watch_a_run("jupyterhub")
         # A reloaded page finds the run again through the proxy.
         notebook.reload()
         notebook.wait_ready(idle=False)

@@ -31,13 +31,7 @@ def test_a_run_is_shown_and_stopped_beside_the_one_document(
     cells = "from player import Player\nplayer = Player(4)", "player.play(20, 400)"
     notebook = Notebook(notebook7, page, cells, "one")
     try:
-        notebook.run_cell()
-        notebook.wait_cells(1)
-        notebook.run_cell()
-        notebook.wait_steps(40)
-        notebook.wait_steps(40, where=".jp-OutputArea")
-        assert "4 ranks running a cell" in notebook.panel()
-        notebook.screenshot("notebook7")
+        notebook.watch_a_run("notebook7")
         page.get_by_role("button", name="Stop", exact=True).click()
         notebook.wait_cells(2)
         assert "4 ranks ready" in notebook.panel()

@@ -33,10 +33,7 @@ def test_steps_are_looked_at_closer_and_closer_in_a_tab(
 ) -> None:
     notebook = open_notebook(LONG)
     page = notebook.page
-    notebook.run_cell()
-    notebook.wait_steps(6188)
-    page.get_by_role("button", name="Open in tab").click()
-    tab = page.locator(".eai-Tab")
+    tab = notebook.open_tab(6188)
     bars = tab.locator(".eai-Chart-plot > canvas")
     tab.locator(".eai-Lines").first.wait_for()
     notebook.screenshot("tab-light")
@@ -102,10 +99,7 @@ def test_ranks_are_sorted_and_hosts_are_folded(
 ) -> None:
     notebook = open_notebook(HOSTS)
     page = notebook.page
-    notebook.run_cell()
-    notebook.wait_steps(300)
-    page.get_by_role("button", name="Open in tab").click()
-    tab = page.locator(".eai-Tab")
+    tab = notebook.open_tab(300)
     bars = tab.locator(".eai-Chart-ranks canvas")
     bars.scroll_into_view_if_needed()
 
@@ -149,10 +143,7 @@ def test_how_ranks_were_is_drawn_over_time_and_looked_at_closer(
 ) -> None:
     notebook = open_notebook(HOSTS)
     page = notebook.page
-    notebook.run_cell()
-    notebook.wait_steps(300)
-    page.get_by_role("button", name="Open in tab").click()
-    tab = page.locator(".eai-Tab")
+    tab = notebook.open_tab(300)
     vitals = tab.locator(".eai-Vitals")
     vitals.scroll_into_view_if_needed()
     titles = [text.split("\n")[0] for text in vitals.locator(".eai-Lines-title").all_inner_texts()]
