@@ -50,7 +50,7 @@ def test_ranks_agree_and_the_slow_format_goes(run_ranks: RunRanks) -> None:
     """One rank alone takes long over int8, another over fp32: fp16 must be what is left."""
     reports = run_ranks(
         """
-        import io, contextlib, time
+        import io, contextlib
         import keras, numpy as np, tensorflow as tf
         import eai_notebook as eai
         from eai_notebook import collective
@@ -62,16 +62,15 @@ def test_ranks_agree_and_the_slow_format_goes(run_ranks: RunRanks) -> None:
         messages.set_sink(seen.append)
 
         steps = wire_autotune.STEPS + 6
-        now = tf.Variable(0, dtype=tf.int32)
+        messages.add_step_listener(lambda run, step: False)  # so that every step is measured
 
-        def delayed(x):
-            def wait(values):
-                which = int(wire_autotune._tried(now) if now < wire_autotune.STEPS else 1)
-                time.sleep(0.08 if which == (2 if r else 0) else 0)
-                now.assign_add(1)
-                return values
-            out = tf.numpy_function(lambda v: wait(v), [x], tf.float32)
-            return tf.ensure_shape(out, x.shape)
+        # What each format's steps take, by a clock of this rank's own: no matter what else runs.
+        slow = 2 if r else 0
+        tried = [int(wire_autotune._tried(step)) for step in range(steps)]
+        lengths = [0.1 if which == slow else 0.02 for which in tried]
+        readings = tf.constant(np.cumsum([0.0, *lengths]))
+        step = tf.Variable(0)
+        wire_autotune.ready_time = lambda gradients: tf.gather(readings, step.assign_add(1) - 1)
 
         keras.utils.set_random_seed(1)
         net = keras.Sequential([keras.Input((100,)), keras.layers.Dense(100), keras.layers.Dense(1)])
@@ -80,12 +79,9 @@ def test_ranks_agree_and_the_slow_format_goes(run_ranks: RunRanks) -> None:
         rng = np.random.default_rng(r)
         x, y = rng.normal(size=(4 * steps, 100)).astype("f4"), rng.normal(size=(4 * steps, 1))
         data = tf.data.Dataset.from_tensor_slices((x, y.astype("f4"))).batch(4)
-        data = data.map(lambda a, b: (delayed(a), b), num_parallel_calls=1, deterministic=True)
-        options = tf.data.Options()
-        options.autotune.enabled = False
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
-            eai.fit(net, data.with_options(options), verbose=0)
+            eai.fit(net, data, verbose=0)
         rows = np.concatenate([m.rows for m in seen if isinstance(m, messages.StepsDone)])
         (ended,) = [m for m in seen if isinstance(m, messages.RunEnded)]
         memory = optimizer.exchange_memory.state()
