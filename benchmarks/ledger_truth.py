@@ -49,6 +49,8 @@ import numpy as np
 
 from eai_notebook.ledger.arrays import mean
 from eai_notebook.ledger.context import Context
+from eai_notebook.ledger.core_loss import core_loss
+from eai_notebook.ledger.facts import Facts
 from eai_notebook.ledger.merge import Ledger, mean_parts, merge
 from eai_notebook.ledger.parts import PARTS
 from eai_notebook.ledger.run_comparison import compare
@@ -295,8 +297,14 @@ def one_run(
         moved=verdict(merge(off, record.info.clock_offset), context=context),
         sum_error_pct=max(whole for whole, _ in errors),
         step_errors_pct=np.concatenate([single for _, single in errors]),
-        is_loaded=context.shortage() is not None,
+        is_loaded=_is_loaded(ledger, context),
     )
+
+
+def _is_loaded(ledger: Ledger, context: Context) -> bool:
+    """Return whether a run lost 5 % of its steps to other processes, by the system's own count."""
+    lack, facts = context.shortage(), Facts(ledger, context)
+    return lack is not None and core_loss(facts, lack).expected >= 0.05 * facts.step
 
 
 def sum_errors(ledger: Ledger, place: int, by_stopwatch: np.ndarray) -> tuple[float, np.ndarray]:
@@ -346,6 +354,7 @@ def busy_cores() -> Iterator[None]:
 
 
 def _burn(core: int) -> None:
+    os.setsid()  # or the scheduler counts all of them as one program
     os.sched_setaffinity(0, {core})
     while True:
         pass

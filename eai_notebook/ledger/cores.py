@@ -31,10 +31,13 @@ use; and, where they are known, ``exchange_ran`` and ``exchange_waited`` of the 
 exchange, ``step_ran`` and ``step_waited`` of those that a step's computing goes through. A name is
 absent where the system does not say it."""
 
-STARVED: Final = 0.6
-"""Ranks that get less than this share of the processor time that they could use lack cores."""
+ENOUGH: Final = 0.9
+"""Ranks that get at least this share of the processor time that they could use lack no cores."""
 
-STRANGERS: Final = 0.3
+ENOUGH_TO_POLL: Final = 0.6
+"""The same of threads that exchange: they ask for a core all the time and seldom need it at once."""
+
+STRANGERS: Final = 0.1
 """It is other processes' doing when these have at least this share of the busy time."""
 
 _TASKS: Final = Path("/proc/self/task")
@@ -42,6 +45,9 @@ _NS: Final = 1e-9
 
 _COMPUTES: Final = "tf_Compute"
 """What TensorFlow calls the threads that run a graph's operations."""
+
+_FULL: Final = 0.995
+"""The load of cores that are never idle: the system's counts are not finer."""
 
 _LITTLE_S: Final = 1e-3
 """Threads that asked for less processor time than this lack none."""
@@ -56,7 +62,7 @@ class Shortage:
     that exchange: nothing can be lost to a lack of cores beyond that. Both are infinite where they
     are not known. ``others`` is the share of their hosts' busy time that was not theirs; ``cores``
     are those of one host, ``ranks`` how many of ours share them. ``theirs`` is what of a rank's waiting
-    for a core is for others' processes: on an idle machine the ranks' own threads wait for each other.
+    for a core there would not be without others' processes: the ranks' own threads wait for each other.
     """
 
     share: float
@@ -164,33 +170,45 @@ def _on_host(uses: list[Mapping[str, float]]) -> Shortage | None:
         waited = max(total("waited") - total("exchange_waited"), 0.0)
     own = _share(ran, waited)
     exchange = _share(total("exchange_ran"), total("exchange_waited")) if apart else own
-    if min(own, exchange) >= STARVED:
+    if own >= ENOUGH and exchange >= ENOUGH_TO_POLL:
         return None
     wall = total("wall")
     exchange_waited = total("exchange_waited" if apart else "waited")
     delay, exchange_delay = (
         each / wall if wall > 0 else math.inf for each in (waited, exchange_waited)
     )
-    cores = int(max(use.get("cores", 0.0) for use in uses))
+    cores = max(use.get("cores", 0.0) for use in uses)
+    seconds = max(use.get("wall", 0.0) for use in uses) if cores else 0.0
     return Shortage(
-        *(own, others, cores, len(uses), exchange),
+        *(own, others, int(cores), len(uses), exchange),
         delay=delay,
         exchange_delay=exchange_delay,
-        theirs=_theirs(machine - total("ran"), total("ran"), ran / len(uses)),
+        theirs=_theirs(total("ran") / seconds, machine / seconds, cores) if seconds else 1.0,
     )
 
 
-def _theirs(strangers: float, ranks: float, thread: float) -> float:
-    """Return what of a thread's waiting is for strangers, by the processor time of all who had a core.
+def _theirs(own: float, all_: float, cores: float) -> float:
+    """Return what of the waiting for a core is for others' processes, by the cores in use.
 
-    It waits for all else that runs: strangers, and the ranks' threads but for itself.
+    ``own`` are the cores that the ranks keep busy, on the mean, ``all_`` those that anything does, of
+    ``cores``. Without the others' processes, ranks would wait for each other's threads as in a queue at
+    as many cores that is as busy as they make it.
 
     Examples:
-        >>> _theirs(1.0, 1.0, 1.0), _theirs(4.0, 3.0, 1.0)
-        (1.0, 0.6666666666666666)
+        >>> [round(_theirs(0.5, busy, 2.0), 2) for busy in (0.5, 1.0, 2.0)]
+        [0.0, 0.76, 1.0]
     """
-    running = max(strangers, 0.0) + max(ranks - thread, 0.0)
-    return max(strangers, 0.0) / running if running > 0 else 1.0
+    now = _queue(all_, cores)
+    return max(0.0, 1 - _queue(own, cores) / now) if now > 0 else 1.0
+
+
+def _queue(busy: float, cores: float) -> float:
+    """Return how long one waits for a core, in the time that it is then used.
+
+    H. Sakasegawa, An approximation formula for the mean queue length of an M/M/c queue (1977).
+    """
+    load = min(busy / cores, _FULL)
+    return float(load ** (math.sqrt(2 * (cores + 1)) - 1) / (cores * (1 - load)))
 
 
 def _share(ran: float, waited: float) -> float:

@@ -120,11 +120,6 @@ class Facts:
         """The samples in a rank's batch, mean over ranks; NaN where unknown."""
         return float(mean(self.ledger.timed().samples))
 
-    @cached_property
-    def lacks_cores(self) -> bool:
-        """Whether other processes have the ranks' processors."""
-        return self.context.shortage() is not None
-
     def part(self, part: int) -> float:
         """Return the length of a part, mean over ranks."""
         return float(self.parts[part])

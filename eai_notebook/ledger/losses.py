@@ -211,7 +211,7 @@ class PeerIsLate(Rule):
             return None
         culprit, cause = waiting.culprit, waiting.cause()
         # Who lacks cores is late now and then, whatever it computes.
-        if facts.lacks_cores and (culprit is None or cause is None):
+        if (culprit is None or cause is None) and _lost_to_cores(facts) >= waited / 2:
             return None
         ranks = facts.typical.ranks
         rank = None if culprit is None else ranks[culprit]
@@ -387,6 +387,12 @@ class Stalling(Rule):
             "see with `top` what else runs there when it happens",
             "`%eai trace 20` while it happens",
         )
+
+
+def _lost_to_cores(facts: Facts) -> float:
+    """Return how long a step's own work lacks a core, in seconds; 0 where it is not known."""
+    lack = facts.context.shortage()
+    return core_loss(facts, lack).own if lack else 0.0
 
 
 @dataclass(frozen=True)
