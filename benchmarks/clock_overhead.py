@@ -52,25 +52,28 @@ import keras, numpy as np, tensorflow as tf
 import eai_notebook as eai
 from eai_notebook.train.recording import step_clock, graph_timestamps
 from eai_notebook.train.measured_step import MeasuredStep
+from tensorflow.python.data.experimental.ops.testing import sleep
 
 WIDTH = 64
 INSTANCES = 4
 
 class Work(keras.layers.Layer):
-    """Takes a known time, nearly all of it asleep, so that the ranks need no core each."""
+    """Takes a known time, all of it asleep, so that the ranks need no core each.
+
+    As in any model, nothing of it is Python, which would wait for threads that run Python.
+    """
 
     def __init__(self, seconds):
         super().__init__()
-        self.seconds = seconds
+        ticks = tf.data.Dataset.from_tensors(0.0).repeat().apply(sleep(int(1e6 * seconds)))
+        options = tf.data.Options()
+        options.experimental_optimization.inject_prefetch = False  # it sleeps when asked
+        self.ticks = iter(ticks.with_options(options))
 
     def call(self, x):
-        def work(values):
-            until = time.perf_counter() + self.seconds
-            time.sleep(max(0.0, self.seconds - 0.0003))
-            while time.perf_counter() < until:
-                pass
-            return values
-        return tf.ensure_shape(tf.numpy_function(work, [x], x.dtype), x.shape)
+        with tf.control_dependencies([x]):
+            tick = self.ticks.get_next()
+        return x + tick
 
 def prepare(layers, seconds):
     """Return Keras's own step and two measured ones, all compiled, and their input."""
