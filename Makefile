@@ -13,6 +13,7 @@ VENV ?= .venv
 ROWS ?= 400000
 RANKS ?= 2
 OUT ?= build/demo
+SECONDS_LEFT ?= 900
 
 BIN := $(abspath $(VENV))/bin
 STAMP := $(abspath $(VENV))/.stamp
@@ -82,6 +83,11 @@ examples: setup ## the worked notebooks, on little data
 clusters: setup sshd slurm kubernetes ## groups in a real Slurm of three nodes, and a Kubernetes of two
 	$(call say,"tests with Slurm and Kubernetes")
 	pytest tests/clusters $(PYTEST)
+
+.PHONY: clusters-short
+clusters-short: setup sshd ## those of them that every change must pass, where this machine can have such clusters
+	$(call say,"tests with Slurm and Kubernetes without faults")
+	@python tools/clusters_short.py --seconds $(SECONDS_LEFT) $(PYTEST)
 
 .PHONY: quick
 quick: setup ## the tests without ranks, on all cores

@@ -20,7 +20,11 @@ _SEED = "%%distributed --setup\nimport keras\nkeras.utils.set_random_seed(7)"
 
 
 def settings(folder: Path) -> dict[str, str]:
-    """Make the notebooks' data in `folder`; return the variables that name it, and that jobs get them."""
+    """Make the notebooks' data in `folder`; return the variables that name it, and that jobs get them.
+
+    Ranks have one thread everywhere: TensorFlow adds up in another order with another number, and a node of a
+    cluster may have more cores than ranks have here.
+    """
     criteo(folder / "logs", rows=64_000, files=16)
     criteo(folder / "rules", rows=24_000, files=8, recipe="rules")
     small = {
@@ -28,6 +32,9 @@ def settings(folder: Path) -> dict[str, str]:
         "EAI_RULES_DATA": str(folder / "rules"),
         "EAI_PICTURES": "2048",
         "EAI_PICTURES_EPOCHS": "2",
+        **dict.fromkeys(
+            ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1"
+        ),
     }
     return {**small, "EAI_FORWARD": ",".join(small)}
 

@@ -8,6 +8,7 @@ builds). The parts:
   beyond the local start, in units of the second.
 - ``training``: compared with one process, as in `equivalence.py`.
 - ``notebooks``: as jobs, compared with the same notebooks run here.
+- ``killed``: a notebook's job that is killed in the middle of its training and starts again, compared with one that is not.
 - ``faults``: those of `tests/clusters/test_faults_on_*.py`, each run as there. A test that does not end in `--timeout`
   seconds is a hang.
 
@@ -23,6 +24,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import statistics
 import sys
 import tempfile
@@ -41,13 +43,14 @@ from _outcomes import outcomes
 sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from clusters.kube_cluster import KubeCluster, pod_template
+from clusters.kube_cluster import KubeCluster, wait_until
 from clusters.leftovers_of_jobs import left_on_nodes
 from clusters.leftovers_of_pods import left_in_cluster
 from clusters.slurm_cluster import SlurmCluster
+from clusters.training_job import FIRST_EPOCH, end_of, output_of, submitted, write_notebook
 
 from eai_notebook.cluster import registry
-from eai_notebook.cluster.mpi_environment import find_mpirun
+from eai_notebook.cluster.kube_jobs.pod_template import LEASE
 from eai_notebook.session import Session, Watcher
 
 if TYPE_CHECKING:
@@ -56,8 +59,8 @@ if TYPE_CHECKING:
 NAME = "clusters"
 CASES = [("dense", "sgd"), ("dense", "adam"), ("embedding", "sgd")]
 FAULTS = Path(__file__).resolve().parent.parent / "tests" / "clusters"
-ENGINE = "import eai_notebook.cluster.engine_process"
-PARTS = ("starts", "training", "notebooks", "faults")
+IMPORTS = [sys.executable, "-c", "import eai_notebook.cluster.engine_process"]
+PARTS = ("starts", "training", "notebooks", "killed", "faults")
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Cluster:
         where_jobs: The options of a notebook as a job on it.
         folder: A folder that its nodes share.
         plain_seconds: Runs a plain job of two ranks, and returns how long that takes.
+        kill: Kills a job that runs, as the cluster does that needs its machine; it then starts again.
         left: Returns what groups and jobs have left.
     """
 
@@ -76,6 +80,7 @@ class Cluster:
     where_jobs: dict[str, Any]
     folder: Path
     plain_seconds: Callable[[], float]
+    kill: Callable[[str], None]
     left: Callable[[], list[str]]
 
 
@@ -84,7 +89,7 @@ def slurm() -> Iterator[Cluster]:
     """Give a Slurm of three nodes."""
     with SlurmCluster(3, cores=4) as made, mock.patch.dict(os.environ, made.environment()):
         folder = _own_folder(made.hosts.folder)
-        where = {"slurm": True, "nodes": 2, "time": "20"}
+        where = {"slurm": True, "nodes": 2, "time": "40"}
 
         def left() -> list[str]:
             with contextlib.suppress(AssertionError):  # what is left then is named below
@@ -92,7 +97,10 @@ def slurm() -> Iterator[Cluster]:
             groups = [entry.name for entry in registry.entries()]
             return [*made.jobs(), *left_on_nodes(made), *groups]
 
-        yield Cluster(where, where, folder, lambda: sbatch_seconds(made), left)
+        def kill(job: str) -> None:
+            made.slurm("scontrol", "requeue", job)
+
+        yield Cluster(where, where, folder, lambda: made.run_plain_job(IMPORTS), kill, left)
 
 
 @contextlib.contextmanager
@@ -107,11 +115,18 @@ def kube() -> Iterator[Cluster]:
                     made.delete_job(job)
             return left_in_cluster(made)
 
+        def kill(job: str) -> None:
+            name = job.partition("/")[2]
+            (pod,) = (pod for pod in made.names("pods") if pod.startswith(name))
+            made.evict_pod(pod, grace_s=1)
+
+        job_pods = made.job_pod_file(folder, annotations={LEASE: "8"})
         yield Cluster(
             {"kube": str(made.pod_file())},
-            {"kube": str(made.job_pod_file(folder))},
+            {"kube": str(job_pods)},
             folder,
-            lambda: plain_job_seconds(made),
+            lambda: plain_seconds(made),
+            kill,
             left,
         )
 
@@ -120,8 +135,9 @@ CLUSTERS = {"slurm": slurm, "kube": kube}
 
 
 def _own_folder(parent: Path) -> Path:
-    """Make a folder, with the registry of groups in it: other groups of this machine are none of ours."""
+    """Make a folder, with the registry of groups and jobs in it: others of this machine are none of ours."""
     folder = Path(tempfile.mkdtemp(dir=parent))
+    os.environ["XDG_STATE_HOME"] = str(folder / "state")
     os.environ["JUPYTER_RUNTIME_DIR"] = str(folder / "runtime")
     return folder
 
@@ -133,6 +149,13 @@ class Quiet(Watcher):
         """Drop it."""
 
 
+def plain_seconds(kube: KubeCluster) -> float:
+    """Return how long a job of two pods takes that import an engine's program and end."""
+    taken = kube.run_plain_job(IMPORTS)
+    left_in_cluster(kube)
+    return taken
+
+
 def start_seconds(**where: Any) -> float:
     """Return how long a group of two takes to be up, in seconds."""
     session = Session(2, watcher=Quiet(), **where)
@@ -140,52 +163,6 @@ def start_seconds(**where: Any) -> float:
     session.up()
     taken = time.perf_counter() - begin
     session.down()
-    return taken
-
-
-def sbatch_seconds(slurm: SlurmCluster) -> float:
-    """Return how long plain ``sbatch`` takes for two ranks that import an engine's program and end."""
-    import_it = [sys.executable, "-c", ENGINE]
-    mpirun = [find_mpirun(), "-n", "2", "--bind-to", "none", "--map-by", "slot:OVERSUBSCRIBE"]
-    network = ["--prtemca", "prte_if_include", slurm.hosts.subnet]
-    words = " ".join(f"'{word}'" for word in [*mpirun, *network, *import_it])
-    root = "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1\n"
-    root += "export PRTE_ALLOW_RUN_AS_ROOT=1 PRTE_ALLOW_RUN_AS_ROOT_CONFIRM=1\n"
-    with tempfile.TemporaryDirectory(dir=slurm.hosts.folder) as folder:
-        script, log = Path(folder) / "job.sh", Path(folder) / "job.log"
-        script.write_text(
-            f"#!/bin/bash\n#SBATCH -N2 -n2 -t 10 -o {log}\n{root}{words} && echo done\n"
-        )
-        begin = time.perf_counter()
-        slurm.slurm("sbatch", str(script))
-        while not log.exists() or "done" not in log.read_text():
-            assert time.perf_counter() - begin < 120, log.read_text() if log.exists() else "no job"
-            time.sleep(0.02)
-        taken = time.perf_counter() - begin
-    slurm.wait_until_idle()
-    return taken
-
-
-def plain_job_seconds(kube: KubeCluster) -> float:
-    """Return how long a job of two pods takes that import an engine's program and end."""
-    spec = pod_template(container={"command": [sys.executable, "-c", ENGINE]})["spec"]
-    job = {
-        "metadata": {"name": "plain"},
-        "spec": {
-            "completions": 2,
-            "parallelism": 2,
-            "template": {"spec": {**spec, "restartPolicy": "Never"}},
-        },
-    }
-    path = "/apis/batch/v1/namespaces/ranks/jobs"
-    begin = time.perf_counter()
-    kube.api("POST", path, job)
-    while kube.api("GET", f"{path}/plain")["status"].get("succeeded", 0) < 2:
-        assert time.perf_counter() - begin < 120, "the plain job does not end"
-        time.sleep(0.05)
-    taken = time.perf_counter() - begin
-    kube.delete_job("plain")
-    left_in_cluster(kube)
     return taken
 
 
@@ -227,6 +204,7 @@ class Result:
             for found in every.values()
             for each in found.get("notebooks", {}).values()
         ]
+        killed = [found["killed"] for found in every.values() if "killed" in found]
         return {
             **ratios,
             "faults": sum(len(each["seconds"]) for each in faults),
@@ -235,6 +213,7 @@ class Result:
                 len(left) for found in every.values() for left in found.get("left", {}).values()
             ),
             "hangs": sum(len(each["hangs"]) for each in faults),
+            "killed_differ": sum(each["whole"] != each["again"] for each in killed),
             "max_rel_diff": max(trained, default=None),
             "notebooks_max_rel_diff": max(notebooks, default=None),
         }
@@ -259,19 +238,51 @@ def start_ratio(starts: dict[str, list[float]]) -> float:
     return round(statistics.median((group - local) / plain for group, local, plain in every), 3)
 
 
-def measure_notebooks(name: str, cluster: Cluster, result: Result) -> None:
-    """Compare the losses of notebooks as jobs with those of a run here."""
+def measure_notebooks(
+    name: str, cluster: Cluster, result: Result, here: dict[str, list[float]]
+) -> None:
+    """Compare the losses of notebooks as jobs with those of a run `here`, which is made if there is none."""
     found: dict[str, Any] = {}
     with mock.patch.dict(os.environ, _notebooks.settings(cluster.folder)):
         for notebook in _notebooks.NAMES:
-            here = _notebooks.losses(notebook, cluster.folder / f"{notebook}-here", None)
+            if notebook not in here:
+                own_folder = cluster.folder / f"{notebook}-here"
+                here[notebook] = _notebooks.losses(notebook, own_folder, None)
             job = _notebooks.losses(
                 notebook, cluster.folder / f"{notebook}-job", cluster.where_jobs
             )
-            apart = _notebooks.largest_difference(here, job)
+            apart = _notebooks.largest_difference(here[notebook], job)
             found[notebook] = {"losses": job, "difference": apart}
             harness.say(f"{name} {notebook}: {len(job)} losses, {apart:.1e} apart")
             result.add(name, notebooks=found)
+
+
+def measure_killed(name: str, cluster: Cluster, result: Result) -> None:
+    """Kill a job in its second epoch; compare loss and weights at its end with those of one that was left alone."""
+    folder = cluster.folder / "killed"
+    folder.mkdir()
+    notebook = write_notebook(folder)
+    with _working_in(folder):
+        whole = end_of(submitted(notebook, cluster.where_jobs, "whole", folder="kept-1"))
+        job = submitted(notebook, cluster.where_jobs, "again", folder="kept-2", waits=True)
+        wait_until(lambda: list((folder / "kept-2").glob(FIRST_EPOCH)))
+        cluster.kill(job.identity)
+        wait_until(lambda: "started again" in output_of(job))
+        (folder / "kept-2" / "asked").touch()  # the second start is not to wait for a kill
+        again = end_of(job)
+    resumed = re.findall(r"resuming from epoch \d+, step \d+", output_of(job))
+    harness.say(f"{name}: killed, {', '.join(resumed)}; {again}")
+    result.add(name, killed={"whole": whole, "again": again, "resumed": resumed})
+
+
+@contextlib.contextmanager
+def _working_in(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def inject_faults(name: str, result: Result, timeout: float) -> None:
@@ -297,18 +308,21 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=240.0)
     asked = parser.parse_args()
     result = Result()
+    here: dict[str, list[float]] = {}
     for name in asked.on:
         parts = [part for part in PARTS if part in asked.parts]
         if parts != ["faults"]:
             with CLUSTERS[name]() as cluster:
-                left = dict(result.measured[name].get("left", {}))
+                left = dict(result.measured.get(name, {}).get("left", {}))
                 for part in parts:
                     if part == "starts":
                         measure_starts(name, cluster, result, asked.rounds)
                     elif part == "training":
                         result.add(name, difference=training_difference(**cluster.where))
                     elif part == "notebooks":
-                        measure_notebooks(name, cluster, result)
+                        measure_notebooks(name, cluster, result, here)
+                    elif part == "killed":
+                        measure_killed(name, cluster, result)
                     left[part] = cluster.left()
                     result.add(name, left=left)
         if "faults" in parts:

@@ -1,8 +1,13 @@
-"""Fixtures: a real Slurm and a real Kubernetes, or a line that says why there is none."""
+"""Fixtures: a real Slurm and a real Kubernetes, or a line that says why there is none.
+
+`tools/clusters_short.py` says in ``EAI_CLUSTERS`` which of them there are, and in ``EAI_CLUSTERS_UNTIL`` until when (in
+seconds since 1970) tests may begin.
+"""
 
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,10 +20,20 @@ if TYPE_CHECKING:
 collect_ignore = ["programs"]  # which jobs run: a search for doctests would start them here
 
 
+def pytest_runtest_setup() -> None:
+    if time.time() > float(os.environ.get("EAI_CLUSTERS_UNTIL", "inf")):
+        pytest.skip("the time for tests with clusters is over")
+
+
+def _is_left_out(name: str) -> bool:
+    asked = os.environ.get("EAI_CLUSTERS")
+    return asked is not None and name not in asked.split(",")
+
+
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[SlurmCluster]:
     """Give three nodes with links of their own; Slurm's commands of this process reach them."""
-    reason = why_not()
+    reason = "EAI_CLUSTERS leaves Slurm out" if _is_left_out("slurm") else why_not()
     if reason:
         pytest.skip(reason)
     inside = [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_"))]
@@ -33,7 +48,8 @@ def slurm() -> Iterator[SlurmCluster]:
 @pytest.fixture(scope="session")
 def kube() -> Iterator[kube_cluster.KubeCluster]:
     """Give a Kubernetes of two nodes, whose user has the documented rights in one namespace."""
-    reason = kube_cluster.why_not()
+    left_out = _is_left_out("kube")
+    reason = "EAI_CLUSTERS leaves Kubernetes out" if left_out else kube_cluster.why_not()
     if reason:
         pytest.skip(reason)
     with kube_cluster.KubeCluster(2) as made, pytest.MonkeyPatch.context() as patch:

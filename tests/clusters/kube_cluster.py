@@ -34,6 +34,8 @@ from hosts.network import free_subnet
 from paths import REPOSITORY
 from typing_extensions import Self
 
+from eai_notebook.cluster.kube_jobs.pod_states import pod_state
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -116,7 +118,8 @@ class KubeCluster:
             keep = os.environ.get("EAI_KEEP_KUBE")
             if not keep:
                 self.close()
-            raise RuntimeError("\n".join(["Kubernetes did not start", *logs])) from error
+            what = f"Kubernetes did not start ({error})"
+            raise RuntimeError("\n".join([what, *logs])) from error
 
     def __enter__(self) -> Self:
         return self
@@ -185,6 +188,40 @@ class KubeCluster:
         path = f"/apis/batch/v1/namespaces/ranks/jobs/{name}"
         self.api("DELETE", path, propagationPolicy="Background")
 
+    def run_plain_job(self, command: Sequence[str], seconds: float = 120.0) -> float:
+        """Run a command in the two pods of a job, by the API alone; return how long that takes.
+
+        Raises:
+            RuntimeError: A pod failed, or they did not end in `seconds`; with how they were then.
+        """
+        spec = pod_template(container={"command": list(command)})["spec"]
+        job = {
+            "metadata": {"name": "plain"},
+            "spec": {
+                "completions": 2,
+                "parallelism": 2,
+                "backoffLimit": 0,
+                "template": {"spec": {**spec, "restartPolicy": "Never"}},
+            },
+        }
+        path = "/apis/batch/v1/namespaces/ranks/jobs"
+        begin = time.perf_counter()
+        self.api("POST", path, job)
+        while (status := self.api("GET", f"{path}/plain")["status"]).get("succeeded", 0) < 2:
+            if status.get("failed") or time.perf_counter() - begin > seconds:
+                raise RuntimeError(f"a plain job did not succeed: {self._pods_in_words()}")
+            time.sleep(0.05)
+        taken = time.perf_counter() - begin
+        self.delete_job("plain")
+        return taken
+
+    def _pods_in_words(self) -> str:
+        found = self.api("GET", "/api/v1/namespaces/ranks/pods")["items"]
+        events = self.api("GET", "/api/v1/namespaces/ranks/events")["items"]
+        states = [pod_state(pod, 0.0).words for pod in found]
+        warnings = [each.get("message", "") for each in events if each.get("type") == "Warning"]
+        return "; ".join([*states, *warnings[-2:]])
+
     def add_mpi_jobs(self) -> None:
         """Have the API server know MPIJobs; their operator does not run."""
         definition = yaml.safe_load(mpi_job_definition().read_text())
@@ -203,12 +240,13 @@ class KubeCluster:
         path = "/apis/kubeflow.org/v2beta1/namespaces/ranks/mpijobs"
         return list(self.api("GET", path)["items"])
 
-    def evict_pod(self, name: str) -> None:
-        """Evict a pod, as `kubectl drain` does."""
+    def evict_pod(self, name: str, grace_s: int | None = None) -> None:
+        """Evict a pod, as `kubectl drain` does; it is killed after `grace_s`, by default the pod's own time."""
         body = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
             "metadata": {"name": name, "namespace": "ranks"},
+            "deleteOptions": {} if grace_s is None else {"gracePeriodSeconds": grace_s},
         }
         self.api("POST", f"/api/v1/namespaces/ranks/pods/{name}/eviction", body)
 

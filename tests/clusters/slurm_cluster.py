@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
+import shlex
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -19,9 +23,10 @@ from hosts.cluster import Hosts
 from hosts.cluster import why_not as why_no_hosts
 from typing_extensions import Self
 
+from eai_notebook.cluster.mpi_environment import find_mpirun
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
 TOOLS = ("sbatch", "scontrol", "squeue", "sinfo", "slurmctld", "slurmd", "munged")
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
@@ -90,7 +95,8 @@ class SlurmCluster:
                 path.read_text(errors="replace")[-800:] for path in self.hosts.folder.glob("*.out")
             ]
             self.close()
-            raise RuntimeError("\n".join(["Slurm did not start", *logs])) from error
+            what = f"Slurm did not start ({error})"
+            raise RuntimeError("\n".join([what, *logs])) from error
 
     def __enter__(self) -> Self:
         return self
@@ -157,6 +163,34 @@ class SlurmCluster:
         """Cancel a job, and wait until it is gone."""
         self.slurm("scancel", job)
         wait_until(lambda: job not in self.jobs())
+
+    def run_plain_job(self, command: Sequence[str], seconds: float = 120.0) -> float:
+        """Run a command as two ranks on two nodes, by ``sbatch`` and ``mpirun`` alone; return how long that takes.
+
+        Raises:
+            RuntimeError: It failed or did not end in `seconds`; with what it has printed.
+        """
+        mpirun = [find_mpirun(), "-n", "2", "--bind-to", "none", "--map-by", "slot:OVERSUBSCRIBE"]
+        network = ["--prtemca", "prte_if_include", self.hosts.subnet]
+        names = [f"{kind}_ALLOW_RUN_AS_ROOT" for kind in ("OMPI", "PRTE")]
+        root = " ".join(f"{name}=1 {name}_CONFIRM=1" for name in names)
+        with tempfile.TemporaryDirectory(dir=self.hosts.folder) as folder:
+            script, log = Path(folder) / "job.sh", Path(folder) / "job.log"
+            script.write_text(
+                f"#!/bin/bash\n#SBATCH -N2 -n2 -t 10 -o {log}\nexport {root}\n"
+                f"{shlex.join([*mpirun, *network, *command])}\necho code $?\n"
+            )
+            begin = time.perf_counter()
+            self.slurm("sbatch", str(script))
+            while not (end := re.search(r"^code (\d+)\n", _text(log), re.MULTILINE)):
+                if time.perf_counter() - begin > seconds:
+                    raise RuntimeError(f"a plain job did not end in {seconds:.0f} s: {_text(log)}")
+                time.sleep(0.02)
+            taken = time.perf_counter() - begin
+            if end[1] != "0":
+                raise RuntimeError(f"a plain job failed: {_text(log)}")
+        self.wait_until_idle()
+        return taken
 
     def set_node(self, node: str, state: str) -> None:
         """Set a node ``down``, or have it ``resume``."""
@@ -244,6 +278,10 @@ def _inside(node: str) -> list[str]:
     prepare = 'hostname "$0" && mount --bind "/etc/netns/$0/hosts" /etc/hosts && exec "$@"'
     namespaces = ["nsenter", f"--net=/run/netns/{node}", "unshare", "--uts", "--mount"]
     return [*namespaces, "sh", "-c", prepare, node]
+
+
+def _text(file: Path) -> str:
+    return file.read_text(errors="replace") if file.exists() else ""
 
 
 def wait_until(condition: Callable[[], object], seconds: float = SOON_S) -> None:

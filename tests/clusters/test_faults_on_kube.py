@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from clusters.kube_cluster import KubeCluster
 
-pytestmark = [pytest.mark.ranks, pytest.mark.slow]
+pytestmark = [pytest.mark.drill, pytest.mark.ranks, pytest.mark.slow]
 
 NOWHERE = {"spec": {"nodeSelector": {"no-node": "has-this"}}}
 NO_IMAGE = {"container": {"image": "eai.test/missing:1"}}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from eai_notebook.cluster.launcher import Launcher
 
-pytestmark = [pytest.mark.ranks, pytest.mark.slow]
+pytestmark = [pytest.mark.drill, pytest.mark.ranks, pytest.mark.slow]
 
 PROGRAMS = Path(__file__).parent / "programs"
 IN_A_JOB: dict[str, Any] = {"slurm": True, "nodes": 2, "time": "10"}
