@@ -38,7 +38,7 @@ def ended(
 
     All that it has started in its session is ended with it. Output that is ``shown`` is not returned.
     """
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command,
         cwd=REPOSITORY,
         env={**os.environ, **environment},
@@ -48,15 +48,15 @@ def ended(
         text=True,
         errors="replace",
         start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=max(1.0, patience))
-    except subprocess.TimeoutExpired:
-        _end(process, signal.SIGTERM)
-        return None
-    except BaseException:
-        _end(process, signal.SIGINT)
-        raise
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=max(1.0, patience))
+        except subprocess.TimeoutExpired:
+            _end(process, signal.SIGTERM)
+            return None
+        except BaseException:
+            _end(process, signal.SIGINT)
+            raise
     return process.returncode, output or ""
 
 

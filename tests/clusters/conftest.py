@@ -25,6 +25,16 @@ def pytest_runtest_setup() -> None:
         pytest.skip("the time for tests with clusters is over")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """List groups and jobs in a folder of the tests: others of this machine are none of theirs."""
+    folder = tmp_path_factory.mktemp("registry")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_RUNTIME_DIR", str(folder / "runtime"))
+        patch.setenv("XDG_STATE_HOME", str(folder / "state"))
+        yield
+
+
 def _is_left_out(name: str) -> bool:
     asked = os.environ.get("EAI_CLUSTERS")
     return asked is not None and name not in asked.split(",")
