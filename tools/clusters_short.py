@@ -9,6 +9,7 @@ and a test that has not begun when the time is over is skipped.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -62,14 +63,12 @@ def ended(
 
 def _end(process: subprocess.Popen[str], number: signal.Signals) -> None:
     """End a process and its session, with ten seconds to clean up."""
-    for each, patience in ((number, 10.0), (signal.SIGKILL, 5.0)):
-        try:
-            os.killpg(process.pid, each)
-            process.wait(patience)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10.0)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(5.0)
 
 
 def why_not(name: str, left: float) -> str | None:
