@@ -37,8 +37,10 @@ def ended(
 ) -> tuple[int, str] | None:
     """Run a command with a patience; return its exit code and output, None if it had to be ended.
 
-    All that it has started in its session is ended with it. Output that is ``shown`` is not returned.
+    All that it has started in its session is ended with it; a Python program is interrupted, so that it cleans up.
+    Output that is ``shown`` is not returned.
     """
+    number = signal.SIGINT if command[0] == sys.executable else signal.SIGTERM
     with subprocess.Popen(
         command,
         cwd=REPOSITORY,
@@ -53,20 +55,20 @@ def ended(
         try:
             output, _ = process.communicate(timeout=max(1.0, patience))
         except subprocess.TimeoutExpired:
-            _end(process, signal.SIGTERM)
+            _end(process, number)
             return None
         except BaseException:
-            _end(process, signal.SIGINT)
+            _end(process, number)
             raise
     return process.returncode, output or ""
 
 
 def _end(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    """End a process and its session, with ten seconds to clean up."""
+    """End a process and its session, with some seconds to clean up."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(10.0)
+            process.wait(20.0)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(5.0)
 

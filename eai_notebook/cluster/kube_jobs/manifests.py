@@ -24,6 +24,8 @@ GROUP: Final = "eai-notebook/group"
 _KEPT_S: Final = 60
 """How long a job that has ended stays, so that its end can be read."""
 _GRACE_S: Final = 10
+_LEAVE_S: Final = 45
+"""How long ranks that are asked to leave may take for their step."""
 _LONGEST: Final = 50
 """Letters of a job's name: pods add an index and six letters, and a label holds 63."""
 
@@ -53,8 +55,10 @@ def job_name(user: str, group: str) -> str:
     return f"eai-{plain[:room].strip('-')}-{group}"
 
 
-def job(name: str, group: str, pods: int, template: PodTemplate) -> dict[str, Any]:
-    """Return the job of `pods` pods, made of the user's template."""
+def job(
+    name: str, group: str, pods: int, template: PodTemplate, *, elastic: bool = False
+) -> dict[str, Any]:
+    """Return the job of `pods` pods, made of the user's template; those of an ``elastic`` group outlive each other."""
     labels = {**template.labels, "app.kubernetes.io/managed-by": "eai-notebook", GROUP: group}
     return {
         "apiVersion": "batch/v1",
@@ -64,17 +68,17 @@ def job(name: str, group: str, pods: int, template: PodTemplate) -> dict[str, An
             "completionMode": "Indexed",
             "completions": pods,
             "parallelism": pods,
-            "backoffLimit": 0,
+            **({"backoffLimitPerIndex": 0} if elastic else {"backoffLimit": 0}),
             "ttlSecondsAfterFinished": _KEPT_S,
             "template": {
                 "metadata": {"labels": labels, "annotations": template.annotations},
-                "spec": _pod_spec(name, template),
+                "spec": _pod_spec(name, template, _LEAVE_S if elastic else _GRACE_S),
             },
         },
     }
 
 
-def _pod_spec(name: str, template: PodTemplate) -> dict[str, Any]:
+def _pod_spec(name: str, template: PodTemplate, grace_s: int) -> dict[str, Any]:
     spec = copy.deepcopy(template.spec)
     container = PodTemplate(template.metadata, spec).container
     command = module_command("eai_notebook.cluster.kube_jobs.pod_agent", f"{FOLDER}/{SETTINGS}")
@@ -89,7 +93,7 @@ def _pod_spec(name: str, template: PodTemplate) -> dict[str, Any]:
     with_shared_memory(spec)
     spec["restartPolicy"] = "Never"
     spec.setdefault("automountServiceAccountToken", False)
-    spec.setdefault("terminationGracePeriodSeconds", _GRACE_S)
+    spec.setdefault("terminationGracePeriodSeconds", grace_s)
     return spec
 
 
