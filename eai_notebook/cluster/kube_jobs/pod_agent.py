@@ -181,10 +181,11 @@ class PodAgent:
             self._code = code & 0xFF
         elif self.terminated:
             self._code = TERMINATED
-        elif self._mpirun is None or code is not None:  # which reports the deaths in all pods
-            if self._had_ranks is not None and now - self._had_ranks > GONE_S:
-                self._show_output(rest=True)
-                self._code = 0
+        elif self._mpirun is not None and code is None:
+            return  # it reports the deaths in all pods
+        elif self._had_ranks is not None and now - self._had_ranks > GONE_S:
+            self._show_output(rest=True)
+            self._code = 0
 
     def _ranks(self) -> list[int]:
         return ranks_in_pod.rank_pids(() if self._mpirun is None else (self._mpirun.pid,))
