@@ -131,8 +131,9 @@ def main() -> None:
     labels = (rows[:, :1] * rows[:, 1:2] > 0).astype("float32")
     layers = [
         keras.Input((4,)),
-        keras.layers.Dense(16, activation="relu"),
+        keras.layers.Dense(128, activation="relu"),
         keras.layers.BatchNormalization(),
+        keras.layers.Dense(80, activation="relu"),  # more weights than travel with the numbers
         keras.layers.Dropout(0.3),
         keras.layers.Dense(1, activation="sigmoid"),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,13 +53,18 @@ class Slices:
 class Contribution:
     """A rank's part of an exchange, or the sum of all.
 
-    Numbers are summed in float64, so that a sum rounded to float32 is all but always the same
+    Everything is summed in float64, so that a sum rounded to float32 is all but always the same
     in whatever order the ranks are added.
 
     Attributes:
         numbers: float64 of one length on all ranks.
         tables: As many on all ranks, each with any number of rows.
+        gradients: Flat, of one length on all ranks: those of one virtual rank, or the sum of those
+            of several in float64. The sum of all is of dtype `precision`.
+        precision: To which gradients are rounded once they are summed.
     """
 
     numbers: np.ndarray
     tables: list[Slices] = field(default_factory=list)
+    gradients: np.ndarray = field(default_factory=partial(np.zeros, 0, np.float32))
+    precision: str = "float32"

@@ -22,6 +22,7 @@ from eai_notebook.elastic import handover, trainings, virtual_step
 from eai_notebook.elastic.contribution import Contribution
 from eai_notebook.elastic.elastic_callbacks import on_first_rank
 from eai_notebook.elastic.elastic_checkpoint import ElasticCheckpoint
+from eai_notebook.elastic.gradient_sum import bytes_of
 from eai_notebook.elastic.lone_ring import LoneRing
 from eai_notebook.elastic.member_changes import TooFewRanksError
 from eai_notebook.elastic.virtual_data import virtual_data
@@ -323,17 +324,18 @@ class _Training:
             return given
 
         total = self.ring.exchange(make)
-        marks.reduced, marks.bytes = time.time(), total.numbers.nbytes * (self.ring.size > 1)
-        self._step.finish(total)
+        marks.reduced = time.time()
+        sent = bytes_of(len(total.gradients), self.ring.wire, total.precision)
+        marks.bytes = sent * (self.ring.size > 1)
+        logs = _plain(self._step.finish(total))
         self._done = epoch, step + 1
-        logs = self._metrics()
         running = step_clock.current()  # another one, if ranks have gone
         if running is not None:
             running.take(marks.row(), logs=logs)
         return logs
 
     def _metrics(self) -> dict[str, Any]:
-        return {name: float(value) for name, value in self._model.get_metrics_result().items()}
+        return _plain(self._model.get_metrics_result())
 
     def _validated(
         self, held: VirtualData, callbacks: keras.callbacks.CallbackList
@@ -353,7 +355,7 @@ class _Training:
 
         self._model.reset_metrics()
         self._step.set_counts(self.ring.exchange(make).numbers)
-        found = {f"val_{k}": float(v) for k, v in self._model.get_metrics_result().items()}
+        found = {f"val_{name}": value for name, value in self._metrics().items()}
         for variable, values in zip(self._model.metrics_variables, before, strict=True):
             variable.assign(values)
         callbacks.on_test_end({name.removeprefix("val_"): v for name, v in found.items()})
@@ -377,7 +379,7 @@ class _Training:
 
     def _begin_run(self) -> None:
         facts = step_clock.facts_of(self._model, self._settings.epochs, self._steps, 0.0)
-        facts |= {"wire": "float64", "virtual_ranks": self.ring.virtual}
+        facts |= {"wire": np.dtype(self.ring.wire).name, "virtual_ranks": self.ring.virtual}
         facts |= {} if self._settings.name else {"unnamed": True}
         self._facts = facts
         if self._changes:  # this rank has joined
@@ -395,6 +397,7 @@ class _Training:
         self._recorded = ring.members
         run = f"{self._run}-{len(self._changes)}"
         position = step_clock.Position(run, ring.members.index(ring.number), ring.size)
+        self._facts["wire"] = np.dtype(ring.wire).name
         facts = {**self._facts, "continues": self._run, "membership": list(self._changes)}
         name = self._settings.name or self._model.name
         step_clock.begin_run(name, facts, position=position).epoch = self._at.epoch
@@ -456,6 +459,10 @@ class _Marks:
         row[graph_timestamps.REDUCED.start] = self.reduced
         row[graph_timestamps.APPLIED] = time.time()
         return taken
+
+
+def _plain(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {name: float(value) for name, value in metrics.items()}
 
 
 def _entry(change: Change, step: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ import numpy as np
 
 from eai_notebook.collective import newcomers, objects, survivors
 from eai_notebook.elastic.contribution import Contribution, Slices
+from eai_notebook.elastic.gradient_sum import GradientSum
 from eai_notebook.elastic.member_changes import Change, State, TooFewRanksError
 from eai_notebook.elastic.waiting_calls import Caller
 from eai_notebook.errors import EaiError
@@ -94,6 +95,8 @@ class FaultTolerantRing:
         """Whether all have ended their training, with an error: nobody waits for anybody."""
         self._sequence = sequence
         self._last: Contribution | None = None
+        self._under_way: list[Any] = []
+        self._given_up: list[tuple[float, list[Any]]] = []
         self.number = self.members[comm.rank]
         self._caller = Caller()
         self._comm = _return_errors(comm)
@@ -147,6 +150,11 @@ class FaultTolerantRing:
         """The virtual ranks that this rank runs now."""
         return block_of(self.rank, self.size, self.virtual)
 
+    @property
+    def wire(self) -> type:
+        """The dtype in which gradients travel now; float64 where some rank sums those of several."""
+        return np.float64 if self.virtual > self.size else np.float32
+
     def exchange(self, make: Callable[[range], Contribution]) -> Contribution:
         """Return the sum of what `make` gives for all virtual ranks, the same on all live ranks.
 
@@ -168,6 +176,7 @@ class FaultTolerantRing:
                     raise
                 _revoke(self._comm)  # others may wait in there for this rank
             if not _agreed(self._caller, self._comm, well=total is not None) or total is None:
+                self._keep_memory()
                 kept = self._form_anew(_GOES_ON)
                 if kept is None:
                     continue
@@ -178,7 +187,7 @@ class FaultTolerantRing:
             leaving, coming, numbers = np.split(total.numbers, [live, 2 * live])
             self.leavers = tuple(m for m, wish in zip(members, leaving, strict=True) if wish)
             self._comers = {int(m): int(n) - 1 for m, n in zip(members, coming, strict=True) if n}
-            return Contribution(numbers, total.tables)
+            return Contribution(numbers, total.tables, total.gradients, total.precision)
 
     def end_step(self) -> bool:
         """Let members go that wanted to leave; return whether this rank was one of them.
@@ -282,10 +291,12 @@ class FaultTolerantRing:
         leaving, coming = np.zeros(self.size), np.zeros(self.size)
         leaving[self.rank], coming[self.rank] = self.is_leaving, self._coming()
         numbers = np.concatenate([leaving, coming, mine.numbers])
-        total = np.empty_like(numbers)
         comm = self._comm
-        self._caller.run_on(comm, lambda: comm.Allreduce(numbers, total))
-        found = Contribution(total, [self._gathered(table) for table in mine.tables])
+        total = GradientSum(comm, numbers, mine, np.result_type(self.wire, mine.precision))
+        self._under_way = [mine, total]
+        sums = self._caller.run_on(comm, total.run)
+        tables = [self._gathered(table) for table in mine.tables]
+        found = Contribution(sums[0], tables, sums[1], mine.precision)
         # Open MPI 5.0 returns from some collectives that a failure has cut short as if all was
         # well, with what was in the buffer before.
         if comm.Is_revoked() or comm.Get_failed().size:
@@ -301,9 +312,19 @@ class FaultTolerantRing:
         width = int(np.prod(shape))
         indices, values = np.empty(rows, np.int64), np.empty((rows, *shape), mine.values.dtype)
         sent = np.ascontiguousarray(mine.indices, np.int64), np.ascontiguousarray(mine.values)
+        self._under_way += [counts, count, indices, values, *sent]
         self._caller.run_on(comm, lambda: comm.Allgatherv(sent[0], (indices, counts)))
         self._caller.run_on(comm, lambda: comm.Allgatherv(sent[1], (values, counts * width)))
         return Slices(indices, values).merged()
+
+    def _keep_memory(self) -> None:
+        """Keep what an exchange that came to nothing has used: MPI may still write to it.
+
+        Messages of ranks that live may be under way when the exchange ends for this one.
+        """
+        now = time.monotonic()
+        kept = [each for each in self._given_up if now - each[0] < PATIENCE_S]
+        self._given_up = [*kept, (now, self._under_way)]
 
     # ------------------------------------------------------------- forming it anew
 
@@ -384,13 +405,13 @@ class FaultTolerantRing:
         arrays: list[np.ndarray] = []
         if comm.rank == root:
             assert self._last is not None  # noqa: S101 -- it has made an exchange more than others
-            arrays = [self._last.numbers]
+            arrays = [self._last.numbers, self._last.gradients]
             for table in self._last.tables:
                 arrays += [table.indices, table.values]
         received = pass_on(self._caller, comm, root, arrays)
-        numbers, *rest = received
+        numbers, gradients, *rest = received
         tables = [Slices(*rest[at : at + 2]) for at in range(0, len(rest), 2)]
-        return Contribution(numbers, tables)
+        return Contribution(numbers, tables, gradients, str(gradients.dtype))
 
 
 def _revoke(comm: MPI.Intracomm) -> None:

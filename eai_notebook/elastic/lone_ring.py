@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -38,6 +40,10 @@ class Ring(Protocol):
     def block(self) -> range:
         """The virtual ranks that this rank runs now."""
 
+    @property
+    def wire(self) -> type:
+        """The dtype in which gradients travel now."""
+
     def exchange(self, make: Callable[[range], Contribution]) -> Contribution:
         """Return the sum of what `make` gives for all virtual ranks, the same on all live ranks."""
 
@@ -61,6 +67,7 @@ class LoneRing:
     size = 1
     members: tuple[int, ...] = (0,)
     number = 0
+    wire = np.float32
 
     def __init__(self, virtual: int) -> None:
         self.virtual = virtual
@@ -79,6 +86,7 @@ class LoneRing:
         """Return what `make` gives for all virtual ranks."""
         total = make(self.block)
         total.tables = [table.merged() for table in total.tables]
+        total.gradients = total.gradients.astype(total.precision, copy=False)
         return total
 
     def end_step(self) -> bool:

@@ -3,24 +3,27 @@
 A virtual rank's step begins with the state that all have in common: its seeds are a function of
 its number and the step's, and what its layers and metrics count is taken as a difference, then
 put back. So a step can be made again, by another rank, and comes to the same.
+
+Both are one compiled function each, which hands over one flat tensor of all dense gradients: what
+Python does in a step does not grow with the number of variables.
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from eai_notebook.elastic.contribution import Contribution, Slices
 from eai_notebook.errors import EaiError
+from eai_notebook.train.optimizer import DistributedOptimizer
 from eai_notebook.train.seeds import seed_states
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import keras
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 class VirtualStep:
@@ -34,26 +37,23 @@ class VirtualStep:
     def __init__(self, model: keras.Model, base: Sequence[int]) -> None:
         self._model, self.base = model, [int(number) for number in base]
         self._seeds = seed_states(model)
-        seeds = {id(state) for state in self._seeds}
-        self._statistics = [v for v in model.non_trainable_variables if id(v) not in seeds]
-        metrics = {id(v) for v in model.metrics_variables}
-        self._statistics = [v for v in self._statistics if id(v) not in metrics]
+        others = {id(v) for v in [*self._seeds, *model.metrics_variables]}
+        self._statistics = [v for v in model.non_trainable_variables if id(v) not in others]
         self._counts = list(model.metrics_variables)
         self._weights = list(model.trainable_variables)
         self._train = self._compiled(self._train_once)
         self._test = self._compiled(self._test_once)
-        self._update: Any = tf.function(self._apply, autograph=False, reduce_retracing=True)
+        self._update = self._compiled(self._apply)
         self._tables: list[int] = []
+        self._precision = "float32"
 
     def prepare(self, batch: Any) -> None:
-        """Compile the step for `batch`, and find out which gradients are rows of a table."""
+        """Compile the step for `batch`; find out which gradients are rows of a table."""
         asked = batch, self._seeds_of(0, 0)
         if self._model.run_eagerly:
-            gradients, _ = self._train(*asked)
+            self._train(*asked)
         else:
-            gradients, _ = self._train.get_concrete_function(*asked).structured_outputs
-        rows = [isinstance(gradient, tf.IndexedSlices) for gradient in gradients]
-        self._tables = [index for index, is_rows in enumerate(rows) if is_rows]
+            self._train.get_concrete_function(*asked)
 
     def rehearse(self, batch: Any) -> None:
         """Make a step by this rank alone, so that the next one finds all compiled.
@@ -73,48 +73,46 @@ class VirtualStep:
             batches: Virtual ranks with their batches; none is possible.
             number: It counts over all epochs.
         """
-        given = [self._train(batch, self._seeds_of(virtual, number)) for virtual, batch in batches]
-        dense, tables = self._split([gradients for gradients, _ in given])
-        counted = [differences for _, differences in given]
-        parts = [_flat_sum(dense, self._dense), _flat_sum(counted, self._counted)]
-        parts.append(np.array([float(len(batches))]))
-        return Contribution(np.concatenate(parts), tables)
+        sums = _Sums(_length(self._dense), _length(self._counted), self._precision)
+        rows: list[list[Slices]] = [[] for _ in self._tables]
+        for virtual, batch in batches:
+            flat, tables, counted = self._train(batch, self._seeds_of(virtual, number))
+            sums.add(flat, counted)
+            for known, table in zip(rows, tables, strict=True):
+                known.append(_rows(table))
+        numbers = np.append(sums.counted, float(len(batches)))
+        joined = [
+            Slices.joined([_no_rows(self._weights[index]), *several])
+            for index, several in zip(self._tables, rows, strict=True)
+        ]
+        return Contribution(numbers, joined, sums.gradients, self._precision)
 
     def evaluate(self, batches: Iterator[Any]) -> Contribution:
         """Return what metrics count on batches, beginning from nothing."""
-        total = np.zeros(_length(self._counted))
+        total = np.zeros(_length(self._counts))
         for batch in batches:
-            total += _flat_sum([self._test(batch, [])[1]], self._counted)
-        return Contribution(total[_length(self._statistics) :])
+            total += np.asarray(self._test(batch))
+        return Contribution(total)
 
     # ----------------------------------------------------------------- of all ranks
 
-    def finish(self, total: Contribution) -> None:
-        """Update weights, statistics and metrics with the sum of all virtual ranks."""
-        sizes = [_length(self._dense), _length(self._counted)]
-        gradients, counted, runs = np.split(total.numbers, np.cumsum(sizes))
-        mean = iter(_cut(gradients / runs[0], self._dense))
-        tables = iter(total.tables)
-        given = []
-        for index, weight in enumerate(self._weights):
-            if index in self._tables:
-                rows = next(tables)
-                values = (rows.values / runs[0]).astype(str(weight.dtype))
-                shape = tf.constant(tuple(weight.shape), tf.int64)
-                given.append(
-                    tf.IndexedSlices(tf.constant(values), tf.constant(rows.indices), shape)
-                )
-            else:
-                given.append(tf.constant(next(mean)))
-        self._update(given)
-        many = _length(self._statistics)
-        _add(self._statistics, counted[:many] / runs[0])
-        _add(self._counts, counted[many:])
+    def finish(self, total: Contribution) -> dict[str, Any]:
+        """Update weights, statistics and metrics with the sum of all virtual ranks.
+
+        Returns:
+            The metrics, as Keras names them.
+        """
+        tables = [(tf.constant(rows.indices), tf.constant(rows.values)) for rows in total.tables]
+        found: dict[str, Any] = self._update(
+            tf.constant(total.gradients), tables, tf.constant(total.numbers)
+        )
+        return found
 
     def set_counts(self, total: np.ndarray) -> None:
         """Set metrics to what all ranks together have counted."""
-        for variable, values in zip(self._counts, _cut(total, self._counts), strict=True):
-            variable.assign(values)
+        ends = np.cumsum([_length([v]) for v in self._counts])
+        for variable, values in zip(self._counts, np.split(total, ends)[:-1], strict=True):
+            variable.assign(values.reshape(tuple(variable.shape)).astype(str(variable.dtype)))
 
     # ------------------------------------------------------------------------ inside
 
@@ -139,48 +137,80 @@ class VirtualStep:
         return tf.function(step, autograph=False, reduce_retracing=True)
 
     def _train_once(self, batch: Any, seeds: Sequence[tf.Tensor]) -> Any:
-        """Return the gradients of one batch, and what layers and metrics have counted."""
+        """Return a batch's gradients, flat or as rows of tables, and what was counted in its step."""
         for state, values in zip(self._seeds, seeds, strict=True):
             state.assign(values)
-        with _collected(self._model) as gradients, self._counting() as differences:
+        with _collected(self._model) as gradients, self._counting(self._counted) as before:
             self._model.train_step(batch)
+            self._statistics = [v for v in self._statistics if _may_be_written(v)]
+            counted = _differences(self._counted, before)
         found = [gradients.get(id(weight)) for weight in self._weights]
-        for index, weight in enumerate(self._weights):
-            if found[index] is None:
-                found[index] = tf.zeros(weight.shape, weight.dtype)
-        return found, differences
+        self._tables = [i for i, each in enumerate(found) if isinstance(each, tf.IndexedSlices)]
+        kinds = {keras.backend.standardize_dtype(v.dtype) for v in self._dense}
+        self._precision = "float64" if "float64" in kinds else "float32"
+        flat = [
+            tf.zeros(_length([weight]), self._precision)
+            if gradient is None
+            else tf.reshape(tf.cast(gradient, self._precision), [-1])
+            for index, (weight, gradient) in enumerate(zip(self._weights, found, strict=True))
+            if index not in self._tables
+        ]
+        return _joined(flat, self._precision), [found[index] for index in self._tables], counted
 
-    def _test_once(self, batch: Any, _: Any) -> Any:
-        with self._counting() as differences:
+    def _test_once(self, batch: Any) -> Any:
+        """Return what metrics have counted on a batch."""
+        with self._counting(self._counted) as before:
             self._model.test_step(batch)
-        return [], differences
+            return _differences(self._counts, before)
 
     @contextlib.contextmanager
-    def _counting(self) -> Iterator[list[tf.Tensor]]:
-        """Yield a list for what the block adds to statistics and metrics; it is put back."""
-        counted = [v.value for v in self._counted]
-        before = [v.read_value() for v in counted]
-        differences: list[tf.Tensor] = []
-        yield differences
-        for variable, old in zip(counted, before, strict=True):
-            new = variable.read_value()
-            differences.append(tf.cast(new, tf.float64) - tf.cast(old, tf.float64))
-            variable.assign(old)
+    def _counting(self, variables: Sequence[Any]) -> Iterator[dict[int, tf.Tensor]]:
+        """Yield the values of statistics and metrics before the block; they are put back after it."""
+        before = {id(v): v.value.read_value() for v in variables}
+        yield before
+        for variable in variables:
+            if _may_be_written(variable):
+                variable.value.assign(before[id(variable)])
 
-    def _apply(self, gradients: list[Any]) -> None:
-        optimizer = self._model.optimizer
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        optimizer.apply(gradients, self._weights)
+    def _apply(self, flat: tf.Tensor, tables: Sequence[Any], numbers: tf.Tensor) -> dict[str, Any]:
+        """Update all with sums over the virtual ranks, as many as the last of `numbers` says."""
+        runs = numbers[-1]
+        lengths = [_length([v]) for v in self._dense]
+        parts = iter(tf.split(flat / tf.cast(runs, flat.dtype), lengths) if lengths else [])
+        rows = iter(tables)
+        given: list[Any] = []
+        for index, weight in enumerate(self._weights):
+            if index in self._tables:
+                indices, values = next(rows)
+                mean = tf.cast(tf.cast(values, tf.float64) / runs, weight.dtype)
+                shape = tf.constant(tuple(weight.shape), tf.int64)
+                given.append(tf.IndexedSlices(mean, indices, shape))
+            else:
+                given.append(tf.cast(tf.reshape(next(parts), weight.shape), weight.dtype))
+        with _alone(self._model.optimizer) as optimizer:
+            optimizer.apply(given, self._weights)
+        many = _length(self._statistics)
+        _add(self._statistics, numbers[:many] / runs)
+        _add(self._counts, numbers[many:-1])
+        found: dict[str, Any] = self._model.get_metrics_result()
+        return found
 
-    def _split(self, given: list[list[Any]]) -> tuple[list[list[Any]], list[Slices]]:
-        """Return the dense gradients of each virtual rank, and the rows of tables of all."""
-        dense = [[g for i, g in enumerate(one) if i not in self._tables] for one in given]
-        tables = []
-        for index in self._tables:
-            weight = self._weights[index]
-            none = Slices(np.zeros(0, np.int64), np.zeros((0, *weight.shape[1:]), weight.dtype))
-            tables.append(Slices.joined([none, *(_rows(one[index]) for one in given)]))
-        return dense, tables
+
+class _Sums:
+    """Sums over the virtual ranks that one rank runs, in their order."""
+
+    def __init__(self, gradients: int, counted: int, precision: str) -> None:
+        self.gradients = np.zeros(gradients, precision)
+        self.counted = np.zeros(counted)
+        self._is_empty = True
+
+    def add(self, flat: Any, counted: Any) -> None:
+        """Add the gradients of a virtual rank, and what it has counted."""
+        given = np.asarray(flat)
+        if not self._is_empty:
+            given = np.add(self.gradients, given, dtype=np.float64)
+        self.gradients, self._is_empty = given, False
+        self.counted = self.counted + np.asarray(counted)
 
 
 @contextlib.contextmanager
@@ -201,6 +231,56 @@ def _collected(model: keras.Model) -> Iterator[dict[int, Any]]:
         del optimizer.apply
 
 
+@contextlib.contextmanager
+def _alone(optimizer: Any) -> Iterator[Any]:
+    """Yield what updates by gradients that are exchanged already: the optimizer without our own.
+
+    Keras's loss scale may be around it, or in it.
+    """
+    outer = optimizer
+    if isinstance(optimizer, DistributedOptimizer):
+        outer = optimizer.inner_optimizer
+    inner = getattr(outer, "inner_optimizer", None)
+    if not isinstance(inner, DistributedOptimizer):
+        yield outer
+        return
+    outer.inner_optimizer = inner.inner_optimizer
+    try:
+        yield outer
+    finally:
+        outer.inner_optimizer = inner
+
+
+def _may_be_written(variable: Any) -> bool:
+    """Return whether what is traced now may write to a variable: not what only reads it.
+
+    Weights of frozen layers count among those that a step does not train, as statistics do.
+    """
+    if tf.executing_eagerly():
+        return True
+    graph = tf.compat.v1.get_default_graph()
+    consumers = graph.capture(variable.value.handle).consumers()
+    return any(operation.type not in _READS for operation in consumers)
+
+
+_READS: Final = frozenset({"ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"})
+
+
+def _differences(variables: Sequence[Any], before: Mapping[int, tf.Tensor]) -> tf.Tensor:
+    """Return what was added to variables since `before`, flat and in float64."""
+    flat = [
+        tf.reshape(
+            tf.cast(v.value.read_value(), tf.float64) - tf.cast(before[id(v)], tf.float64), [-1]
+        )
+        for v in variables
+    ]
+    return _joined(flat, "float64")
+
+
+def _joined(flat: Sequence[tf.Tensor], dtype: str) -> tf.Tensor:
+    return tf.concat(flat, 0) if flat else tf.zeros(0, dtype)
+
+
 def numbers_from(parts: Sequence[int], state: Any) -> np.ndarray:
     """Return a seed state that follows from `parts`, of the shape and dtype of `state`."""
     count = int(np.prod(state.shape))
@@ -212,42 +292,21 @@ def _rows(gradient: Any) -> Slices:
     return Slices(gradient.indices.numpy().astype(np.int64), gradient.values.numpy())
 
 
+def _no_rows(weight: Any) -> Slices:
+    return Slices(np.zeros(0, np.int64), np.zeros((0, *weight.shape[1:]), str(weight.dtype)))
+
+
 def _length(variables: Sequence[Any]) -> int:
     return sum(int(np.prod(v.shape)) for v in variables)
 
 
-def _flat_sum(given: Sequence[Sequence[Any]], like: Sequence[Any]) -> np.ndarray:
-    """Return the sum of lists of tensors that are shaped `like`, in float64, each list flat."""
-    total = np.zeros(_length(like))
-    for tensors in given:
-        at = 0
-        for tensor in tensors:
-            flat = np.asarray(tensor).ravel()
-            total[at : at + flat.size] += flat
-            at += flat.size
-    return total
-
-
-def _cut(flat: np.ndarray, variables: Sequence[Any]) -> list[np.ndarray]:
-    """Return `flat` in the shapes and dtypes of `variables`."""
-    ends = np.cumsum([int(np.prod(v.shape)) for v in variables])
-    parts = np.split(flat, ends[:-1]) if len(variables) else []
-    return [
-        part.reshape(tuple(v.shape)).astype(str(v.dtype))
-        for part, v in zip(parts, variables, strict=True)
-    ]
-
-
-def _add(variables: Sequence[Any], flat: np.ndarray) -> None:
-    """Add to variables, in float64, what is not 0."""
-    at = 0
-    for variable in variables:
-        size = int(np.prod(variable.shape))
-        more = flat[at : at + size].reshape(tuple(variable.shape))
-        at += size
-        if more.any():
-            now = np.asarray(variable)
-            variable.assign((now.astype(np.float64) + more).astype(now.dtype))
+def _add(variables: Sequence[Any], flat: tf.Tensor) -> None:
+    """Add to variables, in float64."""
+    lengths = [_length([v]) for v in variables]
+    for variable, more in zip(variables, tf.split(flat, lengths) if lengths else [], strict=True):
+        now = variable.value.read_value()
+        total = tf.cast(now, tf.float64) + tf.reshape(more, now.shape)
+        variable.value.assign(tf.cast(total, now.dtype))
 
 
 def check_model(model: keras.Model) -> None:

@@ -75,8 +75,9 @@ def model_of() -> keras.Model:
     keras.utils.set_random_seed(3)
     layers = [
         keras.Input((4,)),
-        keras.layers.Dense(16, activation="relu"),
+        keras.layers.Dense(128, activation="relu"),
         keras.layers.BatchNormalization(),
+        keras.layers.Dense(80, activation="relu"),  # more weights than travel with the numbers
         keras.layers.Dropout(0.3),
         keras.layers.Dense(1, activation="sigmoid"),
     ]

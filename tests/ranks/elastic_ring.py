@@ -22,6 +22,7 @@ from mpi4py import MPI
 from eai_notebook.collective import host_deaths, lost_daemon, newcomers, survivors
 from eai_notebook.elastic.contribution import Contribution, Slices
 from eai_notebook.elastic.fault_tolerant_ring import FaultTolerantRing, State
+from eai_notebook.elastic.gradient_sum import LITTLE
 from eai_notebook.errors import EaiError
 
 EXCHANGES = 60
@@ -80,6 +81,7 @@ def cut_short(what: str) -> None:
         if what == "errs":
             raise MPI.Exception(MPI.ERR_PROC_FAILED)
         found.numbers[:] = 0.0
+        found.gradients[:] = 0.0
         return found
 
     ring._summed = cut
@@ -104,10 +106,19 @@ def give(exchange: int, block: range) -> Contribution:
             while not (ring._coming() or newcomers.failure(int(which))):
                 time.sleep(0.01)
     rows = np.array([virtual % 4 for virtual in block], np.int64)
+    gradients = [gradients_of(virtual, exchange) for virtual in block]
     return Contribution(
         np.array([sum((virtual + 1) * exchange for virtual in block), len(block)], float),
         [Slices(rows, np.array([[virtual + 0.5] for virtual in block]).reshape(-1, 1))],
+        gradients[0] if len(gradients) == 1 else np.sum(gradients, 0, np.float64),
     )
+
+
+def gradients_of(virtual: int, exchange: int) -> np.ndarray:
+    """Return what a virtual rank gives: few numbers in even exchanges, many in odd ones."""
+    count = 3 if exchange % 2 == 0 else LITTLE + 5
+    drawn = np.random.default_rng((virtual, exchange)).normal(size=count)
+    return drawn.astype(np.float32)
 
 
 def state(exchange: int) -> State:
@@ -132,6 +143,9 @@ try:
             say(wrong=total.numbers.tolist(), exchange=exchange)
         if total.tables[0].values.ravel().tolist() != [5.0, 7.0, 2.5, 3.5]:
             say(wrong=total.tables[0].values.tolist(), exchange=exchange)
+        whole = [gradients_of(virtual, exchange) for virtual in range(VIRTUAL)]
+        if not np.array_equal(total.gradients, np.sum(whole, 0, np.float64).astype(np.float32)):
+            say(wrong="gradients", exchange=exchange)
         if ring.end_step():
             say(left=exchange)
             die()

@@ -269,3 +269,32 @@ class _Losses(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
         """Note the step's own loss."""
         self._losses.append(logs["loss"])
+
+
+def test_what_a_step_only_reads_is_not_exchanged() -> None:
+    model = model_of(metrics=[])
+    model.layers[0].trainable = False
+    model.compile("sgd", "mse")
+    model.build((None, 3))
+    model.optimizer.build(model.trainable_variables)
+    model.evaluate(ROWS[:2], LABELS[:2], verbose=0)
+    step = virtual_step.VirtualStep(model, [7])
+    batch = tf.constant(ROWS[:8]), tf.constant(LABELS[:8])
+    step.prepare(batch)
+    given = step.train([(0, batch)], 0)
+    moving, loss = 2 * 8, 2
+    assert len(given.numbers) == moving + loss + 1
+    assert len(given.gradients) == sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+
+
+def test_a_loss_scale_leaves_the_updates_as_they_are() -> None:
+    found = []
+    for scaled in (False, True):
+        model = model_of(optimizer="sgd")
+        before = model.get_weights()
+        if scaled:
+            model.optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())
+        trained(model, epochs=1)
+        found.append([a - b for a, b in zip(model.get_weights(), before, strict=True)])
+    for mine, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5)
