@@ -60,11 +60,13 @@ class Contribution:
         numbers: float64 of one length on all ranks.
         tables: As many on all ranks, each with any number of rows.
         gradients: Flat, of one length on all ranks: those of one virtual rank, or the sum of those
-            of several in float64. The sum of all is of dtype `precision`.
-        precision: To which gradients are rounded once they are summed.
+            of several in float64. Those of all are their mean, of dtype `precision`.
+        precision: To which the mean of the gradients is rounded.
+        runs: Of how many virtual ranks it is.
     """
 
     numbers: np.ndarray
     tables: list[Slices] = field(default_factory=list)
     gradients: np.ndarray = field(default_factory=partial(np.zeros, 0, np.float32))
     precision: str = "float32"
+    runs: float = 1.0

@@ -184,10 +184,11 @@ class FaultTolerantRing:
             self._sequence += 1
             self._last = total
             live = len(members)
-            leaving, coming, numbers = np.split(total.numbers, [live, 2 * live])
+            _, leaving, coming, numbers = np.split(total.numbers, [1, 1 + live, 1 + 2 * live])
             self.leavers = tuple(m for m, wish in zip(members, leaving, strict=True) if wish)
             self._comers = {int(m): int(n) - 1 for m, n in zip(members, coming, strict=True) if n}
-            return Contribution(numbers, total.tables, total.gradients, total.precision)
+            runs = float(total.numbers[0])
+            return Contribution(numbers, total.tables, total.gradients, total.precision, runs)
 
     def end_step(self) -> bool:
         """Let members go that wanted to leave; return whether this rank was one of them.
@@ -285,12 +286,12 @@ class FaultTolerantRing:
     # ------------------------------------------------------------------- exchanges
 
     def _summed(self, mine: Contribution) -> Contribution:
-        """Return the sum over the live ranks; before it, for each who leaves and who comes with it."""
+        """Return the sum over the live ranks; before it how many virtual ranks, who leaves, who comes."""
         from mpi4py import MPI
 
         leaving, coming = np.zeros(self.size), np.zeros(self.size)
         leaving[self.rank], coming[self.rank] = self.is_leaving, self._coming()
-        numbers = np.concatenate([leaving, coming, mine.numbers])
+        numbers = np.concatenate([[mine.runs], leaving, coming, mine.numbers])
         comm = self._comm
         total = GradientSum(comm, numbers, mine, np.result_type(self.wire, mine.precision))
         self._under_way = [mine, total]

@@ -1,7 +1,7 @@
 """The sum of what the ranks give to an exchange: each rank sums a segment of the gradients, for all.
 
 Gradients of one virtual rank travel as they are, in float32; the rank that sums a segment adds them in float64
-and in the order of the ranks, and rounds once. That moves as many bytes as a ring allreduce in float32 does, and comes
+and in the order of the ranks, and rounds their mean once. That moves as many bytes as a ring allreduce in float32 does, and comes
 to the same whichever ranks live. A rank that runs several virtual ranks adds these up first: its sum travels in
 float64.
 """
@@ -28,7 +28,7 @@ class GradientSum:
 
     Args:
         comm: Its ranks, in the order of their virtual ranks.
-        numbers: float64 of one length on all ranks.
+        numbers: float64 of one length on all ranks; the first says of how many virtual ranks they are.
         mine: Whose gradients to sum.
         wire: The dtype in which gradients travel, the same on all ranks.
     """
@@ -49,7 +49,7 @@ class GradientSum:
         return len(self._given) <= LITTLE
 
     def run(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the sums of numbers and of gradients; waits for all ranks.
+        """Return the sums of numbers, and the mean of the gradients; waits for all ranks.
 
         Raises:
             MPI.Exception: A rank has died.
@@ -59,13 +59,15 @@ class GradientSum:
         comm.Allreduce(self._numbers, total)
         numbers, rest = total[: self._many], total[self._many :]
         if self._is_little:
-            return numbers, rest.astype(self._precision)
+            return numbers, (rest / numbers[0]).astype(self._precision)
         lengths, begins = segments(len(self._given), comm.size)
         own = int(lengths[comm.rank])
         parts = self._buffer(comm.size * own, self._wire)
         where = np.full(comm.size, own), np.arange(comm.size) * own
         comm.Alltoallv((self._given, (lengths, begins)), (parts, where))
-        segment = in_order(parts.reshape(comm.size, own)).astype(self._precision)
+        segment = in_order(parts.reshape(comm.size, own))
+        segment /= numbers[0]
+        segment = segment.astype(self._precision)
         self._memory.append(segment)
         gradients = self._buffer(len(self._given), self._precision)
         comm.Allgatherv(segment, (gradients, (lengths, begins)))

@@ -86,7 +86,7 @@ class LoneRing:
         """Return what `make` gives for all virtual ranks."""
         total = make(self.block)
         total.tables = [table.merged() for table in total.tables]
-        total.gradients = total.gradients.astype(total.precision, copy=False)
+        total.gradients = (total.gradients / total.runs).astype(total.precision)
         return total
 
     def end_step(self) -> bool:

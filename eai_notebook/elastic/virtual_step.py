@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 
+ALIGNED: Final = 16
+"""Gradients begin at multiples of it in the flat tensor: TensorFlow need not copy them out of it."""
+
+
 class VirtualStep:
     """The steps of a model's virtual ranks.
 
@@ -46,6 +50,8 @@ class VirtualStep:
         self._update = self._compiled(self._apply)
         self._tables: list[int] = []
         self._precision = "float32"
+        self._positions = [0]
+        """Where in the flat tensor each weight's gradient begins, and its end."""
 
     def prepare(self, batch: Any) -> None:
         """Compile the step for `batch`; find out which gradients are rows of a table."""
@@ -73,19 +79,19 @@ class VirtualStep:
             batches: Virtual ranks with their batches; none is possible.
             number: It counts over all epochs.
         """
-        sums = _Sums(_length(self._dense), _length(self._counted), self._precision)
+        sums = _Sums(self._positions[-1], _length(self._counted), self._precision)
         rows: list[list[Slices]] = [[] for _ in self._tables]
         for virtual, batch in batches:
             flat, tables, counted = self._train(batch, self._seeds_of(virtual, number))
             sums.add(flat, counted)
             for known, table in zip(rows, tables, strict=True):
                 known.append(_rows(table))
-        numbers = np.append(sums.counted, float(len(batches)))
         joined = [
             Slices.joined([_no_rows(self._weights[index]), *several])
             for index, several in zip(self._tables, rows, strict=True)
         ]
-        return Contribution(numbers, joined, sums.gradients, self._precision)
+        runs = float(len(batches))
+        return Contribution(sums.counted, joined, sums.gradients, self._precision, runs)
 
     def evaluate(self, batches: Iterator[Any]) -> Contribution:
         """Return what metrics count on batches, beginning from nothing."""
@@ -104,7 +110,7 @@ class VirtualStep:
         """
         tables = [(tf.constant(rows.indices), tf.constant(rows.values)) for rows in total.tables]
         found: dict[str, Any] = self._update(
-            tf.constant(total.gradients), tables, tf.constant(total.numbers)
+            tf.constant(total.gradients), tables, tf.constant(np.append(total.numbers, total.runs))
         )
         return found
 
@@ -148,10 +154,12 @@ class VirtualStep:
         self._tables = [i for i, each in enumerate(found) if isinstance(each, tf.IndexedSlices)]
         kinds = {keras.backend.standardize_dtype(v.dtype) for v in self._dense}
         self._precision = "float64" if "float64" in kinds else "float32"
+        ends = np.cumsum([-(-_length([v]) // ALIGNED) * ALIGNED for v in self._dense], dtype=int)
+        self._positions = [0, *ends.tolist()]
         flat = [
-            tf.zeros(_length([weight]), self._precision)
+            tf.zeros(ALIGNED * -(-_length([weight]) // ALIGNED), self._precision)
             if gradient is None
-            else tf.reshape(tf.cast(gradient, self._precision), [-1])
+            else _aligned(tf.reshape(tf.cast(gradient, self._precision), [-1]), _length([weight]))
             for index, (weight, gradient) in enumerate(zip(self._weights, found, strict=True))
             if index not in self._tables
         ]
@@ -175,8 +183,7 @@ class VirtualStep:
     def _apply(self, flat: tf.Tensor, tables: Sequence[Any], numbers: tf.Tensor) -> dict[str, Any]:
         """Update all with sums over the virtual ranks, as many as the last of `numbers` says."""
         runs = numbers[-1]
-        lengths = [_length([v]) for v in self._dense]
-        parts = iter(tf.split(flat / tf.cast(runs, flat.dtype), lengths) if lengths else [])
+        begins = iter(self._positions)
         rows = iter(tables)
         given: list[Any] = []
         for index, weight in enumerate(self._weights):
@@ -186,7 +193,8 @@ class VirtualStep:
                 shape = tf.constant(tuple(weight.shape), tf.int64)
                 given.append(tf.IndexedSlices(mean, indices, shape))
             else:
-                given.append(tf.cast(tf.reshape(next(parts), weight.shape), weight.dtype))
+                part = tf.slice(flat, [next(begins)], [_length([weight])])  # a view where aligned
+                given.append(tf.cast(tf.reshape(part, weight.shape), weight.dtype))
         with _alone(self._model.optimizer) as optimizer:
             optimizer.apply(given, self._weights)
         many = _length(self._statistics)
@@ -275,6 +283,11 @@ def _differences(variables: Sequence[Any], before: Mapping[int, tf.Tensor]) -> t
         for v in variables
     ]
     return _joined(flat, "float64")
+
+
+def _aligned(flat: tf.Tensor, length: int) -> tf.Tensor:
+    """Return a flat tensor, with zeros up to a multiple of `ALIGNED`."""
+    return tf.pad(flat, [[0, -length % ALIGNED]]) if length % ALIGNED else flat
 
 
 def _joined(flat: Sequence[tf.Tensor], dtype: str) -> tf.Tensor:

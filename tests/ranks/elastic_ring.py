@@ -111,6 +111,7 @@ def give(exchange: int, block: range) -> Contribution:
         np.array([sum((virtual + 1) * exchange for virtual in block), len(block)], float),
         [Slices(rows, np.array([[virtual + 0.5] for virtual in block]).reshape(-1, 1))],
         gradients[0] if len(gradients) == 1 else np.sum(gradients, 0, np.float64),
+        runs=len(block),
     )
 
 
@@ -144,7 +145,8 @@ try:
         if total.tables[0].values.ravel().tolist() != [5.0, 7.0, 2.5, 3.5]:
             say(wrong=total.tables[0].values.tolist(), exchange=exchange)
         whole = [gradients_of(virtual, exchange) for virtual in range(VIRTUAL)]
-        if not np.array_equal(total.gradients, np.sum(whole, 0, np.float64).astype(np.float32)):
+        mean = (np.sum(whole, 0, np.float64) / VIRTUAL).astype(np.float32)
+        if not np.array_equal(total.gradients, mean):
             say(wrong="gradients", exchange=exchange)
         if ring.end_step():
             say(left=exchange)
