@@ -145,7 +145,7 @@ class EaiMagics(Magics):
         name = f" (group {self.session.name})" if self.session.name else ""
         print(model["message"] + name)
         for rank in model["ranks"]:
-            print(f"  rank {rank['rank']}  {rank['host']}  pid {rank['pid']}")
+            print(f"  {_rank_line(rank)}")
         if listens := self.session.listening():
             print(f"  listening: {listens}")
         if self.session.is_up:
@@ -361,6 +361,19 @@ class EaiMagics(Magics):
         "traced": lambda self, _: _trace_file(self.session),
     }
     """Questions that the panel may ask while a cell runs; none changes the group."""
+
+
+def _rank_line(rank: dict[str, Any]) -> str:
+    """Say where a rank of a group's model is.
+
+    Examples:
+        >>> _rank_line({"rank": 2, "host": "h1", "pid": 77, "state": "up"})
+        'rank 2  h1  pid 77'
+        >>> _rank_line({"rank": 2, "host": "h1", "pid": 77, "state": "gone"})
+        'rank 2  h1  gone'
+    """
+    which = "gone" if rank["state"] == "gone" else f"pid {rank['pid']}"
+    return f"rank {rank['rank']}  {rank['host']}  {which}"
 
 
 def _run_of(arguments: Namespace) -> RunRecord | None:
