@@ -48,6 +48,14 @@ class LiveRun:
         self._shown = False
         self._next = 0.0
 
+    def prepare(self) -> None:
+        """Keep the space of the picture while the training gets ready."""
+        self._show({"text/plain": f"{self.title}: getting ready, compiling the first step"})
+
+    def give_up(self) -> None:
+        """Leave in its space that the training ended before its first step."""
+        self._show({"text/plain": f"{self.title} ended before its first step"})
+
     def update(self, view: dict[str, Any]) -> None:
         """Show the run as it is now."""
         if not in_notebook() or time.monotonic() < self._next:
@@ -59,7 +67,7 @@ class LiveRun:
         """Put the static twin in its place; of a run without a step there is no picture."""
         if view["run"]["steps"] == 0:
             if self._shown:
-                self._show({"text/plain": f"{self.title} ended before its first step"})
+                self.give_up()
         elif in_notebook():
             self._show(bundle(view))
         elif in_ipython():

@@ -21,6 +21,7 @@ class NotebookWatcher(Watcher):
     def __init__(self, panel: PanelChannel) -> None:
         self._panel = panel
         self._live: dict[str, LiveRun] = {}
+        self._awaited: LiveRun | None = None
         self._progress: DisplayHandle | None = None
         self._progress_text = ""
 
@@ -57,6 +58,16 @@ class NotebookWatcher(Watcher):
         """Send the group's state to the panel."""
         self._panel.group(model)
 
+    def run_awaited(self, name: str | None) -> None:
+        """Keep the space of the picture of a run that comes, or give it up."""
+        if name is None:
+            if self._awaited is not None:
+                self._awaited.give_up()
+            self._awaited = None
+        elif self._awaited is None and in_notebook():
+            self._awaited = LiveRun(name)
+            self._awaited.prepare()
+
     def run(self, view: dict[str, Any], *, final: bool) -> None:
         """Draw the ledger below the cell and in the panel."""
         run = view["run"]
@@ -65,7 +76,8 @@ class NotebookWatcher(Watcher):
             if final and run["steps"] == 0:
                 return
             # Before its first step: what the training prints then stands below it, in one piece.
-            self._live[run["id"]] = LiveRun(run["name"])
+            self._live[run["id"]] = self._awaited or LiveRun(run["name"])
+            self._awaited = None
         live = self._live[run["id"]]
         if final:
             live.finish(view)

@@ -14,6 +14,7 @@ from eai_notebook.telemetry.messages import (
     ResourceUsage,
     RunMessage,
     TrainedAlone,
+    TrainingPrepared,
     VariablesTrained,
 )
 
@@ -47,6 +48,7 @@ class CellOutput:
         self._marked = size > 1
         overflow = keeper.root.parent / "logs" / f"cell-{time.time_ns() // 1_000_000}.log"
         self._separate = SeparateModels()
+        self._announcer: int | None = None
         self._output = RankOutput(ranks, watcher.text, overflow, prefixed=self._marked)
 
     def take(self, event: Event) -> None:
@@ -63,6 +65,8 @@ class CellOutput:
             with self._books.doing(PANEL):
                 self._pulse.add_usage(event.message)
             self._keeper.take_usage(event.message)
+        elif isinstance(event.message, TrainingPrepared):
+            self._await_run(event.message)
         elif isinstance(event.message, TrainedAlone | VariablesTrained):
             self._separate.take(event.message)
         elif isinstance(event.message, RunMessage):
@@ -92,8 +96,21 @@ class CellOutput:
             self._output.close()
         self._say_news(ended=True)
         self._show_views(ended=True)
+        self._watcher.run_awaited(None)
         for line in self._separate.lines():
             self.say(line)
+
+    def _await_run(self, message: TrainingPrepared) -> None:
+        """Keep the space of a run's picture above what the training prints, "Epoch 1/2" first.
+
+        All ranks announce the same training: one of them is listened to.
+        """
+        self._announcer = message.rank if self._announcer is None else self._announcer
+        if message.rank == self._announcer:
+            with self._books.doing(OUTPUT):
+                self._output.flush(everything=True)
+            self._show_views()
+            self._watcher.run_awaited(message.name)
 
     def _show_rich(self, event: RichCame) -> None:
         data = event.content["data"]

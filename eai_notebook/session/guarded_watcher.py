@@ -47,6 +47,11 @@ class GuardedWatcher(Watcher):
         with self.books.doing(PANEL):
             self._watcher.group(model())
 
+    def run_awaited(self, name: str | None) -> None:
+        """Pass it on."""
+        with self.books.doing(DISPLAY):
+            self._watcher.run_awaited(name)
+
     def run(self, view: dict[str, Any], *, final: bool) -> None:
         """Pass it on."""
         with self.books.doing(DISPLAY):

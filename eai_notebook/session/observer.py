@@ -29,5 +29,8 @@ class Watcher:
     def group(self, model: dict[str, Any]) -> None:
         """Take the state of the group (the panel's group model)."""
 
+    def run_awaited(self, name: str | None) -> None:
+        """Take note that a training gets ready, whose run comes; None if it did not come to that."""
+
     def run(self, view: dict[str, Any], *, final: bool) -> None:
         """Take a run's view while it goes on, and once more when it has ended."""

@@ -40,6 +40,9 @@ LOG_CHARACTERS = 1_000_000_000
 """Characters of that file; a cell that prints for days would fill the disk."""
 
 _ENDS = re.compile(r"[\n\r\b]")
+_TIMES = re.compile(r" \[[^\[\]]*\]$")
+"""The times and rates at the end of a progress bar, which differ from rank to rank."""
+
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -50,6 +53,7 @@ class _Line:
     stream: str
     text: str
     since: float
+    key: str = ""  # equal in lines that are shown as one
     ranks: set[int] = field(default_factory=set)
     shown: bool = False
     after: _Line | None = None
@@ -87,8 +91,9 @@ class RankOutput:
         self._unfinished: dict[tuple[int, str], _Unfinished] = {}
         self._head = _Line("", "", 0.0)  # stands before the first line that waits
         self._latest: dict[int, _Line] = {}
-        self._bars: dict[int, str] = {}
+        self._bars: dict[int, tuple[str, str]] = {}  # stream and text
         self._bar_shown = ""
+        self._bar_stream = "stdout"
 
     def feed(self, rank: int, stream: str, text: str) -> None:
         """Take a piece of what `rank` wrote to `stream`."""
@@ -100,10 +105,12 @@ class RankOutput:
         now = time.monotonic()
         for line in lines:
             self._bars.pop(rank, None)
-            self._take_line(rank, stream, _after_return(line), now)
+            is_bar = "\r" in line.rstrip("\r")
+            self._take_line(rank, stream, _after_return(line), now, is_bar=is_bar)
         if "\r" in rest or "\b" in rest:
-            self._bars[rank] = _after_return(rest)[:LINE_SHOWN]
-            unfinished.add("\r" + self._bars[rank])
+            bar = _after_return(rest)[:LINE_SHOWN]
+            self._bars[rank] = stream, bar
+            unfinished.add("\r" + bar)
             unfinished.is_bar = True
         elif unfinished.add(rest) >= LINE_HELD:
             self._take_line(rank, stream, unfinished.take(), now)
@@ -119,9 +126,9 @@ class RankOutput:
         """Write what is left; return the path of the overflow file if there is one."""
         now = time.monotonic()
         for (rank, stream), rest in self._unfinished.items():
-            text = _after_return(rest.take())
+            is_bar, text = rest.is_bar, _after_return(rest.take())
             if text:
-                self._take_line(rank, stream, text, now)
+                self._take_line(rank, stream, text, now, is_bar=is_bar)
         self._unfinished.clear()
         self._bars.clear()
         self.flush(everything=True)
@@ -147,16 +154,24 @@ class RankOutput:
             self._head.after, line.after = line.after, None  # a silent rank may still hold it
         return waiting[:ready]
 
-    def _take_line(self, rank: int, stream: str, text: str, now: float) -> None:
-        """Join the line with an equal one, or place it; a rank's lines keep their order."""
+    def _take_line(
+        self, rank: int, stream: str, text: str, now: float, *, is_bar: bool = False
+    ) -> None:
+        """Join the line with an equal one, or place it; a rank's lines keep their order.
+
+        Bars that have come equally far are equal, whatever time they took.
+        """
+        key = _TIMES.sub("", text) if is_bar else text
         latest = self._latest.get(rank, self._head)
         before = self._head if latest.shown else latest
         for line in islice(_from(before.after), FOLD_LOOK_AHEAD):
-            if line.text == text and line.stream == stream:
+            if line.key == key and line.stream == stream:
                 line.ranks.add(rank)
                 self._latest[rank] = line
                 return
-        before.after = self._latest[rank] = _Line(stream, text, now, {rank}, after=before.after)
+        before.after = self._latest[rank] = _Line(
+            stream, text, now, key, {rank}, after=before.after
+        )
 
     def _write_lines(self, lines: list[_Line]) -> None:
         self._clear_bar()
@@ -206,14 +221,18 @@ class RankOutput:
         if not self._bars:
             return
         rank = min(self._bars)
-        bar = self._prefix({rank}) + self._bars[rank]
+        stream, text = self._bars[rank]
+        bar = self._prefix({rank}) + text
+        if stream != self._bar_stream:
+            self._clear_bar()
         if bar != self._bar_shown:
-            self._write("stdout", "\r" + bar + " " * (_width(self._bar_shown) - _width(bar)))
-            self._bar_shown = bar
+            self._write(stream, "\r" + bar + " " * (_width(self._bar_shown) - _width(bar)))
+            self._bar_shown, self._bar_stream = bar, stream
 
     def _clear_bar(self) -> None:
         if self._bar_shown:
-            self._write("stdout", "\r" + " " * _width(self._bar_shown) + "\r")
+            # On the bar's own stream: a notebook shows another as an output of its own.
+            self._write(self._bar_stream, "\r" + " " * _width(self._bar_shown) + "\r")
             self._bar_shown = ""
 
 

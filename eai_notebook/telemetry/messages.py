@@ -48,6 +48,17 @@ class RunBegan:
 
 
 @dataclass(frozen=True)
+class TrainingPrepared:
+    """A training will begin a run on this rank, once its first step is compiled.
+
+    What the training prints meanwhile belongs below the run's picture.
+    """
+
+    rank: int
+    name: str
+
+
+@dataclass(frozen=True)
 class StepsDone:
     """Rows of `STEP_DTYPE` from one rank, in step order, not sent before.
 
@@ -252,6 +263,7 @@ class VariableDigested:
 RunMessage = RunBegan | StepsDone | TrainingProgress | ProfileTaken | RunEnded
 Message = (
     RunMessage
+    | TrainingPrepared
     | StackLocation
     | TensorsMissing
     | ResourceUsage

@@ -273,6 +273,7 @@ class LastCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore
             plain = step.plain if isinstance(step, MeasuredStep) else step
             step = self.model.train_function = MeasuredStep(self.model, plain)
         before = functools.partial(self._before_first, step)
+        step_clock.announce(self._name or self.model.name)
         step.on_first(before=before, after=functools.partial(self._begin_run, step))
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002

@@ -21,6 +21,7 @@ import operator
 import os
 import socket
 import statistics
+import sys
 import threading
 import time
 import uuid
@@ -379,6 +380,17 @@ class Position(NamedTuple):
     run: str
     rank: int
     size: int
+
+
+def announce(name: str) -> None:
+    """Have the space of a run's picture kept: the run begins only when its first step is compiled.
+
+    What was printed before stays above it.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, or a pipe that nobody reads
+            stream.flush()
+    messages.emit(messages.TrainingPrepared(collective.rank(), name))
 
 
 def begin_run(

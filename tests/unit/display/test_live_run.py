@@ -22,16 +22,19 @@ if TYPE_CHECKING:
 CELL = """
 import json
 from pathlib import Path
-from eai_notebook.display import LiveRun
 from eai_notebook.display.panel_channel import PanelChannel
+from eai_notebook.magics.notebook_observer import NotebookWatcher
 view = json.loads(Path({view!r}).read_text())
 panel = PanelChannel(lambda name, arguments: None)
 panel.group({{"state": "busy", "size": 2, "message": "", "ranks": []}})
-live = LiveRun("fit")
+watcher = NotebookWatcher(panel)
+watcher.run_awaited("other")
+watcher.run_awaited(None)
+watcher.run_awaited("fit")
+print("Epoch 1/2")
 for _ in range(3):
-    live.update(view)
-    panel.run(view)
-live.finish(view)
+    watcher.run(view, final=False)
+watcher.run(view, final=True)
 """
 
 
@@ -52,7 +55,9 @@ def test_a_headless_notebook_ends_with_the_twin_and_its_export_shows_it(
     view: dict[str, Any], tmp_path: Path
 ) -> None:
     notebook = executed(view, tmp_path)
-    (output,) = notebook.cells[0].outputs
+    failed, output, printed = notebook.cells[0].outputs
+    assert failed.data["text/plain"] == "other ended before its first step"
+    assert printed.text == "Epoch 1/2\n"  # below the picture, though it came before the first view
     assert set(output.data) == {"text/html", "text/plain"}
     assert "compute-bound" in output.data["text/plain"]
     html, _ = HTMLExporter().from_notebook_node(notebook)
@@ -64,10 +69,12 @@ def test_a_run_that_goes_on_is_shown_by_any_front_end(view: dict[str, Any], tmp_
     import json
 
     (tmp_path / "view.json").write_text(json.dumps(view))
-    source = CELL.format(view=str(tmp_path / "view.json")).replace("live.finish(view)", "")
+    source = CELL.format(view=str(tmp_path / "view.json")).replace(
+        "watcher.run(view, final=True)", ""
+    )
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     notebook = execute_notebook(book, tmp_path, timeout=60)
-    (output,) = notebook.cells[0].outputs
+    _, output, _ = notebook.cells[0].outputs
     assert set(output.data) == {RUN_MIME, "text/html", "text/plain"}
     assert output.data[RUN_MIME] == view
     assert "<svg" in output.data["text/html"]

@@ -109,6 +109,21 @@ def test_a_progress_bar_is_rewritten_in_place(page: Page, tmp_path: Path) -> Non
     assert page.text().count("\n") == 1
 
 
+def test_bars_of_several_ranks_end_as_one_line_of_their_stream(page: Page, tmp_path: Path) -> None:
+    output = make(page, tmp_path)
+    for rank in range(2):
+        output.feed(rank, "stderr", f"\r 50%|##  | 5/10 [00:0{rank}<00:00, 9.{rank}it/s]")
+    output.flush()
+    for rank in range(2):
+        output.feed(rank, "stderr", f"\r100%|####| 10/10 [00:0{rank}<00:00, 9.{rank}it/s]\n")
+    output.feed(0, "stdout", "step [1]\n")
+    output.feed(1, "stdout", "step [2]\n")  # no bar, though it ends like one
+    output.close()
+    shown = page.text("stderr").rpartition("\r")[2]
+    assert shown == "[0-1] 100%|####| 10/10 [00:00<00:00, 9.0it/s]\n"
+    assert sorted(page.text("stdout").splitlines()) == ["[0] step [1]", "[1] step [2]"]
+
+
 def test_a_line_above_a_progress_bar_does_not_mix_with_it(page: Page, tmp_path: Path) -> None:
     output = make(page, tmp_path)
     output.feed(0, "stdout", "\r1/3")
