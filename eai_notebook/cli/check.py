@@ -15,6 +15,7 @@ import eai_notebook
 from eai_notebook.cli import check_hosts, check_kube, check_slurm
 from eai_notebook.cli.machine_checks import Finding, findings
 from eai_notebook.cluster.hostfile import parse_hosts
+from eai_notebook.errors import EaiError
 from eai_notebook.terminal import console
 
 _SIGNS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "fail": "[bold red]fail[/]"}
@@ -57,6 +58,12 @@ def check(  # noqa: PLR0913, PLR0917  # each is an option of the command
     this account may do, and run two ranks in pods. Each problem has a remedy. The exit code is 1 if training
     will not work, 0 otherwise.
     """
+    where = {"--hosts": hosts is not None, "--slurm": slurm, "--kube": kube}
+    if sum(where.values()) > 1:
+        named = " and ".join(each for each, given in where.items() if given)
+        raise EaiError(
+            f"{named} are checked one at a time", "leave all but one out", code="launcher-options"
+        )
     if kube:
         options = {
             "kube": pods or "",
@@ -74,9 +81,9 @@ def check(  # noqa: PLR0913, PLR0917  # each is an option of the command
         with console.err.status("checking this machine"):
             found = list(findings(prove_horovod=not quick))
     else:
-        named = parse_hosts(hosts)
-        with console.err.status(f"checking {len(named)} hosts"):
-            found = check_hosts.findings(named, interface, prove_horovod=not quick)
+        parsed = parse_hosts(hosts)
+        with console.err.status(f"checking {len(parsed)} hosts"):
+            found = check_hosts.findings(parsed, interface, prove_horovod=not quick)
     if as_json:
         console.out.print_json(
             json.dumps(

@@ -13,6 +13,7 @@ import typer
 
 import eai_notebook
 from eai_notebook.cli.check import check
+from eai_notebook.cli.command_app import CommandApp
 from eai_notebook.cli.convert import convert
 from eai_notebook.cli.demo import demo
 from eai_notebook.cli.group_commands import list_groups, reclaim, where
@@ -27,7 +28,7 @@ from eai_notebook.terminal import console
 INTERRUPTED = 130
 """The exit code shells give a command that was stopped with Ctrl-C."""
 
-app = typer.Typer(
+app = CommandApp(
     name="eai-notebook",
     no_args_is_help=True,
     rich_markup_mode="rich",

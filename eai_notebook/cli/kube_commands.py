@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from eai_notebook.cli.command_app import CommandApp
 from eai_notebook.cluster.kube_jobs import manifests
 from eai_notebook.cluster.launcher_registry import make_launcher
 from eai_notebook.terminal import console
 
-kube = typer.Typer(name="kube", no_args_is_help=True, help="Groups in pods of Kubernetes.")
+kube = CommandApp(name="kube", no_args_is_help=True, help="Groups in pods of Kubernetes.")
 
 
 @kube.callback()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eai_notebook.cli.command_app import CommandApp
 from eai_notebook.errors import EaiError
 from eai_notebook.terminal import console
 from eai_notebook.terminal.progress import progress
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from eai_notebook.datasets.click_logs import Truth
 
-make_data = typer.Typer(no_args_is_help=True, help="Generate data sets with a known best score.")
+make_data = CommandApp(no_args_is_help=True, help="Generate data sets with a known best score.")
 
 
 @make_data.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,19 +25,39 @@ INTERRUPTED = 130
 
 
 class RunCommand(TyperCommand):
-    """Takes ``-p NAME VALUE``, as papermill does; Typer has no option of two values that repeats."""
+    """Takes ``-p NAME VALUE``, as papermill does, and ``--kube`` with or without a file, as `%eai up` does.
+
+    Typer has no option of two values that repeats, and none whose value may be missing.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Join name and value."""
+        """Join name and value, and add values that are missing."""
         joined: list[str] = []
-        words = iter(args)
-        for word in words:
+        words = deque(args)
+        bare = {each.text: each.bare for each in launcher_options().values()}
+        while words:
+            word = words.popleft()
             joined.append(word)
             if word == "-p":
-                name = next(words, "")
-                joined.append(name if "=" in name else f"{name}={next(words, '')}")
+                joined.append(_pair(words))
+            elif bare.get(word) is not None and not _is_value(words):
+                joined.append(str(bare[word]))
         parsed: list[str] = super().parse_args(ctx, joined)
         return parsed
+
+
+def _pair(words: deque[str]) -> str:
+    name = words.popleft() if words else ""
+    if "=" in name:
+        return name
+    if not words:
+        raise EaiError(f"-p {name} has no value", "write `-p NAME VALUE`", code="parameter-unknown")
+    return f"{name}={words.popleft()}"
+
+
+def _is_value(words: deque[str]) -> bool:
+    """Return whether the next word is an option's value: no option, and not the notebook."""
+    return bool(words) and not words[0].startswith("-") and not words[0].endswith(".ipynb")
 
 
 def _with_launcher_options(command: Callable[..., None]) -> Callable[..., None]:

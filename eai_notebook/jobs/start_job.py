@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -56,6 +57,10 @@ class Start:
         launcher: str | None = None,
         parameters: Mapping[str, Any] | None = None,
     ) -> None:
+        if size is not None and size < 1:
+            raise EaiError(
+                f"{size} ranks are not possible", "ask for 1 or more: `-n 2`", code="group-size"
+            )
         self.notebook = notebook
         self._file = file.resolve()
         self._size = size
@@ -100,9 +105,13 @@ class Start:
         return job
 
     def submit(self, job: Job) -> str:
-        """Start the job without waiting for it; return its title."""
+        """Start the job without waiting for it; return its title. One that is refused leaves no folder."""
         batch = self._batch or LocalProcess()
-        job.identity = batch.submit(self._batch_job(job.folder, f"eai-{self._file.stem}"))
+        try:
+            job.identity = batch.submit(self._batch_job(job.folder, f"eai-{self._file.stem}"))
+        except EaiError:
+            shutil.rmtree(job.folder, ignore_errors=True)
+            raise
         job.write()
         return batch.title(job.identity)
 

@@ -110,7 +110,8 @@ def _parsed(file: Path) -> PodTemplate:
     try:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise _wrong(f"{file} cannot be read ({error})") from error
+        words = getattr(error, "strerror", None) or error
+        raise _wrong(f"{file} cannot be read ({words})") from error
     if isinstance(found, dict) and found.get("kind") == "PodTemplate":
         found = found.get("template")
     if not isinstance(found, dict) or not isinstance(found.get("spec"), dict):

@@ -139,11 +139,7 @@ class SlurmLauncher(Launcher):
                 ["sbatch", "--test-only", str(script)], job_environment(os.environ)
             )
         if done.returncode:
-            raise EaiError(
-                f"Slurm refuses the job ({job_queue.last_words(done)})",
-                "`%eai up ... --show` prints its script; `sinfo` lists partitions and limits",
-                code="slurm-refused",
-            )
+            raise job_queue.refusal(done, "%eai up ... --show")
 
     def describe(self) -> str:
         """Return the script of the job, as ``%eai up --show`` prints it."""

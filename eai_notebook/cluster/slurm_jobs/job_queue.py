@@ -23,6 +23,12 @@ COMMAND_S: Final = 30.0
 _FORMAT: Final = "%i|%T|%r|%N|%L|%S|%l"
 _QUEUED: Final = ("SUBMITTED", "PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 _RUNNING: Final = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING")
+_SILENT: Final = re.compile(
+    r"[^;:]*(could not establish a configuration source|unable to contact slurm controller|"
+    r"connection refused|zero bytes were transmitted)[^;]*",
+    re.IGNORECASE,
+)
+"""What a command says that has not reached Slurm's controller."""
 GONE: Final = "GONE"
 """The state of a job that Slurm does not list any more."""
 
@@ -218,6 +224,7 @@ def ask(*command: str) -> str:
         EaiError: It failed; with its own words.
     """
     done = run(command)
+    _refuse_silence(done)
     if done.returncode:
         raise EaiError(
             f"`{' '.join(command)}` failed ({last_words(done)})",
@@ -225,6 +232,31 @@ def ask(*command: str) -> str:
             code="slurm-failed",
         )
     return done.stdout
+
+
+def refusal(done: subprocess.CompletedProcess[str], show: str) -> EaiError:
+    """Return the error for an ``sbatch`` that has failed; ``show`` prints the script.
+
+    Raises:
+        EaiError: It has not reached Slurm.
+    """
+    _refuse_silence(done)
+    return EaiError(
+        f"Slurm refuses the job ({last_words(done)})",
+        f"`{show}` prints its script; `sinfo` lists partitions and limits",
+        code="slurm-refused",
+    )
+
+
+def _refuse_silence(done: subprocess.CompletedProcess[str]) -> None:
+    """Raise if a command has not reached Slurm's controller, or does not know where it is."""
+    words = last_words(done)
+    if done.returncode and (found := _SILENT.search(words)):
+        raise EaiError(
+            f"Slurm's controller is not reached from this machine ({found[0].strip()})",
+            "use a machine of the cluster from which jobs are submitted; `scontrol ping` asks the controller",
+            code="slurm-silent",
+        )
 
 
 def last_words(done: subprocess.CompletedProcess[str]) -> str:

@@ -105,9 +105,7 @@ class JobRunner:
             return
         done = job_queue.run(["sbatch", "--parsable", str(script)], job_environment(os.environ))
         if done.returncode:
-            raise EaiError(
-                f"Slurm refused the job ({job_queue.last_words(done)})", "", code="slurm-refused"
-            )
+            raise job_queue.refusal(done, "%eai up ... --show")
         job = done.stdout.strip().splitlines()[-1].partition(";")[0]
         self._take(JobState(job, "SUBMITTED", at=time.time()))
         self._look(now=True)

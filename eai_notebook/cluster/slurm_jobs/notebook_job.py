@@ -81,11 +81,7 @@ class SlurmNotebookJobs(BatchSystem):
             known[MORE] = os.environ[MORE]
         done = job_queue.run(["sbatch", "--parsable", str(script)], known)
         if done.returncode:
-            raise EaiError(
-                f"Slurm refuses the job ({job_queue.last_words(done)})",
-                "`--show` prints its script; `sinfo` lists partitions and limits",
-                code="slurm-refused",
-            )
+            raise job_queue.refusal(done, "--show")
         return done.stdout.strip().splitlines()[-1].partition(";")[0]
 
     def look(self, identity: str) -> BatchState | None:

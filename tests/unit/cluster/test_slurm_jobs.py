@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eai_notebook.cluster.launcher_registry import make_launcher
-from eai_notebook.cluster.slurm_jobs import job_lease
+from eai_notebook.cluster.slurm_jobs import job_lease, job_queue
 from eai_notebook.cluster.slurm_jobs.job_queue import GONE, JobState, parse_state, seconds
 from eai_notebook.cluster.slurm_jobs.job_runner import allocation_environment
 from eai_notebook.cluster.slurm_jobs.job_script import JobRequest, job_environment
@@ -203,6 +203,21 @@ def test_the_lease_ends_ranks_that_nobody_follows(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as ranks:
         assert job_lease.keep(file, 0.2, ranks.pid)
         assert ranks.wait(20) != 0
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("sbatch: fatal: Could not establish a configuration source", "slurm-silent"),
+        ("sbatch: error: Unable to contact slurm controller (connect failure)", "slurm-silent"),
+        ("sbatch: error: invalid partition specified: nowhere", "slurm-refused"),
+    ],
+)
+def test_a_slurm_that_is_not_reached_is_none_that_refuses(said: str, code: str) -> None:
+    done = subprocess.CompletedProcess(["sbatch"], 1, "", said)
+    with pytest.raises(EaiError) as raised:
+        raise job_queue.refusal(done, "--show")
+    assert raised.value.code == code
 
 
 def test_the_default_site_has_a_lease() -> None:

@@ -188,6 +188,39 @@ def test_show_submits_nothing(place: Path) -> None:
     assert jobs() == []
 
 
+def test_a_pod_template_may_be_left_out(place: Path) -> None:
+    write(place / "small.ipynb", code("%eai up -n 2"))
+    for words in (
+        ["small.ipynb", "--kube"],
+        ["--kube", "small.ipynb"],
+        ["--kube", "--image", "a:1", "small.ipynb"],
+    ):
+        done = CliRunner().invoke(app, ["run", *words, "--show"])
+        assert "kind: Job" in done.stdout, done.exception
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [(["-n", "0", "--slurm"], "group-size"), (["-p", "rate"], "parameter-unknown")],
+)
+def test_what_cannot_be_meant_is_refused(place: Path, words: list[str], asked: str) -> None:
+    write(place / "small.ipynb", code("%eai up -n 2"))
+    done = CliRunner().invoke(app, ["run", "small.ipynb", *words])
+    assert isinstance(done.exception, EaiError)
+    assert done.exception.code == asked
+
+
+def test_a_job_that_is_refused_leaves_no_folder(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(place))  # no sbatch
+    write(place / "small.ipynb", code("%eai up -n 2"))
+    done = CliRunner().invoke(app, ["run", "small.ipynb", "--slurm", "--out", "out"])
+    assert isinstance(done.exception, EaiError)
+    assert done.exception.code == "slurm-missing"
+    assert not (place / "out").exists()
+
+
 def test_a_folder_in_use_is_refused(place: Path) -> None:
     write(place / "small.ipynb", code("1"))
     done = CliRunner().invoke(app, ["run", "small.ipynb", "--out", "."])
