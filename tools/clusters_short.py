@@ -95,7 +95,8 @@ def why_not(name: str, left: float) -> str | None:
     code, output = tried
     if code:
         last = output.strip().rpartition("\n")[2] or f"exit code {code}"
-        return words.removeprefix(_SKIPPED) or last
+        mark = f"{_SKIPPED}tests with {TITLES[name]} ("
+        return words.removeprefix(mark).removesuffix(")") or last
     if words:  # of a part
         _say(words)
     return None

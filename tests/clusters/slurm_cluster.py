@@ -70,7 +70,7 @@ AccountingStorageType=accounting_storage/none
 def why_not() -> str | None:
     """Return why there can be no Slurm here, in a sentence; None if there can."""
     if reason := why_no_hosts():
-        return reason.replace("test hosts", "a Slurm of several nodes")
+        return reason.replace("test hosts need", "a Slurm of several nodes needs")
     missing = [tool for tool in TOOLS if shutil.which(tool, path=SEARCH) is None]
     if missing:
         return f"tests with Slurm need {', '.join(missing)} (see tools/slurm)"

@@ -18,6 +18,8 @@ from typing import Final
 from clusters import kube_cluster, slurm_cluster
 
 _PATIENCE_S: Final = 60.0
+_LONGEST: Final = 200
+"""Letters of a reason that are shown."""
 _PORT: Final = 7171
 _POD: Final = f"""
 import socket, sys
@@ -34,7 +36,7 @@ with socket.create_server(("", {_PORT})), socket.create_connection(sys.argv[1:],
 def try_slurm() -> None:
     """Run ``mpirun`` on two nodes of a Slurm."""
     with slurm_cluster.SlurmCluster(3, cores=4) as made:
-        made.run_plain_job([sys.executable, "-c", "pass"])
+        made.run_plain_job([sys.executable, "-c", "pass"], _PATIENCE_S)
 
 
 def try_kube() -> None:
@@ -46,7 +48,7 @@ def try_kube() -> None:
         door.settimeout(_PATIENCE_S)
         Thread(target=_bring_together, args=[door], daemon=True).start()
         where = [str(each) for each in door.getsockname()]
-        made.run_plain_job([sys.executable, "-c", _POD, *where])
+        made.run_plain_job([sys.executable, "-c", _POD, *where], _PATIENCE_S)
 
 
 def _bring_together(door: socket.socket) -> None:
@@ -82,7 +84,7 @@ def main() -> None:
                 "w", prefix=f"eai-{sys.argv[1]}-", suffix=".log", delete=False
             ) as log:
                 log.write(f"{error}\n")
-            first = str(error).strip().partition("\n")[0] or type(error).__name__
+            first = str(error).strip().partition("\n")[0][:_LONGEST] or type(error).__name__
             reason = f"{first} ({Path(log.name)})"
     if reason is not None:
         sys.stdout.write(f"{reason}\n")

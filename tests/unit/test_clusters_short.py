@@ -47,6 +47,7 @@ def test_without_their_programs_each_is_skipped_with_a_line(tmp_path: Path) -> N
     assert slurm.startswith("skipped: tests with Slurm (")
     assert "sbatch" in slurm or "sshd" in slurm or "root" in slurm
     assert kubernetes.startswith("skipped: tests with Kubernetes (")
+    assert kubernetes.count("tests with") == 1
 
 
 def test_what_does_not_end_is_ended_with_all_that_it_has_started(tmp_path: Path) -> None:
