@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,9 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import preloaded_mpirun
 import pytest
+from paths import RANKS
 from preloaded_python import PreloadedPython
 from scheduling import FOLDERS, unit_of
+from waiting import PATIENCE_S
 
 from eai_notebook.cluster.mpi_environment import find_mpirun, rank_environment
 
@@ -34,6 +38,7 @@ def report(value):
 """
 
 RunRanks = Callable[..., list[Any]]
+PreloadedRanks = Callable[[], contextlib.AbstractContextManager[None]]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts its background jobs so, and what they start inherits it. The tests press
@@ -66,6 +71,30 @@ def preloaded_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prelo
     server.close()
 
 
+@pytest.fixture(scope="session")
+def preloaded_ranks(
+    preloaded_python: PreloadedPython, tmp_path_factory: pytest.TempPathFactory
+) -> PreloadedRanks:
+    """Return ``preloaded_ranks()``: groups that start in its block have ranks that are such forks.
+
+    They are the package's own ranks in all else; two save ten seconds of a core. That ranks start
+    from nothing is shown by the tests of starts, of magics, of hosts and in the browser.
+    """
+
+    script = tmp_path_factory.mktemp("mpirun") / "mpirun"
+
+    @contextlib.contextmanager
+    def starting() -> Iterator[None]:
+        if not script.exists():
+            rank = preloaded_python.command(RANKS / "group_rank.py")
+            preloaded_mpirun.write(script, find_mpirun(), rank)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("EAI_MPIRUN", str(script))
+            yield
+
+    return starting
+
+
 def _environment(n: int) -> dict[str, str]:
     """Return the environment of a script on `n` ranks."""
     path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("EAI_TEST_PATH"))))
@@ -79,14 +108,14 @@ def _environment(n: int) -> dict[str, str]:
 
 @pytest.fixture
 def run_ranks(tmp_path: Path, preloaded_python: PreloadedPython) -> RunRanks:
-    """Return ``run_ranks(source, n, timeout=120)``: run a script on `n` ranks of MPI.
+    """Return ``run_ranks(source, n)``: run a script on `n` ranks of MPI.
 
     The script calls ``report(value)`` once a rank with something JSON can hold; the
     values come back in rank order. A rank that fails fails the test with its output.
     ``n=1`` runs it without MPI.
     """
 
-    def run(source: str, n: int = 2, timeout: float = 180) -> list[Any]:
+    def run(source: str, n: int = 2) -> list[Any]:
         script = tmp_path / "ranks.py"
         script.write_text(_PRELUDE + textwrap.dedent(source))
         results = tmp_path / "results"
@@ -109,7 +138,7 @@ def run_ranks(tmp_path: Path, preloaded_python: PreloadedPython) -> RunRanks:
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=PATIENCE_S,
             check=False,
         )
         output = f"{done.stdout[-6000:]}\n{done.stderr[-6000:]}"

@@ -1,4 +1,4 @@
-"""A fork server that has imported TensorFlow and Horovod, and the client that runs a script in it.
+"""A fork server that has imported TensorFlow, Horovod and ipyparallel, and the client that runs a script in it.
 
 Importing them takes five seconds of a core in each process, and most rank programs run for less.
 A script runs in a fork of the server with the client's arguments, environment, folder, standard
@@ -103,7 +103,7 @@ def _preload() -> None:
 
     import_tensorflow()
     # Nothing more of eai_notebook: it looks for other packages' parts, which the script may add.
-    import horovod.tensorflow  # noqa: F401
+    import ipyparallel.engine.app  # noqa: F401  # of a group's ranks
 
 
 def _receive(line: socket.socket) -> tuple[dict[str, Any], list[int]]:

@@ -89,7 +89,7 @@ class Hub:
         page.get_by_label("Username").fill(USER)
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Sign in").click()
-        page.wait_for_url(f"{self.url}/**", timeout=120_000)
+        page.wait_for_url(f"{self.url}/**")
 
     def page(self, notebook: str) -> str:
         """Return the address at which a notebook opens."""

@@ -39,9 +39,14 @@ class Player:
         *,
         live: bool = True,
         folder: Path | None = None,
+        until: str = "",
         **run: Any,
     ) -> list[str]:
-        """Show a run growing for some seconds, or until someone presses Stop."""
+        """Show a run growing for some seconds, or until someone presses Stop.
+
+        A long one, which is only there while something else is looked at, lasts until then. With `until`
+        the run has not ended before there is a file of that name.
+        """
         rows = run_rows(self.ranks, steps, **run)
         record = run_record(folder or Path(tempfile.mkdtemp()), rows)
         growing, summary, curve = GrowingLedger(self.ranks), Summary(), TrainingCurve(1)
@@ -67,6 +72,10 @@ class Player:
                     shown.update(view)
                 if self.stopped.wait(max(0.0, (ended - time.monotonic()) / frames)):
                     break
+            while until and not Path(until).exists():
+                time.sleep(0.05)
+            if seconds >= LONG_S:
+                self.stopped.wait()
         except KeyboardInterrupt:
             self._group("up")
             raise
@@ -133,7 +142,7 @@ class Player:
 
 
 LONG_S: Final = 20.0
-"""A run as long as that is not watched to its end."""
+"""A run as long as that is not watched to its end; it has none but Stop."""
 
 ADVICE: Final = {
     "run": "abc123",

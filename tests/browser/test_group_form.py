@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 SESSION = "%load_ext eai_notebook"
+HELD = """from pathlib import Path
+import os
+script = Path("mpirun").absolute()
+script.write_text("#!/bin/sh\\ntouch held\\nexec sleep 900\\n")
+script.chmod(0o700)
+os.environ["EAI_MPIRUN"] = str(script)"""
+"""A start that goes on until it is cancelled, however quick the ranks of others would be."""
+
 PLAYER = "from player import Player\nplayer = Player(2)"
 
 
@@ -61,7 +70,7 @@ def test_a_start_that_fails_leaves_the_form_as_it_was_filled_in(
     form.get_by_label("Hosts").fill("nowhere.invalid:2")
     form.get_by_role("button", name="Start", exact=True).click()
     alert = page.locator("#eai-notebook-panel").get_by_role("alert")
-    alert.wait_for(timeout=60_000)
+    alert.wait_for()
     assert "nowhere.invalid" in alert.inner_text()
     assert form.get_by_label("Hosts").input_value() == "nowhere.invalid:2"
     notebook.screenshot("form-error-light", "#eai-notebook-panel")
@@ -75,22 +84,24 @@ def test_a_start_can_be_cancelled_and_leaves_nothing(
     open_notebook: Callable[..., Notebook],
 ) -> None:
     notebook = open_notebook(
-        SESSION, "import psutil\n[p.name() for p in psutil.Process().children(recursive=True)]"
+        f"{SESSION}\n{HELD}",
+        "import psutil\n[p.name() for p in psutil.Process().children(recursive=True)]",
     )
     notebook.run_cell()
     notebook.wait_cells(1)
     page = notebook.page
     page.get_by_role("button", name="Start", exact=True).click()
     cancel = page.get_by_role("button", name="Cancel", exact=True)
-    cancel.wait_for(timeout=20_000)
+    cancel.wait_for()
     page.locator(".eai-Panel-elapsed").wait_for()
+    assert wait_until((notebook.lab.root / "held").exists)
     notebook.screenshot("starting-light", "#eai-notebook-panel")
     cancel.click()
-    page.get_by_role("button", name="Start", exact=True).wait_for(timeout=60_000)
+    page.get_by_role("button", name="Start", exact=True).wait_for()
     assert "No group is running" in notebook.panel()
     notebook.run_cell()
     notebook.wait_cells(2)
-    assert "mpirun" not in page.locator(".jp-CodeCell").nth(1).inner_text()
+    assert "sleep" not in page.locator(".jp-CodeCell").nth(1).inner_text()
 
 
 def test_a_run_is_not_ended_by_restart_or_shut_down_without_a_question(

@@ -37,8 +37,7 @@ def test_a_run_is_shown_and_stopped_behind_a_hub(hub: Hub, browser: Browser) -> 
         notebook.wait_ready(idle=False)
         notebook.wait_steps(60)
         page.get_by_role("button", name="Stop", exact=True).click()
-        page.wait_for_selector(".eai-Panel-state[data-state=up]")
-        assert "4 ranks ready" in notebook.panel()
+        notebook.wait_said("4 ranks ready")
         assert notebook.outside == []
     finally:
         notebook.close()

@@ -28,13 +28,13 @@ def test_a_run_is_shown_and_stopped_beside_the_one_document(
     notebook7: Lab, browser: Browser
 ) -> None:
     page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
-    cells = "from player import Player\nplayer = Player(4)", "player.play(20, 400)"
+    cells = "from player import Player\nplayer = Player(4)", "player.play(60, 400)"
     notebook = Notebook(notebook7, page, cells, "one")
     try:
         notebook.watch_a_run("notebook7")
         page.get_by_role("button", name="Stop", exact=True).click()
         notebook.wait_cells(2)
-        assert "4 ranks ready" in notebook.panel()
+        notebook.wait_said("4 ranks ready")
         assert notebook.outside == []
     finally:
         notebook.close()

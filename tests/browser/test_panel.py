@@ -100,7 +100,6 @@ def test_a_page_reloaded_in_the_middle_of_a_run_shows_it_again_and_can_stop_it(
     # server calls idle may be an answer on the control channel, with the cell still running.
     notebook.page.wait_for_function(
         "!document.querySelector('#eai-notebook-panel').innerText.includes('running a cell')",
-        timeout=8_000,
     )
     notebook.reload()
     notebook.wait_ready()
@@ -119,7 +118,8 @@ def test_the_cells_chart_survives_a_reload_and_ends_as_a_picture(
     notebook.reload()
     notebook.wait_ready(idle=False)
     notebook.wait_steps(60, where=".jp-OutputArea")
-    notebook.page.locator(".jp-OutputArea figure.eai-ledger").wait_for(timeout=60_000)
+    (notebook.lab.root / "seen").touch()
+    notebook.page.locator(".jp-OutputArea figure.eai-ledger").wait_for()
     assert "model not found" not in notebook.page.locator(".jp-Notebook").inner_text()
     ended = notebook.save()["cells"][0]["outputs"][-1]["data"]
     assert set(ended) == {"text/html", "text/plain"}
@@ -136,7 +136,7 @@ def test_the_cells_chart_survives_a_reload_and_ends_as_a_picture(
 RECORDING = """from pathlib import Path
 from player import Player
 from eai_notebook.ledger.run_record import runs_folder
-Player(2).play(14, 300, folder=runs_folder())"""
+Player(2).play(6, 300, folder=runs_folder(), until="seen")"""
 
 
 def test_a_notebook_that_does_not_use_it_is_left_alone(

@@ -43,8 +43,8 @@ def kill():
 class Drill:
     """A cell that goes wrong.
 
-    ``after`` is when the user presses Stop, in seconds from the cell's start, where the
-    fault is an interrupt. ``says`` is in what the user reads. ``keeps`` says whether
+    ``after`` is when the user presses Stop, in seconds from when a rank began with the cell, where
+    the fault is an interrupt. ``says`` is in what the user reads. ``keeps`` says whether
     the ranks' variables must survive. ``"stuck"`` is an interrupt that a rank cannot hear:
     the cell ends without it, and the next one ends the group if it still does not listen.
     """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Act = Literal["kill", "shut down", "close", "stop"]
 
-PATIENCE = 90.0  # seconds for a cell, and for a group to leave
+PATIENCE = 600.0  # seconds for a cell, and for a group to leave
 CELL = """%%distributed
 import time
 from eai_notebook import collective
@@ -187,5 +187,5 @@ def _gone(notebook: Notebook, drill: KernelDrill, group: list[psutil.Process], s
 def _left_of(group: Iterable[psutil.Process]) -> list[str]:
     """Wait for processes to end; say which have not, after a while."""
     known = {each.pid: each for each in group}
-    running = still_running(started(known), PATIENCE / 3)
+    running = still_running(started(known), PATIENCE)
     return [str(known[pid]) for pid, _ in running]

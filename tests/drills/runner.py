@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from eai_notebook.errors import EaiError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 from drills.catalog import PREPARE, Drill
+from waiting import do_when
 
 
 class Count(Watcher):
@@ -68,6 +69,7 @@ class DrillRunner:
     def __init__(self, size: int) -> None:
         self.watcher = Count()
         self.session = Session(size, watcher=self.watcher)
+        self._fault_at = 0.0
 
     def __enter__(self) -> Self:
         """Start the group."""
@@ -86,9 +88,9 @@ class DrillRunner:
         self.session.run("canary = 40 + rank")
         ranks = started(self.session.pids.values())
         self.watcher.writes = 0
-        begin = time.monotonic()
+        self._fault_at = time.monotonic()
         came, said = self._cell(drill)
-        seconds = time.monotonic() - begin - (drill.after or 0.0)
+        seconds = time.monotonic() - self._fault_at
         writes = self.watcher.writes
         if came == "interrupt" and "did not listen" in said:
             came, said = self._after_an_unresponsive_rank(said)
@@ -121,11 +123,13 @@ class DrillRunner:
         return [Counts(*counts) for counts in pulled]
 
     def _cell(self, drill: Drill) -> tuple[Comes, str]:
-        press = threading.Timer(drill.after or 0.0, os.kill, (os.getpid(), signal.SIGINT))
+        code = drill.code
         if drill.after is not None:
-            press.start()
+            code = f"print('on', flush=True)\n{code}"
+            self.watcher.characters = 0
+            do_when(lambda: self.watcher.characters, partial(self._press, drill.after))
         try:
-            self.session.run(drill.code)
+            self.session.run(code)
         except RankError as error:
             return "error", str(error)
         except EaiError as error:
@@ -133,6 +137,12 @@ class DrillRunner:
         except KeyboardInterrupt as error:
             return "interrupt", str(error)
         return "fine", ""
+
+    def _press(self, after: float) -> None:
+        """Press Stop so many seconds after the ranks have begun with the cell."""
+        time.sleep(after)
+        self._fault_at = time.monotonic()
+        os.kill(os.getpid(), signal.SIGINT)
 
     def _after_an_unresponsive_rank(self, said: str) -> tuple[Comes, str]:
         """Return what becomes of a cell that left a rank behind, as the next cell reports it."""

@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from typing_extensions import Self
+from waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from hosts.cluster import Hosts
@@ -30,7 +31,7 @@ class Sniffer:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(PATIENCE_S)
         return self
 
     def __exit__(self, *_: object) -> None:

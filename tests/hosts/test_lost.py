@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 from hosts.cluster import Hosts, pids_on
+from waiting import PATIENCE_S
 
 from eai_notebook.errors import EaiError
 from eai_notebook.session import Session
@@ -62,7 +63,7 @@ def test_a_rank_that_dies_is_named_with_its_host(session: Session, hosts: Hosts)
             "collective.barrier()"
         )
     assert not session.is_up
-    assert left_on(hosts, 10) == []
+    assert left_on(hosts, PATIENCE_S) == []
 
 
 def test_a_host_that_is_lost_is_named(session: Session, hosts: Hosts) -> None:
@@ -74,7 +75,7 @@ def test_a_host_that_is_lost_is_named(session: Session, hosts: Hosts) -> None:
     finally:
         hosts.mend(away)
     assert not session.is_up
-    assert left_on(hosts, 40) == []
+    assert left_on(hosts, PATIENCE_S) == []
 
 
 NOTEBOOK = """
@@ -99,4 +100,4 @@ def test_ranks_leave_when_the_notebook_dies(hosts: Hosts, tmp_path: Path) -> Non
         assert notebook.stdout.readline() == "up\n"
         assert engines_on(hosts.names[0])
         notebook.send_signal(signal.SIGKILL)
-    assert left_on(hosts, 20) == []
+    assert left_on(hosts, PATIENCE_S) == []

@@ -14,6 +14,7 @@ import pytest
 from hosts.cluster import pids_on
 from hosts.test_lost import left_on
 from unit.session.test_elastic_group import SET_UP, SUM, TRAIN, Listening
+from waiting import PATIENCE_S
 
 from eai_notebook.session import Session
 
@@ -81,7 +82,7 @@ def test_a_host_is_lost_in_training(
             assert session.pull("kept", 0) == 0
     finally:
         hosts.mend(away)
-    assert left_on(hosts, 30) == []
+    assert left_on(hosts, PATIENCE_S) == []
 
 
 def _words(pid: int) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hosts.doors import Doors
 from hosts.sniffing import Sniffer
+from waiting import PATIENCE_S, wait_until
 
 from eai_notebook.cluster import listening, registry
 from eai_notebook.cluster.client import connection_file
@@ -40,13 +40,11 @@ def test_nothing_of_a_group_crosses_the_network_in_the_clear(
             known = json.loads(connection_file(group.entry).read_text())
             view = group.view([0, 1])
             view.execute("import os; from mpi4py import MPI; MPI.COMM_WORLD.Barrier()", block=True)
-            view.apply_async(print, PRINTED).get(60)
+            view.apply_async(print, PRINTED).get(PATIENCE_S)
             view.execute("token = os.environ.get('HOROVOD_TOKEN')", block=True)
             left = view.pull("token", block=True)
             cache = Path(os.environ["XDG_CACHE_HOME"]) / "eai-notebook" / "keys"
-            deadline = time.monotonic() + 30
-            while list(cache.iterdir()) and time.monotonic() < deadline:
-                time.sleep(0.05)
+            wait_until(lambda: not list(cache.iterdir()))
             remains = list(cache.iterdir())
             doors = Doors(hosts, PROGRAMS)
             doors.look()

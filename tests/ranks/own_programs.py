@@ -1,4 +1,7 @@
-"""Models with steps, optimizers and data of their own: whatever trains in plain Keras trains here."""
+"""Models with steps, optimizers and data of their own: whatever trains in plain Keras trains here.
+
+`HOW` has, by model, the ways to train it.
+"""
 
 from typing import Any
 
@@ -162,7 +165,7 @@ def loop() -> list[Any]:
 
 found: dict[str, Any] = {"loop": loop()}
 for make in (no_call, net, gan, series, pictures):
-    for how in ("eai.fit", "callbacks", "model.fit"):
+    for how in HOW[make.__name__]:  # type: ignore[name-defined]  # noqa: F821
         keras.utils.set_random_seed(rank)  # rank 0's weights must count
         weights = make(how).get_weights()
         found[f"{make.__name__} {how}"] = [each.tolist() for each in weights]

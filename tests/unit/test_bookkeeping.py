@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from paths import RANKS
 from synthetic import run_rows
+from waiting import PATIENCE_S
 
 from eai_notebook.bookkeeping import DISPLAY, RECORD, Bookkeeping
 from eai_notebook.engine import resource_usage
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+    from conftest import PreloadedRanks
 
 BEGAN = RunBegan("r", 0, 1, "fit", "here", 1)
 
@@ -165,8 +167,8 @@ def test_vitals_that_fail_are_measured_again(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(resource_usage, "LOOK_S", 0.01)
     running = True
     thread = resource_usage.watch(0, lambda: running)
-    assert looked.acquire(timeout=10)
-    assert looked.acquire(timeout=10)
+    assert looked.acquire(timeout=PATIENCE_S)
+    assert looked.acquire(timeout=PATIENCE_S)
     assert thread.is_alive()
     running = False
     messages.books.begin_cell()
@@ -178,12 +180,12 @@ TRAIN = (RANKS / "emit_a_run.py").read_text()
 @pytest.mark.ranks
 @pytest.mark.slow
 def test_training_goes_on_when_nothing_can_be_kept_or_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preloaded_ranks: PreloadedRanks
 ) -> None:
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("EAI_RUNS", str(tmp_path / "file" / "runs"))
     broken = Broken()
-    with Session(2, watcher=broken) as session:
+    with preloaded_ranks(), Session(2, watcher=broken) as session:
         session.run(TRAIN)
         assert session.pull("steps") == 20
         assert broken.said.count("the record of this run") == 1

@@ -40,6 +40,6 @@ def test_a_program_of_the_docs_trains(
     pictures = rng.integers(0, 255, (65, 32, 32, 3)).astype("float32")
     np.savez(tmp_path / "pictures.npz", pixels=pictures, labels=np.arange(65) % 10)
     program = changed_program(page).replace("20000", "161").replace("epochs=5", "epochs=2")
-    first, second = run_ranks(f"{program}\nreport({reported})\n", 2, timeout=300)
+    first, second = run_ranks(f"{program}\nreport({reported})\n", 2)
     assert first == second
     assert list(tmp_path.glob("*.keras"))

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 from kernel_sockets import execute_notebook
 from paths import REPOSITORY
+from waiting import PATIENCE_S
 
 from eai_notebook.datasets.click_logs import criteo
 from eai_notebook.datasets.documents import make_documents
@@ -46,7 +47,7 @@ def run(name: str, place: Path) -> Any:
     """Execute a notebook in `place`, and see that it showed a ledger and took its group down."""
     (path,) = (path for path in NOTEBOOKS if path.stem == name)
     notebook = nbformat.read(path, as_version=4)
-    execute_notebook(notebook, place, timeout=280)
+    execute_notebook(notebook, place, timeout=PATIENCE_S)
     said = printed(notebook)
     assert re.search(r"^compute +\d", said, re.MULTILINE)
     assert "the group is down" in said
@@ -101,6 +102,7 @@ def test_figures_have_one_style_with_the_colours_of_runs_in_the_panel() -> None:
     assert all(style in text and "tab:" not in text for text in drawn)
 
 
+@pytest.mark.notebook
 @pytest.mark.slow
 @pytest.mark.ranks
 def test_quickstart_runs_from_top_to_bottom(
@@ -110,7 +112,7 @@ def test_quickstart_runs_from_top_to_bottom(
     monkeypatch.setenv("EAI_DEMO_DATA", str(tmp_path / "logs"))
     monkeypatch.setenv("EAI_RUNS", str(tmp_path / "runs"))
     notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
-    execute_notebook(notebook, tmp_path, timeout=240)
+    execute_notebook(notebook, tmp_path, timeout=PATIENCE_S)
     said = printed(notebook)
     assert "rank 0: " in said
     assert "rank 1: " in said
@@ -139,7 +141,6 @@ def test_quickstart_runs_from_top_to_bottom(
 @pytest.mark.notebook
 @pytest.mark.slow
 @pytest.mark.ranks
-@pytest.mark.timeout(600)
 def test_wide_and_deep_compares_and_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("lightgbm")
     criteo(tmp_path / "rules", rows=24_000, files=8, recipe="rules")
@@ -158,7 +159,6 @@ def test_wide_and_deep_compares_and_serves(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.notebook
 @pytest.mark.slow
 @pytest.mark.ranks
-@pytest.mark.timeout(600)
 def test_dssm_finds_titles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sklearn")
     make_queries(tmp_path / "queries", titles=60, rows=2400, test_rows=100)
@@ -176,7 +176,6 @@ def test_dssm_finds_titles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.notebook
 @pytest.mark.slow
 @pytest.mark.ranks
-@pytest.mark.timeout(600)
 def test_semantic_hashing_shows_both_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sklearn")
     make_documents(tmp_path / "documents", documents=900, topics=5)
@@ -192,7 +191,6 @@ def test_semantic_hashing_shows_both_codes(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.notebook
 @pytest.mark.slow
 @pytest.mark.ranks
-@pytest.mark.timeout(600)
 def test_resnet_trains_with_the_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EAI_PICTURES", "4096")
     monkeypatch.setenv("EAI_PICTURES_EPOCHS", "4")
@@ -209,7 +207,6 @@ def test_resnet_trains_with_the_schedule(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.notebook
 @pytest.mark.slow
 @pytest.mark.ranks
-@pytest.mark.timeout(600)
 def test_image_models_send_four_bytes_a_parameter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,7 +229,6 @@ def test_image_models_send_four_bytes_a_parameter(
 @pytest.mark.notebook
 @pytest.mark.slow
 @pytest.mark.ranks
-@pytest.mark.timeout(600)
 def test_the_ladder_is_climbed_rung_by_rung(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,7 +255,6 @@ def test_the_ladder_is_climbed_rung_by_rung(
 @pytest.mark.notebook
 @pytest.mark.slow
 @pytest.mark.ranks
-@pytest.mark.timeout(600)
 def test_the_loss_curve_stays_where_ranks_go_and_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

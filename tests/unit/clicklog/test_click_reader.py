@@ -3,7 +3,6 @@ from __future__ import annotations
 import gc
 import os
 import threading
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import pytest
 from click_log_files import expected, row, row_number, write_log
 from expected_errors import raises_code
 from paths import TESTS
+from waiting import wait_until
 
 import eai_notebook as eai
 from eai_notebook.clicklog.text_part import TextPart
@@ -244,10 +244,7 @@ def test_loop_left_early_leaves_no_thread(folder: Path) -> None:
         for _batch in data:
             break
     gc.collect()
-    end = time.monotonic() + 10
-    while readers() and time.monotonic() < end:
-        time.sleep(0.02)
-    assert readers() == []
+    assert wait_until(lambda: not readers())
     assert len(list(data)) == 200  # and the next loop is whole
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from extension import install
+from waiting import PATIENCE_S
 
 from eai_notebook.cluster.launcher_registry import launcher_names, launcher_options, make_launcher
 from eai_notebook.errors import EaiError
@@ -78,7 +79,7 @@ def test_a_launcher_from_another_package_runs_a_group(tmp_path: Path) -> None:
         },
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import psutil
+from waiting import PATIENCE_S
 
 from eai_notebook.cluster import orphaned_rank
 
@@ -36,13 +37,13 @@ def test_a_rank_outlives_its_parent_as_long_as_the_controller_listens() -> None:
             controller.settimeout(0.2)
             assert not _is_asked(controller)  # as long as its parent is there
             parent.send_signal(signal.SIGKILL)
-        controller.settimeout(60)
+        controller.settimeout(PATIENCE_S)
         for _ in range(orphaned_rank.TRIES + 1):
             assert _is_asked(controller)
         assert rank.is_running()
         assert orphaned_rank.is_reachable(url)
     assert not orphaned_rank.is_reachable(url)
-    psutil.wait_procs([rank], timeout=60)
+    psutil.wait_procs([rank], timeout=PATIENCE_S)
     assert not rank.is_running() or rank.status() == psutil.STATUS_ZOMBIE
 
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import zmq
 from jupyter_client.session import Session as Messages
+from waiting import PATIENCE_S
 
 from eai_notebook.cluster import listening, registry
 from eai_notebook.cluster.client import GroupClient, connection_file
@@ -100,9 +101,9 @@ def test_a_stranger_hears_nothing_and_takes_nothing(group: Group) -> None:
         assert lines
         for _ in range(3):  # each rank answers each time: no message went to somebody else
             result = group.view([0, 1]).apply_async(print, PRINTED)
-            result.get(60)
+            result.get(PATIENCE_S)
             sent = group.client.send_signal(0, targets=[0, 1], block=False)
-            sent.result(timeout=60)
+            sent.result(timeout=PATIENCE_S)
         heard = [line.recv_multipart() for line in lines if line.poll(50)]
         for line in lines:
             line.close()

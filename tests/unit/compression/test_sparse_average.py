@@ -135,13 +135,27 @@ def off(found):
 """
 
 
-def test_ranks_agree_on_the_cheapest_way_and_get_the_sum(run_ranks: RunRanks) -> None:
+@pytest.mark.parametrize(
+    "forms",
+    [
+        [("fp16", "float32")],
+        pytest.param(
+            [("fp32", "float64"), ("fp16", "float32"), ("int8", "float32")],
+            marks=pytest.mark.drill,
+        ),
+    ],
+    ids=["fp16", "all"],
+)
+def test_ranks_agree_on_the_cheapest_way_and_get_the_sum(
+    run_ranks: RunRanks, forms: list[tuple[str, str]]
+) -> None:
     reports = run_ranks(
         EXCHANGE
+        + f"\nFORMS = {forms!r}"
         + """
 import zlib
 found = {}
-for name, dtype in (("fp32", "float64"), ("fp16", "float32"), ("int8", "float32")):
+for name, dtype in FORMS:
     wire = Wire(name)
     step = step_of(wire, dtype)
     runs = [step() for _ in range(4)]
@@ -156,7 +170,6 @@ for name, dtype in (("fp32", "float64"), ("fp16", "float32"), ("int8", "float32"
 report(found)
 """,
         3,
-        timeout=400,
     )
     limits = {"fp32 float64": 1e-14, "fp16 float32": 1e-3, "int8 float32": 3e-2}
     for found in reports:
@@ -218,7 +231,6 @@ def test_the_choice_follows_what_is_touched(run_ranks: RunRanks) -> None:
         report([sent, all(right), known])
         """,
         2,
-        timeout=400,
     )
     row, table = 3 + 4 * 8, 1000 * 8 * 4.0
     for rank, (sent, right, known) in enumerate(reports):

@@ -9,6 +9,7 @@ import pytest
 from kernel_sockets import execute_notebook
 from nbconvert.exporters import HTMLExporter
 from synthetic import run_record, run_rows
+from waiting import PATIENCE_S
 
 from eai_notebook.display import LiveRun, show
 from eai_notebook.display.control_buttons import controls
@@ -48,7 +49,7 @@ def executed(view: dict[str, Any], folder: Path) -> Any:
 
     (folder / "view.json").write_text(json.dumps(view))
     cell = nbformat.v4.new_code_cell(CELL.format(view=str(folder / "view.json")))
-    return execute_notebook(nbformat.v4.new_notebook(cells=[cell]), folder, timeout=60)
+    return execute_notebook(nbformat.v4.new_notebook(cells=[cell]), folder, timeout=PATIENCE_S)
 
 
 def test_a_headless_notebook_ends_with_the_twin_and_its_export_shows_it(
@@ -73,7 +74,7 @@ def test_a_run_that_goes_on_is_shown_by_any_front_end(view: dict[str, Any], tmp_
         "watcher.run(view, final=True)", ""
     )
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-    notebook = execute_notebook(book, tmp_path, timeout=60)
+    notebook = execute_notebook(book, tmp_path, timeout=PATIENCE_S)
     _, output, _ = notebook.cells[0].outputs
     assert set(output.data) == {RUN_MIME, "text/html", "text/plain"}
     assert output.data[RUN_MIME] == view
@@ -95,7 +96,7 @@ def test_a_terminal_gets_the_text_once(view: dict[str, Any], tmp_path: Path) -> 
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert done.stdout.count("compute-bound: ") == 1
     assert "rank 1 " in done.stdout

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from kernel_sockets import running_kernel
+from waiting import PATIENCE_S
 
 from eai_notebook.display.panel_channel import CONTROL_TARGET, PUSH_ID, PUSH_TARGET, PanelChannel
 
@@ -30,7 +31,7 @@ def client() -> Iterator[BlockingKernelClient]:
     with running_kernel() as manager:
         client = manager.client()
         client.start_channels()
-        client.wait_for_ready(timeout=60)
+        client.wait_for_ready(timeout=PATIENCE_S)
         yield client
         client.stop_channels()
 
@@ -39,7 +40,7 @@ def comm_messages(client: BlockingKernelClient, count: int) -> list[dict[str, An
     """Return the next messages about comms that the kernel publishes."""
     found: list[dict[str, Any]] = []
     while len(found) < count:
-        message = client.get_iopub_msg(timeout=20)
+        message = client.get_iopub_msg(timeout=PATIENCE_S)
         if message["msg_type"].startswith("comm_"):
             found.append({"type": message["msg_type"], **message["content"]})
         assert message["msg_type"] != "error", message["content"]
@@ -76,7 +77,9 @@ def test_a_command_that_fails_is_answered_with_its_reason(client: BlockingKernel
     done, failed = comm_messages(client, 2)
     assert done["data"] == {"type": "done", "number": 1, "value": None}
     assert failed["data"] == {"type": "failed", "number": 2, "message": "no group is running"}
-    client.execute("assert asked == [('up', {'n': 2}), ('restart', {})]", reply=True, timeout=20)
+    client.execute(
+        "assert asked == [('up', {'n': 2}), ('restart', {})]", reply=True, timeout=PATIENCE_S
+    )
 
 
 def test_without_a_kernel_a_message_to_the_panel_does_nothing() -> None:

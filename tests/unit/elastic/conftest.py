@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from waiting import PATIENCE_S
 
 from eai_notebook.cluster.mpi_environment import AWAY, find_mpirun, rank_environment
 
@@ -53,7 +54,7 @@ def elastic_ranks(
             cwd=folder,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=PATIENCE_S,
             check=False,
         )
         files = [folder / f"{rank}.jsonl" for rank in range(n)]
@@ -61,7 +62,7 @@ def elastic_ranks(
         assert all(file.exists() for file in files), f"{done.stdout[-3000:]}{done.stderr[-3000:]}"
         for file in files if outlive else ():
             with contextlib.suppress(psutil.NoSuchProcess):
-                psutil.Process(json.loads(file.read_text().splitlines()[0])["pid"]).wait(120)
+                psutil.Process(json.loads(file.read_text().splitlines()[0])["pid"]).wait(PATIENCE_S)
         return [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
 
     return run

@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from waiting import PATIENCE_S
 
 from eai_notebook.engine import tensorflow_import
 
@@ -36,7 +37,11 @@ print(SKLearnClassifier.__name__, keras.visualization.plot_image_gallery.__name_
 
 def test_a_training_needs_neither_sklearn_nor_matplotlib() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", PROGRAM],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
     expected = ["True True []", "SKLearnClassifier plot_image_gallery"]
     assert done.stdout.splitlines() == expected, done.stderr

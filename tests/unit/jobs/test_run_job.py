@@ -6,11 +6,11 @@ import json
 import os
 import signal
 import subprocess
-import time
 from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
+import waiting
 from typer.testing import CliRunner
 
 from eai_notebook.cli import app
@@ -53,10 +53,7 @@ def code(source: str, **metadata: Any) -> Any:
 
 
 def wait_until(condition: Any) -> None:
-    until = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    assert waiting.wait_until(condition)
 
 
 def test_a_parameter_is_assigned_where_its_default_is() -> None:

@@ -18,6 +18,8 @@ from eai_notebook.telemetry.messages import ProfileTaken, Track
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from conftest import PreloadedRanks
+
 TRAINING = """
 import keras, numpy as np
 import eai_notebook as eai
@@ -121,10 +123,12 @@ class Listener(Watcher):
 
 @pytest.mark.ranks
 @pytest.mark.slow
-def test_two_ranks_record_the_same_steps(tmp_path: Path, monkeypatch: Any) -> None:
+def test_two_ranks_record_the_same_steps(
+    tmp_path: Path, monkeypatch: Any, preloaded_ranks: PreloadedRanks
+) -> None:
     monkeypatch.setenv("EAI_RUNS", str(tmp_path / "runs"))
     listener = Listener()
-    with Session(2, watcher=listener) as session:
+    with preloaded_ranks(), Session(2, watcher=listener) as session:
         with pytest.raises(EaiError, match="0 steps cannot be recorded"):
             session.trace(0)
         assert session.trace(20).startswith("20 steps of the next run on ranks 0-1")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
+from waiting import wait_until
 
 from eai_notebook.cli import app
 from eai_notebook.errors import EaiError
@@ -114,11 +115,8 @@ def test_a_new_run_prunes_without_being_asked_and_says_so(
         os.utime(logs / name, (time.time() - age * DAY_S,) * 2)
     recorder = RunRecorder(root)
     recorder.take(RunBegan("new", 0, 1, "fit", "here", 1))
-    deadline = time.monotonic() + 30
     said: list[str] = []
-    while not said and time.monotonic() < deadline:
-        said = recorder.notices_due()
-        time.sleep(0.01)
+    assert wait_until(lambda: said.extend(recorder.notices_due()) or said)
     assert "removed 1 run records and 1 logs of cells" in said[0]
     assert "30 days" in said[0]
     assert not (root / "old-run").exists()
@@ -220,11 +218,8 @@ def test_what_is_written_is_brought_to_the_disk(
     monkeypatch.setattr(records, "syncer", own)
     made = make(tmp_path, "a")
     own.now()
-    deadline = time.monotonic() + 10
     expected = {str(made.path / "rank-0.steps"), str(made.path)}
-    while not expected <= set(synced) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert expected <= set(synced)
+    assert wait_until(lambda: expected <= set(synced))
 
 
 def test_what_the_run_is_is_on_the_disk_before_it_takes_its_name(

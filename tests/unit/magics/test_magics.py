@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nbformat
 import psutil
 import pytest
 from kernel_sockets import execute_notebook
 from rank_output import by_rank
+from waiting import PATIENCE_S
+
+if TYPE_CHECKING:
+    from conftest import PreloadedRanks
 
 pytestmark = pytest.mark.ranks
 
@@ -67,13 +71,16 @@ CELLS = {
 
 
 @pytest.fixture(scope="module")
-def cells(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def cells(
+    tmp_path_factory: pytest.TempPathFactory, preloaded_ranks: PreloadedRanks
+) -> dict[str, Any]:
     """Execute the notebook in a folder of its own; errors are kept as outputs."""
     book = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(source) for source in CELLS.values()]
     )
     folder = tmp_path_factory.mktemp("notebook")
-    execute_notebook(book, folder, timeout=240, allow_errors=True)
+    with preloaded_ranks():
+        execute_notebook(book, folder, timeout=PATIENCE_S, allow_errors=True)
     return dict(zip(CELLS, book.cells, strict=True))
 
 

@@ -94,7 +94,7 @@ def test_a_synchronised_model_trains_as_one_process_with_the_global_batch(
     from eai_notebook import collective
     from eai_notebook.datasets.shapes import PlantedPictures
 
-    def train(batch_norm):
+    def train(batch_norm, compiled):
         drawn = PlantedPictures(4, 16).draw(0, 64)
         rank, size = collective.rank(), collective.size()
         # Each global batch of 16, dealt out to the ranks.
@@ -102,15 +102,16 @@ def test_a_synchronised_model_trains_as_one_process_with_the_global_batch(
         data = tf.data.Dataset.from_tensor_slices((drawn.images[mine], drawn.labels[mine]))
         keras.utils.set_random_seed(1)
         model = eai.models.small_resnet(4, image=(16, 16, 3), width=4, batch_norm=batch_norm)
-        model.compile(keras.optimizers.SGD(0.1, momentum=0.9), eai.models.crossentropy(0.1))
+        model.compile(keras.optimizers.SGD(0.1, momentum=0.9), eai.models.crossentropy(0.1),
+                      run_eagerly=not compiled)
         eai.fit(model, data.batch(16 // size), verbose=0)
         return [np.asarray(w).ravel().tolist() for w in model.get_weights()]
 
     collective.ensure_formed()
-    report({kind: train(kind) for kind in ("synchronised", "local")})
     """
-    (alone,) = run_ranks(source, 1)
-    first, second = run_ranks(source, 2)
+    (alone,) = run_ranks(source + 'report({"local": train("local", False)})', 1)
+    both = '{"synchronised": train("synchronised", True), "local": train("local", False)}'
+    first, second = run_ranks(f"{source}report({both})", 2)
 
     def apart(one: list[Any], other: list[Any]) -> float:
         return max(float(np.abs(np.subtract(a, b)).max()) for a, b in zip(one, other, strict=True))

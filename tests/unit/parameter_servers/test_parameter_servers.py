@@ -19,7 +19,7 @@ from eai_notebook.session import Session
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import RunRanks
+    from conftest import PreloadedRanks, RunRanks
 
 
 def test_servers_share_ranks_or_are_apart() -> None:
@@ -100,7 +100,7 @@ report({"trained": trained, "expected": expected, "refused": refused,
 @pytest.mark.ranks
 @pytest.mark.slow
 def test_synchronous_steps_are_those_of_the_global_batch(run_ranks: RunRanks) -> None:
-    first, second = run_ranks(TRAINING, n=2, timeout=280)
+    first, second = run_ranks(TRAINING, n=2)
     for trained, expected in zip(first["trained"], first["expected"], strict=True):
         np.testing.assert_allclose(trained, expected, rtol=1e-4, atol=1e-5)
     assert second["trained"] == first["trained"]
@@ -114,13 +114,13 @@ def test_synchronous_steps_are_those_of_the_global_batch(run_ranks: RunRanks) ->
 @pytest.mark.slow
 def test_a_slow_worker_trains_on_its_own_batch_in_every_step(run_ranks: RunRanks) -> None:
     program = RANKS / "slow_worker.py"
-    first, second = run_ranks(program.read_text(), n=2, timeout=280)
+    first, second = run_ranks(program.read_text(), n=2)
     assert second == first
     assert first["runs"] >= 5
     assert max(first["differences"]) < 1e-5
 
 
-AROUND = """
+SERVED = """
 import keras, numpy as np, tensorflow as tf
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
@@ -147,12 +147,30 @@ def make(rate, momentum=0.0):
     metrics = ["accuracy", keras.metrics.AUC(name="auc")]
     model.compile(keras.optimizers.SGD(rate, momentum=momentum), "binary_crossentropy", metrics=metrics)
     return model
+"""
 
+COUNTED = """
 still = make(0.0)
 known = still.evaluate(x.reshape(48, 3), y.reshape(48, 1), verbose=0, return_dict=True)
 also = still.evaluate(*every, verbose=0, return_dict=True)
 counted = fit(still, data, validation_data=held, verbose=0).history
 
+refused = []
+rows = make(0.1)
+rows.compile(DistributedOptimizer("sgd", row_wise="exact"), "mse")
+for asked in (
+    (make(0.1), {"checkpoint": Checkpoint(FOLDER, every_steps=2)}),
+    (make(0.1), {"class_weight": {0: 1.0, 1: 2.0}}),
+    (rows, {}),
+):
+    try:
+        fit(asked[0], data, **asked[1])
+    except EaiError as error:
+        refused.append(error.what)
+report({"known": known, "also": also, "counted": counted, "refused": refused})
+"""
+
+OVER_EPOCHS = """
 seen = []
 class Watch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
@@ -172,21 +190,7 @@ epochs = fit(resumed, data, epochs=3, checkpoint=FOLDER, verbose=0).epoch
 again = make(0.3, 0.9)
 fit(again, data, epochs=1, verbose=0)
 fit(again, data, epochs=2, verbose=0)
-
-refused = []
-rows = make(0.1)
-rows.compile(DistributedOptimizer("sgd", row_wise="exact"), "mse")
-for asked in (
-    (make(0.1), {"checkpoint": Checkpoint(FOLDER, every_steps=2)}),
-    (make(0.1), {"class_weight": {0: 1.0, 1: 2.0}}),
-    (rows, {}),
-):
-    try:
-        fit(asked[0], data, **asked[1])
-    except EaiError as error:
-        refused.append(error.what)
-report({"known": known, "also": also, "counted": counted, "seen": seen, "stopped": stopped,
-        "epochs": epochs, "refused": refused,
+report({"seen": seen, "stopped": stopped, "epochs": epochs,
         **{name: [w.tolist() for w in model.get_weights()]
            for name, model in (("whole", whole), ("resumed", resumed), ("again", again))}})
 """
@@ -194,15 +198,27 @@ report({"known": known, "also": also, "counted": counted, "seen": seen, "stopped
 
 @pytest.mark.ranks
 @pytest.mark.slow
-def test_what_surrounds_a_training_is_what_it_is_in_the_ring(
-    run_ranks: RunRanks, tmp_path: Path
-) -> None:
-    first, second = run_ranks(AROUND.replace("FOLDER", repr(str(tmp_path))), n=2, timeout=280)
+def test_metrics_and_validation_are_those_of_the_ring(run_ranks: RunRanks, tmp_path: Path) -> None:
+    program = (SERVED + COUNTED).replace("FOLDER", repr(str(tmp_path)))
+    first, second = run_ranks(program, n=2)
     counted = first["counted"]
     for name in ("loss", "accuracy", "auc"):
         assert counted[name] == pytest.approx([first["known"][name]], abs=1e-5)
         assert counted[f"val_{name}"] == pytest.approx([first["also"][name]], abs=1e-5)
     assert second["counted"] == counted
+    assert "weights at the end of an epoch only" in first["refused"][0]
+    assert "do not support class_weight" in first["refused"][1]
+    assert "row_wise" in first["refused"][2]
+
+
+@pytest.mark.drill
+@pytest.mark.ranks
+@pytest.mark.slow
+def test_schedules_stops_and_checkpoints_are_those_of_the_ring(
+    run_ranks: RunRanks, tmp_path: Path
+) -> None:
+    program = (SERVED + OVER_EPOCHS).replace("FOLDER", repr(str(tmp_path)))
+    first, second = run_ranks(program, n=2)
     assert first["seen"][0] == first["seen"][1] != first["seen"][2]
     assert second["seen"] == first["seen"]
     assert first["stopped"] == second["stopped"] == [0, 1]
@@ -211,9 +227,6 @@ def test_what_surrounds_a_training_is_what_it_is_in_the_ring(
         for found, expected in zip(first[name], first["whole"], strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert second["resumed"] == first["resumed"]
-    assert "weights at the end of an epoch only" in first["refused"][0]
-    assert "do not support class_weight" in first["refused"][1]
-    assert "row_wise" in first["refused"][2]
 
 
 @pytest.mark.parametrize("workers", [2, None])
@@ -252,10 +265,10 @@ seconds = list(parameter_servers.current().step_seconds)
 @pytest.mark.ranks
 @pytest.mark.slow
 def test_synchronous_steps_are_recorded_and_nothing_is_guessed_of_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preloaded_ranks: PreloadedRanks
 ) -> None:
     monkeypatch.setenv("EAI_RUNS", str(tmp_path / "runs"))
-    with Session(2) as session:
+    with preloaded_ranks(), Session(2) as session:
         session.serve(1)
         session.run(RECORDED)
         seconds = session.pull("seconds")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,15 @@ import pytest
 from paths import RANKS
 from rank_output import by_rank
 from unit.session.test_session import Listener
+from waiting import PATIENCE_S, press_stop_when
 
 from eai_notebook.errors import EaiError
 from eai_notebook.session import RankError, Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from conftest import PreloadedRanks
 
 pytestmark = pytest.mark.ranks
 
@@ -32,11 +34,14 @@ def listener() -> Listener:
 
 
 @pytest.fixture(scope="module")
-def session(listener: Listener, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+def session(
+    listener: Listener, tmp_path_factory: pytest.TempPathFactory, preloaded_ranks: PreloadedRanks
+) -> Iterator[Session]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EAI_RUNS", str(tmp_path_factory.mktemp("eai") / "runs"))
         session = Session(2, watcher=listener)
-        session.up()
+        with preloaded_ranks():
+            session.up()
         session.run("import asyncio, os, sys, time\nimport eai_notebook as eai", setup=True)
         yield session
         session.down()
@@ -52,12 +57,6 @@ def said(session: Session, listener: Listener) -> Iterator[Listener]:
     listener.everything()
     session.run("print(kept)")
     assert by_rank(listener.everything()) == {0: ["41"], 1: ["41"]}
-
-
-def press_stop(after_s: float) -> threading.Timer:
-    timer = threading.Timer(after_s, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
-    return timer
 
 
 # -- top-level await
@@ -85,7 +84,7 @@ def test_a_task_goes_on_in_the_next_cell(session: Session, said: Listener) -> No
 def test_an_error_after_an_await_frees_a_rank_that_awaits(session: Session, said: Listener) -> None:
     fails = "await asyncio.sleep(0.01)\nif eai.rank() == 1: raise ValueError('one')"
     with pytest.raises(RankError, match="one") as caught:
-        session.run(f"{fails}\nawait asyncio.sleep(600)")
+        session.run(f"{fails}\nawait asyncio.sleep(900)")
     assert type(caught.value).__name__ == "ValueError"
     assert "rank 0 was still running, and interrupted" in str(caught.value._render_traceback_())
 
@@ -93,32 +92,30 @@ def test_an_error_after_an_await_frees_a_rank_that_awaits(session: Session, said
 @pytest.mark.parametrize(
     "code",
     [
-        "await asyncio.sleep(600)",
-        "await asyncio.sleep(0.01)\ntime.sleep(600)",
-        "async def block(): time.sleep(600)\nawait asyncio.gather(block(), asyncio.sleep(600))",
+        "await asyncio.sleep(900)",
+        "await asyncio.sleep(0.01)\ntime.sleep(900)",
+        "async def block(): time.sleep(900)\nawait asyncio.gather(block(), asyncio.sleep(900))",
     ],
 )
 def test_stop_ends_a_cell_that_awaits(session: Session, said: Listener, code: str) -> None:
-    timer = press_stop(0.5)
+    pressing = press_stop_when(partial(said.hears_from, 2))
     with pytest.raises(KeyboardInterrupt, match="ranks 0-1 stopped"):
-        session.run(code)
-    timer.join()
+        session.run(f"print('on', flush=True)\n{code}")
+    pressing.join()
 
 
 def test_where_a_cell_awaits_can_be_asked(session: Session, said: Listener) -> None:
     answers: list[str] = []
 
-    def ask() -> None:
+    def awaits() -> bool:
         answers.append(session.where())
-        os.kill(os.getpid(), signal.SIGINT)
+        return "in asyncio.tasks.sleep" in answers[-1]
 
-    timer = threading.Timer(1.0, ask)
-    timer.start()
+    pressing = press_stop_when(awaits)
     with pytest.raises(KeyboardInterrupt):
-        session.run("async def nap():\n    await asyncio.sleep(600)\nawait nap()")
-    timer.join()
-    assert "in asyncio.tasks.sleep" in answers[0]
-    assert "line 2: `await asyncio.sleep(600)`" in answers[0]
+        session.run("async def nap():\n    await asyncio.sleep(900)\nawait nap()")
+    pressing.join()
+    assert "line 2: `await asyncio.sleep(900)`" in answers[-1]
 
 
 # -- variables
@@ -189,7 +186,7 @@ def test_a_reply_that_cannot_be_read_ends_its_request(session: Session, said: Li
     assert session._group is not None
     request = session._group.view([0]).apply_async(eval, "breaks", {"breaks": BreaksWhenRead()})
     with pytest.raises(Exception, match="no number"):
-        request.get(timeout=30)
+        request.get(timeout=PATIENCE_S)
 
 
 @pytest.mark.parametrize("rank", [-1, 2, 9])
@@ -200,12 +197,18 @@ def test_a_rank_that_is_not_there_is_named(session: Session, said: Listener, ran
         session.run("kept", [rank])
 
 
-def test_an_interrupted_pull_frees_the_rank(session: Session, said: Listener) -> None:
-    session.run("class Slow:\n    def __reduce__(self):\n        time.sleep(600)\nslow = Slow()")
-    timer = press_stop(0.5)
+def test_an_interrupted_pull_frees_the_rank(
+    session: Session, said: Listener, tmp_path: Path
+) -> None:
+    pulled = tmp_path / "pulled"
+    session.run(
+        "class Slow:\n    def __reduce__(self):\n"
+        f"        open({str(pulled)!r}, 'w').close()\n        time.sleep(900)\nslow = Slow()"
+    )
+    pressing = press_stop_when(pulled.exists)
     with pytest.raises(KeyboardInterrupt):
         session.pull("slow")
-    timer.join()  # `said` runs the next cell, which would have to wait
+    pressing.join()  # `said` runs the next cell, which would have to wait
 
 
 def test_instances_and_functions_of_the_notebook_can_be_pushed(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from paths import RANKS
+from waiting import press_stop_when
 
 from eai_notebook.errors import EaiError
 from eai_notebook.session import RankError, Session, cell_supervisor, stall_detector
@@ -23,6 +21,8 @@ from eai_notebook.telemetry.messages import CellEnding, ResourceUsage, StackLoca
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from conftest import PreloadedRanks
 
 
 class Clock:
@@ -222,14 +222,16 @@ HELD = (RANKS / "held_in_c.py").read_text()
 @pytest.mark.ranks
 @pytest.mark.slow
 def test_a_group_is_not_ended_for_a_rank_that_does_not_listen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preloaded_ranks: PreloadedRanks
 ) -> None:
     flag = tmp_path / "flag"
-    with Session(2) as session:
+    with preloaded_ranks(), Session(2) as session:
         session.push(flag=str(flag))
-        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+        last = f"line {len(HELD.splitlines())}: "
+        pressing = press_stop_when(lambda: last in session.where())
         with pytest.raises(KeyboardInterrupt, match="rank 1 did not listen"):
             session.run(HELD)
+        pressing.join()
         monkeypatch.setattr(cell_supervisor, "GIVE_UP_S", 0.5)
         with pytest.raises(EaiError, match="nothing is lost"):
             session.run("print('next')")

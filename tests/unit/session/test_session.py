@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -9,12 +10,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 from rank_output import by_rank
+from waiting import PATIENCE_S, do_when, press_stop_when, wait_until
 
 from eai_notebook.engine.startup import NANNY
 from eai_notebook.errors import EaiError
@@ -24,6 +26,8 @@ from eai_notebook.session import RankError, Session, Watcher
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from conftest import PreloadedRanks
 
 pytestmark = pytest.mark.ranks
 
@@ -57,6 +61,10 @@ class Listener(Watcher):
         states = [model["state"] for model in self.groups]
         return [state for state, _ in itertools.groupby(states)]
 
+    def hears_from(self, ranks: int) -> bool:
+        """Return whether so many ranks have printed something."""
+        return len(by_rank(self.said["stdout"])) == ranks
+
     def everything(self) -> str:
         said, self.said["stdout"] = self.said["stdout"], ""
         return said
@@ -75,11 +83,15 @@ def place() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def session(
-    listener: Listener, place: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+    listener: Listener,
+    place: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+    preloaded_ranks: PreloadedRanks,
 ) -> Iterator[Session]:
     os.environ["EAI_RUNS"] = str(tmp_path_factory.mktemp("eai") / "runs")
     session = Session(**place, watcher=listener)
-    session.up()
+    with preloaded_ranks() if place.keys() == {"size"} else contextlib.nullcontext():
+        session.up()
     session.run(
         "import numpy as np\nimport eai_notebook as eai\nfrom eai_notebook import collective",
         setup=True,
@@ -130,25 +142,31 @@ def test_stderr_is_distinguished(session: Session, said: Listener) -> None:
 
 
 def test_output_comes_while_the_cell_runs(session: Session, said: Listener) -> None:
-    def stop() -> None:
-        assert said.at_text.wait(150)
-        session.interrupt()
-
     said.at_text.clear()
-    stopping = threading.Thread(target=stop)
-    stopping.start()
+    stopping = do_when(said.at_text.is_set, session.interrupt)
     with pytest.raises((RankError, KeyboardInterrupt)):
-        session.run("import time\nprint('now', flush=True)\ntime.sleep(200)")
+        session.run("import time\nprint('now', flush=True)\ntime.sleep(900)")
     stopping.join()
 
 
 def test_the_panel_is_reported_of_the_ranks_while_a_cell_runs(
-    session: Session, said: Listener
+    session: Session, said: Listener, tmp_path: Path
 ) -> None:
-    code = "import time\nprint('rank', eai.rank(), 'sleeps')\ntime.sleep(2)"
-    session.run(f"import eai_notebook as eai\n{code}")
-    busy = [model for model in said.groups if model["state"] == "busy" and model["ranks"]]
-    for rank in busy[-1]["ranks"]:
+    def busy() -> list[Any]:
+        """Return the ranks as last reported while the cell ran, once all have been heard of."""
+        models = [model["ranks"] for model in said.groups if model["state"] == "busy"]
+        ranks = models[-1] if models else []
+        heard = all("sleeps" in (rank["line"] or "") and rank["vitals"] for rank in ranks)
+        return list(ranks) if heard else []
+
+    said.groups.clear()
+    awake = do_when(busy, (tmp_path / "awake").touch)
+    session.run(
+        "import os, time\nprint('rank', eai.rank(), 'sleeps')\n"
+        f"while not os.path.exists({str(tmp_path / 'awake')!r}): time.sleep(0.05)"
+    )
+    awake.join()
+    for rank in busy():
         assert rank["line"] == f"rank {rank['rank']} sleeps"
         assert rank["vitals"]["memory_bytes"] > 1e8
         assert bool(rank["vitals"]["gpus"]) != bool(rank["vitals"]["no_gpu"])
@@ -192,7 +210,7 @@ def test_a_rank_that_goes_on_after_an_error_is_interrupted(
     session: Session, said: Listener
 ) -> None:
     with pytest.raises(RankError) as caught:
-        session.run("import time\nif collective.rank() == 0: 1 / 0\ntime.sleep(60)")
+        session.run("import time\nif collective.rank() == 0: 1 / 0\ntime.sleep(900)")
     assert caught.value.ename == "ZeroDivisionError"
     assert "interrupted" in caught.value._render_traceback_()[-1]
     assert_usable(session, said)
@@ -201,20 +219,21 @@ def test_a_rank_that_goes_on_after_an_error_is_interrupted(
 @pytest.mark.parametrize(
     "code",
     [
-        "import time; time.sleep(60)",
-        "import time\nif collective.rank() == 0: time.sleep(60)\ncollective.barrier()",
+        "import time; time.sleep(900)",
+        "import time\nif collective.rank() == 0: time.sleep(900)\ncollective.barrier()",
         (
             "import time\n"
             "if collective.rank() == 0: collective.allreduce_numpy(np.ones(1))\n"
-            "time.sleep(60)"
+            "time.sleep(900)"
         ),
     ],
     ids=["asleep", "one waits for a sleeper", "one waits without end"],
 )
 def test_an_interrupt_ends_the_cell(session: Session, said: Listener, code: str) -> None:
-    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    pressing = press_stop_when(partial(said.hears_from, 2))
     with pytest.raises(KeyboardInterrupt):
-        session.run(code)
+        session.run(f"print('on', flush=True)\n{code}")
+    pressing.join()
     assert_usable(session, said)
 
 
@@ -240,7 +259,7 @@ def test_an_interrupt_does_not_spoil_what_is_said_of_an_error(
 
 
 def test_an_interrupt_at_the_very_end_of_the_start_leaves_nothing(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, preloaded_ranks: PreloadedRanks
 ) -> None:
     session = Session(2, watcher=Watcher())
     take_over = session._take_over
@@ -250,7 +269,7 @@ def test_an_interrupt_at_the_very_end_of_the_start_leaves_nothing(
         take_over(*arguments)
 
     monkeypatch.setattr(session, "_take_over", pressed)
-    with pytest.raises(KeyboardInterrupt):
+    with preloaded_ranks(), pytest.raises(KeyboardInterrupt):
         session.up()
     assert (session.is_up, session.state) == (False, "down")
     monkeypatch.undo()
@@ -260,46 +279,66 @@ def test_an_interrupt_at_the_very_end_of_the_start_leaves_nothing(
             raise KeyboardInterrupt(words)
 
     monkeypatch.setattr(session.watcher, "progress", pressed_at_last)
-    with pytest.raises(KeyboardInterrupt, match="nothing is left running"):
+    with preloaded_ranks(), pytest.raises(KeyboardInterrupt, match="nothing is left running"):
         session.up()
     assert (session.is_up, session.state) == (False, "down")
     monkeypatch.undo()
-    with session:
+    with preloaded_ranks(), session:
         session.run("assert True")
 
 
 SLOW_TO_JOIN = """
-import time
+import os, pathlib, time
 form = collective.form
 def form_slowly(ranks=None):
     collective.form = form
-    time.sleep(1.5)
+    pathlib.Path({folder!r}, f"forming-{{os.getpid()}}").touch()
+    while not pathlib.Path({folder!r}, "pressed").exists():
+        time.sleep(0.02)
     form(ranks)
 collective.form = form_slowly
 if collective.rank() == 0: del form_slowly, no_such_name
 """
 
 
+def _is_forming(folder: Path) -> bool:
+    """Return whether both ranks are about to join the ring."""
+    return len(list(folder.glob("forming-*"))) == 2
+
+
 def test_an_interrupt_while_the_ring_is_formed_leaves_it_whole(
-    session: Session, said: Listener
+    session: Session, said: Listener, tmp_path: Path
 ) -> None:
+    def press() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        (tmp_path / "pressed").touch()
+
     with pytest.raises(RankError):
-        session.run(SLOW_TO_JOIN)
-    threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT)).start()
+        session.run(SLOW_TO_JOIN.format(folder=str(tmp_path)))
+    pressing = do_when(partial(_is_forming, tmp_path), press)
     with pytest.raises(KeyboardInterrupt):
-        session.run("began = True; import time; time.sleep(60)")
+        session.run("began = True; import time; time.sleep(900)")
+    pressing.join()
     with pytest.raises(EaiError, match="no variable began"):
         session.pull("began")
     assert_usable(session, said)
 
 
 def test_a_rank_is_not_interrupted_while_it_joins_the_ring(
-    session: Session, said: Listener
+    session: Session, said: Listener, tmp_path: Path
 ) -> None:
+    def interrupt() -> None:
+        session.interrupt()
+        assert session._group is not None
+        # The nannies answer in order: once they have answered this, the ranks had the signal.
+        session._group.client.send_signal(0, targets=[0, 1], block=False).result(PATIENCE_S)
+        (tmp_path / "pressed").touch()
+
     with pytest.raises(RankError):
-        session.run(SLOW_TO_JOIN)
-    threading.Timer(0.7, session.interrupt).start()
+        session.run(SLOW_TO_JOIN.format(folder=str(tmp_path)))
+    interrupting = do_when(partial(_is_forming, tmp_path), interrupt)
     assert_usable(session, said)
+    interrupting.join()
 
 
 def test_an_interrupt_that_is_late_does_not_strike_the_next_cell(
@@ -317,7 +356,8 @@ def test_an_interrupt_that_is_late_does_not_strike_the_next_cell(
 CAUGHT_AND_RELEASED = """
 import time
 try:
-    time.sleep(60)
+    print("on", flush=True)
+    time.sleep(900)
 except KeyboardInterrupt:  # as `except:` would; the ring is left as it is where a rank is stuck
     collective.release()
 """
@@ -326,9 +366,10 @@ except KeyboardInterrupt:  # as `except:` would; the ring is left as it is where
 def test_a_cell_that_catches_the_interrupt_leaves_a_working_ring(
     session: Session, said: Listener
 ) -> None:
-    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    pressing = press_stop_when(partial(said.hears_from, 2))
     with pytest.raises(KeyboardInterrupt):
         session.run(CAUGHT_AND_RELEASED)
+    pressing.join()
     assert_usable(session, said)
 
 
@@ -470,7 +511,7 @@ def test_a_killed_kernel_takes_its_group_along(tmp_path: Path) -> None:
     owner.kill()
     owner.communicate()
     _, alive = psutil.wait_procs(
-        [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], 30
+        [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], PATIENCE_S
     )
     assert not alive
     assert not list((tmp_path / "eai-groups").iterdir())
@@ -484,10 +525,8 @@ def test_a_rank_that_is_given_up_before_mpirun_ends_is_named(
     mpirun = psutil.Process(session._group._cluster.engine_set.process.pid)
     mpirun.suspend()  # so that it lingers, as it does for a peer that is slow to end
     os.kill(session.pids[1], signal.SIGKILL)
-    until = time.monotonic() + 30
-    while not session._group.missing:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    group = session._group
+    assert wait_until(lambda: group.missing)
     threading.Timer(1.0, mpirun.resume).start()
     with pytest.raises(EaiError, match=r"rank 1 on \S+ died.*%eai restart"):
         session.run("pass")

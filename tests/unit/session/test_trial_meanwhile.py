@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from waiting import PATIENCE_S, wait_until
 
 from eai_notebook.session import Session
 from eai_notebook.session.trial_request import NOW
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from conftest import PreloadedRanks
 
 TRAINING = """
 import time
@@ -27,7 +29,7 @@ class Awaited(keras.callbacks.Callback):
     '''Does not end before the trial has.'''
 
     def on_epoch_end(self, epoch, logs=None):
-        until = time.monotonic() + 60
+        until = time.monotonic() + 600
         while epoch == 0 and not step_trial.is_armed() and time.monotonic() < until:
             time.sleep(0.01)
         self.model.stop_training = "trial" in step_clock.current().notes
@@ -48,15 +50,17 @@ CHANGE = {
 
 @pytest.mark.ranks
 @pytest.mark.slow
-def test_ranks_try_a_change_in_the_training_that_goes_on(tmp_path: Path, monkeypatch: Any) -> None:
+def test_ranks_try_a_change_in_the_training_that_goes_on(
+    tmp_path: Path, monkeypatch: Any, preloaded_ranks: PreloadedRanks
+) -> None:
     monkeypatch.setenv("EAI_RUNS", str(tmp_path / "runs"))
-    with Session(2) as session:
+    with preloaded_ranks(), Session(2) as session:
         training = threading.Thread(target=session.run, args=(TRAINING,))
         training.start()
-        while not (session.runs and len(session.runs[0].rows(0))) and training.is_alive():
-            time.sleep(0.05)
+        trains = wait_until(lambda: session.runs and len(session.runs[0].rows(0)))
+        assert trains
         assert session.try_change(CHANGE) == NOW
-        training.join(240)
+        training.join(PATIENCE_S)
         assert not training.is_alive()
         found = session.runs[-1].info.meta["trial"]
         assert found["words"] == "smaller messages"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from eai_notebook.terminal.run_logged import run_logged, tail
 
@@ -32,13 +32,10 @@ def test_leaving_by_an_exception_ends_the_grandchildren(tmp_path: Path) -> None:
         pids.append(int(line))
         raise KeyboardInterrupt
 
-    command = ["sh", "-c", "sleep 60 & echo $!; wait"]
+    command = ["sh", "-c", "sleep 900 & echo $!; wait"]
     with pytest.raises(KeyboardInterrupt):
         run_logged(command, tmp_path / "log", on_line=stop)
-    deadline = time.monotonic() + 5
-    while _runs(pids[0]) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not _runs(pids[0])
+    assert wait_until(lambda: not _runs(pids[0]))
 
 
 def _runs(pid: int) -> bool:

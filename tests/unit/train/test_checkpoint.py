@@ -68,7 +68,7 @@ _TRAINING = """
 """
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.drill), 2])
 def test_an_interrupted_training_ends_as_one_that_was_not(
     run_ranks: RunRanks, tmp_path: Path, ranks: int
 ) -> None:

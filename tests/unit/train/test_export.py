@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 import pytest
+from waiting import PATIENCE_S
 
 import eai_notebook as eai
 from eai_notebook.errors import EaiError
@@ -76,7 +77,7 @@ def test_a_trained_wide_deep_answers_where_this_package_is_not_installed(
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -333,7 +333,6 @@ def test_plain_fit_custom_loops_and_refusals_on_two_ranks(run_ranks: RunRanks) -
     report(found)
     """,
         2,
-        timeout=300,
     )
     for rank, found in enumerate(reports):
         assert found["resumed"] == [[2], 0, rank == 0]

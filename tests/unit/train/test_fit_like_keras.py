@@ -120,10 +120,26 @@ def test_an_error_of_a_function_in_the_data_is_said_first(
     assert caught.value.code == "data-function-failed"
 
 
-def test_rows_of_all_ranks_count_once_and_same_rows_are_named(run_ranks: RunRanks) -> None:
-    reports = run_ranks((RANKS / "fit_like_keras.py").read_text(), 2, timeout=400)
+KINDS = ("arrays", "list", "flow", "py_dataset", "few", "shuffled", "generated")
+APART = {"parts", "sharded flow", "own flow", "generator"}
+"""The ways to give each rank rows of its own."""
+
+
+@pytest.mark.parametrize(
+    ("kinds", "ways"),
+    [
+        (("arrays", "flow", "few"), ["positional", "data", "split", "epochs", "parts", "own flow"]),
+        pytest.param(KINDS, None, marks=pytest.mark.drill),
+    ],
+    ids=["some", "all"],
+)
+def test_rows_of_all_ranks_count_once_and_same_rows_are_named(
+    run_ranks: RunRanks, kinds: tuple[str, ...], ways: list[str] | None
+) -> None:
+    program = (RANKS / "fit_like_keras.py").read_text()
+    reports = run_ranks(f"KINDS, WAYS = {kinds!r}, {ways!r}\n{program}", 2)
     first, second = reports
-    for kind in ("arrays", "list", "flow", "py_dataset", "few", "shuffled", "generated"):
+    for kind in kinds:
         one, fitted, evaluated = first[kind]
         assert fitted == pytest.approx(one, rel=1e-4), kind
         assert evaluated == pytest.approx(one, rel=1e-4), kind
@@ -141,7 +157,7 @@ def test_rows_of_all_ranks_count_once_and_same_rows_are_named(run_ranks: RunRank
     assert "79 of 101 are left out of each epoch" in first["uneven"]
     epochs = {way: count for way, (count, _) in first["ways"].items()}
     assert epochs == dict.fromkeys(epochs, 2)
-    apart = {"parts", "sharded flow", "own flow", "generator"}
-    assert {way for way, (_, said) in first["ways"].items() if not said} == apart
+    assert len(epochs) == (12 if ways is None else len(ways))
+    assert {way for way, (_, said) in first["ways"].items() if not said} == APART & set(epochs)
     assert not any(said for _, said in second["ways"].values())
     assert first["callbacks"] == [True, False]

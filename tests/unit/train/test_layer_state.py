@@ -20,7 +20,7 @@ RunRanks = Callable[..., list[Any]]
 
 
 def test_ranks_that_preprocess_otherwise_are_named(run_ranks: RunRanks) -> None:
-    reports = run_ranks((RANKS / "layer_state.py").read_text(), 2, timeout=400)
+    reports = run_ranks((RANKS / "layer_state.py").read_text(), 2)
     for found in reports:
         for layer, said in found["refused"].items():
             assert said is not None, layer

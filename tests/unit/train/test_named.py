@@ -30,10 +30,14 @@ LONG_S = 0.03
 
 
 class Slow(keras.callbacks.Callback):
-    """Takes its time after each batch."""
+    """Takes its time after each batch, and measures it."""
+
+    took = 0.0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        began = time.perf_counter()
         time.sleep(LONG_S)
+        self.took += time.perf_counter() - began
 
 
 class Between(keras.callbacks.Callback):
@@ -76,9 +80,13 @@ def batches(steps: int, rows: int = 8) -> tf.data.Dataset:
 
 
 def test_a_callback_is_named_by_class_and_hook(record: RunRecord) -> None:
-    eai.fit(model(), batches(20), callbacks=[Between(), Slow()], verbose=0)
+    slow = Slow()
+    began = time.perf_counter()
+    eai.fit(model(), batches(20), callbacks=[Between(), slow], verbose=0)
+    took = time.perf_counter() - began
     spent = record.info.named[0]
-    assert spent["callback Slow.on_train_batch_end"] == pytest.approx(20 * LONG_S, rel=0.5)
+    # What it measures itself, and no more than all that the training took beside the other callback.
+    assert 0.999 * slow.took <= spent["callback Slow.on_train_batch_end"] <= took - LONG_S
     assert spent["between Between.on_epoch_end"] >= LONG_S
     assert not any("Between.on_train" in name for name in spent)
     found = verdict(merge_record(record), context=Context.of(record.info))
@@ -92,7 +100,9 @@ def test_what_callbacks_take_is_part_of_other_and_of_no_other_step(record: RunRe
     ledger = merge_record(record)
     named = ledger.named[0, 1:, 0]
     # The last batch of an epoch has no step behind it that could be longer.
-    assert (named > 0.9 * LONG_S).sum() == 22
+    has_none = np.arange(1, 24) == 12
+    assert (named[~has_none] > 0.9 * LONG_S).all()
+    assert not (named[has_none] > 0.9 * LONG_S).any()
     assert np.nansum(ledger.named, axis=2).max() <= np.nanmax(ledger.parts[:, :, OTHER]) + 1e-9
     np.testing.assert_allclose(np.nansum(ledger.parts, axis=2), ledger.wall)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 import pytest
+from paths import RANKS
 
 import eai_notebook as eai
 from eai_notebook.errors import EaiError
@@ -74,90 +75,30 @@ def test_a_saved_model_goes_on_where_it_was(tmp_path: Path) -> None:
     assert int(again.optimizer.iterations) == 2
 
 
-def test_n_ranks_make_the_steps_of_one_process(run_ranks: RunRanks) -> None:
+CONTROL = "control: not distributed"
+SOME = [
+    "SGD1",
+    "Adam2",
+    "accumulated decay",
+    "global_clipnorm",
+    "loss_scale accumulated",
+    "embedding Adam",
+    "embedding merged Adam",
+    CONTROL,
+]
+
+
+@pytest.mark.parametrize(
+    "names", [SOME, pytest.param(None, marks=pytest.mark.drill)], ids=["some", "all"]
+)
+def test_n_ranks_make_the_steps_of_one_process(
+    run_ranks: RunRanks, names: list[str] | None
+) -> None:
     """Every optimizer, and every feature of one, against the plain one on the global batch."""
-    reports = run_ranks(
-        """
-        import copy
-        import keras, numpy as np, tensorflow as tf
-        import eai_notebook as eai
-        from eai_notebook import collective
-        collective.ensure_formed()
-        rank, size, batch, steps = eai.rank(), eai.size(), 8, 6
-        keras.config.disable_traceback_filtering()
-        rng = np.random.default_rng(3)
-        x = rng.normal(size=(steps, size * batch, 5)).astype("float32")
-        ids = rng.integers(0, 12, (steps, size * batch, 2))
-        y = rng.normal(size=(steps, size * batch, 1)).astype("float32")
-        mine = slice(rank * batch, (rank + 1) * batch)
-
-        def dense(seed):
-            keras.utils.set_random_seed(seed)
-            return keras.Sequential([keras.Input((5,)), keras.layers.Dense(4, "tanh"),
-                                     keras.layers.Dense(1)])
-
-        def embedding(seed):
-            keras.utils.set_random_seed(seed)
-            return keras.Sequential([keras.Input((2,), dtype="int32"),
-                keras.layers.Embedding(12, 3), keras.layers.Flatten(), keras.layers.Dense(1)])
-
-        def train(make, optimizer, part, seed):
-            model = make(seed)
-            model.compile(optimizer, "mse")
-            inputs = ids if make is embedding else x
-            data = tf.data.Dataset.from_tensor_slices((inputs[:, part], y[:, part]))
-            model.fit(data, verbose=0, shuffle=False)
-            return np.concatenate([w.ravel() for w in model.get_weights()])
-
-        def compare(make, optimizer, wrap=eai.DistributedOptimizer, reference=None):
-            config = keras.saving.serialize_keras_object(optimizer)
-            plain = keras.saving.serialize_keras_object(reference or optimizer)
-            again = lambda config: keras.saving.deserialize_keras_object(copy.deepcopy(config))
-            # Initial weights differ: rank 0's must count everywhere.
-            ours = train(make, wrap(again(config)), mine, seed=rank)
-            reference = train(make, again(plain), slice(None), seed=0)
-            return float(np.abs(ours - reference).max() / np.abs(reference).max())
-
-        o = keras.optimizers
-        every = [o.SGD(0.1), o.SGD(0.1, momentum=0.9, nesterov=True), o.Adam(0.1), o.AdamW(0.1),
-                 o.Adamax(0.1), o.Nadam(0.1), o.Ftrl(0.1), o.Adagrad(0.1), o.Adadelta(1.0),
-                 o.RMSprop(0.1), o.Lion(0.01), o.Lamb(0.1)]
-        featured = {
-            "accumulation": o.Adam(0.1, gradient_accumulation_steps=3),
-            "accumulated decay": o.SGD(o.schedules.ExponentialDecay(0.1, 2, 0.5),
-                                       gradient_accumulation_steps=2, clipnorm=0.5),
-            "clipnorm": o.SGD(0.1, clipnorm=0.01),
-            "global_clipnorm": o.SGD(0.1, global_clipnorm=0.01),
-            "clipvalue": o.SGD(0.1, clipvalue=0.01),
-            "ema": o.Adam(0.1, use_ema=True, ema_overwrite_frequency=2),
-            "loss_scale": o.LossScaleOptimizer(o.Adam(0.1)),
-            "loss_scale accumulated": o.LossScaleOptimizer(o.Adam(0.1, gradient_accumulation_steps=2)),
-        }
-        rows = lambda inner: eai.DistributedOptimizer(inner, sparse="rows")
-
-        class Dense(keras.optimizers.Adam):
-            # Adam that never sees rows: what merged ones must come to.
-            def apply(self, grads, trainable_variables=None):
-                grads = [None if g is None else tf.convert_to_tensor(g) for g in grads]
-                super().apply(grads, trainable_variables)
-        keras.saving.register_keras_serializable("test")(Dense)
-        report({
-            **{type(each).__name__ + str(i): compare(dense, each) for i, each in enumerate(every)},
-            **{name: compare(dense, each) for name, each in featured.items()},
-            "embedding SGD": compare(embedding, o.SGD(0.1)),
-            "embedding Adam": compare(embedding, o.Adam(0.1), rows),
-            "embedding dense Adam": compare(embedding, Dense(0.1)),
-            "embedding merged Adam": compare(embedding, o.Adam(0.1), reference=Dense(0.1)),
-            "embedding accumulated": compare(embedding, o.Adam(0.1, gradient_accumulation_steps=2)),
-            "embedding rows SGD": compare(embedding, o.SGD(0.1), rows),
-            "control: not distributed": compare(dense, o.SGD(0.1), lambda inner: inner),
-        })
-        """,
-        2,
-        timeout=400,
-    )
-    for differences in reports:
-        control = differences.pop("control: not distributed")
+    program = (RANKS / "optimizer_steps.py").read_text()
+    for differences in run_ranks(f"NAMES = {names!r}\n{program}", 2):
+        control = differences.pop(CONTROL)
         wrong = {name: value for name, value in differences.items() if not value < 2e-6}
         assert not wrong
+        assert len(differences) == (26 if names is None else len(names) - 1)
         assert control > 1e-3

@@ -18,10 +18,28 @@ def read(name: str) -> str:
     return (RANKS / f"{name}.py").read_text()
 
 
+ALL = ("eai.fit", "callbacks", "model.fit")
+MODELS = ("no_call", "net", "gan", "series", "pictures")
+SOME = {
+    "no_call": ("callbacks",),
+    "net": ("model.fit",),
+    "gan": ("eai.fit", "callbacks"),
+    "series": ("model.fit",),
+    "pictures": ("eai.fit",),
+}
+
+
 @pytest.mark.slow
-def test_what_trains_in_plain_keras_trains_alike_on_all_ranks(run_ranks: RunRanks) -> None:
-    first, second = run_ranks(read("own_programs"), n=2, timeout=280)
-    assert len(first["weights"]) == 16
+@pytest.mark.parametrize(
+    "how",
+    [SOME, pytest.param(dict.fromkeys(MODELS, ALL), marks=pytest.mark.drill)],
+    ids=["some", "all"],
+)
+def test_what_trains_in_plain_keras_trains_alike_on_all_ranks(
+    run_ranks: RunRanks, how: dict[str, tuple[str, ...]]
+) -> None:
+    first, second = run_ranks(f"HOW = {how!r}\n{read('own_programs')}", n=2)
+    assert len(first["weights"]) == 1 + sum(map(len, how.values()))
     for name, weights in first["weights"].items():
         assert weights, name
         assert second["weights"][name] == weights, name
@@ -31,7 +49,7 @@ def test_what_trains_in_plain_keras_trains_alike_on_all_ranks(run_ranks: RunRank
 
 @pytest.mark.slow
 def test_values_of_a_step_of_ones_own_are_averaged_as_they_are(run_ranks: RunRanks) -> None:
-    reports = run_ranks(read("own_values"), n=2, timeout=280)
+    reports = run_ranks(read("own_values"), n=2)
     mean = (2.0**2 + 1.0**2) / 2  # of losses that are 4 on rank 0 and 1 on rank 1
     for report in reports:
         for name, history in report["found"].items():
@@ -47,7 +65,7 @@ def test_values_of_a_step_of_ones_own_are_averaged_as_they_are(run_ranks: RunRan
 
 @pytest.mark.slow
 def test_all_ranks_skip_a_step_that_overflows_on_one(run_ranks: RunRanks) -> None:
-    first, second = run_ranks(read("mixed_float16"), n=2, timeout=200)
+    first, second = run_ranks(read("mixed_float16"), n=2)
     assert second == first
     plain = {how: report for how, report in first.items() if how != "accumulated"}
     for how, report in plain.items():

@@ -116,11 +116,14 @@ def test_ranks_make_the_steps_of_one_process_and_a_checkpoint_restores_them(
         import keras, numpy as np, tensorflow as tf
         import eai_notebook as eai
         from eai_notebook import collective
+        from eai_notebook.clicklog.click_schema import ClickSchema
         collective.ensure_formed()
         rank, size, batch, steps = eai.rank(), eai.size(), 16, 5
         rng = np.random.default_rng(3)
-        numbers = rng.normal(size=(steps, size * batch, 13)).astype("float32")
-        ids = rng.integers(0, 20, (steps, size * batch, 26)).astype("int32")
+        schema = ClickSchema(name="few", integers=("I1", "I2"), categorical=("C1", "C2", "C3"),
+                             buckets=(20, 20, 20), crosses=(("C1", "C2"),))
+        numbers = rng.normal(size=(steps, size * batch, 2)).astype("float32")
+        ids = rng.integers(0, 20, (steps, size * batch, 3)).astype("int32")
         y = rng.integers(0, 2, (steps, size * batch, 1)).astype("float32")
 
         class Dense(eai.RoutedOptimizer):
@@ -130,11 +133,10 @@ def test_ranks_make_the_steps_of_one_process_and_a_checkpoint_restores_them(
 
         def make(seed, kind, wrap):
             keras.utils.set_random_seed(seed)
-            model = eai.models.wide_deep(eai.io.CRITEO.with_buckets(20), hidden=(8,),
-                                         cross_buckets=50)
+            model = eai.models.wide_deep(schema, hidden=(8,), cross_buckets=50)
             optimizer = kind({"wide/*": keras.optimizers.Ftrl(0.1)},
                              default=keras.optimizers.Adam(0.01))
-            model.compile(wrap(optimizer), "binary_crossentropy")
+            model.compile(wrap(optimizer), "binary_crossentropy", run_eagerly=kind is Dense)
             return model
 
         def data(part):

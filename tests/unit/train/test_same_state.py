@@ -21,6 +21,8 @@ from eai_notebook.train import lone_fits
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from conftest import PreloadedRanks
+
 RunRanks = Callable[..., list[Any]]
 MODEL = """
 import keras, numpy as np, eai_notebook as eai
@@ -57,7 +59,7 @@ def by_hand(gradients, variables):
 def test_masks_differ_weights_do_not_and_what_is_not_exchanged_is_named(
     run_ranks: RunRanks,
 ) -> None:
-    first, second = run_ranks((RANKS / "same_state.py").read_text(), 2, timeout=300)
+    first, second = run_ranks((RANKS / "same_state.py").read_text(), 2)
     assert first["initial"] == second["initial"]
     assert first["masks"] != second["masks"]
     assert first["dropout"] != second["dropout"]
@@ -77,9 +79,9 @@ class Heard(Watcher):
         self.texts.append(text)
 
 
-def test_separate_models_are_named_after_the_cell() -> None:
+def test_separate_models_are_named_after_the_cell(preloaded_ranks: PreloadedRanks) -> None:
     heard = Heard()
-    with Session(2, watcher=heard) as session:
+    with preloaded_ranks(), Session(2, watcher=heard) as session:
         session.run(MODEL)
         said = {}
         for name, line in {

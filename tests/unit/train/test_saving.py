@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 from paths import RANKS
+from waiting import PATIENCE_S
 
 import eai_notebook as eai
 from eai_notebook import keras_names
@@ -23,8 +24,14 @@ RunRanks = Callable[..., list[Any]]
 
 @pytest.mark.ranks
 @pytest.mark.slow
-def test_what_all_ranks_save_is_written_once_and_whole(run_ranks: RunRanks) -> None:
-    reports = run_ranks((RANKS / "saving.py").read_text(), n=2, timeout=280)
+@pytest.mark.parametrize(
+    ("layers", "rounds"), [(2, 2), pytest.param(20, 6, marks=pytest.mark.drill)]
+)
+def test_what_all_ranks_save_is_written_once_and_whole(
+    run_ranks: RunRanks, layers: int, rounds: int
+) -> None:
+    program = (RANKS / "saving.py").read_text()
+    reports = run_ranks(f"LAYERS, ROUNDS = {layers}, {rounds}\n{program}", n=2)
     for report in reports:
         assert report["bad"] == []
         assert report["epochs"] == [0, 1]
@@ -47,22 +54,24 @@ def test_every_class_that_keras_may_look_for_is_known_by_name() -> None:
 LOAD = "import keras, sys{}; keras.models.load_model(sys.argv[1])"
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file of a trained model that was compiled with our optimizer."""
+    file = tmp_path_factory.mktemp("saved") / "m.keras"
+    wrapped(file)
+    return file
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("first", ["; import eai_notebook", "; import eai_notebook as eai"])
-def test_a_model_compiled_with_ours_loads_where_we_are_installed(
-    tmp_path: Path, first: str
-) -> None:
-    file = tmp_path / "m.keras"
-    wrapped(file)
-    assert load(file, first).returncode == 0
+def test_a_model_compiled_with_ours_loads_where_we_are_installed(saved: Path, first: str) -> None:
+    assert load(saved, first).returncode == 0
 
 
 @pytest.mark.slow
-def test_keras_may_be_imported_first(tmp_path: Path) -> None:
-    file = tmp_path / "m.keras"
-    wrapped(file)
+def test_keras_may_be_imported_first(saved: Path) -> None:
     code = "import eai_notebook, keras, sys; keras.models.load_model(sys.argv[1])"
-    assert run(code, file).returncode == 0
+    assert run(code, saved).returncode == 0
 
 
 @pytest.mark.slow
@@ -90,7 +99,7 @@ def run(code: str, file: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=PATIENCE_S,
         env=os.environ,
     )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from waiting import PATIENCE_S
 
 from eai_notebook.io.part import Loaded
 from eai_notebook.io.pipeline import prefetch
@@ -32,11 +33,10 @@ def test_no_reader_waits_for_ever_when_the_reading_ends(monkeypatch: pytest.Monk
     part: Any = SimpleNamespace(name="a part", rows=1)
     for _ in range(5):
         read = prefetch.Prefetcher([part], itertools.repeat(0), iter(()), Desk, readers=4, width=1)
-        until = time.monotonic() + 0.8
-        while time.monotonic() < until:
+        for _ in range(300):
             assert read.next(threading.Event()) is not None
             time.sleep(0.0005)
         read.close()
     for thread in set(threading.enumerate()) - before:
-        thread.join(2)
+        thread.join(PATIENCE_S)
     assert set(threading.enumerate()) <= before

@@ -89,7 +89,6 @@ def test_ranks_agree_and_the_slow_format_goes(run_ranks: RunRanks) -> None:
                 [np.asarray(w).sum().item() for w in net.get_weights()]])
         """,
         2,
-        timeout=400,
     )
     for rank, (said, kept, notes, sent, weights) in enumerate(reports):
         assert CANDIDATES[kept] == "fp16", said

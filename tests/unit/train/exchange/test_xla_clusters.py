@@ -21,12 +21,25 @@ compiles the whole step, which it does on one rank.
 """
 
 
-@pytest.mark.parametrize("size", [1, 2])
+WAYS = ("by_fit", "by_callbacks", "by_keras", "by_loop", "by_gradients")
+ALL = WAYS, (False, True, "auto")
+
+
+@pytest.mark.parametrize(
+    ("size", "ways", "settings"),
+    [
+        (2, ("by_fit", "by_gradients"), (False, True)),
+        pytest.param(1, *ALL, marks=pytest.mark.drill),
+        pytest.param(2, *ALL, marks=pytest.mark.drill),
+    ],
+    ids=["2-some", "1-all", "2-all"],
+)
 def test_every_way_to_train_trains_alike_whatever_xla_compiles(
-    run_ranks: RunRanks, size: int
+    run_ranks: RunRanks, size: int, ways: tuple[str, ...], settings: tuple[Any, ...]
 ) -> None:
-    reports = run_ranks(PROGRAM, size)
+    reports = run_ranks(f"WAYS, SETTINGS = {ways!r}, {settings!r}\n{PROGRAM}", size)
     first = reports[0]["found"]
+    assert len(first) == len(ways) * len(settings)
     for report in reports:
         for way, compiled in report["found"].items():
             kind, _, setting = way.partition(" ")

@@ -154,7 +154,6 @@ collective.release()
 report([apart, moved, losses, len(slots), evaluated, refused, back, rounded, start.tolist(), sent, bad])
 """,
         2,
-        timeout=400,
     )
     for apart, moved, losses, slots, evaluated, refused, back, rounded, _, sent, _ in reports:
         assert apart < 1e-6
@@ -194,7 +193,6 @@ except EaiError as error:
 report([first, apart, gone, damaged])
 """,
         1,
-        timeout=400,
     )
     first, apart, files, damaged = found
     np.testing.assert_array_equal(first, start)  # the same table on any number of ranks
