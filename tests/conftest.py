@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,10 @@ from eai_notebook.cluster.mpi_environment import find_mpirun, rank_environment
 if TYPE_CHECKING:
     from scheduling import UnitScheduling
     from xdist.remote import Producer
+
+# jsonschema, which nbformat imports, would compile a grammar of addresses, to check what no notebook
+# has: seconds of a core in each worker. Without the module it goes without.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

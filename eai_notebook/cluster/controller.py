@@ -10,12 +10,13 @@ import json
 import multiprocessing
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import zmq
 from ipyparallel import util
 from ipyparallel.controller import heartmonitor
 from ipyparallel.controller.app import IPController
+from tornado import ioloop
 from traitlets import Unicode
 from zmq.devices import ProcessMonitoredQueue
 from zmq.eventloop.zmqstream import ZMQStream
@@ -23,6 +24,9 @@ from zmq.eventloop.zmqstream import ZMQStream
 from eai_notebook.cluster import heart_monitor
 from eai_notebook.cluster.keys import KeyPair, refuse_others, use_for_all
 from eai_notebook.files import write_private
+
+LOOK_MS: Final = 200
+"""How often the controller looks whether its own processes live."""
 
 _plain_bind = util.bind
 
@@ -51,6 +55,30 @@ class GroupController(IPController):
         self._group = KeyPair.make()
         _check_keys_of_every_socket(own, self._group)
         super().init_hub()
+
+    def start(self) -> None:
+        """Run until ended, or until one of the controller's own processes has ended.
+
+        Each of them listens on ports that were free a moment before. Where another program has taken
+        one since, the process ends, and ranks would wait for its answer until their start fails.
+        """
+        watch = ioloop.PeriodicCallback(self._end_without_a_child, LOOK_MS)
+        self.loop.add_callback(watch.start)
+        super().start()
+        if self._lacks is not None:
+            raise SystemExit(1)
+
+    _lacks: str | None = None
+
+    def _end_without_a_child(self) -> None:
+        """End if one of the processes has ended by itself."""
+        for child in (*self.children, self.heartmonitor_process):
+            process = getattr(child, "launcher", child)
+            if self._lacks is None and getattr(process, "exitcode", None) is not None:
+                self._lacks = str(process.name)
+                self.log.critical("%s has ended: shutting down", self._lacks)
+                self.terminate_children()
+                self.loop.stop()
 
     def save_connection_dict(self, fname: str, cdict: dict[str, Any]) -> None:
         """Write a connection file with the group's keys; it is never there in part."""

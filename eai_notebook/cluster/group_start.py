@@ -139,6 +139,9 @@ def _wait_for_ranks(cluster: Any, client: Any, launcher: Launcher, progress: Pro
     looked, died = since, None
     while (count := len(client.ids)) < size:
         progress(launcher.progress(count))
+        if cluster.controller.state == "after":
+            what = "the controller ended before all ranks were up"
+            raise _NoControllerError(what, start_remedy(), code="controller-failed")
         if cluster.engine_set.state == "after":
             raise _start_failure(cluster, launcher, "mpirun ended before all ranks were up")
         # It may hang as it ends: PMIx 5 can wait for itself where a rank was still connecting.

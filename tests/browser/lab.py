@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
@@ -67,6 +68,7 @@ class Lab:
         quiet = {"fetchNews": "false", "checkForUpdates": False}
         (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
         self._folder, self._application = folder, application
+        self._runtime = tempfile.mkdtemp(prefix="lab")
         self._server = ServerProcess(folder / "lab.log", 1, self._command)
 
     def _command(self, ports: list[int]) -> tuple[dict[str, Any], str]:
@@ -76,6 +78,8 @@ class Lab:
         environment = os.environ | {
             "EAI_RUNS": str(folder / "runs"),
             "JUPYTER_CONFIG_DIR": str(folder / "config"),
+            # Short, as the path of a kernel's socket may have 107 characters.
+            "JUPYTER_RUNTIME_DIR": self._runtime,
             "PYTHONPATH": os.pathsep.join(map(str, (ROOT, HERE, HERE.parent))),
         }
         module, app = {
@@ -88,6 +92,8 @@ class Lab:
             "--ServerApp.base_url=/user/someone/", "--ServerApp.port_retries=0",
             "--IdentityProvider.token=", "--ServerApp.password=",
             f"--ServerApp.root_dir={self.root}",
+            # A free TCP port may be taken by the time a kernel listens on it.
+            "--KernelManager.transport=ipc",
             f"--{app}.expose_app_in_browser=True",
             f"--{app}.user_settings_dir={folder / 'settings'}",
             f"--{app}.workspaces_dir={folder / 'workspaces'}",
@@ -106,6 +112,7 @@ class Lab:
     def stop(self) -> None:
         """Shut down every kernel, then the server."""
         self._server.stop()
+        shutil.rmtree(self._runtime, ignore_errors=True)
 
 
 EDGE: Final = 50
@@ -125,6 +132,15 @@ LEAVE: Final = """async () => {
     shell._hsplitPanel?.setRelativeSizes([0, 3, 1]);
 }"""
 """Ends everything that a notebook has brought into the page."""
+
+
+KERNEL_IS_IDLE: Final = """() => {
+    const kernel = window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel;
+    if (kernel && kernel.status !== 'idle') {
+        kernel.requestKernelInfo().catch(() => null);  // where the page has missed its first answer
+    }
+    return kernel?.status === 'idle';
+}"""
 
 
 class Notebook:
@@ -173,12 +189,8 @@ class Notebook:
         page.wait_for_function("window.jupyterapp?.commands.hasCommand('eai-notebook:show')")
         page.wait_for_selector(".jp-Notebook .jp-Cell")
         if idle:
-            page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
             # The mark says idle before there is a kernel; a cell that runs then asks for one.
-            page.wait_for_function(
-                "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel"
-                "?.status === 'idle'"
-            )
+            page.wait_for_function(KERNEL_IS_IDLE, polling=1000)
         page.evaluate("window.jupyterapp.commands.execute('eai-notebook:show')")
         page.evaluate(
             "window.jupyterapp.commands.execute('filebrowser:hide-main').catch(() => null)"

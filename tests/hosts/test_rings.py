@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import psutil
@@ -15,7 +16,6 @@ from eai_notebook.cluster.allreduce_tuning import algorithm_choice
 from eai_notebook.cluster.hostfile import Host
 from eai_notebook.cluster.preflight import Placement, prepare
 from eai_notebook.errors import EaiError
-from eai_notebook.process_lease import command_line, started
 
 if TYPE_CHECKING:
     from hosts.cluster import Hosts
@@ -73,8 +73,11 @@ def test_a_host_lost_while_measuring_is_named(
 
 def measures(host: str) -> bool:
     """Return whether a rank of the measurement runs on a host."""
-    processes = started(pids_on(host))
-    return any(PROGRAMS[0] in command_line(psutil.Process(pid)) for pid, _ in processes)
+    for pid in pids_on(host):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if PROGRAMS[0] in " ".join(psutil.Process(pid).cmdline()):
+                return True
+    return False
 
 
 def test_one_host_has_no_choice(place: Placement) -> None:

@@ -79,6 +79,8 @@ class Heard(Watcher):
         self.texts.append(text)
 
 
+@pytest.mark.ranks
+@pytest.mark.slow
 def test_separate_models_are_named_after_the_cell(preloaded_ranks: PreloadedRanks) -> None:
     heard = Heard()
     with preloaded_ranks(), Session(2, watcher=heard) as session:
