@@ -50,7 +50,10 @@ class SharedPage:
     def open(self, cells: tuple[str, ...], name: str) -> Notebook:
         """Return a new notebook in the page."""
         if self._page is not None:
-            return Notebook(self._lab, self._page, cells, name, beside=True)
+            page, self._page = self._page, None  # given up, unless the notebook opens in it
+            notebook = Notebook(self._lab, page, cells, name, beside=True)
+            self._page = page
+            return notebook
         notebook = self.open_apart(cells, name)
         self._page = notebook.page
         return notebook
