@@ -116,7 +116,12 @@ def test_a_new_run_prunes_without_being_asked_and_says_so(
     recorder = RunRecorder(root)
     recorder.take(RunBegan("new", 0, 1, "fit", "here", 1))
     said: list[str] = []
-    assert wait_until(lambda: said.extend(recorder.notices_due()) or said)
+
+    def is_said() -> bool:
+        said.extend(recorder.notices_due())
+        return bool(said)
+
+    assert wait_until(is_said)
     assert "removed 1 run records and 1 logs of cells" in said[0]
     assert "30 days" in said[0]
     assert not (root / "old-run").exists()
