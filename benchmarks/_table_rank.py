@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -18,6 +18,9 @@ from eai_notebook import collective
 from eai_notebook.ledger.step_schema import empty_steps
 from eai_notebook.telemetry import messages
 from eai_notebook.train.sharded.sharded_variables import rows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 WIDTH = 8
 IDS = 8
@@ -52,9 +55,8 @@ def main() -> None:
     asked = json.loads(sys.argv[1])
     steps: list[np.ndarray] = []
 
-    def note(message: messages.Message) -> None:
-        if isinstance(message, messages.StepsDone):
-            steps.append(message.rows)
+    def note(batch: Sequence[messages.Message]) -> None:
+        steps.extend(each.rows for each in batch if isinstance(each, messages.StepsDone))
 
     messages.set_sink(note)
     collective.ensure_formed()

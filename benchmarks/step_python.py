@@ -48,7 +48,7 @@ def kinds() -> dict[str, Callable[[], Any]]:
     feed = iter(tf.data.Dataset.from_tensors((x, y)).repeat())
     model.make_train_function()
     step = MeasuredStep(model, model.train_function)
-    messages.set_sink(lambda _message: None)
+    messages.set_sink(lambda _batch: None)
     running = step_clock.begin_run("python", {})
     step(feed)
     remembered = step._compiled_unmarked(running, feed)  # noqa: SLF001

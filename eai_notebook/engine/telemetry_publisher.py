@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from eai_notebook.telemetry import messages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 KEY = "eai"
 """What the keys of our data messages begin with; the rest is a number, since ipyparallel
@@ -23,8 +23,8 @@ def install(shell: Any) -> None:
     """Send this process's messages through `shell`'s data channel from now on."""
     numbers: Iterator[int] = itertools.count()
 
-    def publish(batch: tuple[messages.Message, ...]) -> None:
+    def publish(batch: Sequence[messages.Message]) -> None:
         # What a message costs is the sending, whatever its size: several go in one.
         shell.data_pub.publish_data({f"{KEY}-{next(numbers)}": message for message in batch})
 
-    messages.set_sink(lambda message: publish((message,)), publish)
+    messages.set_sink(publish)

@@ -9,7 +9,7 @@ knowing each other.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -273,11 +273,9 @@ Message = (
     | VariablesTrained
     | VariableDigested
 )
-Sink = Callable[[Message], None]
-BatchSink = Callable[[tuple[Message, ...]], None]
+Sink = Callable[[Sequence[Message]], None]
 
 _sink: Sink | None = None
-_batch_sink: BatchSink | None = None
 
 
 def _report(line: str) -> None:
@@ -288,28 +286,24 @@ books: Final = Bookkeeping(_report)
 """The guard of this process's measuring; on a rank, what it reports is output of the cell."""
 
 
-def set_sink(sink: Sink | None, batch_sink: BatchSink | None = None) -> Sink | None:
-    """Send this process's messages to `sink` from now on; return the sink before it.
+def set_sink(sink: Sink | None) -> Sink | None:
+    """Give this process's messages to `sink` from now on; return the sink before it.
 
-    ``batch_sink`` takes several at once, where that costs less than one after another.
+    It is called with all messages of one `emit`: sending several in one costs as much as one.
     """
-    global _sink, _batch_sink
-    before, _sink, _batch_sink = _sink, sink, batch_sink
+    global _sink
+    before, _sink = _sink, sink
     return before
 
 
 def emit(*messages: Message) -> None:
-    """Hand `messages` to the process's sink, in order; without one they are dropped.
+    """Give `messages` to the process's sink, in order; without one they are dropped.
 
     A sink that fails is reported, and the training goes on.
     """
-    if _batch_sink is not None:
+    if _sink is not None:
         with books.doing(TELEMETRY):
-            _batch_sink(messages)
-    elif _sink is not None:
-        for message in messages:
-            with books.doing(TELEMETRY):
-                _sink(message)
+            _sink(messages)
 
 
 _cell_end_hooks: list[Callable[[str], None]] = []

@@ -1,6 +1,7 @@
 """Trains with a section of its own ; reports what displays say."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,10 @@ def trained(folder: Path) -> RunRecord:
     """Return the record of a training whose callback has a section."""
     record = RunRecord.create(folder, RunBegan("r", 0, 1, "fit", "here", 1))
 
-    def write(message: messages.Message) -> None:
-        if isinstance(message, RunBegan | StepsDone | RunEnded):
-            record.add(message)
+    def write(batch: Sequence[messages.Message]) -> None:
+        for message in batch:
+            if isinstance(message, RunBegan | StepsDone | RunEnded):
+                record.add(message)
 
     messages.set_sink(write)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])

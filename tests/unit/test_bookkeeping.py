@@ -142,7 +142,7 @@ def test_a_watcher_that_fails_is_reported_once() -> None:
 
 
 def test_a_sink_that_fails_ends_no_training(capsys: pytest.CaptureFixture[str]) -> None:
-    def full(_message: object) -> None:
+    def full(_batch: object) -> None:
         raise OSError("no room")
 
     before = messages.set_sink(full)

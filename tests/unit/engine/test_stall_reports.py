@@ -27,7 +27,7 @@ REPORT = (
 def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[messages.Message]]:
     found: list[messages.Message] = []
     monkeypatch.setattr(stall_reports, "members", lambda: (2, 5))
-    before = messages.set_sink(found.append)
+    before = messages.set_sink(found.extend)
     yield found
     messages.set_sink(before)
 

@@ -50,7 +50,7 @@ class Ranks:
 @pytest.fixture
 def ranks() -> Iterator[Ranks]:
     made = Ranks(10, 10)
-    before = messages.set_sink(made.sent.append)
+    before = messages.set_sink(made.sent.extend)
     yield made
     messages.set_sink(before)
     messages._step_listeners.clear()

@@ -45,7 +45,7 @@ def test_a_training_reports_what_its_own_steps_waited_for(tmp_path: Path) -> Non
     model.compile("sgd", "binary_crossentropy")
     ended: list[messages.Message] = []
     step_clock.end_run("done")  # a loop of another test, which only the next run would end
-    before = messages.set_sink(ended.append)
+    before = messages.set_sink(ended.extend)
     try:
         eai.fit(model, data, 2, verbose=0)
     finally:

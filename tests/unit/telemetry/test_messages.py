@@ -22,9 +22,9 @@ def test_messages_go_to_the_sink_and_are_dropped_without_one() -> None:
     ended = messages.RunEnded("r", 0, "done", 0.0)
     messages.emit(ended)
     heard: list[messages.Message] = []
-    assert messages.set_sink(heard.append) is None
-    messages.emit(ended)
-    assert heard == [ended]
+    assert messages.set_sink(heard.extend) is None
+    messages.emit(ended, ended)
+    assert heard == [ended, ended]
 
 
 def test_the_end_of_a_cell_is_reported_to_every_hook() -> None:

@@ -23,7 +23,7 @@ def sent() -> Iterator[list[messages.Message]]:
     """What the step clock says during a test."""
     step_clock.end_run("done")  # a fit that failed in another test has left its run open
     heard: list[messages.Message] = []
-    before = messages.set_sink(heard.append)
+    before = messages.set_sink(heard.extend)
     yield heard
     step_clock.end_run("done")
     messages.set_sink(before)
@@ -169,7 +169,7 @@ _RANKS = """
     from eai_notebook.errors import EaiError
     from eai_notebook.telemetry import messages
     heard = []
-    messages.set_sink(heard.append)
+    messages.set_sink(heard.extend)
     collective.ensure_formed()
     rank, size, batch = eai.rank(), eai.size(), 16
     def rows():

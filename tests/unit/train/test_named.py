@@ -23,7 +23,7 @@ from eai_notebook.telemetry.messages import RunBegan, RunEnded, StepsDone
 from eai_notebook.train.recording import step_clock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 LONG_S = 0.03
@@ -60,9 +60,10 @@ def record(tmp_path: Path) -> Iterator[RunRecord]:
     step_clock.end_run("done")
     made = RunRecord.create(tmp_path, RunBegan("r", 0, 1, "fit", "here", 1))
 
-    def write(message: messages.Message) -> None:
-        if isinstance(message, RunBegan | StepsDone | RunEnded):
-            made.add(message)
+    def write(batch: Sequence[messages.Message]) -> None:
+        for message in batch:
+            if isinstance(message, RunBegan | StepsDone | RunEnded):
+                made.add(message)
 
     before = messages.set_sink(write)
     yield made

@@ -20,6 +20,7 @@ from eai_notebook.io.memory.dlpack import tensor_of, tensors_of
 from eai_notebook.telemetry import messages
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 ROWS, BATCH = 200, 20
@@ -88,9 +89,10 @@ def test_a_measured_fit_knows_how_long_it_waited_for_each_batch(
 ) -> None:
     rows: dict[str, list[np.ndarray]] = {}  # by run: an earlier test's may still be on its way
 
-    def note(message: messages.Message) -> None:
-        if isinstance(message, messages.StepsDone):
-            rows.setdefault(message.run, []).append(message.rows)
+    def note(batch: Sequence[messages.Message]) -> None:
+        for message in batch:
+            if isinstance(message, messages.StepsDone):
+                rows.setdefault(message.run, []).append(message.rows)
 
     request.addfinalizer(functools.partial(messages.set_sink, messages.set_sink(note)))
     numbers = keras.Input((13,), name="numbers")

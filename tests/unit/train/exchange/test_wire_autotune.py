@@ -59,7 +59,7 @@ def test_ranks_agree_and_the_slow_format_goes(run_ranks: RunRanks) -> None:
         collective.form()
         r = collective.rank()
         seen = []
-        messages.set_sink(seen.append)
+        messages.set_sink(seen.extend)
 
         steps = wire_autotune.STEPS + 6
         messages.add_step_listener(lambda run, step: False)  # so that every step is measured

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 def sent() -> Iterator[list[Any]]:
     """Return the messages of this process, as they come."""
     heard: list[Any] = []
-    before = messages.set_sink(heard.append)
+    before = messages.set_sink(heard.extend)
     yield heard
     messages.set_sink(before)
 

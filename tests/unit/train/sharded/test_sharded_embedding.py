@@ -111,7 +111,7 @@ def test_it_trains_as_a_whole_table_does_and_moves_to_other_ranks(run_ranks: Run
         + """
 from eai_notebook.telemetry import messages
 rows = []
-messages.set_sink(lambda m: rows.append(m.rows) if isinstance(m, messages.StepsDone) else None)
+messages.set_sink(lambda batch: rows.extend(m.rows for m in batch if isinstance(m, messages.StepsDone)))
 r, n = collective.rank(), collective.size()
 spread = eai.ShardedEmbedding(ROWS, WIDTH, seed=1)
 net = model_of(spread, row_wise="exact")
