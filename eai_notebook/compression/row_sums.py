@@ -34,6 +34,18 @@ def sum_rows_by_id(
     return unique, tf.cast(summed, rows.dtype)
 
 
+def sum_rows_in_order(ids: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Do what `sum_rows_by_id` does; where all ranks have the same rows, they get the same bits.
+
+    On a processor TensorFlow adds up the rows of an id as they follow each other, whatever its number
+    of threads; on a GPU in whatever order they come, and even float64 then rounds differently at times.
+    """
+    import tensorflow as tf
+
+    with tf.device("CPU:0"):
+        return sum_rows_by_id(ids, rows)
+
+
 def distinct(ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return what `tf.unique` does, found in pieces first.
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from eai_notebook.collective.membership import rank, size
 from eai_notebook.collective.ops import allreduce, alltoall
 from eai_notebook.compression.row_codec import RowCodec
-from eai_notebook.compression.row_sums import sum_rows_by_id
+from eai_notebook.compression.row_sums import sum_rows_by_id, sum_rows_in_order
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -38,7 +38,7 @@ def gather(ids: tf.Tensor, rows: tf.Tensor, packing: RowCodec, name: str) -> Ave
 
     packed = packing.pack(ids, rows)
     received, _ = _to_all(packed, f"{name}.gather")
-    ids, rows = sum_rows_by_id(*packing.unpack(received))
+    ids, rows = sum_rows_in_order(*packing.unpack(received))
     return AveragedRows(ids, _mean(rows), _bytes(tf.size(packed)) * (size() - 1))
 
 

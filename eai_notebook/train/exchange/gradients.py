@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from eai_notebook import collective
 from eai_notebook.collective import xla_context
-from eai_notebook.compression.row_sums import sum_rows_by_id
+from eai_notebook.compression.row_sums import sum_rows_by_id, sum_rows_in_order
 from eai_notebook.compression.wire_registry import AUTO
 from eai_notebook.errors import EaiError
 from eai_notebook.train import lone_fits, matching
-from eai_notebook.train.exchange import buckets, dense, sparse, wire_autotune, xla_clusters
+from eai_notebook.train.exchange import (
+    buckets,
+    dense,
+    scatter_order,
+    sparse,
+    wire_autotune,
+    xla_clusters,
+)
 from eai_notebook.train.exchange.traffic import Tally, as_float
 from eai_notebook.train.recording import graph_timestamps
 from eai_notebook.train.sharded import sharded_variables
@@ -27,6 +34,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from eai_notebook.train.exchange.wire_state import Wire
+
+scatter_order.install()
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,8 @@ def exchange(gradients: Sequence[Any], names: Sequence[str], wire: Wire) -> Exch
         wire_autotune.note(wire, wire_autotune.ready_time(given.values()))
     if graph_timestamps.runs_one_at_a_time():
         results = graph_timestamps.held_together(results)
+    if wire.sparse == "merged":
+        results = [scatter_order.note_distinct(result) for result in results]
     return Exchanged(results, tally.marks(), ready, reduced)
 
 
@@ -134,7 +145,9 @@ def exchange_copies(gradients: Sequence[Any], variables: Sequence[Any], wire: Wi
     for position, variable in enumerate(variables):
         if sharded_variables.shard_of(variable) is not None:
             own = gradients[position]
-            exchanged.gradients[position] = merged(own) if wire.sparse == "merged" else own
+            exchanged.gradients[position] = (
+                scatter_order.note_distinct(merged(own)) if wire.sparse == "merged" else own
+            )
     sent = sharded_variables.bytes_sent(variables)
     if sent is not None:
         exchanged.counted[graph_timestamps.BYTES] += sent
@@ -181,7 +194,15 @@ def _rows(gradient: tf.IndexedSlices, name: str, wire: Wire, tally: Tally) -> tf
     size = as_float(tf.size(gradient.values)) * gradient.values.dtype.size
     size += as_float(tf.size(gradient.indices)) * gradient.indices.dtype.size
     tally.embedding.append(size * (collective.size() - 1))
-    return merged(result) if wire.sparse == "merged" else result
+    return _summed(result) if wire.sparse == "merged" else result
+
+
+def _summed(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
+    """Return all ranks' rows with those of each index added up, with the same bits on every rank."""
+    import tensorflow as tf
+
+    indices, values = sum_rows_in_order(gradient.indices, gradient.values)
+    return tf.IndexedSlices(values, indices, gradient.dense_shape)
 
 
 def merged(gradient: Any) -> Any:
