@@ -34,6 +34,8 @@ LARGE = 4 << 20
 HOPELESS_LARGE = 1.15
 """The same from `LARGE` bytes on: what is slower there stays so, and tries take long."""
 LEAST_TRIES = 3
+PATIENT = 3.0
+"""After so many times its share of the time, one try of each candidate has to do: the link is slow."""
 MOST_TRIES = 25
 SETTLE_S = 0.03
 """A link that was idle takes the first messages faster than it carries them: into its queues."""
@@ -92,6 +94,7 @@ def _race(
     _one(world, data, total, size)  # opens what connections are still missing
     while running:
         for candidate in running:
+            _show_progress(world)  # a slow link needs minutes for the largest sizes
             times[candidate] += _some(world, data, total, size + step * candidate)
         passed = time.perf_counter() - begin
         running = broadcast(world, _still_running(times, passed, seconds))
@@ -101,7 +104,8 @@ def _race(
 def _still_running(times: dict[int, list[float]], passed: float, seconds: float) -> list[int]:
     """Return the candidates worth another try; none when the time is up."""
     tries = max(map(len, times.values()))
-    if tries >= MOST_TRIES or (tries >= LEAST_TRIES and passed > seconds):
+    least = 1 if passed > PATIENT * seconds else LEAST_TRIES
+    if tries >= MOST_TRIES or (tries >= least and passed > seconds):
         return []
     slow = _slow(times)
     return [candidate for candidate in times if candidate not in slow]

@@ -42,3 +42,10 @@ def test_slow_with_short_messages_may_be_quick_with_long_ones(
 ) -> None:
     times = {0: [1.4, 1.4], 1: [1.3, 1.3], 2: [1.7, 1.7], 3: [1.0, 1.0]}
     assert benchmark._hopeless_from(size, times) == given_up
+
+
+def test_on_a_slow_link_one_try_of_each_candidate_does() -> None:
+    one, three = {0: [9.0], 1: [9.5], 2: [20.0]}, {0: [0.2] * 3, 1: [0.2] * 3}
+    assert benchmark._still_running(one, 2.0, 1.0) == [0, 1]
+    assert benchmark._still_running(one, 38.5, 1.0) == []
+    assert benchmark._still_running(three, 1.2, 1.0) == []
