@@ -18,11 +18,13 @@ All have the same weights, optimizer, global batch and files. Hosts are network 
 a set rate (`tests/hosts`; needs root). The files are in a storage with S3's interface behind these
 links; each request waits, and each stream has a rate.
 
-All arms take turns; two groups live all the time, one with servers and one without. A turn counts
-by the mean of its steps, since a naive reader waits in some of them; a rung's gain is the ratio of the
-medians of turns, with its 95 % interval over turns. The control is the ring of the third rung
-again. ``auc_gap``: the held-out AUC of ``ours`` against the fp32 ring, both after the same number of
-steps from the same weights.
+Two groups take turns, one with servers and one without, and in each all its arms; the order of both is
+turned round each time. A group is started for its turn and ends with it: together they have more ranks
+than a small machine can run at once. A turn of an arm counts by the mean of its steps, since a naive
+reader waits in some of them; a rung's gain is the ratio of the medians of turns, with its 95 % interval
+over turns. The control is the ring of the third rung again. ``auc_gap``: the held-out AUC of ``ours``
+against the fp32 ring, both after the same number of steps from the same weights, on links without a
+limit.
 
     python benchmarks/ladder.py                 # as root: it makes test hosts
     python benchmarks/ladder.py --turns 2 --steps 6 --auc-steps 0
@@ -31,20 +33,24 @@ steps from the same weights.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import _harness as harness
-import _on_hosts  # noqa: F401  where the tests' hosts are found
+import _on_hosts  # where the tests' hosts are found
 import numpy as np
 from _storage import serving
 from hosts.cluster import Hosts
 
 from eai_notebook.datasets.click_logs import criteo
 from eai_notebook.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 WORKERS: Final = 4
 SERVERS: Final = 2
@@ -59,14 +65,20 @@ os.environ.update({environment!r})
 sys.path.insert(0, {folder!r})
 import _ladder_rank as ladder
 from eai_notebook.train.exchange import fusion_autotune
-models = {{
-    "servers": ladder.make_model(),
+models = {models}
+start = [w.copy() for w in next(iter(models.values())).get_weights()]
+"""
+"""What comes first in a group; the weights that all models begin with are `start`."""
+
+MODELS: Final = {
+    "servers": '{"servers": ladder.make_model()}',
+    "ring": """{
     "ring": ladder.make_model(),
     "fp16": ladder.make_model(wire="fp16"),
     "ours": ladder.make_model(wire="int4", row_wise="exact"),
-}}
-start = [w.copy() for w in models["ring"].get_weights()]
-"""
+}""",
+}
+"""The models of a group."""
 
 ARMS: Final = {
     "servers": ("servers", "naive", None),
@@ -100,34 +112,48 @@ def cell(name: str, steps: int) -> str:
 def climb(hosts: Hosts, given: argparse.Namespace, environment: dict[str, str]) -> dict[str, Any]:
     """Return each arm's seconds, turn by turn, and the two areas under the curve."""
     taken: dict[str, list[list[float]]] = {name: [] for name in ARMS}
-    set_up = SET_UP.format(environment=environment, folder=str(Path(__file__).parent))
-    with Session(hosts=hosts.names) as tasks, Session(hosts=hosts.names[:WORKERS]) as ring:
-        tasks.serve(SERVERS, apart=True)
-        for session in (tasks, ring):
-            session.run(set_up)
-        for turn in range(given.turns + 1):  # the first one compiles
-            order = list(ARMS) if turn % 2 else list(reversed(ARMS))
-            for name in order:
-                steps = given.steps if turn else 1
-                session = tasks if ARMS[name][0] == "servers" else ring
-                session.run(cell(name, steps))
-                seconds = session.pull("taken", 0)
-                harness.say(f"{turn} {name}: {np.mean(seconds):.3f} s a step")
-                if turn:
-                    taken[name].append(seconds)
-        areas = {}
-        for name in ("ring", "ours") if given.auc_steps else ():
-            fuse = ARMS["ours"][2]
-            ring.run(
-                f"model = models[{name!r}]\nmodel.set_weights(start)\n"
-                f"fusion_autotune.use({fuse})\n"
-                f"_ = ladder.train(model, ladder.ours(), {given.auc_steps})\n"
-                f"area = ladder.held_out_auc(model, {environment['EAI_LADDER_FOLDER']!r}) "
-                "if eai.rank() == 0 else None"
-            )
-            areas[name] = ring.pull("area", 0)
-            harness.say(f"{name}: AUC {areas[name]:.5f}")
+    for turn in range(given.turns):
+        arms = list(ARMS) if turn % 2 else list(reversed(ARMS))
+        kinds = list(MODELS) if turn % 2 else list(reversed(MODELS))
+        for kind in kinds:
+            with group(kind, hosts, environment) as session:
+                for name in arms:
+                    if (ARMS[name][0] == "servers") == (kind == "servers"):
+                        session.run(cell(name, given.steps))
+                        taken[name].append(session.pull("taken", 0))
+                        seconds = np.round(taken[name][-1], 3).tolist()
+                        harness.say(f"{turn + 1}/{given.turns} {name}: {seconds} s")
+    areas = {}
+    if given.auc_steps:
+        hosts.shape(None)
+        with group("ring", hosts, environment) as session:
+            for name in ("ring", "ours"):
+                areas[name] = area(session, name, given.auc_steps, environment)
+                harness.say(f"{name}: AUC {areas[name]:.5f}")
     return {"taken": taken, "auc": areas}
+
+
+@contextlib.contextmanager
+def group(kind: str, hosts: Hosts, environment: dict[str, str]) -> Iterator[Session]:
+    """Start a group with servers or a ring, ready for its arms; it ends with the block."""
+    with Session(hosts=hosts.names if kind == "servers" else hosts.names[:WORKERS]) as session:
+        if kind == "servers":
+            session.serve(SERVERS, apart=True)
+        folder = str(Path(__file__).parent)
+        session.run(SET_UP.format(environment=environment, folder=folder, models=MODELS[kind]))
+        yield session
+
+
+def area(session: Session, name: str, steps: int, environment: dict[str, str]) -> float:
+    """Train a model from the common weights; return its held-out AUC."""
+    session.run(
+        f"model = models[{name!r}]\nmodel.set_weights(start)\n"
+        f"fusion_autotune.use({FUSED})\n"
+        f"_ = ladder.train(model, ladder.ours(), {steps})\n"
+        f"area = ladder.held_out_auc(model, {environment['EAI_LADDER_FOLDER']!r}) "
+        "if eai.rank() == 0 else None"
+    )
+    return float(session.pull("area", 0))
 
 
 def ratio(above: list[list[float]], below: list[list[float]]) -> dict[str, Any]:
@@ -164,16 +190,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rate", type=float, default=100.0, help="of each link, Mbit/s")
+    parser.add_argument("--rate", type=float, default=50.0, help="of each link, Mbit/s")
     parser.add_argument("--latency", type=float, default=0.05, help="of the storage, seconds")
     parser.add_argument("--stream", type=float, default=1e6, help="bytes/s of a storage's stream")
-    parser.add_argument("--batch", type=int, default=512, help="rows of one rank")
+    parser.add_argument("--batch", type=int, default=256, help="rows of one rank")
     parser.add_argument("--hidden", type=int, nargs="*", default=[1024, 512, 256])
     parser.add_argument("--buckets", type=int, default=1000, help="of each of 26 columns")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8, help="a turn")
     parser.add_argument("--auc-steps", type=int, default=300, help="0: none")
     given = parser.parse_args()
+    os.environ.update(_on_hosts.SHARED_CORES)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         criteo(folder, rows=200_000, files=8)
