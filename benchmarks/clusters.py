@@ -9,6 +9,8 @@ builds). The parts:
 - ``training``: compared with one process, as in `equivalence.py`.
 - ``notebooks``: as jobs, compared with the same notebooks run here.
 - ``killed``: a notebook's job that is killed in the middle of its training and starts again, compared with one that is not.
+- ``walk``: what a group is for, in turn and timed: start, cell, error, Stop, training, restart, down; by ring and by parameter
+  servers, also on this machine and by ssh.
 - ``faults``: those of `tests/clusters/test_faults_on_*.py`, each run as there. A test that does not end in `--timeout`
   seconds is a hang.
 
@@ -34,6 +36,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+import _group_walk
 import _harness as harness
 import _notebooks
 import equivalence
@@ -48,6 +51,8 @@ from clusters.leftovers_of_jobs import left_on_nodes
 from clusters.leftovers_of_pods import left_in_cluster
 from clusters.slurm_cluster import SlurmCluster
 from clusters.training_job import FIRST_EPOCH, end_of, output_of, submitted, write_notebook
+from hosts.cluster import Hosts
+from hosts.test_lost import left_on
 
 from eai_notebook.cluster import registry
 from eai_notebook.cluster.kube_jobs.pod_template import LEASE
@@ -60,7 +65,9 @@ NAME = "clusters"
 CASES = [("dense", "sgd"), ("dense", "adam"), ("embedding", "sgd")]
 FAULTS = Path(__file__).resolve().parent.parent / "tests" / "clusters"
 IMPORTS = [sys.executable, "-c", "import eai_notebook.cluster.engine_process"]
-PARTS = ("starts", "training", "notebooks", "killed", "faults")
+PARTS = ("starts", "training", "notebooks", "killed", "walk", "faults")
+MODES = {"ring": 0, "ps": 1}
+"""The parameter servers of each mode."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,33 @@ def kube() -> Iterator[Cluster]:
         )
 
 
+@contextlib.contextmanager
+def ssh() -> Iterator[Cluster]:
+    """Give two hosts that ssh reaches."""
+    with Hosts(2) as made, mock.patch.dict(os.environ, made.environment()):
+        where = {"hosts": ",".join(f"{name}:1" for name in made.names)}
+        folder = _own_folder(made.folder)
+        yield _only_groups(where, folder, lambda: left_on(made, 15.0))
+
+
+@contextlib.contextmanager
+def local() -> Iterator[Cluster]:
+    """Give this machine."""
+    with tempfile.TemporaryDirectory() as parent, mock.patch.dict(os.environ):
+        yield _only_groups({"size": 2}, _own_folder(Path(parent)), list)
+
+
+def _only_groups(where: dict[str, Any], folder: Path, left: Callable[[], list[str]]) -> Cluster:
+    """Return a place for groups, without jobs."""
+
+    def every() -> list[str]:
+        return [*left(), *(entry.name for entry in registry.entries())]
+
+    return Cluster(where, {}, folder, start_seconds, lambda _job: None, every)
+
+
 CLUSTERS = {"slurm": slurm, "kube": kube}
+PLACES = {"local": local, "ssh": ssh, **CLUSTERS}
 
 
 def _own_folder(parent: Path) -> Path:
@@ -204,6 +237,7 @@ class Result:
             for found in every.values()
             for each in found.get("notebooks", {}).values()
         ]
+        walks = [each for found in every.values() for each in found.get("walk", {}).values()]
         killed = [found["killed"] for found in every.values() if "killed" in found]
         return {
             **ratios,
@@ -211,11 +245,14 @@ class Result:
             "faults_wrong": sum(len(each["wrong"]) for each in faults),
             "left_behind": sum(
                 len(left) for found in every.values() for left in found.get("left", {}).values()
-            ),
+            )
+            + sum(len(each["left"]) for each in walks),
             "hangs": sum(len(each["hangs"]) for each in faults),
             "killed_differ": sum(each["whole"] != each["again"] for each in killed),
             "max_rel_diff": max(trained, default=None),
             "notebooks_max_rel_diff": max(notebooks, default=None),
+            "walks": len(walks),
+            "walks_max_rel_diff": max((each["training"] for each in walks), default=None),
         }
 
 
@@ -285,6 +322,17 @@ def _working_in(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
+def measure_walk(name: str, cluster: Cluster, result: Result, alone: Any) -> None:
+    """Walk through what a group is for, by ring and by parameter servers."""
+    found: dict[str, Any] = {}
+    where = {"size": 2, **cluster.where} if "hosts" not in cluster.where else cluster.where
+    for mode, servers in MODES.items():
+        found[mode] = _group_walk.walk(where, servers, alone)
+        found[mode]["left"] = cluster.left()
+        harness.say(f"{name} {mode}: {found[mode]}")
+        result.add(name, walk=found)
+
+
 def inject_faults(name: str, result: Result, timeout: float) -> None:
     """Run every fault; add the seconds of each by name, and which failed or hung."""
     faults: dict[str, Any] = {"seconds": {}, "wrong": {}, "hangs": []}
@@ -302,17 +350,19 @@ def inject_faults(name: str, result: Result, timeout: float) -> None:
 def main() -> None:
     """Measure starts, train, run notebooks, inject the faults."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--on", choices=CLUSTERS, nargs="+", default=list(CLUSTERS))
+    parser.add_argument("--on", choices=PLACES, nargs="+", default=list(PLACES))
     parser.add_argument("--parts", choices=PARTS, nargs="+", default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--timeout", type=float, default=240.0)
     asked = parser.parse_args()
     result = Result()
     here: dict[str, list[float]] = {}
+    alone: Any = None
     for name in asked.on:
-        parts = [part for part in PARTS if part in asked.parts]
-        if parts != ["faults"]:
-            with CLUSTERS[name]() as cluster:
+        possible = PARTS if name in CLUSTERS else ("walk",)
+        parts = [part for part in possible if part in asked.parts]
+        if parts not in ([], ["faults"]):
+            with PLACES[name]() as cluster:
                 left = dict(result.measured.get(name, {}).get("left", {}))
                 for part in parts:
                     if part == "starts":
@@ -323,6 +373,9 @@ def main() -> None:
                         measure_notebooks(name, cluster, result, here)
                     elif part == "killed":
                         measure_killed(name, cluster, result)
+                    elif part == "walk":
+                        alone = _group_walk.reference() if alone is None else alone
+                        measure_walk(name, cluster, result, alone)
                     left[part] = cluster.left()
                     result.add(name, left=left)
         if "faults" in parts:
