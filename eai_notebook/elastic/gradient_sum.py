@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 LITTLE: Final = 8192
 """Up to so many gradients travel with the numbers, in one allreduce in float64."""
 
+ALIGNED_BYTES: Final = 64
+"""TensorFlow uses memory as it is that begins at a multiple of it."""
+
 
 class GradientSum:
     """One sum over all ranks of a communicator, and the memory it uses.
@@ -74,9 +77,22 @@ class GradientSum:
         return numbers, gradients
 
     def _buffer(self, count: int, dtype: Any) -> np.ndarray:
-        found = np.empty(count, dtype)
+        found = aligned(count, dtype)
         self._memory.append(found)
         return found
+
+
+def aligned(count: int, dtype: Any) -> np.ndarray:
+    """Return memory for `count` numbers that TensorFlow can use without a copy.
+
+    Examples:
+        >>> aligned(3, np.float32).ctypes.data % ALIGNED_BYTES, aligned(3, np.float64).shape
+        (0, (3,))
+    """
+    size = count * np.dtype(dtype).itemsize
+    memory = np.empty(size + ALIGNED_BYTES, np.uint8)
+    begin = -memory.ctypes.data % ALIGNED_BYTES
+    return memory[begin : begin + size].view(dtype)
 
 
 def segments(count: int, ranks: int) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from eai_notebook.elastic.contribution import Contribution, Slices
+from eai_notebook.elastic.gradient_sum import ALIGNED_BYTES
 from eai_notebook.errors import EaiError
 from eai_notebook.train.optimizer import DistributedOptimizer
 from eai_notebook.train.seeds import seed_states
@@ -50,6 +51,7 @@ class VirtualStep:
         self._update = self._compiled(self._apply)
         self._tables: list[int] = []
         self._precision = "float32"
+        self._sums = _Sums()
         self._positions = [0]
         """Where in the flat tensor each weight's gradient begins, and its end."""
 
@@ -79,13 +81,15 @@ class VirtualStep:
             batches: Virtual ranks with their batches; none is possible.
             number: It counts over all epochs.
         """
-        sums = _Sums(self._positions[-1], _length(self._counted), self._precision)
+        sums = self._sums
+        sums.begin(self._positions[-1], _length(self._counted))
         rows: list[list[Slices]] = [[] for _ in self._tables]
         for virtual, batch in batches:
             flat, tables, counted = self._train(batch, self._seeds_of(virtual, number))
             sums.add(flat, counted)
             for known, table in zip(rows, tables, strict=True):
                 known.append(_rows(table))
+        sums.finish(self._precision)
         joined = [
             Slices.joined([_no_rows(self._weights[index]), *several])
             for index, several in zip(self._tables, rows, strict=True)
@@ -109,9 +113,8 @@ class VirtualStep:
             The metrics, as Keras names them.
         """
         tables = [(tf.constant(rows.indices), tf.constant(rows.values)) for rows in total.tables]
-        found: dict[str, Any] = self._update(
-            tf.constant(total.gradients), tables, tf.constant(np.append(total.numbers, total.runs))
-        )
+        numbers = tf.constant(np.append(total.numbers, total.runs))
+        found: dict[str, Any] = self._update(_tensor_of(total.gradients), tables, numbers)
         return found
 
     def set_counts(self, total: np.ndarray) -> None:
@@ -205,20 +208,33 @@ class VirtualStep:
 
 
 class _Sums:
-    """Sums over the virtual ranks that one rank runs, in their order."""
+    """Sums over the virtual ranks that one rank runs, in their order; they are made in the same memory again."""
 
-    def __init__(self, gradients: int, counted: int, precision: str) -> None:
-        self.gradients = np.zeros(gradients, precision)
-        self.counted = np.zeros(counted)
+    def __init__(self) -> None:
+        self.gradients = self._memory = np.zeros(0)
+        self.counted = np.zeros(0)
         self._is_empty = True
+
+    def begin(self, gradients: int, counted: int) -> None:
+        """Begin with nothing."""
+        self._is_empty = True
+        self.counted = np.zeros(counted)
+        if len(self._memory) != gradients:
+            self._memory = np.zeros(gradients)
+        self.gradients = self._memory[:0]
 
     def add(self, flat: Any, counted: Any) -> None:
         """Add the gradients of a virtual rank, and what it has counted."""
         given = np.asarray(flat)
         if not self._is_empty:
-            given = np.add(self.gradients, given, dtype=np.float64)
+            given = np.add(self.gradients, given, out=self._memory, dtype=np.float64)
         self.gradients, self._is_empty = given, False
-        self.counted = self.counted + np.asarray(counted)
+        self.counted += np.asarray(counted)
+
+    def finish(self, precision: str) -> None:
+        """Have zeros stand for nothing."""
+        if self._is_empty:
+            self.gradients = np.zeros(len(self._memory), precision)
 
 
 @contextlib.contextmanager
@@ -283,6 +299,13 @@ def _differences(variables: Sequence[Any], before: Mapping[int, tf.Tensor]) -> t
         for v in variables
     ]
     return _joined(flat, "float64")
+
+
+def _tensor_of(array: np.ndarray) -> tf.Tensor:
+    """Return a tensor, which shares the array's memory where that is aligned for TensorFlow."""
+    if len(array) and array.flags.writeable and array.ctypes.data % ALIGNED_BYTES == 0:
+        return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+    return tf.constant(array)
 
 
 def _aligned(flat: tf.Tensor, length: int) -> tf.Tensor:
