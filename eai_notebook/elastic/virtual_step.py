@@ -357,20 +357,32 @@ def check_model(model: keras.Model) -> None:
 
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     refused = {
-        "several optimizers": len(optimizers(model)) > 1,
-        "a table that is sharded over the ranks": bool(parts(model.weights)),
-        "gradient_accumulation_steps": bool(optimizer.gradient_accumulation_steps),
-        "steps_per_execution": model.steps_per_execution != 1,
-        "a metric whose state does not add up": not all(map(is_additive, leaves(model.metrics))),
-        "batch normalization over all ranks": any(
-            type(layer).__name__ == "SyncBatchNormalization"
-            for layer in model._flatten_layers()  # noqa: SLF001 -- as Keras's fit does
+        "several optimizers": (len(optimizers(model)) > 1, "compile the model with one"),
+        "a table that is sharded over the ranks": (
+            bool(parts(model.weights)),
+            "use keras.layers.Embedding, of which only the rows of a step travel",
+        ),
+        "gradient_accumulation_steps": (
+            bool(optimizer.gradient_accumulation_steps),
+            "leave it out, and give as many times more virtual_ranks=",
+        ),
+        "steps_per_execution": (model.steps_per_execution != 1, "compile without it"),
+        "a metric whose state does not add up": (
+            not all(map(is_additive, leaves(model.metrics))),
+            "compile without it, and call eai.evaluate afterwards",
+        ),
+        "batch normalization over all ranks": (
+            any(
+                type(layer).__name__ == "SyncBatchNormalization"
+                for layer in model._flatten_layers()  # noqa: SLF001 -- as Keras's fit does
+            ),
+            "use keras.layers.BatchNormalization, which counts within a virtual rank's batch",
         ),
     }
-    for what, is_there in refused.items():
+    for what, (is_there, remedy) in refused.items():
         if is_there:
             raise EaiError(
                 f"elastic training does not know how to go on with {what}",
-                "leave it out, or train without elastic=True",
+                f"{remedy}; or train without elastic=True",
                 code="not-elastic",
             )

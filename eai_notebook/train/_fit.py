@@ -131,11 +131,11 @@ def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
     own = keras.tree.flatten([] if callbacks is None else callbacks)
     if (holders := parameter_servers.current()) is not None:
         given = {**sizes, **steps, "verbose": verbose, "initial_epoch": initial_epoch}
-        given |= {"class_weight": class_weight, "sample_weight": sample_weight}
+        given |= {"class_weight": class_weight, "sample_weight": sample_weight, "name": name}
         given |= {"validation_split": validation_split or None, "check_every": check_every}
         given |= {"validation_data": validation_data, "callbacks": own, "checkpoint": checkpoint}
-        given |= {"name": name}
-        _refuse({"row_wise": row_wise}, "on parameter servers", "train in a ring")
+        of_ring = {"row_wise": row_wise, "elastic": elastic or None}
+        _refuse(of_ring, "on parameter servers", "train in a ring")
         return _on_servers(holders, model, x if y is None else (x, y), epochs, given)
     if elastic:
         given = {"class_weight": class_weight, "validation_split": validation_split or None}
@@ -159,6 +159,7 @@ def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
             validation_steps=validation_steps,
             name=name,
         )
+    _refuse({"virtual_ranks": virtual_ranks}, "without elastic=True", "give elastic=True")
     rank_consistency.distribute(model, wrap=True)
     held_optimizers.update_by_rows(model, row_wise)
     train = _training(model, x, y, sample_weight, batch_size, steps_per_epoch)

@@ -221,9 +221,20 @@ def test_what_another_rank_could_not_go_on_with_is_refused() -> None:
         with pytest.raises(EaiError) as refused:
             trained(model_of(), x=data, y=None)
         assert refused.value.code == "elastic-data"
+    with pytest.raises(EaiError, match="give elastic=True") as refused:
+        trained(model_of(), elastic=False)
+    assert refused.value.code == "not-elastic"
     accumulating = keras.optimizers.Adam(gradient_accumulation_steps=2)
-    with pytest.raises(EaiError) as refused:
+    with pytest.raises(EaiError, match="virtual_ranks=") as refused:
         trained(model_of(optimizer=accumulating))
+    assert refused.value.code == "not-elastic"
+    table = keras.Sequential(
+        [keras.Input((3,)), eai.ShardedEmbedding(9, 2), keras.layers.Flatten()]
+    )
+    table.add(keras.layers.Dense(1))
+    table.compile("adam", "mse")
+    with pytest.raises(EaiError, match=r"keras\.layers\.Embedding") as refused:
+        eai.fit(table, ROWS.astype("int32") % 9, LABELS, elastic=True, virtual_ranks=4)
     assert refused.value.code == "not-elastic"
 
 

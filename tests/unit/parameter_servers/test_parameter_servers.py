@@ -162,6 +162,7 @@ for asked in (
     (make(0.1), {"checkpoint": Checkpoint(FOLDER, every_steps=2)}),
     (make(0.1), {"class_weight": {0: 1.0, 1: 2.0}}),
     (rows, {}),
+    (make(0.1), {"elastic": True}),
 ):
     try:
         fit(asked[0], data, **asked[1])
@@ -209,6 +210,7 @@ def test_metrics_and_validation_are_those_of_the_ring(run_ranks: RunRanks, tmp_p
     assert "weights at the end of an epoch only" in first["refused"][0]
     assert "do not support class_weight" in first["refused"][1]
     assert "row_wise" in first["refused"][2]
+    assert "elastic" in first["refused"][3]
 
 
 @pytest.mark.drill
