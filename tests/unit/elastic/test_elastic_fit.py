@@ -37,7 +37,10 @@ def assert_same(lines: Lines, other: Lines) -> None:
         np.testing.assert_allclose(lines[-1]["history"][name], values, rtol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("live", [2, 3, 4])
+@pytest.mark.parametrize(
+    "live",
+    [pytest.param(2, marks=pytest.mark.drill), 3, pytest.param(4, marks=pytest.mark.drill)],
+)
 def test_any_number_of_ranks_gives_the_same_losses(
     elastic_ranks: Elastic, undisturbed: Lines, live: int
 ) -> None:

@@ -19,6 +19,8 @@ from eai_notebook.session import Session, Watcher
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from conftest import PreloadedRanks
+
 START = RANKS / "start_a_group.py"
 NAMES = ("random", "queue", "json", "tensorflow", "types", "psutil", "keras", "runpy")
 
@@ -112,16 +114,20 @@ def test_the_words_of_mpirun_are_shown_when_a_start_fails(tmp_path: Path) -> Non
 
 @pytest.mark.ranks
 @pytest.mark.slow
-def test_output_of_a_program_that_is_no_utf_8_breaks_no_end() -> None:
+def test_output_of_a_program_that_is_no_utf_8_breaks_no_end(
+    preloaded_ranks: PreloadedRanks,
+) -> None:
     session = Session(2, watcher=Watcher())
-    session.up()
+    with preloaded_ranks():
+        session.up()
     session.run("import os; _ = os.write(1, b'caf\\xe9\\n')")
     with pytest.raises(EaiError, match=r"rank 1 .* exit code 3"):
         session.run(
-            "import eai_notebook as eai, time\nif eai.rank() == 1: os._exit(3)\ntime.sleep(60)"
+            "import eai_notebook as eai, time\nif eai.rank() == 1: os._exit(3)\ntime.sleep(900)"
         )
     assert session.state == "lost"
-    session.restart()
+    with preloaded_ranks():
+        session.restart()
     session.run("import os; _ = os.write(1, b'caf\\xe9\\n')")
     session.down()
     assert session.state == "down"
