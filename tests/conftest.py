@@ -22,6 +22,7 @@ from scheduling import FOLDERS, unit_of
 from waiting import PATIENCE_S
 
 from eai_notebook.cluster.mpi_environment import find_mpirun, rank_environment
+from eai_notebook.engine.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
     from scheduling import UnitScheduling
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 # jsonschema, which nbformat imports, would compile a grammar of addresses, to check what no notebook
 # has: seconds of a core in each worker. Without the module it goes without.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    import_tensorflow()  # which tests import themselves; so it takes half of the time
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
