@@ -278,7 +278,7 @@ def test_reader_cost_is_counted(folder: Path) -> None:
     data = criteo(folder, 10)
     assert data.cpu_seconds == 0
     list(data)
-    assert 0 < data.cpu_seconds < 10
+    assert data.cpu_seconds > 0
 
 
 @pytest.mark.ranks

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from waiting import PATIENCE_S, wait_until
 
 from eai_notebook.cluster import preflight, remote_python
 from eai_notebook.cluster.host_probe import machine
@@ -112,18 +113,18 @@ def test_a_check_that_is_ended_leaves_nothing_behind(
     mpirun.parent.mkdir()
     mpirun.write_text(
         f"#!/bin/sh\necho $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid\n"
-        "sleep 300\n"
+        "sleep 900\n"
     )
     mpirun.chmod(0o700)
     check = subprocess.Popen(
         [sys.executable, "-c", code.format(prefix=str(tmp_path))],
         env={**os.environ, "EAI_MPIRUN": str(mpirun)},
     )
-    while not (tmp_path / "pid").exists():
-        assert check.poll() is None
+    assert wait_until(lambda: (tmp_path / "pid").exists() or check.poll() is not None)
+    assert check.poll() is None
     hung = psutil.Process(json.loads((tmp_path / "pid").read_text()))
     psutil.Process(check.pid).send_signal(number)
-    check.wait(30)
-    gone, alive = psutil.wait_procs([hung], 30)
+    check.wait(PATIENCE_S)
+    gone, alive = psutil.wait_procs([hung], PATIENCE_S)
     assert gone
     assert not alive
