@@ -49,6 +49,29 @@ VITALS: Final = Task("measuring the CPU and memory of this rank")
 TRACE: Final = Task("recording steps in depth", "ask again with `%eai trace`")
 
 
+def say(line: str, *, error: bool = False) -> None:
+    """Print a line of ours into the cell's output, or not at all.
+
+    A program may have closed its output, replaced it by something of its own, or redirected it to
+    None: then a line of ours is lost, and its training goes on.
+
+    Args:
+        line: Without a line end.
+        error: Whether it goes to standard error.
+
+    Examples:
+        >>> with contextlib.redirect_stdout(None):
+        ...     say("unheard")
+        >>> say("heard")
+        heard
+    """
+    with contextlib.suppress(Exception):
+        stream = sys.stderr if error else sys.stdout
+        # One write, because several ranks and threads print at the same time.
+        stream.write(f"{line}\n")
+        stream.flush()
+
+
 class Bookkeeping:
     """Does bookkeeping that may fail; ``report(line)`` shows a failure to the user.
 

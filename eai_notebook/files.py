@@ -1,13 +1,60 @@
-"""Private files, written atomically with mode 0600."""
+"""Private files, written atomically with mode 0600; JSON of others, read with bounds."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import stat
 import tempfile
 from pathlib import Path
+from typing import Any, Final
 
 from eai_notebook.errors import EaiError
+
+LONGEST_JSON: Final = 64 << 20
+"""Bytes of a file that is read as JSON; a longer one is none of ours."""
+
+
+def read_bounded(path: Path) -> str:
+    """Return the text of a file that may be somebody else's.
+
+    A pipe that nobody writes to would be waited for, and a device be read without end.
+
+    Raises:
+        OSError: It is missing, or no regular file.
+        ValueError: It is too long, or no UTF-8.
+    """
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(number, encoding="utf-8") as file:
+        about = os.fstat(number)
+        if not stat.S_ISREG(about.st_mode):
+            message = f"{path.name} is no regular file"
+            raise OSError(message)
+        if about.st_size > LONGEST_JSON:
+            message = f"{path.name} has {about.st_size:,} bytes"
+            raise ValueError(message)
+        return file.read()
+
+
+def read_json(path: Path) -> Any:
+    """Return what a file of JSON holds, that may be somebody else's.
+
+    Raises:
+        OSError: It is missing, or no regular file.
+        ValueError: It is too long, too deeply nested, or no JSON.
+
+    Examples:
+        >>> path = Path(tempfile.mkdtemp()) / "a.json"
+        >>> write_private(path, "[1, 2]")
+        >>> read_json(path)
+        [1, 2]
+    """
+    try:
+        return json.loads(read_bounded(path))
+    except RecursionError as error:
+        message = f"{path.name} is nested too deeply"
+        raise ValueError(message) from error
 
 
 def write_private(path: Path, content: str | bytes) -> None:

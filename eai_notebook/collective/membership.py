@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from eai_notebook.bookkeeping import say
 from eai_notebook.collective import survivors
 from eai_notebook.collective.backend_registry import backend, choose, named_backend
 from eai_notebook.collective.keras_check import check_keras
@@ -225,7 +225,7 @@ def ensure_formed() -> None:
         raise _after_release()
     form()
     if _notice is not None and rank() == 0:
-        sys.stderr.write(f"{_notice}\n")
+        say(_notice, error=True)
 
 
 def _after_release() -> ExchangeReleased:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from eai_notebook import collective
+from eai_notebook.bookkeeping import say
 from eai_notebook.collective import membership, newcomers, survivors
 from eai_notebook.elastic import handover, trainings, virtual_step
 from eai_notebook.elastic.contribution import Contribution
@@ -414,13 +414,12 @@ class _Training:
         if change.joined:
             survivors.adopt(ring.communicator, ring.members)
         if ring.rank == 0:
-            sys.stdout.write(f"{describe(change, number, ring.virtual)}\n")
+            say(describe(change, number, ring.virtual))
 
     def _leave(self, epoch: int, step: int) -> None:
         """End this process at the end of a step: the others go on without it."""
-        sys.stdout.write(f"leaving after step {epoch * self._steps + step}\n")
+        say(f"leaving after step {epoch * self._steps + step}")
         step_clock.end_run("done")
-        sys.stdout.flush()
         os.kill(os.getpid(), signal.SIGKILL)
         threading.Event().wait()
 
@@ -533,9 +532,10 @@ def _ring(virtual: int, on_change: Callable[[Change], None]) -> Ring:
     from eai_notebook.elastic.fault_tolerant_ring import FaultTolerantRing
 
     if not survivors.is_fault_tolerant() and collective.rank() == 0:
-        sys.stderr.write(
+        say(
             "the ranks were not started to outlive each other: if one dies, all end "
-            "(`%eai up --elastic`, or `mpirun --with-ft ulfm`)\n"
+            "(`%eai up --elastic`, or `mpirun --with-ft ulfm`)",
+            error=True,
         )
     ring = FaultTolerantRing.form(comm, numbers, virtual, int(os.environ.get(LEAST, "1")))
     ring.on_change = on_change

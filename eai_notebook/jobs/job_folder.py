@@ -25,7 +25,7 @@ from typing import Any, Final
 import platformdirs
 
 from eai_notebook.errors import EaiError
-from eai_notebook.files import private_folder, write_private
+from eai_notebook.files import private_folder, read_json, write_private
 
 _FILE: Final = "job.json"
 _RESULT: Final = "result.json"
@@ -91,7 +91,7 @@ class Job:
             EaiError: There is none.
         """
         try:
-            known = json.loads((folder / _FILE).read_text())
+            known = read_json(folder / _FILE)
             mine = {each.name: known[each.name] for each in fields(cls) if each.name in known}
             return cls(**{**mine, "folder": folder.resolve(), "work": Path(known["work"])})
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -105,7 +105,7 @@ class Job:
     def result(self) -> Result | None:
         """How it ended; None if it has not."""
         try:
-            return Result(**json.loads((self.folder / _RESULT).read_text()))
+            return Result(**read_json(self.folder / _RESULT))
         except (OSError, ValueError, TypeError):
             return None
 

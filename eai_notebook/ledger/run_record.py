@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eai_notebook.errors import EaiError
+from eai_notebook.files import read_bounded, read_json
 from eai_notebook.ledger.step_schema import (
     FIRST_FORMAT,
     STEP_DTYPE,
@@ -138,9 +139,8 @@ class RunInfo:
         return json.dumps(asdict(self), indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> RunInfo:
-        """Read the text of ``run.json``; JSON keys are text, ranks are numbers again."""
-        raw = json.loads(text)
+    def from_json(cls, raw: dict[str, Any]) -> RunInfo:
+        """Read what ``run.json`` holds; JSON keys are text, ranks are numbers again."""
         known = raw.get("format")
         if known not in range(1, FORMAT + 1):
             message = f"its format {known!r} is not one that this version reads"
@@ -187,7 +187,8 @@ class RunRecord:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         try:
-            self.info = RunInfo.from_json((self.path / _INFO).read_text())
+            self.info = RunInfo.from_json(read_json(self.path / _INFO))
+            self._check_files()
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             what = f"{self.path} is not a run record ({error})"
             raise EaiError(
@@ -282,7 +283,7 @@ class RunRecord:
     def vitals(self) -> VitalsCurve:
         """Return how the ranks were over the time of the run; empty where nothing is known."""
         try:
-            return VitalsCurve.from_json((self.path / _VITALS).read_text())
+            return VitalsCurve.from_json(read_bounded(self.path / _VITALS))
         except (OSError, ValueError):
             return VitalsCurve()
 
@@ -295,7 +296,7 @@ class RunRecord:
     def labels(self) -> dict[str, Any]:
         """Return what the user has said of the run: ``name``, ``starred``, ``note``, ``tags``."""
         try:
-            labels = json.loads((self.path / _LABELS).read_text())
+            labels = read_json(self.path / _LABELS)
         except (OSError, ValueError):
             return {}
         return labels if isinstance(labels, dict) else {}
@@ -328,6 +329,13 @@ class RunRecord:
 
     def _steps(self, rank: int) -> Path:
         return self.path / f"rank-{rank}.steps"
+
+    def _check_files(self) -> None:
+        """Raise unless what is to be read is files: a pipe would be waited for without end."""
+        for path in (self.path / _TRAINING, *map(self._steps, self.info.hosts)):
+            if path.exists() and not path.is_file():
+                message = f"{path.name} is no file"
+                raise ValueError(message)
 
     def _note_begin(self, began: RunBegan) -> None:
         info, rank = self.info, began.rank

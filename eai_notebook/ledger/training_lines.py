@@ -20,7 +20,7 @@ def from_lines(run: str, text: str) -> list[TrainingProgress]:
     """Read whole lines of ``training.jsonl``; a damaged line is left out."""
     found = []
     for line in text.splitlines():
-        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raw = json.loads(line)
             values = {str(name): float(value) for name, value in raw["values"].items()}
             rank, step, epoch = int(raw["rank"]), int(raw["step"]), int(raw["epoch"])

@@ -106,7 +106,7 @@ class VitalsCurve:
         """
         try:
             return cls().restore(json.loads(text))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             message = f"these are not the vitals of a run: {error}"
             raise ValueError(message) from error
 

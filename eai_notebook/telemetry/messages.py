@@ -8,12 +8,11 @@ knowing each other.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from eai_notebook.bookkeeping import TELEMETRY, TRACE, Bookkeeping
+from eai_notebook.bookkeeping import TELEMETRY, TRACE, Bookkeeping, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -279,7 +278,7 @@ _sink: Sink | None = None
 
 
 def _report(line: str) -> None:
-    sys.stderr.write(line + "\n")
+    say(line, error=True)
 
 
 books: Final = Bookkeeping(_report)

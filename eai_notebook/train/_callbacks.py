@@ -21,6 +21,7 @@ from eai_notebook.train import (
     fit_data,
     held_optimizers,
     lone_fits,
+    loss_sums,
     map_constants,
     rank_consistency,
 )
@@ -157,6 +158,7 @@ class FirstCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignor
         rank_consistency.distribute(self.model, wrap=False)
         rank_consistency.check_same(self.model, self.params.get("steps"))
         lone_fits.began(self.model)
+        loss_sums.count_all_ranks(self.model)
         held_optimizers.settle_rows(self.model)
         self._training = True
 

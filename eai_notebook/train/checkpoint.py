@@ -7,7 +7,6 @@ over the ranks, each rank writes and reads its own part.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,6 +14,7 @@ import keras
 import numpy as np
 
 from eai_notebook import collective
+from eai_notebook.bookkeeping import say
 from eai_notebook.errors import EaiError, TrainingStopped
 from eai_notebook.telemetry import stop_request
 from eai_notebook.train import checkpoint_files, rank_consistency
@@ -422,4 +422,4 @@ def _kind(described: list[Any]) -> str:
 def _say(line: str) -> None:
     """Print a line once, on rank 0."""
     if collective.rank() == 0:
-        sys.stdout.write(f"{line}\n")
+        say(line)

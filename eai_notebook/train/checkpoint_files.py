@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+import re
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from eai_notebook.bookkeeping import say
 from eai_notebook.errors import EaiError
 from eai_notebook.telemetry import training_progress
 
@@ -27,8 +28,12 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 _NAME: Final = "checkpoint-{:010d}.npz"
 _FILES: Final = "checkpoint-*.npz"
+_OURS: Final = re.compile(r"checkpoint-\d{10}\.npz")
 _UNFINISHED: Final = ".checkpoint-*.part"
-_DAMAGE: Final = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+_DAMAGE: Final = (
+    *(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error),
+    *(TypeError, AttributeError, RecursionError, MemoryError),  # of a head that is another one's
+)
 
 
 @dataclass
@@ -107,9 +112,8 @@ def newest(folder: Path) -> Snapshot | None:
         try:
             return read(path)
         except _DAMAGE as error:  # noqa: PERF203 -- a few files, once
-            sys.stderr.write(
-                f"{path} is damaged ({' '.join(str(error).split())}): taking the one before\n"
-            )
+            about = " ".join(str(error).split())
+            say(f"{path} is damaged ({about}): taking the one before", error=True)
     if files:
         raise EaiError(
             f"none of the {len(files)} checkpoints in {folder} can be read",
@@ -163,7 +167,9 @@ def numbers(folder: Path) -> list[int]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob(_FILES), reverse=True)
+    """Return our checkpoints, the newest first; a pipe or a file of the user's is none of ours."""
+    ours = (path for path in folder.glob(_FILES) if _OURS.fullmatch(path.name) and path.is_file())
+    return sorted(ours, reverse=True)
 
 
 def _sync(folder: Path) -> None:

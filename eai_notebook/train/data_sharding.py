@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from eai_notebook import collective
+from eai_notebook import bookkeeping, collective
 from eai_notebook.errors import EaiError
 from eai_notebook.train import row_data, same_rows
 
@@ -83,7 +82,7 @@ def shard(*data: Any, uneven: Uneven = "drop") -> Any:
 def say(line: str) -> None:
     """Print `line` once, from rank 0."""
     if collective.rank() == 0:
-        sys.stdout.write(f"{line}\n")
+        bookkeeping.say(line)
 
 
 def stretch(count: int) -> tuple[int, int]:

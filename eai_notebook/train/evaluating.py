@@ -163,15 +163,19 @@ def _given(
 def _check_built_alike(model: keras.Model) -> None:
     """Refuse ranks whose models have other weights: their results do not belong together.
 
+    What layers have counted in a loop of the user's own, each rank on its rows, becomes one
+    statistic first, as at the end of an epoch of `fit`.
+
     Raises:
         EaiError: The weights differ in number, shape or value.
     """
     from eai_notebook.train import rank_consistency
+    from eai_notebook.train.carried_states import in_common
     from eai_notebook.train.replica_check import check_replicas
-    from eai_notebook.train.sharded.sharded_variables import copies
 
     rank_consistency.check_same(model, None)
-    check_replicas(copies(model.weights))
+    rank_consistency.average_statistics(model, made_so=True)
+    check_replicas(in_common(model, model.weights))
 
 
 def _equal(outputs: Any) -> bool:

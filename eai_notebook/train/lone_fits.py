@@ -26,6 +26,11 @@ def is_fitting() -> bool:
     return bool(_fitting)
 
 
+def fitted() -> keras.Model | None:
+    """Return the model that is being fitted now, None if there is none."""
+    return _fitting[-1]() if _fitting else None
+
+
 _noted = 0
 
 
@@ -38,7 +43,7 @@ def note_exchange() -> None:
     """Note that gradients are exchanged, in the training step of the model that is being fitted."""
     global _noted
     _noted += 1
-    model = _fitting[-1]() if _fitting else None
+    model = fitted()
     if model is not None:
         _exchanging.add(model)
 

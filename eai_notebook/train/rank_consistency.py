@@ -15,8 +15,10 @@ import numpy as np
 from eai_notebook import collective
 from eai_notebook.errors import EaiError
 from eai_notebook.train import held_optimizers
+from eai_notebook.train.carried_states import in_common
 from eai_notebook.train.held_optimizers import has_own_step, is_whole
 from eai_notebook.train.optimizer import DistributedOptimizer
+from eai_notebook.train.replica_check import checksum
 from eai_notebook.train.seeds import separate_seeds
 from eai_notebook.train.sharded.sharded_variables import copies, shard_of
 
@@ -126,7 +128,7 @@ def share_state(model: keras.Model) -> None:
     whole = is_whole(model)
     own = [each for each in held_optimizers.distributed(model) if _ready(model, each, whole=whole)]
     states = [variable for optimizer in own for variable in optimizer.variables]
-    collective.broadcast_variables(copies([*model.weights, *states]))
+    collective.broadcast_variables([*in_common(model, model.weights), *copies(states)])
     for optimizer in own:
         optimizer.exchange_memory.share()
         optimizer.shared = optimizer.shared or whole
@@ -151,23 +153,43 @@ def share_epoch(model: keras.Model) -> None:
     model._initial_epoch = collective.broadcast_object(model._initial_epoch)  # noqa: SLF001
 
 
-def average_statistics(model: keras.Model) -> None:
+def average_statistics(model: keras.Model, *, made_so: bool = False) -> None:
     """Average what layers have counted on their own rank, such as batch statistics.
 
-    Done in float64, so that frozen weights, which are equal everywhere, keep their bits.
+    Whole numbers and flags are taken over from rank 0. What is the same on all ranks, such as
+    frozen weights, keeps its bits; so do states that a layer carries from batch to batch.
+
+    Args:
+        model: Its weights that are not trained.
+        made_so: Leave weights alone that a layer trains, unless it is frozen: if those differ,
+            the ranks have other models.
     """
     if collective.size() == 1:
         return
-    counted = [
-        v for v in copies(model.non_trainable_weights) if keras.backend.is_float_dtype(v.dtype)
-    ]
+    counted = in_common(model, model.non_trainable_weights)
+    if made_so:
+        own = {id(variable) for variable in _never_trained(model)}
+        counted = [variable for variable in counted if id(variable) in own]
     if not counted:
         return
-    flat = [np.asarray(v, np.float64).ravel() for v in counted]
-    mean = collective.allreduce_numpy(np.concatenate(flat)) / collective.size()
-    parts = np.split(mean, np.cumsum([values.size for values in flat])[:-1])
-    for variable, values in zip(counted, parts, strict=True):
-        variable.assign(values.reshape(variable.shape))
+    sums = np.array([checksum(np.asarray(variable)) for variable in counted], np.int64)
+    table = collective.gather_numpy(sums)
+    differ = (table != table[0]).any(axis=0)
+    changed = [variable for variable, differs in zip(counted, differ, strict=True) if differs]
+    floats = [v for v in changed if keras.backend.is_float_dtype(v.dtype)]
+    if floats:
+        flat = [np.asarray(v, np.float64).ravel() for v in floats]
+        mean = collective.allreduce_numpy(np.concatenate(flat)) / collective.size()
+        parts = np.split(mean, np.cumsum([values.size for values in flat])[:-1])
+        for variable, values in zip(floats, parts, strict=True):
+            variable.assign(values.reshape(variable.shape))
+    collective.broadcast_variables([v for v in changed if all(v is not each for each in floats)])
+
+
+def _never_trained(model: keras.Model) -> list[Any]:
+    """Return the weights that layers made so as not to be trained, such as batch statistics."""
+    layers = model._flatten_layers()  # noqa: SLF001 -- the only way to those inside others
+    return [v for layer in layers for v in layer._non_trainable_variables]  # noqa: SLF001
 
 
 def any_rank(flag: bool) -> bool:  # noqa: FBT001 -- the one thing it is about

@@ -16,7 +16,6 @@ import io
 import os
 import shutil
 import socket
-import sys
 import threading
 import time
 import zlib
@@ -27,6 +26,7 @@ import keras
 import numpy as np
 
 from eai_notebook import collective
+from eai_notebook.bookkeeping import say
 from eai_notebook.collective import notices
 from eai_notebook.errors import EaiError
 from eai_notebook.train.row_wise.row_table import as_plain
@@ -180,7 +180,8 @@ def _replacing(target: Path, *, quiet: bool) -> Iterator[str]:
                 shutil.rmtree(unfinished)
             else:
                 unfinished.unlink()
-        sys.stdout.write(said.getvalue().replace(str(unfinished), str(target)))
+        if words := said.getvalue():
+            say(words.replace(str(unfinished), str(target)).removesuffix("\n"))
 
 
 def _checksum(model: Any) -> int:

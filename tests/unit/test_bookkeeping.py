@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ from paths import RANKS
 from synthetic import run_rows
 from waiting import PATIENCE_S
 
-from eai_notebook.bookkeeping import DISPLAY, RECORD, Bookkeeping
+from eai_notebook.bookkeeping import DISPLAY, RECORD, Bookkeeping, say
 from eai_notebook.engine import resource_usage
 from eai_notebook.session import Session, Watcher
 from eai_notebook.session.guarded_watcher import GuardedWatcher
@@ -33,6 +35,18 @@ def fail(error: Exception) -> None:
 
 def rows() -> np.ndarray:
     return run_rows(1, 4)[0]
+
+
+def test_a_line_of_ours_is_lost_where_the_users_output_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed = io.StringIO()
+    closed.close()
+    for output in (None, closed, object()):
+        monkeypatch.setattr(sys, "stdout", output)
+        monkeypatch.setattr(sys, "stderr", output)
+        say("a line")
+        say("a line", error=True)
 
 
 def test_a_failure_is_reported_once_a_cell_with_its_remedy() -> None:

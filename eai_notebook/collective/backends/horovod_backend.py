@@ -8,6 +8,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from eai_notebook.bookkeeping import say
 from eai_notebook.collective.backend import CollectiveBackend, Membership
 from eai_notebook.collective.backends import horovod_reports, horovod_timeline
 from eai_notebook.collective.keras_check import check_keras
@@ -194,10 +195,10 @@ def _settle_environment() -> None:
     os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", str(_FUSED))
     os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC")  # off, until it is switched on
     if os.environ.pop("HOROVOD_CYCLE_TIME", None) is not None:
-        sys.stderr.write("HOROVOD_CYCLE_TIME is not used here: a ring could not be mended\n")
+        say("HOROVOD_CYCLE_TIME is not used here: a ring could not be mended", error=True)
     for name in _MPI_ONLY:
         if os.environ.get(name, "mpi").lower() not in ("", "mpi"):
-            sys.stderr.write(f"{name}={os.environ.pop(name)} is not used here: ranks talk by MPI\n")
+            say(f"{name}={os.environ.pop(name)} is not used here: ranks talk by MPI", error=True)
 
 
 def _horovod() -> Any:

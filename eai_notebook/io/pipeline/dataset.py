@@ -7,12 +7,12 @@ a fifth of a step. A loop in Python gets it from `Batches`.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
+from eai_notebook.bookkeeping import say
 from eai_notebook.errors import EaiError
 from eai_notebook.io.memory.dlpack import tensors_of
 from eai_notebook.io.part import LABEL
@@ -289,11 +289,9 @@ class InputData(tf.data.Dataset):
             return
         self._reported = True
         for path, count in self.skipped.items():
-            sys.stdout.write(f"{path}: {count:,} bad rows skipped\n")
+            say(f"{path}: {count:,} bad rows skipped")
         if current.repeats and self.plan.uneven == "drop":
-            sys.stdout.write(
-                f"rank {self.plan.rank} had too few good rows and read some a second time\n"
-            )
+            say(f"rank {self.plan.rank} had too few good rows and read some a second time")
 
 
 def _spec(plan: Plan, batch: int | None) -> tuple[list[str], Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, get_args
 
+from eai_notebook.bookkeeping import say
 from eai_notebook.collective.reading_rank import is_virtual, reading_rank
 from eai_notebook.errors import EaiError
 from eai_notebook.io.part import LABEL
@@ -136,6 +136,6 @@ def _without_bad(plan: Plan) -> Plan:
     for index, part in enumerate(plan.source.parts):
         bad.add(index, part.parse(part.fetch()))
     for path, count in bad.by_file.items():
-        sys.stdout.write(f"{path}: {count:,} bad rows skipped\n")
+        say(f"{path}: {count:,} bad rows skipped")
     good = plan.source.rows - sum(bad.by_part.values())
     return replace(plan, steps=-(-good // plan.batch_size))

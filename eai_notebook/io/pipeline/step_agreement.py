@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eai_notebook import collective
+from eai_notebook.bookkeeping import say
 from eai_notebook.errors import EaiError
 
 if TYPE_CHECKING:
@@ -98,4 +98,4 @@ class RowCounts:
 def print_step_agreement(line: str | None) -> None:
     """Print the line once, on rank 0."""
     if line is not None and collective.rank() == 0:
-        sys.stdout.write(f"{line}\n")
+        say(line)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from eai_notebook.bookkeeping import say
 from eai_notebook.io.sources.storage_errors import describe_fault, is_storage_fault, is_transient
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ def with_retries(work: Callable[[], Result], url: str) -> Result:
             stop: threading.Event | None = getattr(_thread, "stop", None)
             if stop is not None and stop.is_set():
                 raise describe_fault(error, url, attempt) from error
-            # One write, because several ranks and threads print at the same time.
-            sys.stdout.write(f"{fault}; try {attempt + 1} of {TRIES} in {pause:.1f} s\n")
+            say(f"{fault}; try {attempt + 1} of {TRIES} in {pause:.1f} s")
             if stop is None:
                 time.sleep(pause)
             elif stop.wait(pause):

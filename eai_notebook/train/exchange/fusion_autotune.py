@@ -7,6 +7,7 @@ take turns over the first steps of a long training between hosts.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ import numpy as np
 import platformdirs
 
 from eai_notebook import collective
+from eai_notebook.bookkeeping import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,9 +90,10 @@ class FusionTuner:
                 for size, seconds in sorted(zip(sizes, slowest, strict=True))
             )
             fused = f"{collective.backend_title()} fuses up to {self.chosen >> 20} MB now"
-            print(f"{fused} ({tried} a step)", flush=True)  # noqa: T201
-            self._kept.parent.mkdir(parents=True, exist_ok=True)
-            self._kept.write_text(json.dumps({"fused": self.chosen}))
+            say(f"{fused} ({tried} a step)")
+            with contextlib.suppress(OSError):  # (a home that is full or cannot be written)
+                self._kept.parent.mkdir(parents=True, exist_ok=True)
+                self._kept.write_text(json.dumps({"fused": self.chosen}))
         return self.chosen
 
 

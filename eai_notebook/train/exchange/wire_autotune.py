@@ -10,12 +10,12 @@ only if it made the step quicker by more than `MARGIN`.
 from __future__ import annotations
 
 import functools
-import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from eai_notebook import collective
+from eai_notebook.bookkeeping import say
 from eai_notebook.compression.wire_registry import auto_formats
 from eai_notebook.train.recording import graph_timestamps
 
@@ -127,8 +127,7 @@ def _chosen(medians: np.ndarray) -> np.ndarray:
     steps = {name: round(float(m), 6) for name, m in zip(CANDIDATES, medians, strict=True)}
     step_clock.note(wire=CANDIDATES[best(medians)], wire_trial=line, wire_trial_steps_s=steps)
     if collective.rank() == 0:
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+        say(line)
     return np.array(best(medians), np.int32)
 
 

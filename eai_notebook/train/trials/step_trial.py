@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from eai_notebook import collective
+from eai_notebook.bookkeeping import say
 from eai_notebook.ledger.trial_outcome import Outcome
 from eai_notebook.train.trials import knobs
 from eai_notebook.train.trials.always_valid import interval
@@ -201,10 +202,10 @@ def of_armed(data: Any, note: Callable[..., None]) -> StepTrial | None:
         fields = asdict(outcome)
         note(trial={name: None if value in _ENDLESS else value for name, value in fields.items()})
         if collective.rank() == 0:
-            print(outcome.to_text(), flush=True)  # noqa: T201 -- in the cell's output
+            say(outcome.to_text())
 
     if missing or knob is None:
         if collective.rank() == 0:
-            print(f"{change.words}: not tried, this training has no `{change.knob}` to change")  # noqa: T201
+            say(f"{change.words}: not tried, this training has no `{change.knob}` to change")
         return None
     return StepTrial(change, knob, report)

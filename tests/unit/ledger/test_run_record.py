@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from eai_notebook.ledger.step_schema import (
     columns_as_json,
     empty_steps,
 )
+from eai_notebook.ledger.vitals_curve import VitalsCurve
 from eai_notebook.telemetry.messages import RunBegan, RunEnded, StepsDone
 
 if TYPE_CHECKING:
@@ -95,6 +97,40 @@ def test_a_folder_that_is_no_record_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"format": 1}')
     with pytest.raises(EaiError, match="not a run record"):
         RunRecord(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["run.json", "labels.json", "vitals.json", "training.jsonl", "rank-0.steps"]
+)
+def test_what_is_no_file_is_neither_waited_for_nor_read_without_end(
+    tmp_path: Path, name: str
+) -> None:
+    path = started(tmp_path).path
+    (path / name).unlink(missing_ok=True)
+    os.mkfifo(path / name)
+    if name in ("labels.json", "vitals.json"):  # a record is none the worse for these
+        assert RunRecord(path).labels() == {}
+        assert RunRecord(path).vitals().model({}) == VitalsCurve().model({})
+        return
+    with pytest.raises(EaiError, match=name):
+        RunRecord(path)
+    (path / name).unlink()
+    (path / name).symlink_to("/dev/zero")
+    with pytest.raises(EaiError, match=name):
+        RunRecord(path)
+
+
+def test_brackets_without_end_are_no_record(tmp_path: Path) -> None:
+    path = started(tmp_path).path
+    for name in ("labels.json", "vitals.json", "training.jsonl"):
+        (path / name).write_text('{"name": ' + "[" * 200_000 + "\n")
+    record = RunRecord(path)
+    assert record.labels() == {}
+    assert record.vitals().model({}) == VitalsCurve().model({})
+    assert record.training()[0] == []
+    (path / "run.json").write_text("[" * 200_000)
+    with pytest.raises(EaiError, match="not a run record"):
+        RunRecord(path)
 
 
 def test_the_folder_of_runs_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,21 @@ def test_only_the_last_ones_stay(tmp_path: Path) -> None:
     assert names(tmp_path) == ["checkpoint-0000000010.npz", "checkpoint-0000000011.npz"]
 
 
+def test_a_head_of_somebody_elses_and_files_of_the_users_are_passed_over(tmp_path: Path) -> None:
+    checkpoint_files.write(tmp_path, 1, some(1), keep=3)
+    for number, head in enumerate(("[" * 100_000, "7", '{"format": 1, "counts": 7}'), 2):
+        path = tmp_path / f"checkpoint-{number:010d}.npz"
+        np.savez(path, head=np.frombuffer(head.encode(), np.uint8))
+    (tmp_path / "checkpoint-best.npz").write_bytes(b"the user's")
+    os.mkfifo(tmp_path / "checkpoint-0000000009.npz")  # opening it would wait without end
+    found = checkpoint_files.newest(tmp_path)
+    assert found is not None
+    assert found.about == {"n": 1}
+    checkpoint_files.write(tmp_path, 10, some(10), keep=1)
+    assert checkpoint_files.numbers(tmp_path) == [10]
+    assert (tmp_path / "checkpoint-best.npz").exists()
+
+
 def test_a_kill_before_the_renaming_leaves_the_one_before(tmp_path: Path) -> None:
     checkpoint_files.write(tmp_path, 1, some(1), keep=3)
     code = f"""if True:
