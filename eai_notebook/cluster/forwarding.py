@@ -47,8 +47,9 @@ KNOWN: Final = SEARCH_PATHS | frozenset(f"{_OURS} {_TENSORFLOW} {_NCCL}".split()
 programs that ranks run, and no others."""
 
 _SECRET: Final = re.compile(
-    r"(?<![A-Z])(TOKEN|SECRET|PASS|PASSWD|PASSWORD|PASSPHRASE|KEY|KEYS|CREDENTIALS?|AUTH|COOKIE|"
-    r"CONNECTION_INFO)(?![A-Z])|APIKEY|PASSWORD|SECRET|TOKEN"
+    r"(?<![A-Z])(TOKEN|SECRET|PASS|PASSWD|PASSWORD|PASSPHRASE|KEY|KEYS|CREDENTIALS?|CREDS?|AUTH|"
+    r"BEARER|COOKIE|DSN|JWT|PAT|SAS|CONNECTION_INFO)(?![A-Z])|(?<=_)PWD(?![A-Z])"
+    r"|APIKEY|PASSWORD|SECRET|TOKEN"
 )
 
 
@@ -69,8 +70,10 @@ def looks_secret(name: str) -> bool:
     """Return whether a variable's name says that it is a secret.
 
     Examples:
-        >>> looks_secret("HF_TOKEN"), looks_secret("AWS_SECRET_ACCESS_KEY"), looks_secret("MONKEY_ID")
-        (True, True, False)
+        >>> looks_secret("HF_TOKEN"), looks_secret("GITHUB_PAT"), looks_secret("DB_PWD")
+        (True, True, True)
+        >>> looks_secret("MONKEY_ID"), looks_secret("PWD"), looks_secret("PATH")
+        (False, False, False)
     """
     return _SECRET.search(name.upper()) is not None
 

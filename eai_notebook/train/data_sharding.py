@@ -131,7 +131,7 @@ def _equal_stretch(count: int, uneven: Uneven, what: str) -> tuple[int, int]:
     elif left:
         say(
             f"eai.shard: {part:,} of {count:,} {what} for each of {size} ranks; the last "
-            f"{left:,} are left out, so that all have equally many"
+            f"{f'{left:,} are' if left > 1 else 'one is'} left out, so that all have equally many"
         )
     return rank * part, part
 
@@ -177,6 +177,8 @@ def _of_dataset(data: tf.data.Dataset, uneven: Uneven) -> tf.data.Dataset:
         begin, length = _equal_stretch(count, uneven, _elements(data))
         part = data.skip(min(begin, count - length)).take(length)
     part._eai_sharded = True  # noqa: SLF001 -- our own mark
+    if (names := getattr(data, "class_names", None)) is not None:
+        part.class_names = names  # as Keras hangs them on datasets of folders
     return part
 
 

@@ -19,7 +19,7 @@ from eai_notebook import collective
 from eai_notebook.errors import EaiError
 from eai_notebook.train import rank_consistency, row_data, same_rows
 from eai_notebook.train.data_sharding import PyDatasetPart, say, stretch
-from eai_notebook.train.global_metrics import is_additive, leaves
+from eai_notebook.train.global_metrics import is_additive, leaves, unbuilt
 from eai_notebook.train.sharded.sharded_variables import parts
 
 if TYPE_CHECKING:
@@ -295,4 +295,4 @@ def _adds_up(model: keras.Model) -> bool:
         getattr(own, name) is getattr(keras.Model, name)
         for name in ("test_step", "compute_metrics")
     )
-    return plain and all(is_additive(metric) for metric in leaves(model.metrics))
+    return plain and all(map(is_additive, [*leaves(model.metrics), *unbuilt(model)]))

@@ -116,10 +116,19 @@ def leaves(metrics: Iterable[Any]) -> Iterator[keras.metrics.Metric]:
             yield metric
 
 
+def unbuilt(model: keras.Model) -> list[keras.metrics.Metric]:
+    """Return the metrics that `model` was compiled with and does not list yet: it has seen no batch."""
+    compiled = getattr(model, "_compile_metrics", None)
+    if compiled is None or compiled.built:
+        return []
+    given = [compiled._user_metrics, compiled._user_weighted_metrics]  # noqa: SLF001
+    return [each for each in keras.tree.flatten(given) if isinstance(each, keras.metrics.Metric)]
+
+
 def is_additive(metric: keras.metrics.Metric) -> bool:
     """Return whether a metric's states are sums over rows, which can be added up over ranks.
 
-    Keras's own are, and what inherits from one; of others, those whose ``update_state`` only adds.
+    Keras's own are; of others, those whose ``update_state`` only adds, or leaves it to Keras's.
 
     Examples:
         >>> is_additive(keras.metrics.AUC())
@@ -127,7 +136,51 @@ def is_additive(metric: keras.metrics.Metric) -> bool:
     """
     bases = type(metric).__mro__
     keeps = bases[: bases.index(keras.metrics.Metric)]
-    return any(base.__module__.startswith("keras.") for base in keeps) or _only_adds(type(metric))  # type: ignore[arg-type]  # a class is hashable
+    own = [base for base in keeps if not base.__module__.startswith("keras.")]
+    if len(own) == len(keeps):
+        return _only_adds(type(metric))  # type: ignore[arg-type]  # a class is hashable
+    return not any(map(_does_more, own))
+
+
+@functools.cache
+def _does_more(kind: type[keras.metrics.Metric]) -> bool:
+    """Return whether `kind`, which inherits from a metric of Keras's, is seen to do more than add."""
+    if "reset_state" in vars(kind) and "super()" not in _source(kind.reset_state):
+        return True
+    return "update_state" in vars(kind) and any(
+        not _adds(change) and not _is_handed_on(change) for change in _changes(kind.update_state)
+    )
+
+
+def _source(function: Any) -> str:
+    """Return a method's source, nothing where it is not known."""
+    try:
+        return textwrap.dedent(inspect.getsource(inspect.unwrap(function)))
+    except (OSError, TypeError):  # made by a program, or compiled
+        return ""
+
+
+def _changes(update: Any) -> list[ast.Call]:
+    """Return the calls in a method that change a variable, or may do so."""
+    try:
+        tree = ast.parse(_source(update))
+    except SyntaxError:
+        return []
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr.startswith(("assign", "scatter", "update"))
+    ]
+
+
+def _is_handed_on(change: ast.Call) -> bool:
+    """Return whether a call leaves the update to the class that is inherited from."""
+    assert isinstance(change.func, ast.Attribute)  # noqa: S101 -- as it was chosen
+    begins = ast.unparse(change.func.value).startswith("super(")
+    to_self = bool(change.args) and ast.unparse(change.args[0]) == "self"
+    return change.func.attr == "update_state" and (begins or to_self)
 
 
 @functools.cache
@@ -139,18 +192,7 @@ def _only_adds(kind: type[keras.metrics.Metric]) -> bool:
     """
     if kind.reset_state is not keras.metrics.Metric.reset_state:
         return False
-    update = inspect.unwrap(kind.update_state)
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(update)))
-    except (OSError, TypeError, SyntaxError):  # made by a program, or compiled
-        return False
-    changes = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr.startswith(("assign", "scatter", "update"))
-    ]
+    changes = _changes(kind.update_state)
     return bool(changes) and all(map(_adds, changes))
 
 

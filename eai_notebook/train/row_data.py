@@ -113,6 +113,8 @@ def _taken(leaf: Any, begin: int, end: int) -> Any:
         return None
     if hasattr(leaf, "iloc"):
         return leaf.iloc[begin:end]
+    if hasattr(leaf, "tocsr"):  # of scipy; not every kind of theirs can be cut
+        return leaf.tocsr()[begin:end]
     if isinstance(leaf, tf.SparseTensor):
         first = [begin] + [0] * (len(leaf.shape) - 1)
         return tf.sparse.slice(leaf, first, [end - begin, *leaf.shape[1:]])

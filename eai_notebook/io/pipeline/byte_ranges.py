@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from eai_notebook.compiled.swar import PADDING
+from eai_notebook.errors import EaiError
 from eai_notebook.io.memory.thread_buffer import ThreadMemory
 from eai_notebook.io.sources.decompress import decompress_all, is_compressed, share_whole
 
@@ -38,6 +39,17 @@ _MAX_BLANKS: Final = 256
 """Bytes at a file's end that are searched for blank lines."""
 
 _SEARCH: Final = 1 << 16
+_NO_TEXT: Final = (
+    (b"\x1f\x8b\x08", "gzip", ".gz"),
+    (b"\x28\xb5\x2f\xfd", "zstd", ".zst"),
+    (b"BZh", "bzip2", ".bz2"),
+    (b"\xfd7zXZ\0", "a file of xz", ""),
+    (b"PK\x03\x04", "a zip archive", ""),
+    (b"PAR1", "a Parquet file", ""),
+    (b"ARROW1\0\0", "an Arrow file", ""),
+    (b"\x93NUMPY", "a .npy file", ""),
+)
+"""What files of other kinds begin with, and the suffix that a compressed one should have."""
 _memory = ThreadMemory()
 
 
@@ -153,6 +165,8 @@ def _count_rows(span: Span) -> tuple[int, int, int]:
     last = min(span.end, end)
     if last <= span.begin:
         return span.end, 0, end
+    if span.begin == 0:
+        _check_text(span.file, text[: min(stop, _SEARCH)].tobytes())
     begins_with = text[: len(_UTF8)].tobytes()
     text = text[before - first : last - 1 - first]
     newlines = text == _NEWLINE
@@ -160,6 +174,31 @@ def _count_rows(span: Span) -> tuple[int, int, int]:
     if span.begin == 0:
         return (len(_UTF8) if begins_with == _UTF8 else 0), lines + 1, end
     return (before + int(np.argmax(newlines)) + 1 if lines else span.end), lines, end
+
+
+def _check_text(file: File, begins_with: bytes) -> None:
+    """Refuse a file whose first bytes are no lines: its rows would be counted, and each be bad.
+
+    Raises:
+        EaiError: It is compressed or binary, or its lines end in another way.
+    """
+    for magic, kind, suffix in _NO_TEXT:
+        if begins_with.startswith(magic) and suffix:
+            raise EaiError(
+                f"{file} is compressed by {kind}, but its name has no such suffix",
+                f"name it *{suffix}, or decompress it",
+                code="compression-not-in-name",
+            )
+        if begins_with.startswith(magic):
+            raise EaiError(
+                f"{file} is no text, but {kind}", "name files of text", code="text-is-binary"
+            )
+    if b"\r" in begins_with.rstrip(b"\r\n") and b"\n" not in begins_with:
+        raise EaiError(
+            f"{file} row 1 holds carriage returns: lines must end with a newline",
+            "convert the file with `tr '\\r' '\\n'`",
+            code="text-newlines",
+        )
 
 
 def _end_of_rows(text: NDArray[np.uint8]) -> int:

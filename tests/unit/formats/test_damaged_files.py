@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import gzip
 import io as python_io
+import lzma
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -399,6 +401,25 @@ def test_lines_that_end_otherwise_or_never_are_named_with_a_remedy(tmp_path: Pat
     (tmp_path / "a.tsv").write_bytes(b"1\t5\n1\t" + b"5" * (3 << 20) + b"\n")
     with raises_code("row-bad", "a.tsv row 2", "longer than"):
         list(io.criteo(tmp_path, 1, schema=schema, **WHOLE))
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "said"),
+    [
+        (gzip.compress(b"1\t5\n" * 9), "compression-not-in-name", "*.gz"),
+        (pa.compress(b"1\t5\n" * 9, "zstd", asbytes=True), "compression-not-in-name", "*.zst"),
+        (bz2.compress(b"1\t5\n" * 9), "compression-not-in-name", "*.bz2"),
+        (lzma.compress(b"1\t5\n" * 9), "text-is-binary", "xz"),
+        (b"PAR1" + b"\n" * 99, "text-is-binary", "Parquet"),
+        (b"1\t5\r0\t6\r", "text-newlines", "tr "),
+    ],
+)
+def test_what_is_no_text_is_named_before_rows_are_missed(
+    content: bytes, code: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.tsv").write_bytes(content)
+    with raises_code(code, "a.tsv", said):
+        io.criteo(tmp_path, 4, schema=ClickSchema("i", ("a",), (), ()), shuffle=False)
 
 
 def test_a_manifest_that_names_itself_or_is_no_text_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import keras
 import pytest
 from keras import ops
 
-from eai_notebook.train.global_metrics import is_additive
+from eai_notebook.train.global_metrics import is_additive, unbuilt
 
 
 class Kept(keras.metrics.Metric):
@@ -64,11 +64,51 @@ def add(variable: Any, values: Any) -> None:
     variable.assign_add(ops.sum(values))
 
 
+class Rooted(keras.metrics.Mean):
+    def update_state(self, y_true: Any, *_: Any) -> Any:
+        return super().update_state(ops.abs(y_true))
+
+    def result(self) -> Any:
+        return ops.sqrt(super().result())
+
+
+class ByClass(keras.metrics.MeanIoU):
+    def update_state(self, y_true: Any, y_pred: Any, *_: Any) -> Any:
+        return keras.metrics.MeanIoU.update_state(self, y_true, ops.argmax(y_pred, -1))
+
+
+class Peak(keras.metrics.Mean):
+    def __init__(self) -> None:
+        super().__init__()
+        self.top = self.add_weight(name="top", initializer="zeros")
+
+    def update_state(self, y_true: Any, *_: Any) -> None:
+        self.top.assign(ops.maximum(self.top, ops.max(y_true)))
+        super().update_state(y_true)
+
+
+class NeverReset(keras.metrics.Mean):
+    def reset_state(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("kind", [Rooted, lambda: ByClass(3)])
+def test_what_leaves_its_update_to_a_metric_of_keras_is_a_sum(kind: Any) -> None:
+    assert is_additive(kind())
+
+
+def test_the_metrics_of_a_model_that_has_seen_no_batch_are_known() -> None:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    largest, counted = Largest(), Counted()
+    model.compile("sgd", "mse", metrics=["mae", largest], weighted_metrics={"dense": counted})
+    assert unbuilt(model) == [largest, counted]
+
+
 @pytest.mark.parametrize("kind", [Counted, Summed, AddedUp, keras.metrics.AUC, keras.metrics.Mean])
 def test_a_metric_that_only_adds_is_a_sum(kind: Any) -> None:
     assert is_additive(kind())
 
 
-@pytest.mark.parametrize("kind", [Largest, Moving, Decayed, FromOne, Unseen])
+@pytest.mark.parametrize("kind", [Largest, Moving, Decayed, FromOne, Unseen, Peak, NeverReset])
 def test_a_metric_that_does_more_is_not(kind: Any) -> None:
     assert not is_additive(kind())

@@ -48,6 +48,22 @@ def test_what_trains_in_plain_keras_trains_alike_on_all_ranks(
 
 
 @pytest.mark.slow
+def test_losses_metrics_and_states_come_to_what_they_are_in_plain_keras(
+    run_ranks: RunRanks,
+) -> None:
+    first, second = run_ranks(read("as_alone"), n=2, timeout=280)
+    assert second["loop"] == first["loop"]
+    assert first.pop("loop")[1:] == [True, True]
+    for name, (alone, together) in first.items():
+        assert second[name][1] == together, name
+        assert together["history"].keys() == alone["history"].keys(), name
+        for key, values in alone["history"].items():
+            assert together["history"][key] == pytest.approx(values, rel=1e-4), (name, key)
+        for ours, theirs in zip(together["weights"], alone["weights"], strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.slow
 def test_values_of_a_step_of_ones_own_are_averaged_as_they_are(run_ranks: RunRanks) -> None:
     reports = run_ranks(read("own_values"), n=2)
     mean = (2.0**2 + 1.0**2) / 2  # of losses that are 4 on rank 0 and 1 on rank 1
