@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import time
@@ -150,7 +151,8 @@ def picture(run: str) -> dict[str, Any]:
     """
     record = _recorded(run)
     folder = os.path.relpath(record.path)
-    code = f'import eai_notebook as eai\n\neai.show("{Path(folder).as_posix()}")'
+    # (In quotes by a rule: the folder's name may be somebody else's, and this is run as code.)
+    code = f"import eai_notebook as eai\n\neai.show({json.dumps(Path(folder).as_posix())})"
     return {"data": bundle(record_view(record)), "code": code}
 
 

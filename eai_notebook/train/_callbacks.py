@@ -24,6 +24,7 @@ from eai_notebook.train import (
     loss_sums,
     map_constants,
     rank_consistency,
+    same_settings,
 )
 from eai_notebook.train.callback_laps import timed
 from eai_notebook.train.exchange import fusion_autotune
@@ -157,6 +158,8 @@ class FirstCallback(keras.callbacks.Callback):  # type: ignore[misc,unused-ignor
         """Refuse what would hang or drift apart."""
         rank_consistency.distribute(self.model, wrap=False)
         rank_consistency.check_same(self.model, self.params.get("steps"))
+        same_settings.check({"epochs": self.params.get("epochs")})
+        same_settings.check_compiled(self.model)
         lone_fits.began(self.model)
         loss_sums.count_all_ranks(self.model)
         held_optimizers.settle_rows(self.model)

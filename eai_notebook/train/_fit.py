@@ -9,7 +9,13 @@ import numpy as np
 
 from eai_notebook import collective, parameter_servers
 from eai_notebook.errors import EaiError
-from eai_notebook.train import fit_data, held_optimizers, rank_consistency, row_data
+from eai_notebook.train import (
+    fit_data,
+    held_optimizers,
+    rank_consistency,
+    row_data,
+    same_settings,
+)
 from eai_notebook.train._callbacks import callbacks_of
 from eai_notebook.train.checkpoint import Checkpoint
 from eai_notebook.train.fit_data import Batches
@@ -168,6 +174,16 @@ def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
     pair = isinstance(validation_data, list)
     held = Batches.of(tuple(validation_data) if pair else validation_data, size, validation_steps)
     has_held = validation_data is not None
+    same_settings.check(
+        {
+            "epochs": epochs,
+            "initial_epoch": initial_epoch,
+            "validation_data": has_held,
+            "validation_split": validation_split,
+            "validation_freq": validation_freq,
+            same_settings.CLASS_WEIGHT: class_weight,
+        }
+    )
     if collective.size() == 1:
         settings |= {"validation_split": validation_split}
         same: bool | None = None

@@ -128,13 +128,20 @@ def _adapt_normalization(layer: keras.layers.Normalization, data: Any, steps: in
     mean, problem = None, None
     try:
         count, mean, square = _moments(layer, batches)
-    except Exception as error:  # noqa: BLE001 -- raised on all ranks, which would wait otherwise
+    except Exception as error:  # noqa: BLE001 -- raised when all know, which would wait otherwise
         problem = error
     mine = None if mean is None else (count, mean, square, tuple(layer._build_input_shape))  # noqa: SLF001
-    everyone = [collective.broadcast_object((mine, problem), r) for r in range(collective.size())]
-    for found, failed in everyone:
+    about = None if problem is None else " ".join(f"{type(problem).__name__}: {problem}".split())
+    everyone = [collective.broadcast_object((mine, about), r) for r in range(collective.size())]
+    if problem is not None:
+        raise problem
+    for rank, (found, failed) in enumerate(everyone):
         if failed is not None:
-            raise failed
+            raise EaiError(
+                f"rank {rank} cannot adapt {layer.name} to its rows ({failed})",
+                "give all ranks rows of one kind and shape",
+                code="data-invalid",
+            )
         if found is not None and not layer.built:
             layer.build(found[3])
     total: Any = (0.0, None, None)

@@ -147,33 +147,33 @@ def _constant(value: Any) -> np.ndarray | None:
 def _configuration(layer: keras.Layer) -> str | None:
     """Return what a layer was made with as JSON, without what may differ; None if it has none."""
     try:
-        configuration = _pruned(layer.get_config())
+        configuration = pruned(layer.get_config())
         return json.dumps(configuration, sort_keys=True, default=lambda value: type(value).__name__)
     except Exception:  # noqa: BLE001 -- layers need no configuration to be trained
         return None
 
 
-def _pruned(value: Any) -> Any:
+def pruned(value: Any) -> Any:
     """Leave out names, seeds, and what has a name of its own inside: layers are compared by themselves."""
     if isinstance(value, dict):
         inner = value.get("config")
         if value.get("class_name") == "__lambda__" and isinstance(inner, dict):
             code = marshal.loads(base64.b64decode(inner["code"]))  # noqa: S302 -- this rank's own
-            return [_instructions(code), _pruned(inner["defaults"]), _pruned(inner["closure"])]
+            return [instructions(code), pruned(inner["defaults"]), pruned(inner["closure"])]
         if isinstance(inner, dict) and "policy" in str(value.get("class_name", "")).lower():
             return inner.get("name")
-        return {str(k): _pruned(v) for k, v in value.items() if k not in _OWN}
+        return {str(k): pruned(v) for k, v in value.items() if k not in _OWN}
     if isinstance(value, list | tuple):
-        return [_pruned(each) for each in value]
+        return [pruned(each) for each in value]
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return value
 
 
-def _instructions(code: CodeType) -> list[Any]:
+def instructions(code: CodeType) -> list[Any]:
     """Return what a function does, without its file: a cell has another file on each rank."""
     constants = [
-        _instructions(each)
+        instructions(each)
         if isinstance(each, CodeType)
         else sorted(map(repr, each))
         if isinstance(each, frozenset)  # whose order differs between processes

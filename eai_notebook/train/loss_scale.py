@@ -65,3 +65,31 @@ def on_all_ranks(finite: Any) -> Any:
 
 def _is_distributed(optimizer: Any) -> bool:
     return hasattr(optimizer, "exchange_memory")
+
+
+def show_to_averages() -> None:
+    """Have Keras's `SwapEMAWeights` find the averages of an optimizer below two wrappers.
+
+    It looks below one, which is the loss scale in plain Keras, and would call the optimizer below
+    ours one without averages.
+    """
+    swap: Any = keras.callbacks.SwapEMAWeights
+    usual = swap._apply_to_ema_optimizers  # noqa: SLF001 -- where all of it asks
+    if getattr(usual, "_eai_looks_below", False):
+        return
+
+    @functools.wraps(usual)
+    def apply(self: Any, *functions: Any) -> None:
+        outer = self.model.optimizer
+        scaled = getattr(outer, "inner_optimizer", None)
+        if not (_is_distributed(outer) and hasattr(scaled, "inner_optimizer")):
+            usual(self, *functions)
+            return
+        self.model.optimizer = scaled
+        try:
+            usual(self, *functions)
+        finally:
+            self.model.optimizer = outer
+
+    apply._eai_looks_below = True  # type: ignore[attr-defined]  # noqa: SLF001 -- our own mark
+    swap._apply_to_ema_optimizers = apply  # noqa: SLF001

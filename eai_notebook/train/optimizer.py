@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from eai_notebook.train.row_wise.row_table import RowWise
 
 loss_scale.decide_together()
+loss_scale.show_to_averages()
 saving.install()
 
 

@@ -1,5 +1,7 @@
 """Models whose results depend on more than an average of gradients: two ranks next to plain Keras."""
 
+import contextlib
+import io
 from typing import Any
 
 import keras
@@ -8,6 +10,7 @@ import tensorflow as tf
 
 import eai_notebook as eai
 from eai_notebook import collective
+from eai_notebook.errors import EaiError
 
 collective.ensure_formed()
 rank, size = eai.rank(), eai.size()
@@ -119,4 +122,41 @@ scores = eai.evaluate(model, X, Y, verbose=0)
 after = model.layers[1].moving_mean.numpy()
 mean = collective.allreduce_numpy(before.astype(float)) / size
 found["loop"] = [float(scores), bool(np.allclose(after, mean)), bool((before != after).any())]
+
+
+# A rank with another setting is named on all ranks, before the first step.
+def fit_other(**settings: Any) -> None:
+    eai.fit(dense("mse"), *mine, verbose=0, **settings)
+
+
+def compile_other(loss: Any = "mse", optimizer: Any = "sgd", **settings: Any) -> None:
+    model = dense("mse")
+    model.compile(eai.DistributedOptimizer(optimizer), loss, **settings)
+    model.fit(*mine, verbose=0, callbacks=eai.callbacks())
+
+
+OTHERS = {
+    "epochs": lambda: fit_other(epochs=1 + rank),
+    "validation_data": lambda: fit_other(validation_data=(X, Y) if rank else None),
+    "validation_freq": lambda: fit_other(validation_data=(X, Y), validation_freq=[1, [2]][rank]),
+    "loss": lambda: compile_other(["mse", lambda y, p: abs(y - p)][rank]),
+    "loss_weights": lambda: compile_other(loss_weights=1.0 + rank),
+    "metrics": lambda: compile_other(metrics=[["mae"], ["mae", "auc"]][rank]),
+    "optimizer": lambda: compile_other(optimizer=keras.optimizers.SGD(momentum=0.5 * rank)),
+    "class_weight": lambda: fit_other(class_weight={0: 1.0 + rank, 1: 1.0, -1: 1.0}),
+    "alike": lambda: compile_other(
+        lambda y, p: abs(y - p), keras.optimizers.SGD(0.1 + rank), metrics=[Largest()]
+    ),
+}
+said = {}
+for name, train in OTHERS.items():
+    words = io.StringIO()
+    with contextlib.redirect_stdout(words):
+        try:
+            train()
+        except EaiError as error:
+            said[name] = str(error)
+        else:
+            said[name] = words.getvalue() if rank == 0 else "said by rank 0"
+found["said"] = said
 report(found)  # type: ignore[name-defined]  # noqa: F821

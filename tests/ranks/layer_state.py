@@ -173,4 +173,8 @@ eai.adapt(space, tf.data.Dataset.from_tensor_slices({k: v[part] for k, v in tabl
 row = {"word": tf.constant(["a", "e"]), "number": tf.constant([1.0, 2.0])}
 found["near"]["space"] = [one(row).numpy().tolist(), space(row).numpy().tolist()]
 found["no adapt"] = refusal(lambda: eai.adapt(layers.Dense(1), numbers))
+try:
+    eai.adapt(layers.Normalization(), numbers if rank == 0 else np.array(["a", "b"]))
+except (EaiError, ValueError) as error:
+    found["unreadable"] = f"{type(error).__name__}: {error}"
 report(found)  # noqa: F821 -- the test's

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -108,6 +109,15 @@ def test_a_picture_comes_with_the_code_that_shows_it_again(runs: list[str]) -> N
     assert runs[0] in made["code"]
     with pytest.raises(EaiError, match="no record of run"):
         run_browser.picture("nothing")
+
+
+def test_a_folder_of_any_name_is_shown_and_not_run(runs: list[str], tmp_path: Path) -> None:
+    name = 'x") or print("run'
+    (tmp_path / runs[0]).rename(tmp_path / name)
+    code = run_browser.picture(name)["code"]
+    (call,) = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    assert isinstance(call.args[0], ast.Constant)
+    assert str(call.args[0].value).endswith(name)
 
 
 def test_what_the_user_says_of_a_run_that_goes_on_stays(tmp_path: Path, monkeypatch: Any) -> None:

@@ -62,6 +62,24 @@ def test_one_process_computes_what_keras_does(given: Any, settings: dict[str, An
         assert np.allclose(mine, its, rtol=1e-6)
 
 
+def test_averages_below_a_loss_scale_are_swapped_as_keras_does() -> None:
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        results = []
+        for fit in (eai.fit, keras.Model.fit):
+            keras.utils.set_random_seed(1)
+            model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+            averaged = keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.5)
+            model.compile(averaged, "mse")
+            swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+            held = {"validation_data": (X, Y), "callbacks": [swap]}
+            history = fit(model, X, Y, epochs=2, shuffle=False, verbose=0, **held).history
+            results.append((history, [each.tolist() for each in model.get_weights()]))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert results[0] == results[1]
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [

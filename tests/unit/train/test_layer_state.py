@@ -39,6 +39,10 @@ def test_ranks_that_preprocess_otherwise_are_named(run_ranks: RunRanks) -> None:
             assert np.allclose(one, together, rtol, atol), what
         assert "a Dense cannot be adapted" in found["no adapt"]
     assert reports[0]["near"] == reports[1]["near"]
+    # Rank 1 hears what is wrong with its rows, and rank 0 whose they are.
+    assert "rank 1 cannot adapt" in reports[0]["unreadable"]
+    assert "could not convert string" in reports[0]["unreadable"]
+    assert reports[1]["unreadable"].startswith("ValueError: could not convert string")
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -52,6 +52,13 @@ def test_losses_metrics_and_states_come_to_what_they_are_in_plain_keras(
     run_ranks: RunRanks,
 ) -> None:
     first, second = run_ranks(read("as_alone"), n=2, timeout=280)
+    said, its = first.pop("said"), second.pop("said")
+    assert said.pop("alike") == ""
+    assert "compute class_weight from all rows" in said.pop("class_weight")
+    assert its["alike"] == its["class_weight"] == "said by rank 0"
+    for name, words in said.items():
+        assert f"rank 1 trains with another `{name}`" in words, name
+        assert its[name] == words
     assert second["loop"] == first["loop"]
     assert first.pop("loop")[1:] == [True, True]
     for name, (alone, together) in first.items():
