@@ -194,7 +194,17 @@ def _joined(mine: Any) -> np.ndarray:
             code="output-not-gathered",
         )
     mine = np.asarray(mine)
+    if mine.dtype.kind in "OSU":
+        return _joined_texts(mine)
     with tf.device("CPU:0"):
         carried = mine.astype(np.int32) if mine.dtype == bool else mine
         found: np.ndarray = collective.allgather(tf.constant(carried), "predict").numpy()
     return found.astype(mine.dtype)
+
+
+def _joined_texts(mine: np.ndarray) -> np.ndarray:
+    """Return the ranks' texts, as bytes, one after the other: no backend sends text."""
+    texts = [each.encode() if isinstance(each, str) else bytes(each) for each in mine.ravel()]
+    ranks = range(collective.size())
+    everyone = [collective.broadcast_object((list(mine.shape), texts), root) for root in ranks]
+    return np.concatenate([np.array(part, object).reshape(shape) for shape, part in everyone])

@@ -50,6 +50,7 @@ class MeasuredStep:
         self.plain = plain
         self.optimizer = model.optimizer
         self.ring = _ring()
+        self._clockless = graph_timestamps.is_deterministic()
         self.tracing_s = 0.0
         """How long compiling the step took, in seconds; 0 until it has been done."""
         self.tuner: TrialWatch | None = None
@@ -91,10 +92,10 @@ class MeasuredStep:
         if self._hooks is not None:
             self._begin(iterator, *self._hooks)
         running = step_clock.current()
-        marked = running is None or running.begin_step() or self._eager
-        if self.tuner is not None and self.tuner.before_step() and running is not None:
-            running.resume()
-        step = self._marked if marked else self._compiled_unmarked(running, iterator)
+        marked = self._open_step(running)
+        step = self._marked
+        if not marked and not self._clockless:
+            step = self._compiled_unmarked(running, iterator)
         traced = _tracing.seconds
         try:
             if self._is_quick:
@@ -115,6 +116,13 @@ class MeasuredStep:
             running.take(taken if own is None else own, marked=marked, logs=logs)
         self.logs = logs
         return logs
+
+    def _open_step(self, running: StepClock | None) -> bool:
+        """Return whether the step that begins now is measured."""
+        marked = running is None or running.begin_step() or self._eager
+        if self.tuner is not None and self.tuner.before_step() and running is not None:
+            running.resume()
+        return marked and not self._clockless
 
     def _note_tracing(self, running: StepClock, taken: Any, seconds: float, *, marked: bool) -> Any:
         """Note that the step was traced anew, for a batch of another shape mostly; return its marks."""
@@ -245,9 +253,9 @@ def _is_known(shape: tf.TensorShape) -> bool:
     return bool(shape.is_fully_defined())
 
 
-def _ring() -> tuple[bool, int]:
-    """Return what a traced step depends on: whether it exchanges, and between how many."""
-    return collective.exchanges(), collective.size()
+def _ring() -> tuple[bool, int, bool]:
+    """Return what a traced step depends on: whether it exchanges, between how many, and if it is measured."""
+    return collective.exchanges(), collective.size(), not graph_timestamps.is_deterministic()
 
 
 def _is_quick(iterator: tf.data.Iterator) -> bool:

@@ -129,6 +129,12 @@ found["predict"] = [
     ]
 ]
 
+look = keras.layers.StringLookup(vocabulary=["a", "bb", "ccc"], invert=True)
+texts = keras.Sequential([keras.Input((1,), dtype="int64"), look])
+numbers = (np.arange(7) % 3 + 1)[:, None]
+answers = np.ravel(eai.predict(texts, numbers, verbose=0))
+found["texts"] = [each.decode() for each in answers]
+
 # All the ways to give data; and whether it is said that all ranks have the same rows.
 ways = {
     "positional": lambda m: eai.fit(m, X, Y, 16, 2, 0),

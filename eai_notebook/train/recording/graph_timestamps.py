@@ -63,8 +63,24 @@ def left_out() -> Iterator[None]:
 
 
 def are_taken() -> bool:
-    """Return whether what is traced now gets marks; XLA, which compiles a step whole, takes none."""
-    return _taken and not xla_context.is_compiled()
+    """Return whether what is traced now gets marks.
+
+    XLA, which compiles a step whole, takes none; nor does TensorFlow read a clock where the user
+    has asked for the same bits in each run.
+    """
+    return _taken and not xla_context.is_compiled() and not is_deterministic()
+
+
+def is_deterministic() -> bool:
+    """Return whether ``tf.config.experimental.enable_op_determinism`` is in force.
+
+    Examples:
+        >>> is_deterministic()
+        False
+    """
+    from tensorflow.python.framework import config  # there is no public way
+
+    return bool(config.is_op_determinism_enabled())
 
 
 def row() -> tf.Variable:

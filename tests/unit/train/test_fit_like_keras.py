@@ -167,6 +167,7 @@ def test_rows_of_all_ranks_count_once_and_same_rows_are_named(
         assert found["user"][1] == pytest.approx(found["user"][0], rel=1e-4)
         assert found["as_list"] == 3
         assert max(found["predict"]) < 1e-6
+        assert found["texts"] == ["a", "bb", "ccc", "a", "bb", "ccc", "a"]
         once, *trained = found["once"]
         assert trained == [pytest.approx(once, rel=1e-4)] * 2
         assert found["short"] == {"dataset": 2, "arrays": 2, "py_dataset": 2}
