@@ -171,8 +171,11 @@ def fit(  # noqa: PLR0913, PLR0917 -- what `model.fit` takes, in its order
     train = _training(model, x, y, sample_weight, batch_size, steps_per_epoch)
     size = validation_batch_size or batch_size
     # (In validation data, a list is (x, y), as Keras reads it.)
-    pair = isinstance(validation_data, list)
-    held = Batches.of(tuple(validation_data) if pair else validation_data, size, validation_steps)
+    held = Batches.of(
+        tuple(validation_data) if isinstance(validation_data, list) else validation_data,
+        size,
+        validation_steps,
+    )
     has_held = validation_data is not None
     same_settings.check(
         {
