@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 from synthetic import run_record, run_rows
+from waiting import wait_until
 
 from eai_notebook.display import LiveRun
 from eai_notebook.display.panel_channel import PanelChannel
@@ -56,7 +57,8 @@ class Player:
         shown = LiveRun("wide_deep")
         ended = time.monotonic() + seconds
         # Each picture takes the browser a tenth of a second: a run that is only there needs few.
-        frames = int(seconds * (5 if seconds < LONG_S else 2))
+        is_long = seconds >= LONG_S
+        frames = int(seconds * (2 if is_long else 5))
         info = record.info
         info.state, info.ended, info.started = "running", None, time.time()
         info.meta.update(epochs=2, steps_per_epoch=steps // 2)
@@ -70,12 +72,10 @@ class Player:
                 self.panel.run(view)
                 if live:
                     shown.update(view)
-                if self.stopped.wait(max(0.0, (ended - time.monotonic()) / frames)):
+                pause = max(0.0, (ended - time.monotonic()) / frames)
+                if self.stopped.wait(long_pause(int(piece[-1])) if is_long else pause):
                     break
-            while until and not Path(until).exists():
-                time.sleep(0.05)
-            if seconds >= LONG_S:
-                self.stopped.wait()
+            self._last(until, is_long=is_long)
         except KeyboardInterrupt:
             self._group("up")
             raise
@@ -86,6 +86,13 @@ class Player:
             shown.finish(final)
         self._group("up")
         return self.commands
+
+    def _last(self, until: str, *, is_long: bool) -> None:
+        """Keep a run that is shown whole from its end until it may come."""
+        if until:
+            wait_until(Path(until).exists)
+        if is_long:
+            self.stopped.wait()
 
     def curve(self, steps: int) -> dict[str, Any] | None:
         """Return the training of a run of so many steps, as a view has it."""
@@ -141,8 +148,17 @@ class Player:
         self.panel.group(model | {"diff": self._diff})
 
 
+SOON: Final = 100
+"""Steps of a long run that are shown at once."""
+
 LONG_S: Final = 20.0
 """A run as long as that is not watched to its end; it has none but Stop."""
+
+
+def long_pause(step: int) -> float:
+    """Return the seconds before the next picture: soon all that tests look at, then a few."""
+    return 0.1 if step < SOON else 2.0
+
 
 ADVICE: Final = {
     "run": "abc123",
