@@ -16,6 +16,7 @@ from eai_notebook.ledger.arrays import mean
 from eai_notebook.ledger.parts import INPUT, OTHER, TRANSFER, UPDATE
 from eai_notebook.ledger.remedies import LITTLE, MOMENTS
 from eai_notebook.ledger.step_schema import NAMED
+from eai_notebook.ledger.virtual_shares import is_possible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +47,12 @@ class Model:
 
 
 def models(facts: Facts, finding: Finding) -> Iterator[Model]:
-    """Yield the remedies for a loss of which it is known what they do to a step."""
+    """Return the remedies for a loss of which it is known what they do to a step."""
+    meta = facts.context.meta
+    return (model for model in _models(facts, finding) if is_possible(model.words, meta))
+
+
+def _models(facts: Facts, finding: Finding) -> Iterator[Model]:
     kind = finding.cause if finding.kind == "wait_peer" else finding.kind
     rank = finding.rank
     if finding.kind == "stalls":

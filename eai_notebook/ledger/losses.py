@@ -93,7 +93,11 @@ class PartIsLong(Rule):
             evidence=(f"`{kind}` {ms(length)} of a {ms(facts.step)} step", *self._rates(facts)),
             share=share,
             rank=None if worst is None else facts.typical.ranks[worst],
-            tries=self._tries(facts),
+            tries=tuple(
+                remedy
+                for remedy in self._tries(facts)
+                if virtual_shares.is_possible(remedy, facts.context.meta)
+            ),
             gain=facts.gain(length),
             numbers={"step": 1e3 * facts.step, kind: 1e3 * length},
         )

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 REMEDY: Final = "`%eai grow` until each rank runs as many virtual ranks, or a `virtual_ranks=` that the ranks divide"
 
+_REFUSED: Final = ("gradient_accumulation_steps", "row_wise", "ShardedEmbedding", 'wire="')
+
 
 def shares(meta: Mapping[str, Any], size: int) -> list[int]:
     """Return how many virtual ranks each of `size` ranks runs; none of a run that is not elastic.
@@ -54,6 +56,18 @@ def does_most(meta: Mapping[str, Any], size: int, rank: int) -> bool:
     """
     each = shares(meta, size)
     return len(set(each)) > 1 and each[rank] == max(each)
+
+
+def is_possible(remedy: str, meta: Mapping[str, Any]) -> bool:
+    """Return whether a remedy can be had in a run: elastic training refuses some.
+
+    Examples:
+        >>> is_possible('`row_wise="exact"` in `eai.fit`', {"virtual_ranks": 4})
+        False
+        >>> is_possible('`row_wise="exact"` in `eai.fit`', {})
+        True
+    """
+    return meta.get("virtual_ranks") is None or not any(each in remedy for each in _REFUSED)
 
 
 def changes(meta: Mapping[str, Any]) -> Iterator[str]:

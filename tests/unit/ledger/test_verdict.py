@@ -175,3 +175,11 @@ def test_a_rank_that_runs_more_virtual_ranks_is_slow_for_that() -> None:
     other = verdict(ledger(3, late={0: {"compute": 0.012}}), context=elastic)
     assert other.rank == 0
     assert "%eai grow" not in "".join(other.tries)
+
+
+def test_what_elastic_training_refuses_is_no_remedy_there() -> None:
+    plain = verdict(ledger(2, transfer=0.030), context=Context())
+    elastic = verdict(ledger(2, transfer=0.030), context=Context(meta={"virtual_ranks": 4}))
+    assert "gradient_accumulation_steps" in "".join(plain.tries)
+    assert elastic.tries
+    assert "gradient_accumulation_steps" not in "".join(elastic.tries)
