@@ -51,9 +51,10 @@ def heat_map(view: dict[str, Any]) -> str:
         f'<div style="{_FAINT}; margin-top: 8px">own time of each rank · '
         f'<span style="display: inline-block; width: 60px; height: 8px; background: '
         f'linear-gradient(to right, {", ".join(SCALE)})"></span> {low} to {high}</div>'
+        '<div style="margin-left: 48px">'
         f'<img alt="{escape(said)}" src="data:image/png;base64,{picture.decode()}" '
-        f'style="display: block; margin-left: 48px; width: calc((100% - 48px) * {share:.4f}); height: {tall}px; '
-        f'image-rendering: pixelated"/>'
+        f'style="display: block; width: {100 * share:.2f}%; height: {tall}px; '
+        'image-rendering: pixelated"/></div>'
     )
 
 

@@ -22,6 +22,7 @@ from eai_notebook.display.axis import (
 from eai_notebook.display.heat_map import heat_map
 from eai_notebook.display.palette import UNMEASURED
 from eai_notebook.display.summary_lines import cut_note, not_yet, price_line, rates_line
+from eai_notebook.display.svg_image import LINE, svg_image
 from eai_notebook.display.training_html import training_section
 from eai_notebook.ledger.formatting import ms, percent
 from eai_notebook.ledger.parts import BY_NAME
@@ -43,10 +44,14 @@ _RANK_LABEL: Final = (
     "flex: none; max-width: 30%; padding-right: 6px; box-sizing: border-box; line-height: 1.1; "
     "white-space: nowrap"
 )
+_OVER: Final = "position: absolute; left: 0; top: 0; width: 100%; height: 100%; margin: 0"
+"""Over all of the box that it stands in."""
+
 _INK: Final = "var(--jp-ui-font-color1, currentColor)"
 _FAINT: Final = "color: var(--jp-ui-font-color2, inherit); font-size: 12px; line-height: 1.5"
-_CODE: Final = "background: none; padding: 0; font-size: .95em"
-_LINE: Final = "var(--jp-border-color2, rgba(128, 128, 128, .35))"
+_CODE: Final = (
+    "background: none; padding: 0; font-size: .95em; display: inline-block; max-width: 100%"
+)
 
 
 def html(view: dict[str, Any]) -> str:
@@ -144,10 +149,10 @@ def _steps(view: dict[str, Any]) -> str:
         up = 100 * tick / top
         grid.append(
             f'<div style="position: absolute; left: 0; right: 0; bottom: {up:.1f}%; '
-            f'border-top: 1px solid {_LINE}"></div>'
+            f'border-top: 1px solid {LINE}"></div>'
         )
         labels.append(
-            f'<span style="position: absolute; right: 6px; bottom: calc({up:.1f}% - 8px)">'
+            f'<span style="position: absolute; right: 6px; bottom: {up:.1f}%; margin-bottom: -8px">'
             f"{tick:g}{' ms' if tick == 0 else ''}</span>"
         )
     described = f"Mean time of each part over {view['run']['steps']} steps"
@@ -155,9 +160,7 @@ def _steps(view: dict[str, Any]) -> str:
         f'<div style="display: flex; margin-top: 4px; padding-top: 8px; {_FAINT}; font-size: 11px">'
         f'<div style="position: relative; width: 48px; flex: none">{"".join(labels)}</div>'
         f'<div style="position: relative; flex: 1; height: 150px">{"".join(grid)}'
-        f'<svg role="img" viewBox="0 0 {STEPS_WIDTH} {HEIGHT}" preserveAspectRatio="none" '
-        f'style="position: absolute; inset: 0; width: 100%; height: 100%" '
-        f'xmlns="http://www.w3.org/2000/svg"><title>{described}</title>{"".join(drawn)}</svg>'
+        f"{svg_image(''.join(drawn), (STEPS_WIDTH, HEIGHT), described, _OVER)}"
         f"{_cut_marks(cut)}</div></div>"
         f"{_step_axis(first, span, cut_note(buckets, len(cut)))}"
     )
@@ -291,8 +294,5 @@ def _rank_bar(
             pieces += f'<rect x="{begin}" width="{end - begin}" height="1" fill="{BY_NAME[part].colour}"/>'
             left += length
             shown.append(f"{part} {ms(length / 1e3)}")
-    return (
-        f'<svg role="img" viewBox="0 0 {WIDTH} 1" preserveAspectRatio="none" '
-        f'style="flex: 1; min-width: 0; height: {height}px" xmlns="http://www.w3.org/2000/svg">'
-        f"<title>{escape(', '.join(shown))}</title>{pieces}</svg>"
-    )
+    style = f"flex: 1; min-width: 0; height: {height}px"
+    return svg_image(pieces, (WIDTH, 1), ", ".join(shown), style)

@@ -9,6 +9,7 @@ import time
 from html import escape
 from typing import Any, Final
 
+from eai_notebook.display.svg_image import LINE, svg_image
 from eai_notebook.ledger.formatting import count, duration
 
 MOST_CURVES: Final = 6
@@ -87,7 +88,7 @@ def training_section(view: dict[str, Any]) -> str:
         return ""
     return (
         f'<div style="margin-top: 8px"><div style="{_FAINT}">{line}</div>'
-        f'<div style="display: flex; flex-wrap: wrap; gap: 4px 16px">{curves}</div>'
+        f'<div style="display: flex; flex-wrap: wrap; align-items: flex-end; gap: 4px 16px">{curves}</div>'
         f'<div style="{_FAINT}">{escape(more)}</div></div>'
     )
 
@@ -130,19 +131,15 @@ def small_curve(
     """Draw lines in one small plot: each has a name, points, its last value, a colour and dashes."""
     known = [point for _, points, *_ in drawn for point in points]
     labels = "".join(
-        f'<span style="color: var(--jp-ui-font-color1, inherit)"><span style="color: {colour}">●</span> '
+        f'<span style="color: var(--jp-ui-font-color1, inherit)"><span style="color: {colour}">●</span>&nbsp;'
         f"{escape(label)} {value} </span>"
         for label, _, value, colour, _ in drawn
         if value
     )
     lines = "".join(_line(points, known, colour, dash) for _, points, _, colour, dash in drawn)
-    return (
-        f'<div style="{_FAINT}">{labels}<svg role="img" viewBox="0 0 {WIDE} {TALL}" '
-        f'preserveAspectRatio="none" style="display: block; width: 200px; height: 48px; '
-        f'border-bottom: 1px solid var(--jp-border-color2, rgba(128, 128, 128, .35))" '
-        f'xmlns="http://www.w3.org/2000/svg"><title>{escape(name)} over {over}</title>{lines}'
-        f"</svg></div>"
-    )
+    style = f"display: block; width: 170px; height: 48px; border-bottom: 1px solid {LINE}"
+    picture = svg_image(lines, (WIDE, TALL), f"{name} over {over}", style)
+    return f'<div style="{_FAINT}">{labels}{picture}</div>'
 
 
 def _points(training: dict[str, Any], name: str) -> list[tuple[float, float]]:

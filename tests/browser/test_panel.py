@@ -75,7 +75,10 @@ def test_many_ranks_fit_a_narrow_dark_panel_and_the_run_ends_as_its_twin(
     panel.evaluate("p => p.scrollTo(0, p.scrollHeight)")
     notebook.screenshot("many-dark-panel-end", "#eai-notebook-panel")
     notebook.theme("JupyterLab Light")  # the setting outlives the page
-    assert notebook.page.locator(".jp-OutputArea figure.eai-ledger svg").count() == 1 + 64 + 3
+    assert (
+        notebook.page.locator(".jp-OutputArea figure.eai-ledger img[src*=svg]").count()
+        == 1 + 64 + 3
+    )
     assert notebook.page.locator(".jp-OutputArea .eai-Chart").count() == 0
     output = notebook.save()["cells"][1]["outputs"][0]["data"]
     assert set(output) == {"text/html", "text/plain"}
@@ -114,7 +117,7 @@ def test_the_cells_chart_survives_a_reload_and_ends_as_a_picture(
     notebook.run_cell()
     notebook.wait_steps(20, where=".jp-OutputArea")
     saved = notebook.save()["cells"][0]["outputs"][-1]["data"]
-    assert "<svg" in saved["text/html"]
+    assert "image/svg+xml" in saved["text/html"]
     notebook.reload()
     notebook.wait_ready(idle=False)
     notebook.wait_steps(60, where=".jp-OutputArea")
@@ -130,7 +133,7 @@ def test_the_cells_chart_survives_a_reload_and_ends_as_a_picture(
     notebook.screenshot("inserted-light")
     cell = notebook.save()["cells"][1]
     assert "eai.show(" in cell["source"]
-    assert "<svg" in cell["outputs"][0]["data"]["text/html"]
+    assert "image/svg+xml" in cell["outputs"][0]["data"]["text/html"]
 
 
 RECORDING = """from pathlib import Path

@@ -43,7 +43,7 @@ def test_demo_trains_reports_and_leaves_its_results(tmp_path: Path) -> None:
     assert (info.size, info.state) == (2, "done")
     executed = json.loads((out / "01_quickstart.ipynb").read_text())
     assert all(cell.get("execution_count") for cell in executed["cells"] if "outputs" in cell)
-    assert "<svg" in (out / "01_quickstart.html").read_text()
+    assert "image/svg+xml" in (out / "01_quickstart.html").read_text()
 
 
 def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EaiError:
