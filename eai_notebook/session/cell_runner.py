@@ -121,7 +121,7 @@ class CellRunner:
         self, code: str, ranks: list[int], presses: DeferredInterrupt, patience: float
     ) -> None:
         self._watcher.books.begin_cell()
-        self._view.set_state("busy")
+        self._view.begin_cell(ranks)
         with explaining_rank_loss(self._group, self.died):
             cell = Cell(self._group, code, ranks, self._view.hosts)
         show = CellOutput(self._watcher, self._recorder, self._view.pulse, ranks, self._group.size)

@@ -37,6 +37,7 @@ class GroupView:
         self.diff = LiveDiff()
         self.is_loading = False
         self.gone: set[int] = set()
+        self._cell_ranks: set[int] = set()
         self._size = size
         self._place = place
         self._watcher = watcher
@@ -51,6 +52,12 @@ class GroupView:
         self._since = time.time()
         self._message = words
         self.show()
+
+    def begin_cell(self, ranks: Iterable[int]) -> None:
+        """Note that a cell begins on some ranks, or on all."""
+        self._cell_ranks = set(ranks)
+        self.pulse.begin_cell()
+        self.set_state("busy")
 
     def show(self) -> None:
         """Pass the view on as it is now."""
@@ -81,6 +88,7 @@ class GroupView:
     def note_joined(self, info: dict[str, Any]) -> None:
         """Note the ``rank``, ``host`` and ``pid`` of a rank that has come in while the group runs."""
         rank = info["rank"]
+        self._cell_ranks.add(rank)
         self._size = max(self._size, rank + 1)
         self.gone.discard(rank)
         self.hosts[rank], self.pids[rank] = info["host"], info["pid"]
@@ -108,12 +116,13 @@ class GroupView:
         if self._message:
             return self._message
         live = self._size - len(self.gone)
+        working = len(self._cell_ranks - self.gone)
         gone = f", {len(self.gone)} gone" if self.gone else ""
         return {
             "down": "no group is running",
             "starting": f"{count_ranks(self._size)} starting",
             "up": f"{count_ranks(live)} up{gone}",
-            "busy": f"a cell is running on {live} rank{'s' * (live > 1)}{gone}",
+            "busy": f"a cell is running on {count_ranks(working)}{gone}",
             "stopping": "the group is stopping",
         }.get(self.state, self.state)
 
@@ -144,8 +153,13 @@ class GroupView:
                 "rank": rank,
                 "host": self.hosts[rank],
                 "pid": self.pids[rank],
-                "state": "gone" if rank in self.gone else self.state,
+                "state": self._state_of(rank),
                 **self.pulse.of(rank),
             }
             for rank in sorted(self.hosts)
         ]
+
+    def _state_of(self, rank: int) -> str:
+        if rank in self.gone:
+            return "gone"
+        return "idle" if self.state == "busy" and rank not in self._cell_ranks else self.state

@@ -30,6 +30,7 @@ class RankStatus:
         self._vitals: dict[int, ResourceUsage] = {}
         self._lines: dict[int, deque[tuple[int, str]]] = {}
         self._count = 0
+        self._cell_from = 0  # lines with a lower number are of earlier cells
         self._open: dict[int, str] = {}
         self._changed = False
         self._shown_at = 0.0
@@ -48,6 +49,13 @@ class RankStatus:
         if rest:
             self._open[rank] = _shown(rest)
         self._changed = True
+
+    def begin_cell(self) -> None:
+        """Have only what is printed from now on count as a rank's last line."""
+        for rank, rest in list(self._open.items()):
+            if rest:
+                self.take_text(rank, "\n")
+        self._cell_from = self._count
 
     def forget(self) -> None:
         """Forget the ranks of a group that is gone."""
@@ -86,7 +94,7 @@ class RankStatus:
         return [*self._lines.get(rank, ()), *last]
 
     def _last_line(self, rank: int) -> str:
-        lines = [line for _, line in self._numbered(rank)]
+        lines = [line for number, line in self._numbered(rank) if number >= self._cell_from]
         return next((line for line in reversed(lines) if line.strip()), "")[:LONGEST]
 
 

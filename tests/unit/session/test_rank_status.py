@@ -23,6 +23,12 @@ def test_a_log_keeps_the_latest_lines_as_a_terminal_would_show_them() -> None:
     assert pulse.of(1) == {"vitals": None, "line": " 20 %"}
     pulse.take_text(1, "\r 30 %\n\n")
     assert pulse.of(1)["line"] == " 30 %"
+    pulse.take_text(1, "not ended")
+    pulse.begin_cell()
+    assert pulse.of(1)["line"] == ""  # what another cell printed is not what this one does
+    assert pulse.log(1).endswith("\nnot ended")
+    pulse.take_text(1, "new")
+    assert pulse.of(1)["line"] == "new"
     pulse.take_text(0, "line\n" * 3000)
     assert pulse.log(0).count("line") == pulses.LINES_SHOWN
     assert pulse.log(0, 10**6).count("line") == pulses.LINES_KEPT
