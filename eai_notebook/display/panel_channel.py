@@ -64,6 +64,10 @@ class PanelChannel:
         # Nested, since nbclient takes a message with a "state" of its own for a widget's.
         self._send({"type": "group", "group": state})
 
+    def run_awaited(self, name: str) -> None:
+        """Say which training gets ready, before there is a run; empty if none does any more."""
+        self._send({"type": "awaited", "name": name})
+
     def run(self, view: dict[str, Any]) -> None:
         """Send the view of a run to the panel; any thread may call this."""
         self._run = view

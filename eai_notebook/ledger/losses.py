@@ -414,6 +414,7 @@ class CoresAreTaken(Rule):
         got = lack.share if loss.own >= loss.transfer[0] else lack.exchange
         if not lost >= NOTICED * facts.step:
             return None
+        exchanges = f"{ms(loss.transfer[0])} in exchanges"
         return Finding(
             kind="cores",
             sentence=(
@@ -424,7 +425,11 @@ class CoresAreTaken(Rule):
             evidence=(
                 f"{percent(lack.others)} of what the host's cores did was not for its ranks",
                 f"about {ms(lost)} of a {ms(facts.step)} step are spent without a core",
-                f"of these, {ms(loss.own)} in what ranks do themselves, {ms(loss.transfer[0])} in exchanges",
+                *(
+                    [f"of these, {ms(loss.own)} in what ranks do themselves, {exchanges}"]
+                    if len(facts.ledger.ranks) > 1
+                    else []
+                ),
             ),
             share=lost / facts.step,
             tries=remedies.for_cores(lack),

@@ -184,7 +184,7 @@ def _remarks(facts: Facts) -> Iterator[str]:
     alone = float(mean(typical.unaligned))
     if np.isfinite(aligned) and np.isfinite(alone) and len(typical.ranks) > 1:
         gap = ms(abs(aligned - alone))
-        yield f"waiting {ms(aligned)}; by durations alone, without clocks, {ms(alone)} ({gap} apart)"
+        yield f"waiting: {ms(aligned)} by the ranks' clocks, {ms(alone)} by durations alone ({gap} apart)"
     between = [f"{name} {seconds:.2g} s" for name, seconds in context.between()[:4]]
     if between:
         yield f"between steps: {', '.join(between)}"

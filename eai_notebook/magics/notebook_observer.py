@@ -62,9 +62,11 @@ class NotebookWatcher(Watcher):
         """Keep the space of the picture of a run that comes, or give it up."""
         if name is None:
             if self._awaited is not None:
+                self._panel.run_awaited("")
                 self._awaited.give_up()
             self._awaited = None
         elif self._awaited is None and in_notebook():
+            self._panel.run_awaited(name)
             self._awaited = LiveRun(name)
             self._awaited.prepare()
 

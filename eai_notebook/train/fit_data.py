@@ -128,8 +128,8 @@ def warn_same_rows(same: bool | None) -> None:  # noqa: FBT001 -- the one thing 
     size = collective.size()
     if same:
         say(
-            f"all {size} ranks got the same rows, so together they do the work of one {size} "
-            "times: share them out with eai.shard(data)"
+            f"all {size} ranks got the same rows, and each trains on all of them: share them out "
+            "with eai.shard(data)"
         )
 
 

@@ -13,7 +13,7 @@ export function ComparisonTable({ comparison }: { comparison: Comparison }): JSX
     <div className="eai-Comparison" role="region" aria-label="Comparison">
       <p className="eai-Comparison-sentence">{sentence.replaceAll('`', '')}</p>
       {differs.length === 0 && (
-        <p className="eai-Panel-faint">Their records know of no difference between the two.</p>
+        <p className="eai-Panel-faint">The two records name no difference in settings.</p>
       )}
       <table>
         <thead>
@@ -106,10 +106,19 @@ function ChangeCell({ change }: { change: Change | undefined }): JSX.Element {
   return (
     <td title={interval} className={change.sure ? 'eai-mod-sure' : 'eai-Panel-faint'}>
       {sign}
-      {ms(Math.abs(change.delta_ms))}
-      {change.high_ms === null ? '' : ` ± ${ms(change.high_ms - change.delta_ms)}`}
+      {change.high_ms === null
+        ? ms(Math.abs(change.delta_ms))
+        : inOneUnit(ms(Math.abs(change.delta_ms)), ms(change.high_ms - change.delta_ms))}
     </td>
   );
+}
+
+/** A length and its uncertainty, with the unit once where both have the same. */
+function inOneUnit(length: string, uncertainty: string): string {
+  const [figure = '', unit] = length.split(' ');
+  return uncertainty.endsWith(` ${unit ?? ''}`)
+    ? `${figure} ± ${uncertainty}`
+    : `${length} ± ${uncertainty}`;
 }
 
 /** The metrics that either run has. */

@@ -308,6 +308,13 @@ async function confirmed(action: string, run: string): Promise<boolean> {
   return answer.button.accept;
 }
 
+/** How many ranks run the cell, where it is not all of them. */
+function workingRanks(group: Group | null): string {
+  const ranks = group?.ranks ?? [];
+  const working = ranks.filter(rank => rank.state === 'busy').length;
+  return working > 0 && working < ranks.length ? `${working} of ` : '';
+}
+
 function inWords(state: GroupState, group: Group | null): string {
   const size = group?.size ?? 0;
   const ranks = `${size} rank${size === 1 ? '' : 's'}`;
@@ -319,7 +326,7 @@ function inWords(state: GroupState, group: Group | null): string {
     case 'up':
       return group?.loading === true ? `${ranks} loading TensorFlow` : `${ranks} ready`;
     case 'busy':
-      return `${ranks} running a cell`;
+      return `${workingRanks(group)}${ranks} running a cell`;
     case 'stopping':
       return 'Stopping';
     case 'lost':

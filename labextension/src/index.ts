@@ -9,6 +9,7 @@ import { ILauncher } from '@jupyterlab/launcher';
 import { INotebookTracker, NotebookActions, type NotebookPanel } from '@jupyterlab/notebook';
 import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import type { ICodeCellModel } from '@jupyterlab/cells';
+import { ToolbarButton } from '@jupyterlab/ui-components';
 import { ledgerIcon } from './icon';
 import { KernelLink } from './kernelConnection';
 import { runRenderer } from './output';
@@ -124,6 +125,18 @@ const plugin: JupyterFrontEndPlugin<void> = {
     tracker.widgetAdded.connect((_, notebook) => {
       attach(notebook);
       showOnce(notebook);
+      if (labShell === null) {
+        // Notebook 7 has no icons at its side that would show the panel's existence.
+        notebook.toolbar.addItem(
+          'eai-notebook-show',
+          new ToolbarButton({
+            icon: ledgerIcon,
+            label: 'Ranks',
+            tooltip: 'Show ranks and ledger',
+            onClick: open
+          })
+        );
+      }
       notebook.sessionContext.kernelChanged.connect(() => {
         attach(notebook);
       });

@@ -229,7 +229,7 @@ export class KernelLink {
     if (status === 'restarting' || status === 'autorestarting' || status === 'dead') {
       this._ctl = null;
       this._isKnown = false;
-      this.state.set({ group: null, notice: '', pending: false });
+      this.state.set({ group: null, awaited: '', notice: '', pending: false });
       this._listen();
     }
   };
@@ -238,10 +238,12 @@ export class KernelLink {
     this._isKnown = true;
     if (push.type === 'group') {
       this.state.set({ group: push.group });
+    } else if (push.type === 'awaited') {
+      this.state.set({ awaited: push.name });
     } else if (push.group === null) {
-      this.state.set({ view: push.view });
+      this.state.set({ view: push.view, awaited: '' });
     } else {
-      this.state.set({ view: push.view, group: push.group });
+      this.state.set({ view: push.view, group: push.group, awaited: '' });
     }
     if (push.type === 'run') {
       const { view } = push;

@@ -9,7 +9,9 @@ import type { Insert } from './panel';
 import { NotifyBox } from './notifyBox';
 import { ReportTable } from './reportTable';
 import { SaidMessage } from './saidMessage';
-import { save } from './save';
+import { pictureFile } from './pictureFile';
+import type { Picture } from './live';
+import { save, saveBlob } from './save';
 
 /** How many steps the button has recorded; `%eai trace` takes any number. */
 const TRACED = 20;
@@ -29,9 +31,10 @@ interface Props {
 export function LedgerSection(props: Props): JSX.Element {
   const { link, group, view, isRecorded, insert, openTab, onClose } = props;
   const queue = isRecorded || group?.state !== 'busy' ? '' : queueLine(group);
+  const awaited = isRecorded ? '' : link.state.awaited;
   return (
     <section className="eai-Panel-section" aria-label="Ledger">
-      <h2 title={heading(view)}>{heading(view)}</h2>
+      <RunHeading view={view} />
       {isRecorded && (
         <div className="eai-Panel-buttons eai-mod-above">
           <span className="eai-Panel-faint">from its record</span>
@@ -40,7 +43,12 @@ export function LedgerSection(props: Props): JSX.Element {
           </button>
         </div>
       )}
-      {view === null ? (
+      {awaited !== '' && (
+        <p className="eai-Panel-message" role="status">
+          {awaited}: getting ready, compiling the first step
+        </p>
+      )}
+      {view === null && awaited !== '' ? null : view === null ? (
         <p className="eai-Panel-hint">
           Train in a <code>%%distributed</code> cell, and see here where each step’s time goes.
         </p>
@@ -61,46 +69,70 @@ export function LedgerSection(props: Props): JSX.Element {
             Open in tab
           </button>
         )}
-        {view !== null && insert !== null && view.run.steps > 0 && (
-          <PictureButton link={link} view={view} insert={insert} />
+        {view !== null && view.run.steps > 0 && (
+          <PictureButtons link={link} view={view} insert={insert} />
         )}
-        {!isRecorded && group !== null && <NotifyBox />}
-        {!isRecorded && group !== null && (group.state === 'busy' || group.state === 'up') && (
+        {!isRecorded && group !== null && isReady(group) && (
           <>
-            <AskButtons link={link} />
-            <AdviceList link={link} />
+            <AskButtons link={link} hasRun={view !== null} />
+            {view !== null && <AdviceList link={link} />}
             <DiffButton link={link} group={group} view={view} />
             <TraceButton link={link} group={group} view={view} />
           </>
         )}
+        {!isRecorded && group !== null && <NotifyBox />}
       </div>
     </section>
   );
 }
 
-/** The run's picture as an output of a new cell, to keep or to send it. */
-function PictureButton(props: { link: KernelLink; view: View; insert: Insert }): JSX.Element {
+/** The run's picture as an output of a new cell, to keep, or as a file, to send. */
+function PictureButtons(props: {
+  link: KernelLink;
+  view: View;
+  insert: Insert | null;
+}): JSX.Element {
   const { link, view, insert } = props;
   const [said, setSaid] = useState('');
+  const button = (
+    label: string,
+    title: string,
+    use: (picture: Picture) => void | Promise<void>
+  ): JSX.Element => (
+    <button
+      className="jp-mod-styled"
+      title={title}
+      onClick={() => {
+        setSaid('');
+        link
+          .picture(view.run.id)
+          .then(use)
+          .catch((error: unknown) => {
+            setSaid(error instanceof Error ? error.message : String(error));
+          });
+      }}
+    >
+      {label}
+    </button>
+  );
   return (
     <>
-      <button
-        className="jp-mod-styled"
-        title="Put the picture of this run into a new cell, where it stays without a kernel"
-        onClick={() => {
-          link.picture(view.run.id).then(
-            ({ code, data }) => {
-              setSaid('');
-              insert(code, data);
-            },
-            (error: unknown) => {
-              setSaid(error instanceof Error ? error.message : String(error));
-            }
-          );
-        }}
-      >
-        Insert picture
-      </button>
+      {insert !== null &&
+        button(
+          'Insert picture',
+          'Put the picture of this run into a new cell, where it stays without a kernel',
+          ({ code, data }) => {
+            insert(code, data);
+          }
+        )}
+      {button(
+        'Save PNG',
+        'The picture of this run as a file, for slides and mails',
+        async ({ data }) => {
+          const name = view.run.name.replace(/[^\p{L}\p{N}._-]+/gu, '_');
+          saveBlob(`${name}.png`, await pictureFile(view, data['text/html'] ?? ''));
+        }
+      )}
       {said !== '' && (
         <p className="eai-Panel-message eai-mod-error" role="alert">
           {said}
@@ -186,7 +218,7 @@ function TraceButton(props: { link: KernelLink; group: Group; view: View | null 
 }
 
 /** What `%eai where` and `%eai report` say, which would wait for the cell's end as cells. */
-function AskButtons({ link }: { link: KernelLink }): JSX.Element {
+function AskButtons({ link, hasRun }: { link: KernelLink; hasRun: boolean }): JSX.Element {
   const [said, setSaid] = useState<string | Report>('');
   const close = (): void => {
     setSaid('');
@@ -213,7 +245,7 @@ function AskButtons({ link }: { link: KernelLink }): JSX.Element {
       {button('Where', 'What every rank is doing now: its line and its function', () =>
         link.where()
       )}
-      {button('Report', 'The numbers of the latest run', () => link.report())}
+      {hasRun && button('Report', 'The numbers of the latest run', () => link.report())}
       {typeof said !== 'string' ? (
         <ReportTable report={said} onClose={close} />
       ) : (
@@ -232,17 +264,30 @@ function AskButtons({ link }: { link: KernelLink }): JSX.Element {
   );
 }
 
-/** The run's name, and of one that has ended how and when. */
-export function heading(view: View | null): string {
-  if (view === null) {
-    return 'Ledger';
-  }
-  const { name, state, ended } = view.run;
+/** Whether ranks can be asked: until they have loaded TensorFlow there is nothing to know. */
+function isReady(group: Group): boolean {
+  return group.state === 'busy' || (group.state === 'up' && group.loading !== true);
+}
+
+/** The run's name, which is cut off first where there is no room, and how and when it ended. */
+export function RunHeading({ view }: { view: View | null }): JSX.Element {
+  const name = view === null ? 'Ledger' : `Ledger · ${view.run.name}`;
+  const state = view === null ? '' : stateOf(view);
+  return (
+    <h2 className="eai-mod-parted" title={`${name}${state}`}>
+      <span>{name}</span>
+      <span>{state}</span>
+    </h2>
+  );
+}
+
+function stateOf(view: View): string {
+  const { state, ended } = view.run;
   if (state === 'running') {
-    return `Ledger · ${name}`;
+    return '';
   }
   const age = ended === null ? '' : ` ${ago(Date.now() / 1000 - ended)}`;
-  return `Ledger · ${name} · ${state}${age}`;
+  return `\u00a0· ${state}${age}`;
 }
 
 function ago(seconds: number): string {

@@ -76,8 +76,8 @@ export function RankSection({ link, group, view }: Props): JSX.Element {
       <h2>
         Ranks · {group.ranks.length}
         {hosts.length > 1 ? ` on ${hosts.length} hosts` : hosts[0] ? ` on ${hosts[0]}` : ''}
+        {noGpu === '' ? '' : ` · ${noGpu}`}
       </h2>
-      {noGpu !== '' && <p className="eai-Panel-faint eai-Panel-line">{noGpu}</p>}
       <div onKeyDown={moveFocus}>
         {hosts.map(host => (
           <div key={host}>

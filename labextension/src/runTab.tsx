@@ -5,7 +5,7 @@ import type { JSX } from 'react';
 import { ChartHost } from './chartHost';
 import { ledgerIcon } from './icon';
 import type { KernelLink } from './kernelConnection';
-import { heading } from './ledgerSection';
+import { RunHeading } from './ledgerSection';
 import type { View } from './types';
 
 /** Shows a kernel's current run as it goes on, or one run from its record. */
@@ -25,7 +25,7 @@ class RunTab extends ReactWidget {
           const view = this._recorded ?? this._link.state.view;
           return (
             <section className="eai-Panel-section" aria-label="Run">
-              <h2>{heading(view)}</h2>
+              <RunHeading view={view} />
               {view !== null && <ChartHost link={this._link} view={view} isLarge />}
             </section>
           );

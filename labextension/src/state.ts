@@ -14,6 +14,11 @@ export class KernelState {
     return this._view;
   }
 
+  /** The name of a training that gets ready, and has no run yet; else empty. */
+  get awaited(): string {
+    return this._awaited;
+  }
+
   /** One line about what the panel itself is doing, or what went wrong when it tried. */
   get notice(): string {
     return this._notice;
@@ -44,6 +49,7 @@ export class KernelState {
   set(news: {
     group?: Group | null;
     view?: View | null;
+    awaited?: string;
     notice?: string;
     failed?: boolean;
     pending?: boolean;
@@ -51,6 +57,7 @@ export class KernelState {
   }): void {
     this._group = news.group === undefined ? this._group : news.group;
     this._view = news.view === undefined ? this._view : news.view;
+    this._awaited = news.awaited ?? this._awaited;
     this._notice = news.notice ?? this._notice;
     this._failed = news.notice === undefined ? this._failed : (news.failed ?? false);
     this._pending = news.pending ?? this._pending;
@@ -60,6 +67,7 @@ export class KernelState {
 
   private _group: Group | null = null;
   private _view: View | null = null;
+  private _awaited = '';
   private _notice = '';
   private _failed = false;
   private _pending = false;

@@ -148,7 +148,7 @@ function curve(
     }
     const dot = document.createElement('span');
     dot.style.color = colour;
-    dot.textContent = '● ';
+    dot.textContent = '●\u00a0';
     const text = document.createElement('span');
     text.append(dot, `${label} ${last(label)} `);
     return [text];

@@ -247,7 +247,9 @@ export interface Download {
 
 /** What arrives on the comm that only the kernel sends on. */
 export type Push =
-  { type: 'group'; group: Group } | { type: 'run'; view: View; group: Group | null };
+  | { type: 'group'; group: Group }
+  | { type: 'awaited'; name: string }
+  | { type: 'run'; view: View; group: Group | null };
 
 /** What can be done about the losses of the latest run, each with its expected gain. */
 export interface Advice {

@@ -80,6 +80,7 @@ class Lab:
             "JUPYTER_CONFIG_DIR": str(folder / "config"),
             # Short, as the path of a kernel's socket may have 107 characters.
             "JUPYTER_RUNTIME_DIR": self._runtime,
+            "JUPYTER_CONFIG_PATH": str(ROOT / "tools" / "jupyter"),  # as in `make lab`
             "PYTHONPATH": os.pathsep.join(map(str, (ROOT, HERE, HERE.parent))),
         }
         module, app = {

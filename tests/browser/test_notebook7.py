@@ -31,6 +31,10 @@ def test_a_run_is_shown_and_stopped_beside_the_one_document(
     cells = "from player import Player\nplayer = Player(4)", "player.play(60, 400)"
     notebook = Notebook(notebook7, page, cells, "one")
     try:
+        page.evaluate("window.jupyterapp.shell.collapse('right')")
+        page.locator("#eai-notebook-panel").wait_for(state="hidden")
+        page.get_by_role("button", name="Ranks", exact=True).click()
+        page.locator("#eai-notebook-panel").wait_for()
         notebook.watch_a_run("notebook7")
         page.get_by_role("button", name="Stop", exact=True).click()
         notebook.wait_cells(2)

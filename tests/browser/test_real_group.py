@@ -29,7 +29,7 @@ import time
 
 class SaveSamples(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
-        time.sleep(0.02 if eai.rank() == 1 else 0)
+        time.sleep(0.05 if eai.rank() == 1 else 0)
 
 model.compile(
     optimizer=eai.DistributedOptimizer(keras.optimizers.Adam(1e-3)),
@@ -55,7 +55,10 @@ def test_start_train_stop_and_shut_down_from_the_panel(
     notebook.run_cell()
     notebook.wait_steps(40)
     notebook.wait_steps(40, where=".jp-OutputArea")
+    page.evaluate("window.jupyterapp.shell.currentWidget.content.scrollToItem(1, 'start')")
     notebook.screenshot("real-live")
+    text = page.locator(".jp-OutputArea").nth(1).inner_text()
+    assert text.index("Epoch 1/100") > text.index("not measured")  # below the picture
     assert notebook.is_running()
     assert "2 ranks running a cell" in notebook.panel()
     # A question that would wait as a cell; while ranks train it is about the same step on each.

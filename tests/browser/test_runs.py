@@ -5,7 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import matplotlib.pyplot as plt
+import nbformat
 import pytest
+from synthetic import run_record, run_rows
+
+from eai_notebook.display.static_html import html
+from eai_notebook.ledger.view_model import record_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,11 +62,16 @@ def test_runs_are_opened_compared_and_saved(
 
     runs.get_by_role("checkbox", name="before_shards").uncheck()
     saved = save(page, "Save page", tmp_path)
+    image = plt.imread(save(page, "Save PNG", tmp_path))
+    assert image.shape[1] == 1800
+    assert image[0].min() == 1.0  # a white margin, then the picture
+    assert (image[..., :3].min(axis=2) < 0.5).mean() > 0.01
     trace = json.loads(save(page, "Save trace", tmp_path).read_text())
     assert {event["pid"] for event in trace["traceEvents"]} == {0, 1, 2, 3}
     page.get_by_role("button", name="Back to now").click()
     assert "from its record" not in notebook.panel()
     assert notebook.outside == []
+    show_untrusted(notebook, tmp_path)
     opened_from_disk(browser, saved)
 
 
@@ -129,6 +140,26 @@ def test_runs_are_searched_sorted_starred_renamed_and_deleted(
     notebook.theme("JupyterLab Light")
 
 
+def show_untrusted(notebook: Notebook, folder: Path) -> None:
+    """A picture in a notebook from somewhere else is shown without the trust that scripts need."""
+    picture = html(record_view(run_record(folder / "other", run_rows(2, 60))))
+    cell = nbformat.v4.new_code_cell("")
+    cell.outputs = [nbformat.v4.new_output("display_data", {"text/html": picture})]
+    foreign = nbformat.v4.new_notebook(cells=[cell])
+    nbformat.write(foreign, notebook.lab.root / "foreign.ipynb")
+    page = notebook.page
+    page.evaluate(
+        "window.jupyterapp.commands.execute('docmanager:open', { path: 'foreign.ipynb' })"
+    )
+    page.locator(".jp-Dialog button.jp-mod-reject").click()  # no kernel
+    image = page.locator(".jp-OutputArea figure.eai-ledger img[src*=svg]").first
+    image.wait_for()
+    assert image.evaluate("i => i.naturalWidth") > 0
+    assert image.evaluate("i => i.clientHeight") == 48  # its style is kept, too
+    notebook.screenshot("untrusted")
+    page.evaluate("void window.jupyterapp.commands.execute('application:close')")
+
+
 def save(page: Page, button: str, folder: Path) -> Path:
     with page.expect_download() as download:
         page.get_by_role("button", name=button).click()
@@ -145,7 +176,7 @@ def opened_from_disk(browser: Browser, saved: Path) -> None:
     page.on("request", lambda request: asked.append(request.url))
     page.goto(saved.as_uri())
     assert "after_shards" in page.title()
-    assert page.locator("figure.eai-ledger svg").count() == 1 + 4 + 1
-    assert page.locator("figure.eai-ledger img").evaluate("i => i.naturalWidth") > 50
+    assert page.locator("figure.eai-ledger img[src*=svg]").count() == 1 + 4 + 1
+    assert page.locator("figure.eai-ledger img[src*=png]").evaluate("i => i.naturalWidth") > 50
     assert all(url.startswith(("file:", "data:")) for url in asked)
     context.close()

@@ -91,4 +91,4 @@ def test_the_report_has_the_remedies_and_the_means_that_add_up() -> None:
     lines = found.to_text().splitlines()
     assert lines[1].startswith("Try: ")
     assert sum(part.mean for part in found.parts) == pytest.approx(found.rates.step)
-    assert any(line.startswith("waiting ") and "without clocks" in line for line in lines)
+    assert any(line.startswith("waiting: ") and "by durations alone" in line for line in lines)
