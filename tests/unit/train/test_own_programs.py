@@ -67,7 +67,10 @@ def test_losses_metrics_and_states_come_to_what_they_are_in_plain_keras(
         assert second[name][1] == together, name
         assert together["history"].keys() == alone["history"].keys(), name
         for key, values in alone["history"].items():
-            assert together["history"][key] == pytest.approx(values, rel=1e-4), (name, key)
+            assert together["history"][key] == pytest.approx(values, rel=1e-3, abs=1e-6), (
+                name,
+                key,
+            )
         for ours, theirs in zip(together["weights"], alone["weights"], strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6, err_msg=name)
 
