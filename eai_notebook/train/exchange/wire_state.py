@@ -11,6 +11,7 @@ import numpy as np
 from eai_notebook import collective
 from eai_notebook.compression.wire_registry import AUTO, check_wire, wire_format, wire_names
 from eai_notebook.errors import EaiError
+from eai_notebook.train.untraced_variable import untraced_variable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,14 +97,12 @@ class Wire:
     def variable(self, key: str, initial: np.ndarray) -> tf.Variable:
         """Return the variable `key`, made of what was loaded for it, else of `initial`."""
         if key not in self._variables:
-            import tensorflow as tf
-
             loaded = self._loaded.pop(key, None)
             value = initial if loaded is None or loaded.shape != initial.shape else loaded
             # A training step that is being traced may be the first to ask.
-            with tf.init_scope():
-                made = tf.Variable(value, trainable=False, dtype=initial.dtype, name="eai_wire")
-            self._variables[key] = made
+            self._variables[key] = untraced_variable(
+                value, trainable=False, dtype=initial.dtype, name="eai_wire"
+            )
             self._initial[key] = initial
         return self._variables[key]
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from eai_notebook.collective import xla_context
+from eai_notebook.train.untraced_variable import untraced_variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -90,8 +91,8 @@ def row() -> tf.Variable:
         import tensorflow as tf
 
         # A training step that is being traced may be the first to ask.
-        with tf.init_scope(), tf.device("CPU:0"):
-            _row = tf.Variable(np.full(WIDTH, np.nan), trainable=False, name="eai_marks")
+        with tf.device("CPU:0"):
+            _row = untraced_variable(np.full(WIDTH, np.nan), trainable=False, name="eai_marks")
     return _row
 
 
