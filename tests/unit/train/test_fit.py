@@ -43,7 +43,8 @@ def rows_of(heard: list[messages.Message]) -> np.ndarray:
 def test_a_run_of_one_process_is_recorded(sent: list[messages.Message]) -> None:
     model, data = model_and_data(steps=5)
     history = eai.fit(model, data, epochs=2, verbose=0)
-    began, ended = sent[0], sent[-1]
+    prepared, began, ended = sent[0], sent[1], sent[-1]
+    assert isinstance(prepared, messages.TrainingPrepared)
     assert isinstance(began, messages.RunBegan)
     assert (began.rank, began.size, began.meta["optimizer"]) == (0, 1, "Adam")
     assert isinstance(ended, messages.RunEnded)
