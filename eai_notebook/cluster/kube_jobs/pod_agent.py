@@ -152,7 +152,7 @@ class PodAgent:
                 del self._daemons[number]
                 said = (self._folder / f"daemon-{number}").read_text(errors="replace")
                 self._line.send("launched", {"id": number, "code": code, "text": said})
-        if self._is_elastic:
+        if self._is_elastic and self._code is None:
             self._watch_elastic(now)
         elif self._mpirun is not None and self._mpirun.poll() is not None and self._code is None:
             self._show_output(rest=True)
@@ -243,6 +243,11 @@ class PodAgent:
 
     def _end_mpirun(self) -> None:
         if self._mpirun is None or self._mpirun.poll() is not None:
+            return
+        if (
+            self._is_elastic
+        ):  # it must not end the ranks of other pods, as it does when it is asked to end
+            self._mpirun.kill()
             return
         self._mpirun.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
