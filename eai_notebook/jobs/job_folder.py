@@ -168,7 +168,12 @@ def find_job(name: str) -> Job:
     for job in jobs():
         if name in (job.name, job.identity):
             return job
-    return Job.read(Path(os.path.expanduser(name)))  # noqa: PTH111 -- a name, until it is a folder
+    folder = Path(os.path.expanduser(name))  # noqa: PTH111 -- a name, until it is a folder
+    if not folder.exists():
+        raise EaiError(
+            f"there is no job {name}", "`eai-notebook jobs` lists them", code="job-unknown"
+        )
+    return Job.read(folder)
 
 
 def _index() -> Path:
