@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import os
+import random
 import secrets
 import shlex
 import shutil
@@ -281,7 +282,7 @@ class KubeCluster:
     # -- start --------------------------------------------------------------------------
 
     def _start(self) -> None:
-        self._port = _free_port()
+        self._port = _lasting_port()
         self._make_certificates()
         self._admin = secrets.token_hex(16)
         tokens = {"admin": ("system:masters", self._admin)}
@@ -676,6 +677,15 @@ def _free_port() -> int:
     with socket.create_server(("", 0)) as door:
         port: int = door.getsockname()[1]
         return port
+
+
+def _lasting_port() -> int:
+    """Return a free port that no connection gets: a server that is away for some seconds comes back to it."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in random.sample(range(first // 2, first), 200):
+        with contextlib.suppress(OSError), socket.create_server(("", port)):
+            return port
+    raise RuntimeError("no port is free")
 
 
 def _call(*command: str) -> None:
