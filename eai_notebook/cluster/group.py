@@ -221,7 +221,6 @@ class Group:
             has_ended = not self._is_launcher_alive
             log = self.log()
             found, host = notices_of_parents(log), lost_host(log)
-            left |= self._ended_with_machines(ranks, hosts)
             # mpirun reports a loss on a busy machine some seconds later.
             is_over = bool(host) or has_ended
             patience = DEATH_S if self.launcher.is_away and not is_over else PEERS_S
@@ -230,21 +229,13 @@ class Group:
                 break
             time.sleep(0.05)
         empty = set(hosts.values()) - {hosts.get(rank) for rank in self.live}
-        guessed = self.launcher.is_away and not self.launcher.reports_machines
-        lost = {host} | (empty if guessed else set())
+        lost = {host} | (empty if self.launcher.is_away else set())
         why = "the host {} was lost"
         if self._is_unreported:
             why = "it alone, or the host {}: mpirun, which reports deaths, had ended before"
         unreported = {rank: _unreported(rank, hosts.get(rank), why, lost) for rank in ranks}
         self._is_unreported = has_ended
         return "; ".join({**unreported, **found, **left}[rank] for rank in ranks)
-
-    def _ended_with_machines(
-        self, ranks: Sequence[int], hosts: Mapping[int, str]
-    ) -> dict[int, str]:
-        """Return those of `ranks` whose machine has ended or was asked to, and how, in words."""
-        ends = {rank: self.launcher.machine_end(hosts.get(rank, "")) for rank in ranks}
-        return {rank: f"rank {rank} has left: {words}" for rank, words in ends.items() if words}
 
     @property
     def _is_launcher_alive(self) -> bool:

@@ -82,8 +82,6 @@ class Launcher(ABC):
     is_away: ClassVar[bool] = False
     """Whether ranks run on other machines: they are signalled through the controller only, a loss
     takes longer to be noticed, and ranks end by themselves when they lose the controller."""
-    reports_machines: ClassVar[bool] = False
-    """Whether `machine_end` knows of each machine that has ended; else one without ranks counts as lost."""
     start_timeout_s: ClassVar[float] = 120.0
     """How long ranks may take to register, without the time that `is_queued`."""
 
@@ -174,10 +172,6 @@ class Launcher(ABC):
         It is asked several times a second until it knows, for some seconds.
         """
         return cause_of_death(log)
-
-    def machine_end(self, host: str) -> str | None:  # noqa: ARG002
-        """Return how a machine with ranks has ended, or is ending, in words; None if nothing is known of that."""
-        return None
 
     def end(self) -> None:  # noqa: B027
         """End what the process of `command` may have left, once that has ended; do not raise."""

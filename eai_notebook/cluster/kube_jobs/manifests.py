@@ -24,8 +24,6 @@ GROUP: Final = "eai-notebook/group"
 _KEPT_S: Final = 60
 """How long a job that has ended stays, so that its end can be read."""
 _GRACE_S: Final = 10
-_LEAVE_S: Final = 45
-"""How long ranks that are asked to leave may take for their step."""
 _LONGEST: Final = 50
 """Letters of a job's name: pods add an index and six letters, and a label holds 63."""
 
@@ -55,10 +53,8 @@ def job_name(user: str, group: str) -> str:
     return f"eai-{plain[:room].strip('-')}-{group}"
 
 
-def job(
-    name: str, group: str, pods: int, template: PodTemplate, *, elastic: bool = False
-) -> dict[str, Any]:
-    """Return the job of `pods` pods, made of the user's template; those of an ``elastic`` group outlive each other."""
+def job(name: str, group: str, pods: int, template: PodTemplate) -> dict[str, Any]:
+    """Return the job of `pods` pods, made of the user's template."""
     labels = {**template.labels, "app.kubernetes.io/managed-by": "eai-notebook", GROUP: group}
     return {
         "apiVersion": "batch/v1",
@@ -68,17 +64,17 @@ def job(
             "completionMode": "Indexed",
             "completions": pods,
             "parallelism": pods,
-            **({"backoffLimitPerIndex": 0} if elastic else {"backoffLimit": 0}),
+            "backoffLimit": 0,
             "ttlSecondsAfterFinished": _KEPT_S,
             "template": {
                 "metadata": {"labels": labels, "annotations": template.annotations},
-                "spec": _pod_spec(name, template, _LEAVE_S if elastic else _GRACE_S),
+                "spec": _pod_spec(name, template),
             },
         },
     }
 
 
-def _pod_spec(name: str, template: PodTemplate, grace_s: int) -> dict[str, Any]:
+def _pod_spec(name: str, template: PodTemplate) -> dict[str, Any]:
     spec = copy.deepcopy(template.spec)
     container = PodTemplate(template.metadata, spec).container
     command = module_command("eai_notebook.cluster.kube_jobs.pod_agent", f"{FOLDER}/{SETTINGS}")
@@ -93,7 +89,7 @@ def _pod_spec(name: str, template: PodTemplate, grace_s: int) -> dict[str, Any]:
     with_shared_memory(spec)
     spec["restartPolicy"] = "Never"
     spec.setdefault("automountServiceAccountToken", False)
-    spec.setdefault("terminationGracePeriodSeconds", grace_s)
+    spec.setdefault("terminationGracePeriodSeconds", _GRACE_S)
     return spec
 
 

@@ -22,10 +22,9 @@ from typing import Any, Final
 
 import zmq
 
-from eai_notebook.cluster import elastic_options, host_probe, listening
+from eai_notebook.cluster import host_probe, listening
 from eai_notebook.cluster.forwarding import forwarded
 from eai_notebook.cluster.host_findings import PACKAGES
-from eai_notebook.cluster.kube_jobs import ranks_in_pod
 from eai_notebook.cluster.kube_jobs.pod_channel import ALIVE_S, Agent
 from eai_notebook.cluster.mpi_environment import AWAY, find_mpirun, rank_environment
 from eai_notebook.cluster.mpirun_arguments import daemon_arguments, network_arguments
@@ -37,8 +36,6 @@ CONNECT_S: Final = 20.0
 TICK_S: Final = 0.1
 END_S: Final = 3.0
 """How long ``mpirun`` may take to end the ranks."""
-GONE_S: Final = 2.0
-"""How long a pod of an elastic group stays without ranks, in case that one has not begun."""
 TERMINATED: Final = 143
 UNREACHABLE: Final = 9
 
@@ -60,9 +57,6 @@ class PodAgent:
         self._heard = self._said = time.monotonic()
         self._code: int | None = None
         self.terminated = False
-        self._is_elastic = bool(settings.get("elastic"))
-        self._is_leaving = False
-        self._had_ranks: float | None = None
 
     def run(self) -> int:
         """Return the exit code of the pod."""
@@ -72,8 +66,6 @@ class PodAgent:
             self._listen()
             self._watch()
         self._end_mpirun()
-        if self._is_elastic:
-            self._line.send("over", self._index)
         self._line.close()
         return self._code
 
@@ -152,43 +144,16 @@ class PodAgent:
                 del self._daemons[number]
                 said = (self._folder / f"daemon-{number}").read_text(errors="replace")
                 self._line.send("launched", {"id": number, "code": code, "text": said})
-        if self._is_elastic and self._code is None:
-            self._watch_elastic(now)
-        elif self._mpirun is not None and self._mpirun.poll() is not None and self._code is None:
+        if self._mpirun is not None and self._mpirun.poll() is not None and self._code is None:
             self._show_output(rest=True)
             self._line.send("ended", self._mpirun.returncode)
             self._code = self._mpirun.returncode & 0xFF
-        if self.terminated and not self._is_leaving and self._code is None:
-            self._is_leaving = True
-            if self._is_elastic:
-                ranks_in_pod.ask_to_leave(self._ranks())
-            else:
-                self._code = TERMINATED
+        if self.terminated and self._code is None:
             self._line.send("leaving", self._index)
+            self._code = TERMINATED
         if now - self._heard > self._settings["lease_s"] and self._code is None:
             _say("eai: the notebook's machine is gone, or its group was ended there")
             self._code = UNREACHABLE
-
-    def _watch_elastic(self, now: float) -> None:
-        """End this pod when its ranks have ended; those of the other pods may go on, also without ``mpirun``."""
-        if self._ranks():
-            self._had_ranks = now
-            return
-        code = None if self._mpirun is None else self._mpirun.poll()
-        if self._had_ranks is None and code is not None:  # it has started none
-            self._show_output(rest=True)
-            self._line.send("ended", code)
-            self._code = code & 0xFF
-        elif self.terminated:
-            self._code = TERMINATED
-        elif self._mpirun is not None and code is None:
-            return  # it reports the deaths in all pods
-        elif self._had_ranks is not None and now - self._had_ranks > GONE_S:
-            self._show_output(rest=True)
-            self._code = 0
-
-    def _ranks(self) -> list[int]:
-        return ranks_in_pod.rank_pids(() if self._mpirun is None else (self._mpirun.pid,))
 
     # -- mpirun -------------------------------------------------------------------------
 
@@ -198,8 +163,7 @@ class PodAgent:
         listen = {}
         if order["library"]:
             listen = listening.environment(order["networks"], Path(order["library"]))
-        shared = rank_environment(order["per_pod"], order["cores"])
-        settings = {**shared, **AWAY, **listen, **order["elastic"]}
+        settings = {**rank_environment(order["per_pod"], order["cores"]), **AWAY, **listen}
         mpirun = find_mpirun()
         words = [mpirun, "-n", str(order["size"]), "--host", order["hosts"]]
         words += ["--map-by", "slot:OVERSUBSCRIBE", "--bind-to", "none"]
@@ -209,7 +173,6 @@ class PodAgent:
         words += ["--prtemca", "plm_ssh_no_tree_spawn", "1"]
         words += daemon_arguments(listen)
         words += network_arguments(order["networks"], fabric=order["fabric"])
-        words += elastic_options.mpirun_arguments({"elastic": bool(order["elastic"])})
         words += forwarded(settings)
         rank = [sys.executable, *order["rank"][1:]]
         self._mpirun = subprocess.Popen(
@@ -243,11 +206,6 @@ class PodAgent:
 
     def _end_mpirun(self) -> None:
         if self._mpirun is None or self._mpirun.poll() is not None:
-            return
-        if (
-            self._is_elastic
-        ):  # it must not end the ranks of other pods, as it does when it is asked to end
-            self._mpirun.kill()
             return
         self._mpirun.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):

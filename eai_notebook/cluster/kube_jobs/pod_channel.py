@@ -2,7 +2,7 @@
 
 Each message is an object with one key, its kind. From agents: ``hello`` (index, address, what the pod is),
 ``text`` (output), ``ended`` (exit code), ``launch`` (run a command in another pod), ``launched`` (its exit
-code), ``leaving`` (the pod was asked to end), ``over`` (it ends now, and others may go on), ``alive``. To agents: ``start``, ``launch``, ``launched``,
+code), ``leaving`` (the pod was asked to end), ``alive``. To agents: ``start``, ``launch``, ``launched``,
 ``end``, ``alive``.
 """
 

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 class PodOrder:
     """What is to be done: the job's manifest, and what its pods run.
 
-    ``keys`` is the connection file for the ranks, or empty; ``address`` this machine's, for the pods; ``elastic`` are
-    the variables of ranks that outlive each other, or none.
+    ``keys`` is the connection file for the ranks, or empty; ``address`` this machine's, for the pods.
     """
 
     job: dict[str, Any]
@@ -34,7 +33,6 @@ class PodOrder:
     wait_s: float = WAIT_S
     lease_s: float = 60.0
     cores: int | None = None
-    elastic: dict[str, str] = field(default_factory=dict)
 
     def write(self, file: Path) -> None:
         """Put the order into `file`."""
@@ -45,15 +43,13 @@ class PodOrder:
 class PodsState:
     """What the launcher knows of the job: its phase, and each pod in words.
 
-    The phases are ``submitted``, ``waiting`` (for nodes, images), ``starting`` (ranks), ``over``. ``ends`` says of what the
-    pods of an elastic group have ended or are ending, by their host names, where it is not their ranks' own end.
+    The phases are ``submitted``, ``waiting`` (for nodes, images), ``starting`` (ranks), ``over``.
     """
 
     job: str
     phase: str = "submitted"
     words: str = ""
     pods: list[tuple[str, str]] = field(default_factory=list)
-    ends: dict[str, str] = field(default_factory=dict)
 
     def write(self, file: Path) -> None:
         """Put the state on disk."""

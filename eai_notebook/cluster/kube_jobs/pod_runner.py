@@ -40,7 +40,6 @@ REFUSED_S: Final = 30.0
 """How long the API may refuse to show pods that wait: its rights take a moment after its start."""
 GONE_S: Final = 25.0
 """How long pods may take to leave."""
-_LEAVES: Final = "was asked to end"
 
 
 class PodRunner:
@@ -100,12 +99,7 @@ class PodRunner:
             return
         self._created = True  # also if the answer does not arrive
         made = self._api.create_job(order.job)
-        settings = {
-            "where": self._line.where,
-            "lease_s": order.lease_s,
-            "folder": order.folder,
-            "elastic": bool(order.elastic),
-        }
+        settings = {"where": self._line.where, "lease_s": order.lease_s, "folder": order.folder}
         files = {SETTINGS: json.dumps(settings)}
         if self._keys:
             files[KEYS] = self._keys
@@ -143,9 +137,7 @@ class PodRunner:
             "rank": order.rank,
             "cores": order.cores or min(answer["cores"] for answer in answers),
             "networks": ",".join(networks_of(answers)),
-            # No other transport than TCP reports a dead peer.
-            "fabric": not order.elastic and all(answer["fabric"] for answer in answers),
-            "elastic": order.elastic,
+            "fabric": all(answer["fabric"] for answer in answers),
             "library": libraries.pop() if len(libraries) == 1 else None,
             "environment": self._environment,
             # The notebook's folder where every pod has it, else the one that the image starts in.
@@ -171,21 +163,11 @@ class PodRunner:
                 asked_by = self._requests.pop(content["id"], None)
                 if asked_by is not None:
                     self._line.send(asked_by, "launched", content)
-            else:
-                self._hear_of_end(kind, content)
-
-    def _hear_of_end(self, kind: str, content: int) -> None:
-        """Note that a pod was asked to end, that it does, or that ``mpirun`` has ended."""
-        if kind == "leaving":
-            self._leaving.append(content)
-            if self._order.elastic:
-                self._note_pods(self._state.phase, self._state.words)
-            else:
+            elif kind == "leaving":
+                self._leaving.append(content)
                 self._ended = self._ended or 1
-        elif kind == "over":
-            self._forget(content)
-        elif kind == "ended":
-            self._ended = content if content >= 0 else 1
+            elif kind == "ended":
+                self._ended = content if content >= 0 else 1
 
     def _pass_on(self, who: bytes, asked: dict[str, Any]) -> None:
         """Have the agent of the pod that ``mpirun`` names run a command."""
@@ -196,12 +178,6 @@ class PodRunner:
             return
         self._requests[asked["id"]] = who
         self._line.send(self._agents[index], "launch", {**asked, "environment": self._environment})
-
-    def _forget(self, index: int) -> None:
-        """Go on without a pod of an elastic group; its end is that of the group if it was the last one."""
-        self._agents.pop(index, None)
-        if not self._agents:
-            self._ended = self._ended or 1
 
     def _with_names(self, text: str) -> str:
         """Return ``mpirun``'s output with pods' names for their addresses."""
@@ -214,11 +190,8 @@ class PodRunner:
             self._said = time.monotonic()
             for who in self._agents.values():
                 self._line.send(who, "alive")
-        for index, who in list(self._agents.items()):
+        for index, who in self._agents.items():
             if time.monotonic() - self._heard[who] > SILENT_S:
-                if self._order.elastic and len(self._agents) > 1:
-                    self._forget(index)
-                    continue
                 pod = self._answers[index]["pod"]
                 found = f"pod {pod} does not answer: its node is down, or its network"
                 raise EaiError(found, "see `kubectl get nodes`", code="kube-pod-failed")
@@ -241,20 +214,7 @@ class PodRunner:
         self._silent_since = None
         self._judge(states)
         phase = "starting" if self._started else "waiting"
-        self._note_pods(phase, words)
-
-    def _note_pods(self, phase: str, words: str) -> None:
-        """Write down how each pod is, and of what those have ended that others may outlive."""
-        pods, ends = [], {}
-        for index, state in sorted(self._known.items()):
-            leaves = state.is_running and index in self._leaving
-            pods.append((state.name, _LEAVES if leaves else state.words))
-            if index in self._answers and self._order.elastic:
-                of_itself = state.asks == "log"
-                end = f"pod {state.name} {_LEAVES}" if leaves else state.ended
-                if end and not of_itself:
-                    ends[str(self._answers[index]["pod"])] = end
-        self._note(phase, words, pods, ends)
+        self._note(phase, words, [(state.name, state.words) for state in states])
 
     def _bear(self, error: EaiError) -> None:
         """Go on while the API server is away, or refuses everything, as one does that has just started.
@@ -286,7 +246,7 @@ class PodRunner:
     def _judge(self, states: list[PodState]) -> None:
         """Raise if a pod has ended, or has been for too long what it is."""
         ended = [state for state in states if state.ended]
-        if ended and not (self._started and self._order.elastic and len(ended) < len(states)):
+        if ended:
             self._ended = self._ended or 1
             return
         for state in states:
@@ -389,21 +349,8 @@ class PodRunner:
         self._note("over", "")
         self._line.close()
 
-    def _note(
-        self,
-        phase: str,
-        words: str,
-        pods: list[tuple[str, str]] | None = None,
-        ends: dict[str, str] | None = None,
-    ) -> None:
-        known = self._state
-        state = PodsState(
-            self._name,
-            phase,
-            words,
-            known.pods if pods is None else pods,
-            known.ends if ends is None else ends,
-        )
+    def _note(self, phase: str, words: str, pods: list[tuple[str, str]] | None = None) -> None:
+        state = PodsState(self._name, phase, words, self._state.pods if pods is None else pods)
         if state != self._state or not self._file.exists():
             self._state = state
             with contextlib.suppress(OSError):

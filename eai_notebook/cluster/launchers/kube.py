@@ -10,7 +10,6 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from eai_notebook.cluster import elastic_options
 from eai_notebook.cluster.batch_system import OURS
 from eai_notebook.cluster.client import connection_file
 from eai_notebook.cluster.kube_jobs import manifests
@@ -63,12 +62,9 @@ class KubeLauncher(Launcher):
         ),
         Option("mpijob", "a notebook's job as an MPIJob of Kubeflow's mpi-operator", flag=True),
         INTERFACE,
-        elastic_options.ELASTIC,
-        elastic_options.LEAST,
     )
     selected_by: ClassVar[str | None] = "kube"
     is_away: ClassVar[bool] = True
-    reports_machines: ClassVar[bool] = True
 
     def __init__(self, size: int | None, options: Mapping[str, Any]) -> None:
         self._api: KubeApi | None = None
@@ -76,7 +72,6 @@ class KubeLauncher(Launcher):
         self._file: Path | None = None
         self._keys = ""
         super().__init__(size, options)
-        elastic_options.check(self.given, self.size)
         self.template = self._read_template()
         """What pods are to be."""
         self._per_pod = int(self.given.get("ranks_per_pod") or self.template.gpus or 1)
@@ -111,11 +106,6 @@ class KubeLauncher(Launcher):
     def pods(self) -> int:
         """How many pods there are."""
         return -(-self.size // self._per_pod)
-
-    @property
-    def outlives_deaths(self) -> bool:
-        """Whether the group was asked to be elastic."""
-        return bool(self.given.get("elastic"))
 
     @property
     def place(self) -> str:
@@ -174,17 +164,11 @@ class KubeLauncher(Launcher):
         if self.given.get("mpijob"):
             return self._mpi_jobs()
         # The template has GPUs and image already; a context is of this machine.
-        kept = ("ranks_per_pod", "namespace", "pod_wait", "elastic", "least")
+        kept = ("ranks_per_pod", "namespace", "pod_wait")
         group = {name: self.given[name] for name in kept if self.given.get(name)}
         return KubeNotebookJobs(self.template, group, _user(), self._connect)
 
     def _mpi_jobs(self) -> MpiJobs:
-        if self.outlives_deaths:
-            raise EaiError(
-                "the ranks of an MPIJob cannot be elastic",
-                "leave --elastic or --mpijob out",
-                code="kube-mpijob",
-            )
         if self.size % self._per_pod:
             raise EaiError(
                 f"{self.size} ranks do not fill pods of {self._per_pod}, as those of an MPIJob are",
@@ -195,8 +179,7 @@ class KubeLauncher(Launcher):
         return MpiJobs(self.template, self.pods, self._per_pod, _user(), wait_s, self._connect)
 
     def _manifest(self, name: str, group: str) -> dict[str, Any]:
-        elastic = self.outlives_deaths
-        return manifests.job(name, group, self.pods, self.template, elastic=elastic)
+        return manifests.job(name, group, self.pods, self.template)
 
     def describe(self) -> str:
         """Return the manifests, as ``%eai up --show`` prints them."""
@@ -251,7 +234,6 @@ class KubeLauncher(Launcher):
             wait_s=float(self.given.get("pod_wait", WAIT_S)),
             lease_s=self.template.lease_s,
             cores=self.template.cores,
-            elastic=elastic_options.rank_variables(self.given),
         )
 
     def trial_order(self) -> PodOrder:
@@ -301,11 +283,6 @@ class KubeLauncher(Launcher):
             return found
         host = lost_host(log)
         return f"pod {host} was lost (its node went down, or its network did)" if host else None
-
-    def machine_end(self, host: str) -> str | None:
-        """Return how the pod of a host name has ended, or that it was asked to."""
-        state = self.state
-        return None if state is None else state.ends.get(host)
 
     def end(self) -> None:
         """Delete a job that its runner has left."""

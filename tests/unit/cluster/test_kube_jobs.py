@@ -64,19 +64,6 @@ def test_the_template_gives_pods_their_image_gpus_labels_and_volumes(tmp_path: P
     assert read_template(template_file(tmp_path, PODS)).cores == 8
 
 
-def test_pods_of_an_elastic_group_outlive_each_other(tmp_path: Path) -> None:
-    options = {"kube": template_file(tmp_path, PODS), "elastic": True, "least": 4}
-    launcher = make_launcher(8, options)
-    assert launcher.outlives_deaths
-    assert not launcher.can_grow
-    spec = next(yaml.safe_load_all(launcher.describe()))["spec"]
-    assert "backoffLimit" not in spec  # one pod that fails would end all
-    assert spec["backoffLimitPerIndex"] == 0
-    assert spec["template"]["spec"]["terminationGracePeriodSeconds"] >= 30
-    with pytest.raises(EaiError, match="MPIJob"):
-        make_launcher(8, {**options, "mpijob": True}).batch_system()
-
-
 def test_a_shared_memory_of_the_users_own_stays(tmp_path: Path) -> None:
     text = "spec: {containers: [{name: rank, image: i, volumeMounts: [{name: m, mountPath: /dev/shm}]}]}"
     made = manifests.job("n", "g", 1, read_template(template_file(tmp_path, text)))
