@@ -51,7 +51,7 @@ def test_what_trains_in_plain_keras_trains_alike_on_all_ranks(
 def test_losses_metrics_and_states_come_to_what_they_are_in_plain_keras(
     run_ranks: RunRanks,
 ) -> None:
-    first, second = run_ranks(read("as_alone"), n=2, timeout=280)
+    first, second = run_ranks(read("as_alone"), n=2)
     one, again = first.pop("deterministic")
     assert one == again == second["deterministic"][0]
     said, its = first.pop("said"), second.pop("said")
