@@ -79,10 +79,12 @@ def run(
     wall = float(rows[0]["end"][-1] - rows[0]["begin"][0])
     # A thread that exchanges asks for messages all the time that there is an exchange.
     spun, worked = STEPS * transfer, STEPS * sum(cpu.values())
+    # Who lacks cores is on a host that has none to spare.
+    machine = share * ranks * (spun + worked) / (0.2 if share < 1 else 1.0)
     use = {
         "ran": share * (spun + worked), "waited": (1 - share) * (spun + worked), "wall": wall,
-        "exchange_ran": share * spun, "exchange_waited": (1 - share) * spun, "cores": 2.0,
-        "machine": share * ranks * (spun + worked) / (0.2 if share < 1 else 1.0),
+        "exchange_ran": share * spun, "exchange_waited": (1 - share) * spun,
+        "cores": max(2.0, machine / wall) if share < 1 else 64.0, "machine": machine,
     }  # fmt: skip
     hosts = {rank: f"host{rank % drawn['hosts']}" for rank in range(ranks)}
     meta = {"link_bytes_per_s": LINK} if drawn["measured_link"] else {}

@@ -17,7 +17,7 @@ from eai_notebook.train.iterator_release import release_in_background
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE_S = 10.0
+PATIENCE_S = 300.0
 
 
 class Gated:
