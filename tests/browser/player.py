@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import numpy as np
 from synthetic import run_record, run_rows
-from waiting import wait_until
 
 from eai_notebook.display import LiveRun
 from eai_notebook.display.panel_channel import PanelChannel
@@ -72,10 +71,17 @@ class Player:
                 self.panel.run(view)
                 if live:
                     shown.update(view)
-                pause = max(0.0, (ended - time.monotonic()) / frames)
-                if self.stopped.wait(long_pause(int(piece[-1])) if is_long else pause):
+                left = (ended - time.monotonic()) / frames
+                if self.stopped.wait(pause(int(piece[-1]), left, is_long=is_long)):
                     break
-            self._last(until, is_long=is_long)
+            while (
+                until and not Path(until).exists()
+            ):  # a page that was loaded anew hears of it, too
+                self.panel.run(view)
+                shown.update(view)
+                time.sleep(0.5)
+            if is_long:
+                self.stopped.wait()
         except KeyboardInterrupt:
             self._group("up")
             raise
@@ -86,13 +92,6 @@ class Player:
             shown.finish(final)
         self._group("up")
         return self.commands
-
-    def _last(self, until: str, *, is_long: bool) -> None:
-        """Keep a run that is shown whole from its end until it may come."""
-        if until:
-            wait_until(Path(until).exists)
-        if is_long:
-            self.stopped.wait()
 
     def curve(self, steps: int) -> dict[str, Any] | None:
         """Return the training of a run of so many steps, as a view has it."""
@@ -155,8 +154,10 @@ LONG_S: Final = 20.0
 """A run as long as that is not watched to its end; it has none but Stop."""
 
 
-def long_pause(step: int) -> float:
-    """Return the seconds before the next picture: soon all that tests look at, then a few."""
+def pause(step: int, left: float, *, is_long: bool) -> float:
+    """Return the seconds before the next picture: of a long run, few after those tests look at."""
+    if not is_long:
+        return max(0.0, left)
     return 0.1 if step < SOON else 2.0
 
 
