@@ -42,6 +42,7 @@ def test_steps_are_looked_at_closer_and_closer_in_a_tab(
     bars.scroll_into_view_if_needed()
     drag(notebook, bars, 0.25, 0.5)
     zoomed = tab.locator(".eai-Chart-zoomed").first
+    zoomed.get_by_text(re.compile(r"\d")).first.wait_for()
     first, last = numbers(zoomed.inner_text())[:2]
     assert abs(first - 6188 / 4) < 40
     assert abs(last - 6188 / 2) < 40
