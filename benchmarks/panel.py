@@ -166,7 +166,7 @@ def measure(
         "() => (cancelAnimationFrame(window.eaiLooking), [window.eaiSeen, window.eaiFrames])"
     )
     after = heap(page)
-    notebook.wait_cells(1, timeout=120_000)
+    notebook.wait_cells(1)
     log = json.loads(arrivals.read_text())
     notebook.close()
     delays = waited(np.array(seen), log, rate, (began, ended))

@@ -12,7 +12,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import preloaded_mpirun
 import pytest
@@ -46,7 +46,14 @@ def report(value):
     (place / f"{rank}.json").write_text(json.dumps(value))
 """
 
-RunRanks = Callable[..., list[Any]]
+
+class RunRanks(Protocol):
+    """Runs a program on ranks and returns what each reports."""
+
+    def __call__(self, source: str, n: int = 2) -> list[Any]:
+        """Run `source` on `n` ranks."""
+
+
 PreloadedRanks = Callable[[], contextlib.AbstractContextManager[None]]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

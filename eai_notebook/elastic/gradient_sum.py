@@ -113,7 +113,7 @@ def in_order(parts: np.ndarray) -> np.ndarray:
         >>> in_order(np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)).tolist()
         [4.0, 6.0]
     """
-    total = parts[0].astype(np.float64)
+    total: np.ndarray = parts[0].astype(np.float64)
     for part in parts[1:]:
         total += part
     return total

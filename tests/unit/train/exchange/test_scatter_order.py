@@ -57,5 +57,5 @@ report(found)
 
 
 def test_all_ranks_get_the_same_bits(run_ranks: RunRanks) -> None:
-    one, other = run_ranks(PROGRAM, 2, timeout=400)
+    one, other = run_ranks(PROGRAM, 2)
     assert ", ".join(name for name in one if one[name] != other[name]) == ""
