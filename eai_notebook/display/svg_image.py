@@ -23,8 +23,9 @@ def svg_image(shapes: str, box: tuple[int, int], said: str, style: str) -> str:
     `said` is its text for those who do not see it.
 
     Examples:
-        >>> svg_image('<rect width="5" height="1" fill="#009e73"/>', (10, 1), "rank 0", "height: 4px")[:60]
-        '<img alt="rank 0" title="rank 0" style="height: 4px" src="dat'
+        >>> image = svg_image('<rect width="5" height="1"/>', (10, 1), "rank 0", "height: 4px")
+        >>> image.partition(" src=")[0]
+        '<img alt="rank 0" title="rank 0" style="height: 4px"'
     """
     wide, tall = box
     drawn = (

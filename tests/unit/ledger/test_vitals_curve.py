@@ -98,6 +98,6 @@ def test_a_run_on_some_ranks_of_a_group_has_the_vitals_of_these(tmp_path: Path) 
     record = RunRecord(keeper.records[0].path)
     assert record_view(record)["vitals"] == live["vitals"]
     saved = page(record)
-    assert saved.count("over time</title>") == 3
+    assert saved.count('over time" style=') == 3
     assert "rank 1 20 % " in saved
     assert "3 MB/s" in saved
