@@ -149,7 +149,7 @@ def show_untrusted(notebook: Notebook, folder: Path) -> None:
     nbformat.write(foreign, notebook.lab.root / "foreign.ipynb")
     page = notebook.page
     page.evaluate(
-        "window.jupyterapp.commands.execute('docmanager:open', { path: 'foreign.ipynb' })"
+        "void window.jupyterapp.commands.execute('docmanager:open', { path: 'foreign.ipynb' })"
     )
     page.locator(".jp-Dialog button.jp-mod-reject").click()  # no kernel
     image = page.locator(".jp-OutputArea figure.eai-ledger img[src*=svg]").first

@@ -39,7 +39,7 @@ def test_a_part_of_another_package_is_in_every_display(
     assert found["verdict"]["tries"] == ["change batches in the dataset's `map`, in parallel"]
     assert found["late"][1:] == ["augment", 1]
     assert "\naugment " in found["report"]
-    assert 'fill="#56B4E9"' in found["html"]
+    assert "fill='%2356B4E9'" in found["html"]
     assert "a augment" in found["text"]
     assert "augment" in found["spans"]
     assert "`augment` is 20.0 ms a step longer on rank 1" in found["slower"]

@@ -40,7 +40,7 @@ def test_every_kind_is_shared_out(run_ranks: RunRanks) -> None:
     first, second = run_ranks((RANKS / "data_sharding.py").read_text(), 2)
     assert first["arrays"][:2] == [[0, 2, 4], list("abc")]
     assert second["arrays"][:2] == [[6, 8, 10], list("def")]
-    assert "the last 1 are left out" in first["arrays"][2]
+    assert "the last one is left out" in first["arrays"][2]
     assert second["arrays"][2] == ""
     assert first["repeat"][:2] == [[0, 2, 4, 6], True]
     assert second["repeat"][:2] == [[6, 8, 10, 12], True]
