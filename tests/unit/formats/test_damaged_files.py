@@ -406,13 +406,14 @@ def test_lines_that_end_otherwise_or_never_are_named_with_a_remedy(tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "code", "said"),
     [
-        (gzip.compress(b"1\t5\n" * 9), "compression-not-in-name", "*.gz"),
+        (gzip.compress(b"1\t5\n" * 9, mtime=0), "compression-not-in-name", "*.gz"),
         (pa.compress(b"1\t5\n" * 9, "zstd", asbytes=True), "compression-not-in-name", "*.zst"),
         (bz2.compress(b"1\t5\n" * 9), "compression-not-in-name", "*.bz2"),
         (lzma.compress(b"1\t5\n" * 9), "text-is-binary", "xz"),
         (b"PAR1" + b"\n" * 99, "text-is-binary", "Parquet"),
         (b"1\t5\r0\t6\r", "text-newlines", "tr "),
     ],
+    ids=["gzip", "zstd", "bz2", "xz", "parquet", "carriage-returns"],
 )
 def test_what_is_no_text_is_named_before_rows_are_missed(
     content: bytes, code: str, said: str, tmp_path: Path
